@@ -1,0 +1,42 @@
+"""The few exceptions a caller may want to catch; misuse raises built-ins."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrecisionLabError(Exception):
+    """Base of every outcome a caller can handle."""
+
+
+class UndecidedError(PrecisionLabError):
+    """No tier of the oracle could certify a value to the asked accuracy."""
+
+
+class KernelError(PrecisionLabError):
+    """A kernel under test raised, or returned something that is not its answer.
+
+    `kind` is one of `raised`, `wrong_shape`, `wrong_dtype`, `not_differentiable`,
+    `not_finite_parameters`, `missing_dependency`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class DamagedFileError(PrecisionLabError):
+    """A results, table or cache file does not hold what its checksum or schema says."""
+
+
+class EnvironmentAltersResultsError(PrecisionLabError):
+    """The process flushes subnormals to zero or otherwise changes IEEE arithmetic."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    """ValueError for a name that is not registered, with the nearest registered ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return ValueError(f"unknown {kind} {name!r}; {hint}")

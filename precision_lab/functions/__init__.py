@@ -1,0 +1,75 @@
+"""The activations: one file each, and their registry."""
+
+from __future__ import annotations
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.functions.ablations import (
+    XIELU_CUBIC,
+    XIELU_FIXED_ALPHA,
+    XIELU_NEG_SILU,
+    XIELU_NEG_XSILU,
+    XIELU_NEG_ZERO,
+    XIELU_TRAINABLE_BETA,
+    XIPRELU_FIXED_ALPHA,
+)
+from precision_lab.functions.atlu import ATLU
+from precision_lab.functions.base import Activation, Parameter
+from precision_lab.functions.elu import ELU
+from precision_lab.functions.gelu import GELU
+from precision_lab.functions.gelu_tanh import GELU_TANH
+from precision_lab.functions.prelu import PRELU
+from precision_lab.functions.relu import RELU
+from precision_lab.functions.relu2 import RELU2
+from precision_lab.functions.silu import SILU
+from precision_lab.functions.softplus import SOFTPLUS
+from precision_lab.functions.swiglu import SWIGLU
+from precision_lab.functions.xatlu import XATLU
+from precision_lab.functions.xelu import XELU
+from precision_lab.functions.xgelu import XGELU
+from precision_lab.functions.xielu import XIELU
+from precision_lab.functions.xiprelu import XIPRELU
+from precision_lab.functions.xsilu import XSILU
+
+__all__ = ["FUNCTIONS", "Activation", "Parameter", "get_function"]
+
+FUNCTIONS: dict[str, Activation] = {
+    function.name: function
+    for function in (
+        XIELU,
+        XIPRELU,
+        ELU,
+        RELU,
+        PRELU,
+        RELU2,
+        SILU,
+        GELU,
+        GELU_TANH,
+        SWIGLU,
+        ATLU,
+        XSILU,
+        XGELU,
+        XATLU,
+        XELU,
+        SOFTPLUS,
+        XIELU_CUBIC,
+        XIELU_NEG_XSILU,
+        XIELU_NEG_SILU,
+        XIELU_NEG_ZERO,
+        XIELU_TRAINABLE_BETA,
+        XIELU_FIXED_ALPHA,
+        XIPRELU_FIXED_ALPHA,
+    )
+}
+
+
+def get_function(function: str | Activation) -> Activation:
+    """The registered activation of that name.
+
+    Raises:
+        ValueError: no such function; names the nearest ones.
+    """
+    if isinstance(function, Activation):
+        return function
+    if function not in FUNCTIONS:
+        raise unknown_name("function", function, FUNCTIONS)
+    return FUNCTIONS[function]

@@ -1,0 +1,302 @@
+"""What an activation is: two pieces, each a parameter-weighted sum of basis functions.
+
+Every gradient follows from that one definition: d/dx by differentiating the basis
+functions, d/dθ because coefficients are affine in θ, raw-parameter gradients by the
+chain rule through softplus.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Literal
+
+import mpmath
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.functions.basis import BASIS
+
+Side = Literal["negative", "positive"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """constant + Σ weight·parameter; evaluated exactly, parameters being float64 numbers."""
+
+    constant: int = 0
+    weights: tuple[tuple[str, int], ...] = ()
+
+    def at(self, params: Mapping[str, float]) -> Fraction:
+        return Fraction(self.constant) + sum((w * Fraction(params[name]) for name, w in self.weights), Fraction(0))
+
+    def derivative(self, parameter: str) -> int:
+        return sum(w for name, w in self.weights if name == parameter)
+
+    def scaled(self, factor: int) -> Affine:
+        return Affine(self.constant * factor, tuple((name, w * factor) for name, w in self.weights))
+
+
+def theta(name: str, weight: int = 1) -> Affine:
+    """The coefficient weight·name."""
+    return Affine(0, ((name, weight),))
+
+
+UNIT = Affine(1)
+
+
+@dataclass(frozen=True)
+class Term:
+    coefficient: Affine
+    basis: str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an activation.
+
+    Attributes:
+        default: initial value in the paper or in torch.
+        trainable: whether its gradient is an output.
+        positive: whether only values > 0 make sense.
+        raw: constraint that maps the optimiser's value a to the effective one:
+            "softplus" (θ = log(1+eᵃ)), "softplus+beta" (θ = β + log(1+eᵃ)), "identity"
+            (θ is trained as it is) or None (not trained).
+    """
+
+    name: str
+    default: float
+    trainable: bool = True
+    positive: bool = False
+    raw: Literal["softplus", "softplus+beta", "identity"] | None = None
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """`output` is monotone between `lo` and `hi`: "-inf", "0", "inf" or "root_gradient"."""
+
+    output: str
+    lo: str
+    hi: str
+    direction: Literal["increasing", "decreasing"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Definition of one activation; x ≤ 0 uses `negative`, x > 0 uses `positive`.
+
+    Attributes:
+        formula: the definition for people.
+        source: where it is defined, with the equation where there is one.
+        domain: inputs with a value; all here are defined on the whole real line.
+        continuous: outputs continuous at 0 for every parameter value.
+        laws: intervals of monotony that hold for every accepted parameter value.
+        parameter_sets: named values measured side by side.
+    """
+
+    name: str
+    title: str
+    formula: str
+    source: str
+    negative: tuple[Term, ...]
+    positive: tuple[Term, ...]
+    parameters: tuple[Parameter, ...] = ()
+    continuous: tuple[str, ...] = ("forward",)
+    laws: tuple[Monotone, ...] = ()
+    domain: str = "all real x"
+    parameter_sets: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.parameter_sets:
+            object.__setattr__(self, "parameter_sets", {"init": {p.name: p.default for p in self.parameters}})
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    # -- outputs ----------------------------------------------------------------
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """forward, grad_x and the gradient of each trainable (effective) parameter."""
+        return ("forward", "grad_x", *(f"grad_{p.name}" for p in self.parameters if p.trainable))
+
+    @property
+    def raw_outputs(self) -> tuple[str, ...]:
+        """Gradients with respect to the values the optimiser sees."""
+        return tuple(f"grad_raw_{p.name}" for p in self.parameters if p.raw is not None)
+
+    def check_output(self, output: str) -> None:
+        """Raises ValueError, naming the nearest outputs, unless the function has this one."""
+        if output not in self.outputs + self.raw_outputs:
+            raise unknown_name(f"output of {self.name}", output, self.outputs + self.raw_outputs)
+
+    def terms(self, output: str, side: Side) -> tuple[Term, ...]:
+        """The output on one side of 0 as a sum of terms (without the raw factor)."""
+        self.check_output(output)
+        terms = self.negative if side == "negative" else self.positive
+        if output == "forward":
+            return terms
+        if output == "grad_x":
+            return _collect(
+                Term(term.coefficient.scaled(weight), basis)
+                for term in terms
+                for weight, basis in _derivative(term.basis)
+            )
+        name = output.removeprefix("grad_raw_") if output.startswith("grad_raw_") else output.removeprefix("grad_")
+        weights = [(term, term.coefficient.derivative(name)) for term in terms]
+        if output.startswith("grad_raw_"):
+            # A raw value that other parameters are built on moves them too: alpha_n = beta + softplus(a_n).
+            followers = [p.name for p in self.parameters if p.raw == f"softplus+{name}"]
+            weights += [(term, term.coefficient.derivative(f)) for f in followers for term in terms]
+        return _collect(Term(Affine(weight), term.basis) for term, weight in weights if weight)
+
+    def raw_factor_argument(self, output: str, params: Mapping[str, float]) -> Fraction | None:
+        """t such that the raw gradient is (1 − e^(−t)) times its terms; None where it is 1.
+
+        θ = softplus(a) gives eᶿ = 1 + eᵃ, so dθ/da = σ(a) = 1 − e^(−θ), with θ − β in
+        place of θ when θ = β + softplus(a).
+
+        Raises:
+            ValueError: θ cannot be reached through its constraint.
+        """
+        if not output.startswith("grad_raw_"):
+            return None
+        parameter = next(p for p in self.parameters if p.name == output.removeprefix("grad_raw_"))
+        if parameter.raw == "identity":
+            return None
+        argument = Fraction(params[parameter.name])
+        if parameter.raw == "softplus+beta":
+            argument -= Fraction(params["beta"])
+        if argument <= 0:
+            raise ValueError(
+                f"{parameter.name}={params[parameter.name]!r} has no raw value: {parameter.raw} only reaches "
+                "larger ones; ask for the effective gradient instead"
+            )
+        return argument
+
+    # -- parameters ---------------------------------------------------------------
+
+    def check_params(self, params: Mapping[str, float] | None = None) -> dict[str, float]:
+        """All parameters as floats, defaults filled in.
+
+        Raises:
+            ValueError: an unknown name, a value that is not finite, or not positive where it must be.
+        """
+        known = {p.name: p for p in self.parameters}
+        values = {p.name: p.default for p in self.parameters}
+        for name, value in (params or {}).items():
+            if name not in known:
+                raise unknown_name(f"parameter of {self.name}", name, known)
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError(f"{name}={value!r}: parameters of {self.name} must be finite")
+            if known[name].positive and number <= 0:
+                raise ValueError(f"{name}={value!r}: must be greater than 0 in {self.name}")
+            values[name] = number
+        return values
+
+    # -- values at special points ---------------------------------------------------
+
+    def limit(self, output: str, params: Mapping[str, float], sign: int) -> float:
+        """Limit at sign·∞: the coefficient of the highest power of x that remains."""
+        totals: list[Fraction | float] = [Fraction(0)] * 4
+        for term in self.terms(output, "negative" if sign < 0 else "positive"):
+            basis = BASIS[term.basis]
+            asymptote = basis.at_minus_infinity if sign < 0 else basis.at_plus_infinity
+            if asymptote is None:
+                raise ValueError(f"{basis.text} has no polynomial asymptote at {sign}*inf")
+            coefficient = term.coefficient.at(params)
+            totals = [
+                total + (coefficient * c if isinstance(c, Fraction) else float(coefficient) * c)
+                for total, c in zip(totals, asymptote, strict=True)
+            ]
+        argument = self.raw_factor_argument(output, params)
+        factor = 1.0 if argument is None else -math.expm1(-float(argument))
+        for power in (3, 2, 1):
+            if totals[power]:
+                return math.copysign(math.inf, float(totals[power]) * (sign**power))
+        return float(totals[0]) * factor
+
+    def roots(self, output: str, params: Mapping[str, float]) -> tuple[float, ...]:
+        """Nonzero real roots with a change of sign, ascending, as nearest float64 numbers.
+
+        They choose inputs and regions; no error is computed from them. Scanned on
+        2^-24 ≤ |x| ≤ 2^12 with 16 points per binade.
+        """
+        return _roots(self, output, tuple(sorted(self.check_params(params).items())))
+
+
+class _Plain:
+    """Context of plain mpmath numbers: enough to find roots, never to certify a value."""
+
+    def __init__(self, precision: int) -> None:
+        self.mp = mpmath.MPContext()
+        self.mp.prec = precision
+        self.pi = +self.mp.pi
+        for name in ("exp", "atan", "log1p", "sqrt", "erfc"):
+            setattr(self, name, getattr(self.mp, name))
+
+    def constant(self, value: int | Fraction) -> Any:
+        fraction = Fraction(value)
+        return self.mp.mpf(fraction.numerator) / fraction.denominator
+
+    def sigmoid(self, x: Any) -> Any:
+        return 1 / (1 + self.mp.exp(-x))
+
+
+@lru_cache(maxsize=512)
+def _roots(function: Activation, output: str, items: tuple[tuple[str, float], ...]) -> tuple[float, ...]:
+    params = dict(items)
+    m = _Plain(160)
+
+    def value(x: Any) -> Any:
+        terms = function.terms(output, "positive" if x > 0 else "negative")
+        return sum((m.constant(t.coefficient.at(params)) * BASIS[t.basis].formula(m, x) for t in terms), m.constant(0))
+
+    found: list[float] = []
+    for sign in (-1, 1):
+        grid = [sign * m.mp.mpf(2) ** (m.mp.mpf(k) / 16) for k in range(-24 * 16, 12 * 16 + 1)]
+        values = [value(x) for x in grid]
+        for i in range(len(grid) - 1):
+            # A zero at a grid point is a root only if the function changes sign across it.
+            if values[i] * values[i + 1] < 0:
+                found.append(float(_bisect(value, grid[i], grid[i + 1], values[i])))
+            elif i and values[i] == 0 and values[i - 1] * values[i + 1] < 0:
+                found.append(float(grid[i]))
+    return tuple(sorted(found))
+
+
+def _bisect(value: Any, lo: Any, hi: Any, at_lo: Any) -> Any:
+    """Root of `value` between lo and hi to 80 bits of the interval."""
+    for _ in range(80):
+        middle = (lo + hi) / 2
+        at_middle = value(middle)
+        if at_middle * at_lo > 0:
+            lo = middle
+        else:
+            hi = middle
+    return hi
+
+
+def _derivative(basis: str) -> tuple[tuple[int, str], ...]:
+    derivative = BASIS[basis].derivative
+    if derivative is None:
+        raise ValueError(f"basis function {basis!r} declares no derivative; add it in functions/basis.py")
+    return derivative
+
+
+def _collect(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Terms with equal basis functions merged, zero coefficients dropped."""
+    merged: dict[str, Affine] = {}
+    for term in terms:
+        old = merged.get(term.basis, Affine())
+        weights = dict(old.weights)
+        for name, weight in term.coefficient.weights:
+            weights[name] = weights.get(name, 0) + weight
+        merged[term.basis] = Affine(
+            old.constant + term.coefficient.constant,
+            tuple((name, weight) for name, weight in weights.items() if weight),
+        )
+    return tuple(Term(c, basis) for basis, c in merged.items() if c.constant or c.weights)

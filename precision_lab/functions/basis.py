@@ -1,0 +1,159 @@
+"""Parameter-free basis functions: every activation is a weighted sum of these.
+
+A formula is written once, as plain arithmetic over a context `m` that supplies
+`exp`, `sigmoid`, `erfc`, `atan`, `log1p`, `sqrt` and `pi`. The oracle evaluates the
+same formula over balls of float64, double-double and mpmath numbers, so the
+definition says nothing about cancellation: where a formula cancels, its ball gets
+wide and the ladder climbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+Formula = Callable[[Any, Any], Any]
+# Coefficients of 1, x, x^2, x^3 that remain at an infinity, up to terms that vanish.
+Asymptote = tuple[Fraction | float, Fraction | float, Fraction | float, Fraction | float]
+
+
+@dataclass(frozen=True)
+class BasisFunction:
+    """One real function of x.
+
+    Attributes:
+        name: key in `BASIS`.
+        text: formula for people.
+        formula: the definition over a context.
+        derivative: d/dx as (weight, basis name) terms; None where no activation needs it.
+        at_minus_infinity, at_plus_infinity: asymptotes; None where it grows faster than x^3.
+        kernel: context method that evaluates it without the formula's cancellation, used
+            where a context has it (the formula stays the definition).
+    """
+
+    name: str
+    text: str
+    formula: Formula
+    derivative: tuple[tuple[int, str], ...] | None
+    at_minus_infinity: Asymptote | None
+    at_plus_infinity: Asymptote | None
+    kernel: str | None = None
+
+
+def _gelu_tanh_argument(m: Any, x: Any) -> Any:
+    """2·sqrt(2/pi)·(x + 0.044715 x^3): tanh(u) = 2 sigma(2u) - 1, and this is 2u."""
+    return 2 * m.sqrt(2 / m.pi) * (x + m.constant(Fraction(44715, 10**6)) * (x * x * x))
+
+
+def _gelu_tanh_gradient(m: Any, x: Any) -> Any:
+    v = _gelu_tanh_argument(m, x)
+    slope = 2 * m.sqrt(2 / m.pi) * (1 + m.constant(Fraction(3 * 44715, 10**6)) * (x * x))
+    return m.sigmoid(v) * (1 + x * m.sigmoid(-v) * slope)
+
+
+def _normal_cdf(m: Any, x: Any) -> Any:
+    return m.erfc(-x / m.sqrt(m.constant(2))) / 2
+
+
+def _normal_density(m: Any, x: Any) -> Any:
+    return m.exp(-(x * x) / 2) / m.sqrt(2 * m.pi)
+
+
+def _arctan_gate(m: Any, x: Any) -> Any:
+    return m.atan(x) / m.pi + m.constant(Fraction(1, 2))
+
+
+_ZERO: Asymptote = (Fraction(0), Fraction(0), Fraction(0), Fraction(0))
+_ONE: Asymptote = (Fraction(1), Fraction(0), Fraction(0), Fraction(0))
+_X: Asymptote = (Fraction(0), Fraction(1), Fraction(0), Fraction(0))
+_INVERSE_PI = 0.3183098861837907  # 1/pi to double; used for limits at infinity only
+
+BASIS: dict[str, BasisFunction] = {
+    basis.name: basis
+    for basis in (
+        BasisFunction("one", "1", lambda m, x: m.constant(1), (), _ONE, _ONE, "one"),
+        BasisFunction("x", "x", lambda m, x: x, ((1, "one"),), _X, _X),
+        BasisFunction(
+            "x^2",
+            "x²",
+            lambda m, x: x * x,
+            ((2, "x"),),
+            (Fraction(0), Fraction(0), Fraction(1), Fraction(0)),
+            (Fraction(0), Fraction(0), Fraction(1), Fraction(0)),
+        ),
+        BasisFunction(
+            "x^3",
+            "x³",
+            lambda m, x: x * x * x,
+            ((3, "x^2"),),
+            (Fraction(0), Fraction(0), Fraction(0), Fraction(1)),
+            (Fraction(0), Fraction(0), Fraction(0), Fraction(1)),
+        ),
+        BasisFunction("exp", "eˣ", lambda m, x: m.exp(x), ((1, "exp"),), _ZERO, None),
+        BasisFunction(
+            "expm1",
+            "eˣ−1",
+            lambda m, x: m.exp(x) - 1,
+            ((1, "exp"),),
+            (Fraction(-1), Fraction(0), Fraction(0), Fraction(0)),
+            None,
+            "expm1",
+        ),
+        BasisFunction(
+            "expm1_minus_x",
+            "eˣ−1−x",
+            lambda m, x: m.exp(x) - 1 - x,
+            ((1, "expm1"),),
+            (Fraction(-1), Fraction(-1), Fraction(0), Fraction(0)),
+            None,
+            "expm1_minus_x",
+        ),
+        BasisFunction("sigmoid", "σ(x)", lambda m, x: m.sigmoid(x), None, _ZERO, _ONE),
+        BasisFunction("softplus", "log(1+eˣ)", lambda m, x: m.log1p(m.exp(x)), ((1, "sigmoid"),), _ZERO, _X),
+        BasisFunction("silu", "x·σ(x)", lambda m, x: x * m.sigmoid(x), ((1, "silu'"),), _ZERO, _X),
+        BasisFunction(
+            "silu'",
+            "σ(x)·(1+x·σ(−x))",
+            lambda m, x: m.sigmoid(x) * (1 + x * m.sigmoid(-x)),
+            None,
+            _ZERO,
+            _ONE,
+        ),
+        BasisFunction("gelu", "x·Φ(x)", lambda m, x: x * _normal_cdf(m, x), ((1, "gelu'"),), _ZERO, _X),
+        BasisFunction(
+            "gelu'",
+            "Φ(x)+x·φ(x)",
+            lambda m, x: _normal_cdf(m, x) + x * _normal_density(m, x),
+            None,
+            _ZERO,
+            _ONE,
+        ),
+        BasisFunction(
+            "gelu_tanh",
+            "x·σ(2√(2/π)(x+0.044715x³))",
+            lambda m, x: x * m.sigmoid(_gelu_tanh_argument(m, x)),
+            ((1, "gelu_tanh'"),),
+            _ZERO,
+            _X,
+        ),
+        BasisFunction("gelu_tanh'", "d/dx of gelu_tanh", _gelu_tanh_gradient, None, _ZERO, _ONE),
+        BasisFunction(
+            "atlu",
+            "x·(arctan(x)/π+½)",
+            lambda m, x: x * _arctan_gate(m, x),
+            ((1, "atlu'"),),
+            (-_INVERSE_PI, Fraction(0), Fraction(0), Fraction(0)),
+            (-_INVERSE_PI, Fraction(1), Fraction(0), Fraction(0)),
+        ),
+        BasisFunction(
+            "atlu'",
+            "arctan(x)/π+½+x/(π(1+x²))",
+            lambda m, x: _arctan_gate(m, x) + x / (m.pi * (1 + x * x)),
+            None,
+            _ZERO,
+            _ONE,
+        ),
+    )
+}

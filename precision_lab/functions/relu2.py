@@ -1,0 +1,20 @@
+"""Squared ReLU."""
+
+from __future__ import annotations
+
+from precision_lab.functions.base import UNIT, Activation, Monotone, Term
+
+RELU2 = Activation(
+    name="relu2",
+    title="ReLU²",
+    formula="max(x, 0)²",
+    source="So et al., Primer, arXiv 2109.08668",
+    negative=(),
+    positive=(Term(UNIT, "x^2"),),
+    parameters=(),
+    continuous=("forward", "grad_x"),
+    laws=(
+        Monotone("forward", "-inf", "inf", "increasing"),
+        Monotone("grad_x", "-inf", "inf", "increasing"),
+    ),
+)

@@ -1,0 +1,242 @@
+"""Result types passed from measurement to verdict and report; frozen, JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The input at which an error was seen, ready to be pasted back."""
+
+    bits: str  # "0xb58d", bits of x in the input format
+    x: float
+    x_hex: str
+    computed: float
+    computed_hex: str
+    computed_bits: str
+    exact: str  # decimal, 25 significant digits
+    rounded: float  # correct rounding of the exact value in the output format
+    error_ulps: float  # signed, computed - exact
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Witness:
+        return cls(**_floats(data, ("x", "computed", "rounded", "error_ulps")))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Errors over one set of inputs (a region, a binade, or all)."""
+
+    n_inputs: int
+    max_ulp: float
+    mean_ulp: float
+    not_correctly_rounded: int
+    wrong_sign: int
+    nonfinite_mismatch: int
+    min_correct_bits: float  # worst -log2(relative error), capped at p
+    mean_correct_bits: float
+    witness: Witness | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Statistics:
+        values = _floats(data, ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits"))
+        values["witness"] = Witness.from_json(data["witness"]) if data["witness"] else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Binade:
+    """Statistics of the inputs with one sign and exponent: [2^e, 2^(e+1)) in magnitude."""
+
+    sign: int  # -1 or +1
+    exponent: int
+    statistics: Statistics
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Binade:
+        return cls(data["sign"], data["exponent"], Statistics.from_json(data["statistics"]))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that gave no figures, and why; `kind` as in `KernelError`."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One implementation, one format, one output, one parameter set, one input set."""
+
+    function: str
+    implementation: str
+    execution: str
+    fmt: str
+    output_fmt: str
+    output: str
+    params_name: str
+    params: dict[str, float]  # effective values the kernel received
+    inputs: str  # "exhaustive", "stratified[:N]" or "array"
+    n_inputs: int = 0
+    max_ulp: float = 0.0
+    mean_ulp: float = 0.0
+    quantiles: dict[str, float] = field(default_factory=dict)  # "0.5", "0.9", "0.99", "0.999"
+    not_correctly_rounded: int = 0
+    wrong_sign: int = 0
+    nonfinite_mismatch: int = 0
+    zero_sign_mismatch: int = 0
+    undecided: int = 0
+    escalated: dict[str, int] = field(default_factory=dict)  # inputs settled by each tier
+    monotonicity_violations: int = 0
+    jump_at_zero: float = 0.0  # computed f(0+) - f(0-), in ulps of the format at 1
+    witness: Witness | None = None
+    nonfinite_witness: Witness | None = None
+    sign_witness: Witness | None = None
+    regions: dict[str, Statistics] = field(default_factory=dict)
+    binades: tuple[Binade, ...] = ()
+    time_ns_per_element: float | None = None
+    failure: Failure | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def case(self) -> str:
+        """Readable key: function/implementation/execution/fmt/output/params."""
+        return "/".join(
+            (self.function, self.implementation, self.execution, self.fmt, self.output, self.params_name)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        values = _floats(data, ("max_ulp", "mean_ulp", "jump_at_zero"))
+        values["quantiles"] = {k: float(v) for k, v in data["quantiles"].items()}
+        for name in ("witness", "nonfinite_witness", "sign_witness"):
+            values[name] = Witness.from_json(data[name]) if data[name] else None
+        values["regions"] = {k: Statistics.from_json(v) for k, v in data["regions"].items()}
+        values["binades"] = tuple(Binade.from_json(b) for b in data["binades"])
+        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A parameter gradient summed over a tensor, against the exactly rounded sum."""
+
+    function: str
+    implementation: str
+    execution: str
+    fmt: str
+    output: str
+    params_name: str
+    n: int
+    data: str  # what the tensor and the upstream gradient were, in words
+    condition: float  # sum |terms| / |sum of terms|
+    computed: float
+    exact: float
+    error_ulps: float  # in ulps of the parameter's dtype at the exact sum
+    relative_error: float
+    failure: Failure | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reduction:
+        values = _floats(data, ("condition", "computed", "exact", "error_ulps", "relative_error"))
+        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median time per element of one implementation, with its spread, and ratios in the same run."""
+
+    function: str
+    implementation: str
+    execution: str
+    fmt: str
+    direction: str  # "forward" or "backward"
+    n: int
+    repeats: int
+    time_ns: float  # median, per element
+    time_ns_low: float  # first quartile
+    time_ns_high: float  # third quartile
+    effective_gb_per_s: float  # bytes that must move (read x, write y; backward: read x and dy, write dx)
+    ratio_to_silu: float
+    ratio_to_copy: float
+    compile_seconds: float | None = None
+    failure: Failure | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Timing:
+        names = ("time_ns", "time_ns_low", "time_ns_high", "effective_gb_per_s", "ratio_to_silu", "ratio_to_copy")
+        values = _floats(data, names)
+        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything one run of the study measured; a report is rebuilt from this alone."""
+
+    environment: dict[str, str]
+    settings: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    reductions: tuple[Reduction, ...]
+    timings: tuple[Timing, ...]
+    seconds: dict[str, float]  # wall time per stage: "oracle", "eager", "compiled", "compile", "timing"
+    schema: int = SCHEMA
+
+    def dumps(self) -> str:
+        """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
+        return json.dumps(_strict(dataclasses.asdict(self)), allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def loads(cls, text: str) -> Results:
+        """Inverse of `dumps`.
+
+        Raises:
+            DamagedFileError: not JSON, another schema, or missing fields.
+        """
+        from precision_lab.exceptions import DamagedFileError
+
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise DamagedFileError(f"results have schema={data['schema']!r}, this version reads {SCHEMA}")
+            return cls(
+                environment=data["environment"],
+                settings=data["settings"],
+                measurements=tuple(Measurement.from_json(m) for m in data["measurements"]),
+                reductions=tuple(Reduction.from_json(r) for r in data["reductions"]),
+                timings=tuple(Timing.from_json(t) for t in data["timings"]),
+                seconds={k: float(v) for k, v in data["seconds"].items()},
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error
+
+
+def _floats(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of `data` with the named fields as floats ("inf", "-inf", "nan" are strings in JSON)."""
+    values = dict(data)
+    for name in names:
+        values[name] = float(values[name])
+    return values
+
+
+def _strict(value: Any) -> Any:
+    """`value` with non-finite floats spelt as strings, so that the file is JSON for every reader."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return repr(value)
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    return value
