@@ -21,7 +21,7 @@ MAX_BITS = 1 << 15
 
 
 @contextmanager
-def _arithmetic(bits: int) -> Iterator[None]:
+def arithmetic(bits: int) -> Iterator[None]:
     """Ball precision `bits` and series up to the first power, restored afterwards."""
     before = ctx.prec, ctx.cap
     ctx.prec, ctx.cap = bits, 2
@@ -218,7 +218,7 @@ def witness(function: str, output: str, x: Any, params: Mapping[str, Any], bits:
     """
     working = bits + 64
     while working <= MAX_BITS:
-        with _arithmetic(working):
+        with arithmetic(working):
             ball = _ball(function, output, x, params)
             if ball.is_zero() or (ball.is_finite() and ball.rel_accuracy_bits() >= bits):
                 return ball
