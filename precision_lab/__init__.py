@@ -1,0 +1,67 @@
+"""precision_lab: proof-quality precision measurements of activation kernels.
+
+Public names are loaded on first use, so that importing the package costs nothing
+and brings in neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from precision_lab.formats import FORMATS, FloatFormat, get_format
+    from precision_lab.functions import FUNCTIONS, get_function
+    from precision_lab.measure import measure
+    from precision_lab.oracle import Reference, evaluate, reference
+    from precision_lab.results import Measurement, Results
+    from precision_lab.verdict import Verdict, assert_accurate, verify
+
+_HOMES = {
+    "FORMATS": "formats",
+    "FloatFormat": "formats",
+    "get_format": "formats",
+    "FUNCTIONS": "functions",
+    "get_function": "functions",
+    "evaluate": "oracle",
+    "reference": "oracle",
+    "Reference": "oracle",
+    "measure": "measure",
+    "Measurement": "results",
+    "Results": "results",
+    "Verdict": "verdict",
+    "assert_accurate": "verdict",
+    "verify": "verdict",
+}
+
+__all__ = [
+    "FORMATS",
+    "FUNCTIONS",
+    "FloatFormat",
+    "Measurement",
+    "Reference",
+    "Results",
+    "Verdict",
+    "assert_accurate",
+    "evaluate",
+    "get_format",
+    "get_function",
+    "measure",
+    "reference",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'precision_lab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"precision_lab.{_HOMES[name]}"), name)
+    # A submodule of the same name (precision_lab.measure) would otherwise hide the function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
