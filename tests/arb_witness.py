@@ -58,7 +58,10 @@ def _softplus(s: arb_series) -> arb_series:
 
 
 def _sigmoid(s: arb_series) -> arb_series:
-    return 1 / (1 + (-s).exp())
+    denominator = 1 + (-s).exp()
+    if not denominator[0] > 0:  # e^(-s) wider than Arb bounds at this precision: no answer yet
+        return arb_series([arb.nan(), arb.nan()])
+    return 1 / denominator
 
 
 def _silu(s: arb_series) -> arb_series:
@@ -87,7 +90,12 @@ def _gelu_tanh(s: arb_series) -> arb_series:
 
 
 def _atlu(s: arb_series) -> arb_series:
-    return s * (s.atan() / arb.pi() + arb(1) / 2)
+    angle = s.atan() / arb.pi()
+    if abs(s[0]) == 1:
+        # The one rational slope besides 0 whose angle is a rational part of pi (Niven), so the
+        # one place where a combination of this and rationals can vanish: the value must be exact.
+        angle = arb_series([s[0] / 4, angle[1]])
+    return s * (angle + arb(1) / 2)
 
 
 def _elu(s: arb_series, left: bool, alpha: arb_series) -> arb_series:
@@ -121,7 +129,9 @@ def _square(s: arb_series) -> arb_series:
 
 
 def _xielu_negative(s: arb_series, p: Params) -> arb_series:
-    return p["alpha_n"] * (s.exp() - 1 - s) + p["beta"] * s
+    # alpha_n (e^x - 1 - x) + beta x with the linear terms joined: for alpha_n == beta the
+    # gradient is alpha_n e^x, which no precision finds beside an uncancelled beta - alpha_n.
+    return p["alpha_n"] * (s.exp() - 1) + (p["beta"] - p["alpha_n"]) * s
 
 
 _XIELU = _xi(_square, _xielu_negative)
@@ -156,10 +166,13 @@ FORMULAS: dict[str, Formula] = {
 
 # -- raw parameters --------------------------------------------------------------------------
 
-# alpha = softplus(a) for "positive"; alpha = beta + softplus(a) for "above beta".
+# alpha = softplus(a) for "positive"; alpha = beta + softplus(a) for "above beta"; alpha = a for "itself".
 RAW: dict[str, dict[str, str]] = {
     "xielu": {"alpha_p": "positive", "alpha_n": "above beta"},
     "xiprelu": {"alpha_p": "positive", "alpha_n": "positive"},
+    "elu": {"alpha": "itself"},
+    "prelu": {"alpha": "itself"},
+    **{name: {"alpha": "positive"} for name in ("xsilu", "xgelu", "xatlu", "xelu")},
     "xielu_cubic": {"alpha_p": "positive", "alpha_n": "above beta"},
     "xielu_neg_xsilu": {"alpha_p": "positive", "alpha_n": "positive"},
     "xielu_neg_silu": {"alpha_p": "positive"},
@@ -171,17 +184,19 @@ RAW: dict[str, dict[str, str]] = {
 def _through_raw(function: str, params: dict[str, arb], moved: str) -> dict[str, arb_series]:
     """Effective parameters as series in the raw form of `moved`, the other raw ones held still."""
     raw = RAW[function]
-    beta = arb_series([params["beta"], 1 if moved == "beta" else 0])
-    series = {name: arb_series([value]) for name, value in params.items()} | {"beta": beta}
-    for name, kind in raw.items():
-        if kind == "itself":
-            continue
-        base = beta if kind == "above beta" else arb_series([0])
-        excess = params[name] - base[0]
-        if excess <= 0:
-            raise ValueError(f"no raw parameter gives {name}={params[name]}: softplus is positive")
-        a = excess.expm1().log()
-        series[name] = base + _softplus(arb_series([a, 1 if name == moved else 0]))
+    series = {name: arb_series([value]) for name, value in params.items()}
+    if raw[moved] == "itself":
+        series[moved] = arb_series([params[moved], 1])
+        for name, kind in raw.items():
+            if kind == "above beta":  # softplus(a) stays what it is while beta moves
+                series[name] = series[moved] + (params[name] - params[moved])
+        return series
+    base = params["beta"] if raw[moved] == "above beta" else arb(0)
+    excess = params[moved] - base
+    if excess <= 0:
+        raise ValueError(f"no raw parameter gives {moved}={params[moved]}: softplus is positive")
+    a = excess.expm1().log()
+    series[moved] = base + _softplus(arb_series([a, 1]))
     return series
 
 
