@@ -139,7 +139,7 @@ class Activation:
         if output == "forward":
             return terms
         if output == "grad_x":
-            return _collect(
+            return collect(
                 Term(term.coefficient.scaled(weight), basis)
                 for term in terms
                 for weight, basis in _derivative(term.basis)
@@ -150,7 +150,7 @@ class Activation:
             # A raw value that other parameters are built on moves them too: alpha_n = beta + softplus(a_n).
             followers = [p.name for p in self.parameters if p.raw == f"softplus+{name}"]
             weights += [(term, term.coefficient.derivative(f)) for f in followers for term in terms]
-        return _collect(Term(Affine(weight), term.basis) for term, weight in weights if weight)
+        return collect(Term(Affine(weight), term.basis) for term, weight in weights if weight)
 
     def raw_factor_argument(self, output: str, params: Mapping[str, float]) -> Fraction | None:
         """t such that the raw gradient is (1 − e^(−t)) times its terms; None where it is 1.
@@ -287,7 +287,7 @@ def _derivative(basis: str) -> tuple[tuple[int, str], ...]:
     return derivative
 
 
-def _collect(terms: Iterable[Term]) -> tuple[Term, ...]:
+def collect(terms: Iterable[Term]) -> tuple[Term, ...]:
     """Terms with equal basis functions merged, zero coefficients dropped."""
     merged: dict[str, Affine] = {}
     for term in terms:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from precision_lab.oracle.evaluate import evaluate
+from precision_lab.oracle.ladder import TIERS, Reference, reference
 
-__all__ = ["evaluate"]
+__all__ = ["TIERS", "Reference", "evaluate", "reference"]
