@@ -59,10 +59,6 @@ class Binade:
     exponent: int
     statistics: Statistics
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Binade:
-        return cls(data["sign"], data["exponent"], Statistics.from_json(data["statistics"]))
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -96,7 +92,7 @@ class Measurement:
     undecided: int = 0
     escalated: dict[str, int] = field(default_factory=dict)  # inputs settled by each tier
     monotonicity_violations: int = 0
-    jump_at_zero: float = 0.0  # computed f(0+) - f(0-), in ulps of the format at 1
+    jump_at_zero: float = 0.0  # spread of computed values around 0 beyond the exact one, absolute; NaN if not finite
     witness: Witness | None = None
     nonfinite_witness: Witness | None = None
     sign_witness: Witness | None = None
@@ -114,7 +110,10 @@ class Measurement:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain data; binades as one list per column, which is a tenth of the text."""
+        data = dataclasses.asdict(dataclasses.replace(self, binades=()))
+        data["binades"] = _columns(self.binades)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
@@ -123,7 +122,7 @@ class Measurement:
         for name in ("witness", "nonfinite_witness", "sign_witness"):
             values[name] = Witness.from_json(data[name]) if data[name] else None
         values["regions"] = {k: Statistics.from_json(v) for k, v in data["regions"].items()}
-        values["binades"] = tuple(Binade.from_json(b) for b in data["binades"])
+        values["binades"] = _rows(data["binades"])
         values["failure"] = Failure(**data["failure"]) if data["failure"] else None
         return cls(**values)
 
@@ -196,7 +195,9 @@ class Results:
 
     def dumps(self) -> str:
         """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
-        return json.dumps(_strict(dataclasses.asdict(self)), allow_nan=False, separators=(",", ":"))
+        data = dataclasses.asdict(dataclasses.replace(self, measurements=()))
+        data["measurements"] = [m.to_json() for m in self.measurements]
+        return json.dumps(_strict(data), allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> Results:
@@ -221,6 +222,29 @@ class Results:
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error
+
+
+_BINADE_COLUMNS = tuple(f.name for f in dataclasses.fields(Statistics) if f.name != "witness")
+
+
+def _columns(binades: tuple[Binade, ...]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        "sign": [b.sign for b in binades],
+        "exponent": [b.exponent for b in binades],
+    }
+    for name in _BINADE_COLUMNS:
+        columns[name] = [getattr(b.statistics, name) for b in binades]
+    return columns
+
+
+def _rows(columns: Mapping[str, list[Any]]) -> tuple[Binade, ...]:
+    lists = [columns[name] for name in ("sign", "exponent", *_BINADE_COLUMNS)]
+    return tuple(
+        Binade(
+            sign, exponent, Statistics.from_json({**dict(zip(_BINADE_COLUMNS, values, strict=True)), "witness": None})
+        )
+        for sign, exponent, *values in zip(*lists, strict=True)
+    )
 
 
 def _floats(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

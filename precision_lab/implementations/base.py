@@ -28,6 +28,8 @@ class Implementation:
         effective: maps asked parameters and the input format to those the kernel really
             uses (as rounded to their dtype); None means "rounded to the storage format".
         description: one sentence for people.
+        outputs: the outputs it can give; None means all of the function's. A module trained
+            on raw parameters gives `grad_raw_…` instead of `grad_…`.
     """
 
     name: str
@@ -39,10 +41,17 @@ class Implementation:
     description: str
     saturating: bool = False
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
+    outputs: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
         return f"{self.name} [{self.execution}{', saturating' if self.saturating else ''}]"
+
+    def measured_outputs(self) -> tuple[str, ...]:
+        """`outputs`, or all outputs of the function."""
+        from precision_lab.functions import get_function
+
+        return self.outputs if self.outputs is not None else get_function(self.function).outputs
 
     def output_format(self, fmt: str, output: str) -> str:
         """Storage format of `output` for inputs of `fmt`: E4M3 activations have E5M2 gradients."""

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from precision_lab.oracle.evaluate import evaluate
-from precision_lab.oracle.ladder import TIERS, Reference, reference
+from precision_lab.oracle.ladder import TIERS, Reference, enclosures, reference
 
-__all__ = ["TIERS", "Reference", "evaluate", "reference"]
+__all__ = ["TIERS", "Reference", "enclosures", "evaluate", "reference"]

@@ -94,6 +94,30 @@ def reference(
     return result
 
 
+def enclosures(
+    function: str | Activation, output: str, params: Mapping[str, float] | None, x: Float64
+) -> tuple[Float64, Float64, Float64]:
+    """high + low ± radius of an output at finite inputs, from the double-double tier.
+
+    Raises:
+        ValueError: as `reference`, or an x that is not finite.
+    """
+    definition = get_function(function)
+    x = np.asarray(x, np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError("enclosures are for finite inputs; x contains infinities or NaN")
+    case = _Case(definition, output, definition.check_params(params), get_format("fp64"), False)
+    result = np.zeros((3, x.size))
+    for side, far, chosen in (
+        ("negative", False, (x <= 0) & (x >= FAR)),
+        ("negative", True, x < FAR),
+        ("positive", False, x > 0),
+    ):
+        if chosen.any():
+            result[:, chosen] = _double_double_tier(case, side, far, x[chosen])
+    return result[0], result[1], result[2]
+
+
 @dataclass(frozen=True)
 class _Case:
     function: Activation
@@ -277,4 +301,4 @@ def _mpmath_tier(case: _Case, x: float, i: int, result: Reference) -> None:
     result.undecided[i] = True
 
 
-__all__ = ["TIERS", "Reference", "reference"]
+__all__ = ["TIERS", "Reference", "enclosures", "reference"]

@@ -1,0 +1,105 @@
+"""Errors of computed values against a `Reference`: pure functions on arrays of shape (n,)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.oracle import Reference
+
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+def ulp_error(computed: Float64, exact: Reference) -> Float64:
+    """Signed error, computed − exact, in ulps of the exact value's binade.
+
+    NaN where either side is not finite: that is no ulp figure, `nonfinite_mismatch`
+    counts it. Certified to ±2^-10 ulp; beyond 2^42 ulps, where float64 holds no such
+    digits, to a relative 2^-51.
+
+    Source: Muller, "On the definition of ulp(x)", INRIA RR-5504 (2005).
+    """
+    both = np.isfinite(computed) & np.isfinite(exact.rounded)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Both are numbers of the format: the difference is exact when they are near.
+        error = (computed - exact.rounded) / exact.ulp - exact.tail
+    return np.where(both, error, np.nan)
+
+
+def nonfinite_mismatch(computed: Float64, exact: Reference) -> Bool:
+    """Whether the computed value's infinity or NaN, or the lack of it, is wrong.
+
+    Right is what correct rounding of the exact value gives, so that overflow at the
+    rounding threshold is an infinity and one step below is not.
+    """
+    expected, got = np.isfinite(exact.rounded), np.isfinite(computed)
+    same = (computed == exact.rounded) | (np.isnan(computed) & np.isnan(exact.rounded))
+    return (expected != got) | (~expected & ~got & ~same)
+
+
+def not_correctly_rounded(computed: Float64, exact: Reference) -> Bool:
+    """Whether the computed value differs from the correct rounding (zero signs ignored)."""
+    return ~((computed == exact.rounded) | (np.isnan(computed) & np.isnan(exact.rounded)))
+
+
+def wrong_sign(computed: Float64, exact: Reference) -> Bool:
+    """Whether a nonzero computed value has the opposite sign of an exact one that matters.
+
+    Exact values below half the smallest subnormal round to zero: their sign is not asked.
+    """
+    matters = np.abs(exact.exact) >= exact.fmt.min_subnormal / 2
+    return matters & (np.sign(computed) * exact.sign < 0)
+
+
+def zero_sign_mismatch(computed: Float64, exact: Reference, x: Float64, output: str) -> Bool:
+    """Whether a computed zero has the other sign than an exact result that rounds to zero.
+
+    f(±0) = ±0 is expected of `forward`; an exactly zero gradient has no sign.
+    """
+    expected = exact.sign.astype(np.float64)
+    if output == "forward":
+        expected = np.where((exact.sign == 0) & (x == 0), np.copysign(1.0, x), expected)
+    zeros = (computed == 0) & (exact.rounded == 0) & (expected != 0)
+    return zeros & (np.signbit(computed) != (expected < 0))
+
+
+def correct_bits(errors: Float64, exact: Reference) -> Float64:
+    """−log2 of the relative error, between 0 and the format's p; 0 for a non-finite mismatch.
+
+    p means as good as correct rounding; a wrong sign or an error of 100 % and more is 0.
+    """
+    p = float(exact.fmt.precision)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        relative = np.abs(errors) * exact.ulp / np.abs(exact.exact)
+        bits = np.clip(-np.log2(relative), 0.0, p)
+    bits = np.where(errors == 0, p, bits)
+    return np.where(np.isnan(errors), np.where(np.isfinite(exact.rounded), 0.0, p), bits)
+
+
+def monotonicity_violations(computed: Float64, exact: Reference, order: NDArray[np.intp]) -> int:
+    """Neighbouring inputs between which computed values move against the exact ones.
+
+    Args:
+        order: indices of the inputs with a finite x, ascending in x.
+    """
+    step = np.diff(computed[order])
+    with np.errstate(invalid="ignore"):
+        true_step = np.diff(exact.exact[order])
+    certain = np.abs(true_step) > 2.0**-9 * np.maximum(exact.ulp[order][1:], exact.ulp[order][:-1])
+    with np.errstate(invalid="ignore"):
+        return int(np.count_nonzero(certain & (np.sign(step) * np.sign(true_step) < 0)))
+
+
+def jump_at_zero(computed: Float64, exact: Reference, x: Float64) -> float:
+    """Largest spread of computed values over ±0 and the nearest inputs around, less the exact one's."""
+    finite = np.isfinite(x)
+    near = np.flatnonzero(finite & (x == 0))
+    for side in (x > 0, x < 0):
+        candidates = np.flatnonzero(finite & side)
+        if candidates.size:
+            near = np.append(near, candidates[np.argmin(np.abs(x[candidates]))])
+    got, expected = computed[near], exact.rounded[near]
+    if near.size == 0 or not np.isfinite(got).all() or not np.isfinite(expected).all():
+        return float("nan")
+    return max(0.0, float(np.ptp(got) - np.ptp(expected)))

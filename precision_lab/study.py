@@ -1,0 +1,189 @@
+"""The default study: which cases a report measures, and running them in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.formats import FORMATS
+from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations.base import Implementation
+from precision_lab.results import Binade, Measurement, Reduction, Results, Statistics, Timing
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+DEFAULT_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
+QUICK_FUNCTIONS = ("xielu", "xiprelu", "relu2", "silu")
+# Plots walk down to 0⁻ and a little beyond ±1; further binades stay in each Measurement
+# but not in a stored study, where they would be most of the file.
+STORED_EXPONENTS = range(-40, 9)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study measures.
+
+    Attributes:
+        quick: only xIELU, xIPReLU, ReLU² and SiLU in 16-bit formats at the initial parameters,
+            nothing compiled, short timings.
+        functions, formats: empty means the defaults.
+        compiled: also run torch.compile (its compile time is recorded apart).
+        timing, reductions: also time the implementations, also sum parameter gradients.
+    """
+
+    quick: bool = False
+    functions: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    compiled: bool = True
+    timing: bool = True
+    reductions: bool = True
+
+    def __post_init__(self) -> None:
+        for name in self.functions:
+            if name not in FUNCTIONS:
+                raise unknown_name("function", name, FUNCTIONS)
+        for name in self.formats:
+            if name not in FORMATS:
+                raise unknown_name("format", name, FORMATS)
+
+    def chosen_functions(self) -> tuple[str, ...]:
+        """In registry order, only those that some implementation computes."""
+        asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
+        available = {implementation.function for implementation in IMPLEMENTATIONS}
+        return tuple(name for name in FUNCTIONS if name in asked and name in available)
+
+    def chosen_formats(self) -> tuple[str, ...]:
+        return self.formats or (("bf16", "fp16") if self.quick else DEFAULT_FORMATS)
+
+    def implementations(self) -> tuple[Implementation, ...]:
+        functions = self.chosen_functions()
+        compiled = self.compiled and not self.quick
+        return tuple(i for i in IMPLEMENTATIONS if i.function in functions and (compiled or i.execution != "compiled"))
+
+    def parameter_sets(self, function: str) -> tuple[str, ...]:
+        names = tuple(get_function(function).parameter_sets)
+        return names[:1] if self.quick else names
+
+
+def run(settings: StudySettings | None = None, progress: Progress | None = None) -> Results:
+    """Measures every case of the settings and returns one `Results`.
+
+    A kernel's fault is recorded in its case and the rest goes on.
+
+    Raises:
+        EnvironmentAltersResultsError: the process does not compute IEEE arithmetic.
+    """
+    from precision_lab.implementations.compiled import precompile
+    from precision_lab.selfcheck import environment, require_ieee
+
+    settings = settings or StudySettings()
+    report = progress or (lambda stage, done, total: None)
+    require_ieee()
+    seconds: dict[str, float] = {}
+    implementations = settings.implementations()
+    compiled = tuple(i for i in implementations if i.execution == "compiled")
+    others = tuple(i for i in implementations if i.execution != "compiled")
+
+    measurements = _timed(seconds, "measure", lambda: _measure(others, settings, report, "measure"))
+    if compiled:
+        formats = settings.chosen_formats()
+        _timed(seconds, "compile", lambda: precompile(compiled, formats, progress=report))
+        measurements += _timed(seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled"))
+    reductions: list[Reduction] = []
+    if settings.reductions:
+        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report))
+    timings: list[Timing] = []
+    if settings.timing:
+        timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report))
+    return Results(
+        environment=environment(),
+        settings={**asdict(settings), "functions": settings.chosen_functions(), "formats": settings.chosen_formats()},
+        measurements=tuple(_stored(m) for m in measurements),
+        reductions=tuple(reductions),
+        timings=tuple(timings),
+        seconds=seconds,
+    )
+
+
+def _timed(seconds: dict[str, float], stage: str, work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    result = work()
+    seconds[stage] = round(time.perf_counter() - start, 2)
+    return result
+
+
+def _cases(
+    implementations: Iterable[Implementation], settings: StudySettings
+) -> list[tuple[Implementation, str, str]]:
+    """Implementation, format and parameter set; ordered so that cases with one reference are neighbours."""
+    formats = settings.chosen_formats()
+    cases = [
+        (implementation, fmt, name)
+        for implementation in implementations
+        for fmt in formats
+        if fmt in implementation.formats
+        for name in settings.parameter_sets(implementation.function)
+    ]
+    functions = list(FUNCTIONS)
+    return sorted(cases, key=lambda c: (functions.index(c[0].function), formats.index(c[1]), c[2], c[0].saturating))
+
+
+def _measure(
+    implementations: Sequence[Implementation], settings: StudySettings, report: Progress, stage: str
+) -> list[Measurement]:
+    from precision_lab.measure import measure_all
+
+    cases = _cases(implementations, settings)
+    results: list[Measurement] = []
+    for done, (implementation, fmt, name) in enumerate(cases):
+        report(stage, done, len(cases))
+        params = get_function(implementation.function).parameter_sets[name]
+        results += measure_all(implementation, implementation.measured_outputs(), fmt, params, params_name=name)
+    report(stage, len(cases), len(cases))
+    return results
+
+
+def _reduce(implementations: Sequence[Implementation], settings: StudySettings, report: Progress) -> list[Reduction]:
+    from precision_lab.reduction import measure_reductions
+
+    cases = [
+        (implementation, fmt)
+        for implementation, fmt, name in _cases(implementations, settings)
+        if name == "init" and any(o not in ("forward", "grad_x") for o in implementation.measured_outputs())
+    ]
+    results: list[Reduction] = []
+    for done, (implementation, fmt) in enumerate(cases):
+        report("reductions", done, len(cases))
+        params = get_function(implementation.function).parameter_sets["init"]
+        results += measure_reductions(implementation, fmt, params)
+    report("reductions", len(cases), len(cases))
+    return results
+
+
+def _time(implementations: Sequence[Implementation], settings: StudySettings, report: Progress) -> list[Timing]:
+    from precision_lab.benchmark import time_implementations
+
+    chosen = tuple(i for i in implementations if i.execution in ("eager", "compiled", "module"))
+    formats = tuple(f for f in settings.chosen_formats() if FORMATS[f].bits >= 16)
+    n, rounds = (2**18, 5) if settings.quick else (2**20, 9)
+    return time_implementations(chosen, formats, n=n, rounds=rounds, progress=report)
+
+
+def _stored(m: Measurement) -> Measurement:
+    """A measurement with only the binades that reports draw, their figures to five digits."""
+    kept: tuple[Binade, ...] = ()
+    if m.params_name == "init":
+        kept = tuple(
+            replace(b, statistics=_shortened(b.statistics)) for b in m.binades if b.exponent in STORED_EXPONENTS
+        )
+    return replace(m, binades=kept, environment={})
+
+
+def _shortened(statistics: Statistics) -> Statistics:
+    names = ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits")
+    return replace(statistics, **{name: float(f"{getattr(statistics, name):.5g}") for name in names})
