@@ -22,4 +22,6 @@ class Bound:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max_ulp) and self.max_ulp >= 0.5):
-            raise ValueError(f"max_ulp={self.max_ulp!r}: must be a number of at least 0.5, which is correct rounding")
+            raise ValueError(
+                f"max_ulp={self.max_ulp!r}: must be a number of at least 0.5, which is correct rounding"
+            )

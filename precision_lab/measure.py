@@ -50,7 +50,9 @@ class InputSet:
     region: NDArray[np.int8]
 
 
-def input_set(spec: str | NDArray[Any], fmt: FloatFormat, function: str, params: Mapping[str, float]) -> InputSet:
+def input_set(
+    spec: str | NDArray[Any], fmt: FloatFormat, function: str, params: Mapping[str, float]
+) -> InputSet:
     """The inputs of `spec`, grouped for scoring.
 
     Raises:
@@ -67,7 +69,9 @@ def _named_input_set(spec: str, fmt: str, function: str, items: tuple[tuple[str,
     return _group(*input_sets.input_set(spec, target, function, params), target, function, params)
 
 
-def _group(name: str, bits: NDArray[Any], fmt: FloatFormat, function: str, params: Mapping[str, float]) -> InputSet:
+def _group(
+    name: str, bits: NDArray[Any], fmt: FloatFormat, function: str, params: Mapping[str, float]
+) -> InputSet:
     x = fmt.decode(bits)
     finite = np.flatnonzero(np.isfinite(x))
     order = finite[np.lexsort((~np.signbit(x[finite]), x[finite]))]
@@ -84,7 +88,13 @@ def _group(name: str, bits: NDArray[Any], fmt: FloatFormat, function: str, param
 
 @lru_cache(maxsize=48)
 def _cached_reference(
-    function: str, output: str, items: tuple[tuple[str, float], ...], spec: str, fmt: str, out: str, saturating: bool
+    function: str,
+    output: str,
+    items: tuple[tuple[str, float], ...],
+    spec: str,
+    fmt: str,
+    out: str,
+    saturating: bool,
 ) -> Reference:
     inputs = _named_input_set(spec, fmt, function, items)
     return reference(function, output, dict(items), inputs.x, out, saturating=saturating)
@@ -184,7 +194,9 @@ def measure_all(
                 definition.name, output, items, spec, source.name, out.name, implementation.saturating
             )
         else:
-            exact = reference(definition, output, effective, chosen.x, out, saturating=implementation.saturating)
+            exact = reference(
+                definition, output, effective, chosen.x, out, saturating=implementation.saturating
+            )
         blank = _blank(implementation, source, out, output, name, effective, chosen, None)
         results.append(score(blank, chosen, values, exact))
     return results
@@ -242,7 +254,9 @@ def score(case: Measurement, inputs: InputSet, computed: Float64, exact: Referen
         wrong_sign=overall.wrong_sign,
         nonfinite_mismatch=overall.nonfinite_mismatch,
         zero_sign_mismatch=int(
-            np.count_nonzero(metrics.zero_sign_mismatch(computed, exact, inputs.x, case.output) & ~exact.undecided)
+            np.count_nonzero(
+                metrics.zero_sign_mismatch(computed, exact, inputs.x, case.output) & ~exact.undecided
+            )
         ),
         undecided=int(np.count_nonzero(exact.undecided)),
         escalated=exact.escalated(),

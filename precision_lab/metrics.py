@@ -35,12 +35,14 @@ def nonfinite_mismatch(computed: Float64, exact: Reference) -> Bool:
     """
     expected, got = np.isfinite(exact.rounded), np.isfinite(computed)
     same = (computed == exact.rounded) | (np.isnan(computed) & np.isnan(exact.rounded))
-    return (expected != got) | (~expected & ~got & ~same)
+    mismatch: Bool = (expected != got) | (~expected & ~got & ~same)
+    return mismatch
 
 
 def not_correctly_rounded(computed: Float64, exact: Reference) -> Bool:
     """Whether the computed value differs from the correct rounding (zero signs ignored)."""
-    return ~((computed == exact.rounded) | (np.isnan(computed) & np.isnan(exact.rounded)))
+    differs: Bool = ~((computed == exact.rounded) | (np.isnan(computed) & np.isnan(exact.rounded)))
+    return differs
 
 
 def wrong_sign(computed: Float64, exact: Reference) -> Bool:
@@ -61,7 +63,8 @@ def zero_sign_mismatch(computed: Float64, exact: Reference, x: Float64, output: 
     if output == "forward":
         expected = np.where((exact.sign == 0) & (x == 0), np.copysign(1.0, x), expected)
     zeros = (computed == 0) & (exact.rounded == 0) & (expected != 0)
-    return zeros & (np.signbit(computed) != (expected < 0))
+    mismatch: Bool = zeros & (np.signbit(computed) != (expected < 0))
+    return mismatch
 
 
 def correct_bits(errors: Float64, exact: Reference) -> Float64:

@@ -48,7 +48,9 @@ def tensors(fmt: str, data: str, n: int = N) -> tuple[Float64, Float64]:
 
 
 @lru_cache(maxsize=64)
-def exact_sum(function: str, output: str, items: tuple[tuple[str, float], ...], fmt: str, data: str) -> ExactSum:
+def exact_sum(
+    function: str, output: str, items: tuple[tuple[str, float], ...], fmt: str, data: str
+) -> ExactSum:
     """The exact sum over `tensors(fmt, data)`.
 
     Each term is upstream·(high + low ± radius) with double-double enclosures; the products
@@ -56,7 +58,9 @@ def exact_sum(function: str, output: str, items: tuple[tuple[str, float], ...], 
     """
     x, upstream = tensors(fmt, data)
     high, low, radius = enclosures(function, output, dict(items), x)
-    terms = [Fraction(g) * (Fraction(h) + Fraction(t)) for g, h, t in zip(upstream, high, low, strict=True) if g]
+    terms = [
+        Fraction(g) * (Fraction(h) + Fraction(t)) for g, h, t in zip(upstream, high, low, strict=True) if g
+    ]
     total = sum(terms, Fraction(0))
     size = math.fsum(abs(float(t)) for t in terms)
     error = math.fsum((np.abs(upstream) * radius).tolist())
@@ -65,7 +69,11 @@ def exact_sum(function: str, output: str, items: tuple[tuple[str, float], ...], 
 
 
 def measure_reductions(
-    implementation: Implementation, fmt: str, params: Mapping[str, float] | None = None, *, params_name: str = "init"
+    implementation: Implementation,
+    fmt: str,
+    params: Mapping[str, float] | None = None,
+    *,
+    params_name: str = "init",
 ) -> list[Reduction]:
     """One `Reduction` per parameter gradient and data set; faults are results with `failure`.
 

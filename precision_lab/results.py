@@ -92,7 +92,9 @@ class Measurement:
     undecided: int = 0
     escalated: dict[str, int] = field(default_factory=dict)  # inputs settled by each tier
     monotonicity_violations: int = 0
-    jump_at_zero: float = 0.0  # spread of computed values around 0 beyond the exact one, absolute; NaN if not finite
+    jump_at_zero: float = (
+        0.0  # spread of computed values around 0 beyond the exact one, absolute; NaN if not finite
+    )
     witness: Witness | None = None
     nonfinite_witness: Witness | None = None
     sign_witness: Witness | None = None
@@ -175,7 +177,14 @@ class Timing:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Timing:
-        names = ("time_ns", "time_ns_low", "time_ns_high", "effective_gb_per_s", "ratio_to_silu", "ratio_to_copy")
+        names = (
+            "time_ns",
+            "time_ns_low",
+            "time_ns_high",
+            "effective_gb_per_s",
+            "ratio_to_silu",
+            "ratio_to_copy",
+        )
         values = _floats(data, names)
         values["failure"] = Failure(**data["failure"]) if data["failure"] else None
         return cls(**values)
@@ -241,7 +250,9 @@ def _rows(columns: Mapping[str, list[Any]]) -> tuple[Binade, ...]:
     lists = [columns[name] for name in ("sign", "exponent", *_BINADE_COLUMNS)]
     return tuple(
         Binade(
-            sign, exponent, Statistics.from_json({**dict(zip(_BINADE_COLUMNS, values, strict=True)), "witness": None})
+            sign,
+            exponent,
+            Statistics.from_json({**dict(zip(_BINADE_COLUMNS, values, strict=True)), "witness": None}),
         )
         for sign, exponent, *values in zip(*lists, strict=True)
     )

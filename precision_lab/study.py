@@ -63,7 +63,9 @@ class StudySettings:
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()
         compiled = self.compiled and not self.quick
-        return tuple(i for i in IMPLEMENTATIONS if i.function in functions and (compiled or i.execution != "compiled"))
+        return tuple(
+            i for i in IMPLEMENTATIONS if i.function in functions and (compiled or i.execution != "compiled")
+        )
 
     def parameter_sets(self, function: str) -> tuple[str, ...]:
         names = tuple(get_function(function).parameter_sets)
@@ -93,7 +95,9 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     if compiled:
         formats = settings.chosen_formats()
         _timed(seconds, "compile", lambda: precompile(compiled, formats, progress=report))
-        measurements += _timed(seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled"))
+        measurements += _timed(
+            seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled")
+        )
     reductions: list[Reduction] = []
     if settings.reductions:
         reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report))
@@ -102,7 +106,11 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
         timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report))
     return Results(
         environment=environment(),
-        settings={**asdict(settings), "functions": settings.chosen_functions(), "formats": settings.chosen_formats()},
+        settings={
+            **asdict(settings),
+            "functions": settings.chosen_functions(),
+            "formats": settings.chosen_formats(),
+        },
         measurements=tuple(_stored(m) for m in measurements),
         reductions=tuple(reductions),
         timings=tuple(timings),
@@ -130,7 +138,9 @@ def _cases(
         for name in settings.parameter_sets(implementation.function)
     ]
     functions = list(FUNCTIONS)
-    return sorted(cases, key=lambda c: (functions.index(c[0].function), formats.index(c[1]), c[2], c[0].saturating))
+    return sorted(
+        cases, key=lambda c: (functions.index(c[0].function), formats.index(c[1]), c[2], c[0].saturating)
+    )
 
 
 def _measure(
@@ -143,12 +153,16 @@ def _measure(
     for done, (implementation, fmt, name) in enumerate(cases):
         report(stage, done, len(cases))
         params = get_function(implementation.function).parameter_sets[name]
-        results += measure_all(implementation, implementation.measured_outputs(), fmt, params, params_name=name)
+        results += measure_all(
+            implementation, implementation.measured_outputs(), fmt, params, params_name=name
+        )
     report(stage, len(cases), len(cases))
     return results
 
 
-def _reduce(implementations: Sequence[Implementation], settings: StudySettings, report: Progress) -> list[Reduction]:
+def _reduce(
+    implementations: Sequence[Implementation], settings: StudySettings, report: Progress
+) -> list[Reduction]:
     from precision_lab.reduction import measure_reductions
 
     cases = [
@@ -165,7 +179,9 @@ def _reduce(implementations: Sequence[Implementation], settings: StudySettings, 
     return results
 
 
-def _time(implementations: Sequence[Implementation], settings: StudySettings, report: Progress) -> list[Timing]:
+def _time(
+    implementations: Sequence[Implementation], settings: StudySettings, report: Progress
+) -> list[Timing]:
     from precision_lab.benchmark import time_implementations
 
     chosen = tuple(i for i in implementations if i.execution in ("eager", "compiled", "module"))
@@ -179,7 +195,9 @@ def _stored(m: Measurement) -> Measurement:
     kept: tuple[Binade, ...] = ()
     if m.params_name == "init":
         kept = tuple(
-            replace(b, statistics=_shortened(b.statistics)) for b in m.binades if b.exponent in STORED_EXPONENTS
+            replace(b, statistics=_shortened(b.statistics))
+            for b in m.binades
+            if b.exponent in STORED_EXPONENTS
         )
     return replace(m, binades=kept, environment={})
 

@@ -34,12 +34,15 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[str, ...]:
         broken.append(f"{_title(m)}: undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass")
     # The oracle certifies to 2^-10 ulp: an error is over the bound only beyond that.
     if m.max_ulp > bound.max_ulp + 2.0**-10 and m.witness is not None:
-        broken.append(f"{_title(m)}: error {m.max_ulp:.4g} ulps exceeds bound {bound.max_ulp:g} {_at(m, m.witness)}")
+        broken.append(
+            f"{_title(m)}: error {m.max_ulp:.4g} ulps exceeds bound {bound.max_ulp:g} {_at(m, m.witness)}"
+        )
     if m.wrong_sign and m.sign_witness is not None:
         broken.append(f"{_title(m)}: wrong sign for {m.wrong_sign} inputs, {_at(m, m.sign_witness)}")
     if m.nonfinite_mismatch and m.nonfinite_witness is not None:
         broken.append(
-            f"{_title(m)}: wrong infinity or NaN for {m.nonfinite_mismatch} inputs, {_at(m, m.nonfinite_witness)}"
+            f"{_title(m)}: wrong infinity or NaN for {m.nonfinite_mismatch} inputs, "
+            f"{_at(m, m.nonfinite_witness)}"
         )
     return tuple(broken)
 

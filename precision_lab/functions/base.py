@@ -30,7 +30,9 @@ class Affine:
     weights: tuple[tuple[str, int], ...] = ()
 
     def at(self, params: Mapping[str, float]) -> Fraction:
-        return Fraction(self.constant) + sum((w * Fraction(params[name]) for name, w in self.weights), Fraction(0))
+        return Fraction(self.constant) + sum(
+            (w * Fraction(params[name]) for name, w in self.weights), Fraction(0)
+        )
 
     def derivative(self, parameter: str) -> int:
         return sum(w for name, w in self.weights if name == parameter)
@@ -144,7 +146,11 @@ class Activation:
                 for term in terms
                 for weight, basis in _derivative(term.basis)
             )
-        name = output.removeprefix("grad_raw_") if output.startswith("grad_raw_") else output.removeprefix("grad_")
+        name = (
+            output.removeprefix("grad_raw_")
+            if output.startswith("grad_raw_")
+            else output.removeprefix("grad_")
+        )
         weights = [(term, term.coefficient.derivative(name)) for term in terms]
         if output.startswith("grad_raw_"):
             # A raw value that other parameters are built on moves them too: alpha_n = beta + softplus(a_n).
@@ -253,7 +259,10 @@ def _roots(function: Activation, output: str, items: tuple[tuple[str, float], ..
 
     def value(x: Any) -> Any:
         terms = function.terms(output, "positive" if x > 0 else "negative")
-        return sum((m.constant(t.coefficient.at(params)) * BASIS[t.basis].formula(m, x) for t in terms), m.constant(0))
+        return sum(
+            (m.constant(t.coefficient.at(params)) * BASIS[t.basis].formula(m, x) for t in terms),
+            m.constant(0),
+        )
 
     found: list[float] = []
     for sign in (-1, 1):

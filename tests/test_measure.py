@@ -1,0 +1,262 @@
+"""The instrument sees what it must: known faults give their known figures."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import precision_lab as pl
+from precision_lab.exceptions import KernelError
+from precision_lab.formats import get_format
+from precision_lab.measure import measure, measure_all
+from precision_lab.oracle import reference
+
+torch = pytest.importorskip("torch")
+
+PARAMS = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
+
+
+def correctly_rounded(fmt_name, function="relu2", params=None, output="forward"):
+    """A kernel that answers with the oracle's own rounding: the best there can be."""
+    fmt = get_format(fmt_name)
+
+    def kernel(x, **_):
+        values = fmt.decode(bits_of(x, fmt))
+        rounded = reference(function, output, params or {}, values, fmt).rounded
+        return tensor_of(rounded, fmt)
+
+    return kernel
+
+
+def bits_of(x, fmt):
+    return (
+        x.detach()
+        .view({8: torch.uint8, 16: torch.int16, 32: torch.int32}[fmt.bits])
+        .numpy()
+        .view(fmt.bits_dtype)
+    )
+
+
+def tensor_of(values, fmt):
+    bits = fmt.encode(values)
+    signed = {8: np.uint8, 16: np.int16, 32: np.int32}[fmt.bits]
+    return torch.from_numpy(bits.view(signed).copy()).view(getattr(torch, fmt.torch_name))
+
+
+def shifted(fmt_name, steps, where):
+    """The correctly rounded answer moved by `steps` ordinals where `where(x)`."""
+    fmt = get_format(fmt_name)
+    right = correctly_rounded(fmt_name)
+
+    def kernel(x, **_):
+        values = fmt.decode(bits_of(right(x), fmt))
+        inputs = fmt.decode(bits_of(x, fmt))
+        chosen = where(inputs) & np.isfinite(values)
+        moved = values.copy()
+        moved[chosen] = fmt.from_ordinal(fmt.ordinal(values[chosen]) + steps)
+        return tensor_of(moved, fmt)
+
+    return kernel
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
+def test_correct_rounding_measures_at_most_half_an_ulp_and_no_finding(fmt):
+    m = measure(correctly_rounded(fmt), "relu2", fmt=fmt)
+    assert m.max_ulp <= 0.5
+    assert m.n_inputs == 65536
+    assert (m.not_correctly_rounded, m.wrong_sign, m.nonfinite_mismatch, m.undecided) == (0, 0, 0, 0)
+    assert m.monotonicity_violations == 0
+    assert sum(m.escalated.values()) == m.n_inputs
+
+
+def test_one_ulp_shift_in_one_binade_is_seen_there_and_only_there():
+    m = measure(shifted("bf16", 1, lambda x: (x >= 4) & (x < 8)), "relu2", fmt="bf16")
+    assert 0.5 < m.max_ulp <= 1.5
+    assert m.not_correctly_rounded == 128
+    assert 4 <= m.witness.x < 8
+    bad = {(b.sign, b.exponent) for b in m.binades if b.statistics.not_correctly_rounded}
+    assert bad == {(1, 2)}
+
+
+def test_a_single_wrong_bit_pattern_is_found():
+    m = measure(shifted("bf16", 3, lambda x: x == 1.0), "relu2", fmt="bf16")
+    assert m.not_correctly_rounded == 1
+    assert (m.witness.bits, m.witness.x, m.witness.rounded) == ("0x3f80", 1.0, 1.0)
+    assert m.max_ulp == m.witness.error_ulps == 3.0
+
+
+def test_a_constant_answer_loses_every_bit():
+    m = measure(lambda x, **_: torch.zeros_like(x), "silu", fmt="bf16")
+    assert m.regions["positive"].min_correct_bits == 0
+    assert m.regions["positive"].not_correctly_rounded > 16000
+
+
+def test_nan_in_place_of_a_number_is_a_mismatch_and_no_ulp_figure():
+    def kernel(x, **_):
+        return torch.where(x == 1, torch.nan, torch.relu(x))
+
+    m = measure(kernel, "relu", fmt="bf16")
+    assert m.nonfinite_mismatch == 1
+    assert m.nonfinite_witness.x == 1.0
+    assert m.max_ulp == 0.0
+
+
+def test_all_nan_is_not_a_perfect_score():
+    m = measure(lambda x, **_: torch.full_like(x, torch.nan), "relu", fmt="fp16")
+    assert m.nonfinite_mismatch == 65536 - 2 * 1023
+    assert m.regions["positive"].min_correct_bits == 0
+
+
+def test_overflow_one_step_early_is_a_mismatch_and_overflow_at_the_threshold_is_not():
+    fmt = get_format("fp16")
+    m = measure(lambda x, **_: torch.relu(x) ** 2, "relu2", fmt="fp16")
+    assert m.nonfinite_mismatch == 0
+    early = measure(lambda x, **_: torch.where(x > 200, torch.inf, torch.relu(x) ** 2), "relu2", fmt="fp16")
+    x = fmt.decode(fmt.all_bits())
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert early.nonfinite_mismatch == np.count_nonzero((x > 200) & (x * x < fmt.overflow_threshold))
+
+
+def test_flushed_subnormals_are_counted_and_kept_out_of_the_other_regions():
+    tiny = get_format("bf16").min_normal
+
+    def kernel(x, **_):
+        y = torch.relu(x)
+        return torch.where(y.abs() < tiny, torch.zeros_like(y), y)
+
+    m = measure(kernel, "relu", fmt="bf16")
+    assert m.regions["subnormal_result"].not_correctly_rounded == 127
+    assert m.regions["positive"].max_ulp == 0.0
+    assert m.regions["subnormal_result"].max_ulp == 127.0
+
+
+def test_wrong_gradient_sign_is_counted():
+    class Flipped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.relu(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            slope = (x > 0).to(grad.dtype)
+            return grad * torch.where((x >= 2) & (x < 4), -slope, slope)
+
+    m = measure(lambda x, **_: Flipped.apply(x), "relu", fmt="bf16", output="grad_x")
+    assert m.wrong_sign == 128
+    assert m.sign_witness.x == 2.0
+
+
+def test_eps_clamp_shows_as_a_jump_at_zero_and_a_wrong_gradient_sign():
+    def kernel(x, *, alpha_p, alpha_n, beta):
+        clamped = torch.minimum(x, torch.tensor(-1e-6, dtype=x.dtype))
+        return torch.where(x > 0, (alpha_p * x + beta) * x, alpha_n * (torch.expm1(clamped) - x) + beta * x)
+
+    m = measure(kernel, "xielu", fmt="fp32", output="grad_x", params=PARAMS)
+    assert m.regions["eps_zone"].wrong_sign == m.regions["eps_zone"].n_inputs
+    forward = measure(kernel, "xielu", fmt="fp32", output="forward", params=PARAMS)
+    assert forward.jump_at_zero == pytest.approx(0.8e-6, rel=1e-3)
+
+
+def test_monotonicity_violations_are_counted():
+    m = measure(shifted("bf16", 40, lambda x: x == 1.0), "relu2", fmt="bf16")
+    assert m.monotonicity_violations >= 1
+
+
+def test_zero_sign_is_reported_and_not_an_error():
+    m = measure(lambda x, **_: torch.relu(x) + 0.0, "silu", fmt="bf16")
+    assert m.zero_sign_mismatch >= 1
+    exact = measure(lambda x, **_: torch.nn.functional.silu(x), "silu", fmt="bf16")
+    assert exact.zero_sign_mismatch == 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        (lambda x, **_: (_ for _ in ()).throw(RuntimeError("no kernel for this dtype")), "raised"),
+        (lambda x, **_: x[:-1], "wrong_shape"),
+        (lambda x, **_: x.double(), "wrong_dtype"),
+        (lambda x, **_: x.detach(), "not_differentiable"),
+    ],
+)
+def test_a_faulty_kernel_is_a_named_finding(kernel, kind):
+    implementation = pl.measure  # the module is callable under the same name
+    assert callable(implementation)
+    with pytest.raises(KernelError) as caught:
+        measure(kernel, "relu", fmt="bf16", output="grad_x")
+    assert caught.value.kind == kind
+
+
+def test_one_failing_output_keeps_the_others():
+    from precision_lab.implementations import as_implementation
+
+    results = measure_all(
+        as_implementation(lambda x, **_: torch.relu(x).detach(), "relu", ("bf16",)),
+        ("forward", "grad_x"),
+        "bf16",
+    )
+    assert results[0].failure is None
+    assert results[0].max_ulp == 0.0
+    assert results[1].failure.kind == "not_differentiable"
+
+
+def test_measurement_survives_json_unchanged():
+    m = measure("expm1", "xielu", fmt="bf16", output="grad_alpha_n", params=PARAMS)
+    assert type(m).from_json(m.to_json()) == m
+
+
+def test_reference_uses_the_rounded_parameters():
+    m = measure("expm1", "xielu", fmt="bf16", params=PARAMS)
+    assert m.params["alpha_p"] == 0.80078125
+
+
+def test_input_arrays_are_measured_as_given():
+    m = measure(
+        "naive", "xielu", fmt="fp32", inputs=np.array([-1e-7, 0.0, 1.0], np.float32).astype(np.float64)
+    )
+    assert (m.inputs, m.n_inputs) == ("array", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"function": "xielo"}, "did you mean.*xielu"),
+        ({"fmt": "bf17"}, "did you mean.*bf16"),
+        ({"output": "grad_alpha"}, "did you mean.*grad_alpha"),
+        ({"params": {"alpha_q": 1.0}}, "did you mean.*alpha"),
+        ({"params": {"alpha_n": -1.0}}, r"alpha_n=-1.0: must be greater than 0"),
+        ({"params": {"alpha_n": float("nan")}}, "must be finite"),
+        ({"device": "cuda"}, "device='cuda'"),
+        ({"inputs": "exhaustve"}, "exhaustve"),
+    ],
+)
+def test_misuse_names_the_argument(arguments, message):
+    call = {"function": "xielu", **arguments}
+    with pytest.raises(ValueError, match=message):
+        measure("naive", call.pop("function"), **call)
+
+
+def test_unknown_implementation_suggests_the_nearest():
+    with pytest.raises(ValueError, match=r"did you mean.*expm1"):
+        measure("expml", "xielu")
+
+
+def test_score_ignores_undecided_inputs_but_counts_them():
+    from precision_lab.implementations import as_implementation
+    from precision_lab.measure import _blank, input_set, score
+
+    fmt = get_format("bf16")
+    inputs = input_set("exhaustive", fmt, "relu", {})
+    exact = reference("relu", "forward", {}, inputs.x, fmt)
+    undecided = inputs.x == 1.0
+    doubtful = dataclasses.replace(exact, undecided=undecided)
+    wrong = np.where(undecided, 100.0, exact.rounded)
+    case = _blank(
+        as_implementation(torch.relu, "relu", ("bf16",)), fmt, fmt, "forward", "init", {}, inputs, None
+    )
+    m = score(case, inputs, wrong, doubtful)
+    assert m.undecided == 1
+    assert m.max_ulp == 0.0
