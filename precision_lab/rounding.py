@@ -46,17 +46,27 @@ class Rounded:
 
 
 def round_enclosure(
-    high: Float64, low: Float64, radius: Float64, fmt: FloatFormat, *, saturating: bool = False
+    high: Float64,
+    low: Float64,
+    radius: Float64,
+    fmt: FloatFormat,
+    *,
+    saturating: bool = False,
+    nudge: NDArray[np.int8] | None = None,
 ) -> Rounded:
     """Correct rounding of every number in high + low ± radius, where there is only one.
 
     Args:
         high, low: |low| ≤ ulp(high)/2; finite. Shape (n,).
         radius: nonnegative or NaN (nothing is known), shape (n,).
+        nudge: where the radius is 0, the sign of an infinitesimal that the exact value has beyond
+            high + low: too small to reach another boundary, it decides ties and powers of two.
     """
     size = np.abs(high)
+    outward = np.zeros(size.shape, np.int8) if nudge is None else np.where(high < 0, -nudge, nudge)
     # An exact value just below a power of two has the smaller binade's ulp.
-    toward_zero = np.where(high < 0, -low, low) < 0
+    signed_low = np.where(high < 0, -low, low)
+    toward_zero = (signed_low < 0) | ((low == 0) & (outward < 0))
     fraction, exponent = np.frexp(size)
     exponent = np.where(size == 0, fmt.emin, exponent - 1 - ((fraction == 0.5) & toward_zero))
     exponent = np.clip(exponent, fmt.emin, fmt.emax)
@@ -74,15 +84,18 @@ def round_enclosure(
     tail = scaled - whole  # exact: both are multiples of the last bit of `scaled`
     tail, lost = _two_sum(tail, low / ulp)
     error = radius / ulp + np.abs(lost)
-    over = np.abs(tail) > 0.5
-    odd_tie = (np.abs(tail) == 0.5) & (np.mod(whole, 2) == 1)
+    pushed = np.zeros(size.shape) if nudge is None else nudge * np.sign(tail)
+    tie = np.abs(tail) == 0.5
+    over = (np.abs(tail) > 0.5) | (tie & (pushed > 0))
+    odd_tie = tie & (pushed == 0) & (np.mod(whole, 2) == 1)
     step = np.where(over | odd_tie, np.sign(tail), 0.0)
     whole, tail = whole + step, tail - step
     exact_tie = (error == 0) & (np.abs(tail) == 0.5)
     # 2^-40: `tail − step` and the sums above round by less than that.
     clear = exact_tie | (0.5 - np.abs(tail) > error * (1 + 2.0**-40)) | (error == 0)
     with np.errstate(over="ignore"):
-        number = np.copysign(whole * ulp, np.where(high == 0, low, high))
+        direction = np.where(high == 0, low if nudge is None else nudge, high)
+        number = np.copysign(whole * ulp, direction)
     number = fmt.overflow(number, saturating=saturating)
     saturated = np.isfinite(number) & (np.abs(whole * ulp) > fmt.max_finite)
     off_scale = ~np.isfinite(number) | saturated

@@ -241,7 +241,7 @@ class _Plain:
         self.mp = mpmath.MPContext()
         self.mp.prec = precision
         self.pi = +self.mp.pi
-        for name in ("exp", "atan", "log1p", "sqrt", "erfc"):
+        for name in ("exp", "log1p", "sqrt", "erfc"):
             setattr(self, name, getattr(self.mp, name))
 
     def constant(self, value: int | Fraction) -> Any:
@@ -250,6 +250,9 @@ class _Plain:
 
     def sigmoid(self, x: Any) -> Any:
         return 1 / (1 + self.mp.exp(-x))
+
+    def atan_over_pi(self, x: Any) -> Any:
+        return self.mp.atan(x) / self.mp.pi
 
 
 @lru_cache(maxsize=512)
@@ -309,3 +312,20 @@ def collect(terms: Iterable[Term]) -> tuple[Term, ...]:
             tuple((name, weight) for name, weight in weights.items() if weight),
         )
     return tuple(Term(c, basis) for basis, c in merged.items() if c.constant or c.weights)
+
+
+def split_exponentials(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """The same sum with eˣ − 1 − x and eˣ − 1 taken apart, for x well below 0.
+
+    There (β−α)·x + … with an exactly computed β−α cancels nothing, where
+    α·(eˣ−1−x) + β·x would, and β − α + α·eˣ shows that only α·eˣ is left for α = β.
+    """
+    parts: list[Term] = []
+    for term in terms:
+        if term.basis in ("expm1", "expm1_minus_x"):
+            parts += [Term(term.coefficient, "exp"), Term(term.coefficient.scaled(-1), "one")]
+            if term.basis == "expm1_minus_x":
+                parts.append(Term(term.coefficient.scaled(-1), "x"))
+        else:
+            parts.append(term)
+    return collect(parts)

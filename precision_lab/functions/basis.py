@@ -1,7 +1,7 @@
 """Parameter-free basis functions: every activation is a weighted sum of these.
 
 A formula is written once, as plain arithmetic over a context `m` that supplies
-`exp`, `sigmoid`, `erfc`, `atan`, `log1p`, `sqrt` and `pi`. The oracle evaluates the
+`exp`, `sigmoid`, `erfc`, `atan_over_pi`, `log1p`, `sqrt` and `pi`. The oracle evaluates the
 same formula over balls of float64, double-double and mpmath numbers, so the
 definition says nothing about cancellation: where a formula cancels, its ball gets
 wide and the ladder climbs.
@@ -29,6 +29,10 @@ class BasisFunction:
         formula: the definition over a context.
         derivative: d/dx as (weight, basis name) terms; None where no activation needs it.
         at_minus_infinity, at_plus_infinity: asymptotes; None where it grows faster than x^3.
+        approach: what is left beyond |x| ≥ `beyond`, where it is exponentially small: the sign
+            of f − asymptote at −∞ and at +∞ (0: f is the asymptote). None where what is left
+            is not that small, or unknown.
+        beyond: |x| from which |f − asymptote| < 2^-1060.
         kernel: context method that evaluates it without the formula's cancellation, used
             where a context has it (the formula stays the definition).
     """
@@ -40,6 +44,8 @@ class BasisFunction:
     at_minus_infinity: Asymptote | None
     at_plus_infinity: Asymptote | None
     kernel: str | None = None
+    approach: tuple[int | None, int | None] = (None, None)
+    beyond: float = 0.0
 
 
 def _gelu_tanh_argument(m: Any, x: Any) -> Any:
@@ -62,9 +68,11 @@ def _normal_density(m: Any, x: Any) -> Any:
 
 
 def _arctan_gate(m: Any, x: Any) -> Any:
-    return m.atan(x) / m.pi + m.constant(Fraction(1, 2))
+    return m.atan_over_pi(x) + m.constant(Fraction(1, 2))
 
 
+# Beyond these, x³·e^−|x|, x³·e^(−x²/2) and x³·e^(−2u) (u the argument of GELU's tanh) are below
+# 2^-1060: e^-768 = 2^-1108, e^(-800) = 2^-1154, and 2u(24) > 1023 with slopes below 2^8.
 _ZERO: Asymptote = (Fraction(0), Fraction(0), Fraction(0), Fraction(0))
 _ONE: Asymptote = (Fraction(1), Fraction(0), Fraction(0), Fraction(0))
 _X: Asymptote = (Fraction(0), Fraction(1), Fraction(0), Fraction(0))
@@ -73,8 +81,10 @@ _INVERSE_PI = 0.3183098861837907  # 1/pi to double; used for limits at infinity 
 BASIS: dict[str, BasisFunction] = {
     basis.name: basis
     for basis in (
-        BasisFunction("one", "1", lambda m, x: m.constant(1), (), _ONE, _ONE, "one"),
-        BasisFunction("x", "x", lambda m, x: x, ((1, "one"),), _X, _X),
+        BasisFunction(
+            "one", "1", lambda m, x: m.constant(1), (), _ONE, _ONE, "one", approach=(0, 0), beyond=0.0
+        ),
+        BasisFunction("x", "x", lambda m, x: x, ((1, "one"),), _X, _X, approach=(0, 0), beyond=0.0),
         BasisFunction(
             "x^2",
             "x²",
@@ -82,6 +92,8 @@ BASIS: dict[str, BasisFunction] = {
             ((2, "x"),),
             (Fraction(0), Fraction(0), Fraction(1), Fraction(0)),
             (Fraction(0), Fraction(0), Fraction(1), Fraction(0)),
+            approach=(0, 0),
+            beyond=0.0,
         ),
         BasisFunction(
             "x^3",
@@ -90,8 +102,12 @@ BASIS: dict[str, BasisFunction] = {
             ((3, "x^2"),),
             (Fraction(0), Fraction(0), Fraction(0), Fraction(1)),
             (Fraction(0), Fraction(0), Fraction(0), Fraction(1)),
+            approach=(0, 0),
+            beyond=0.0,
         ),
-        BasisFunction("exp", "eˣ", lambda m, x: m.exp(x), ((1, "exp"),), _ZERO, None),
+        BasisFunction(
+            "exp", "eˣ", lambda m, x: m.exp(x), ((1, "exp"),), _ZERO, None, approach=(1, None), beyond=768.0
+        ),
         BasisFunction(
             "expm1",
             "eˣ−1",
@@ -100,6 +116,8 @@ BASIS: dict[str, BasisFunction] = {
             (Fraction(-1), Fraction(0), Fraction(0), Fraction(0)),
             None,
             "expm1",
+            approach=(1, None),
+            beyond=768.0,
         ),
         BasisFunction(
             "expm1_minus_x",
@@ -109,10 +127,32 @@ BASIS: dict[str, BasisFunction] = {
             (Fraction(-1), Fraction(-1), Fraction(0), Fraction(0)),
             None,
             "expm1_minus_x",
+            approach=(1, None),
+            beyond=768.0,
         ),
-        BasisFunction("sigmoid", "σ(x)", lambda m, x: m.sigmoid(x), None, _ZERO, _ONE),
-        BasisFunction("softplus", "log(1+eˣ)", lambda m, x: m.log1p(m.exp(x)), ((1, "sigmoid"),), _ZERO, _X),
-        BasisFunction("silu", "x·σ(x)", lambda m, x: x * m.sigmoid(x), ((1, "silu'"),), _ZERO, _X),
+        BasisFunction(
+            "sigmoid", "σ(x)", lambda m, x: m.sigmoid(x), None, _ZERO, _ONE, approach=(1, -1), beyond=768.0
+        ),
+        BasisFunction(
+            "softplus",
+            "log(1+eˣ)",
+            lambda m, x: m.log1p(m.exp(x)),
+            ((1, "sigmoid"),),
+            _ZERO,
+            _X,
+            approach=(1, 1),
+            beyond=768.0,
+        ),
+        BasisFunction(
+            "silu",
+            "x·σ(x)",
+            lambda m, x: x * m.sigmoid(x),
+            ((1, "silu'"),),
+            _ZERO,
+            _X,
+            approach=(-1, -1),
+            beyond=768.0,
+        ),
         BasisFunction(
             "silu'",
             "σ(x)·(1+x·σ(−x))",
@@ -120,8 +160,19 @@ BASIS: dict[str, BasisFunction] = {
             None,
             _ZERO,
             _ONE,
+            approach=(-1, 1),
+            beyond=768.0,
         ),
-        BasisFunction("gelu", "x·Φ(x)", lambda m, x: x * _normal_cdf(m, x), ((1, "gelu'"),), _ZERO, _X),
+        BasisFunction(
+            "gelu",
+            "x·Φ(x)",
+            lambda m, x: x * _normal_cdf(m, x),
+            ((1, "gelu'"),),
+            _ZERO,
+            _X,
+            approach=(-1, -1),
+            beyond=40.0,
+        ),
         BasisFunction(
             "gelu'",
             "Φ(x)+x·φ(x)",
@@ -129,6 +180,8 @@ BASIS: dict[str, BasisFunction] = {
             None,
             _ZERO,
             _ONE,
+            approach=(-1, 1),
+            beyond=40.0,
         ),
         BasisFunction(
             "gelu_tanh",
@@ -137,8 +190,19 @@ BASIS: dict[str, BasisFunction] = {
             ((1, "gelu_tanh'"),),
             _ZERO,
             _X,
+            approach=(-1, -1),
+            beyond=24.0,
         ),
-        BasisFunction("gelu_tanh'", "d/dx of gelu_tanh", _gelu_tanh_gradient, None, _ZERO, _ONE),
+        BasisFunction(
+            "gelu_tanh'",
+            "d/dx of gelu_tanh",
+            _gelu_tanh_gradient,
+            None,
+            _ZERO,
+            _ONE,
+            approach=(-1, 1),
+            beyond=24.0,
+        ),
         BasisFunction(
             "atlu",
             "x·(arctan(x)/π+½)",

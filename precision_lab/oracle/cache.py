@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,20 +89,39 @@ def _write(path: Path, values: Float64) -> None:
 
 
 def _compute(name: str, x: Float64) -> Float64:
+    """All values; large jobs are shared with interpreters of their own.
+
+    Not with `multiprocessing`: it would import the caller's main module again, which a
+    script without a main guard does not survive, or fork a process that runs threads.
+    """
     workers = os.cpu_count() or 1
     if x.size < PARALLEL_FROM or workers == 1:
-        return _compute_chunk(name, x.tolist())
-    # Interleaved, because large and small inputs cost differently.
-    shares = [x[i::workers].tolist() for i in range(workers)]
+        return compute_chunk(name, x.tolist())
     result = np.empty((3, x.size))
-    # Fork would copy a process that torch's threads run in; spawn starts clean.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for i, part in enumerate(pool.map(_compute_chunk, [name] * workers, shares)):
-            result[:, i::workers] = part
+    # Interleaved, because large and small inputs cost differently; this process takes share 0.
+    shares = [np.ascontiguousarray(x[i::workers]) for i in range(workers)]
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(_compute_elsewhere, name, share) for share in shares[1:]]
+        result[:, 0::workers] = compute_chunk(name, shares[0].tolist())
+        for i, other in enumerate(others, start=1):
+            values = other.result()
+            result[:, i::workers] = compute_chunk(name, shares[i].tolist()) if values is None else values
     return result
 
 
-def _compute_chunk(name: str, x: Sequence[float]) -> Float64:
+def _compute_elsewhere(name: str, x: Float64) -> Float64 | None:
+    """`compute_chunk` in a new interpreter; None if none could be had."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-m", "precision_lab.oracle.worker", name]
+    try:
+        done = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True, env=environment)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    values = np.frombuffer(done.stdout, np.float64)
+    return values.reshape(3, x.size) if values.size == 3 * x.size else None
+
+
+def compute_chunk(name: str, x: Sequence[float]) -> Float64:
     """high, low, radius for each x; the ball's own radius plus what the pair cannot hold."""
     formula = BASIS[name].formula
     result = np.empty((3, len(x)))

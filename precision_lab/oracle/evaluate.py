@@ -11,6 +11,7 @@ from mpmath.libmp import fzero
 
 from precision_lab.exceptions import UndecidedError
 from precision_lab.functions import Activation, get_function
+from precision_lab.functions.base import split_exponentials
 from precision_lab.functions.basis import BASIS
 from precision_lab.oracle.mp import Ball, MpContext
 
@@ -23,7 +24,8 @@ def output_ball(function: Activation, output: str, params: Mapping[str, float], 
     """Ball of the output at a finite x, at the precision of `m`."""
     point = m.constant(x)
     total = m.constant(0)
-    for term in function.terms(output, "positive" if x > 0 else "negative"):
+    terms = function.terms(output, "positive" if x > 0 else "negative")
+    for term in split_exponentials(terms) if x < -1 else terms:
         coefficient = term.coefficient.at(params)
         if coefficient:
             total = total + m.constant(coefficient) * BASIS[term.basis].formula(m, point)

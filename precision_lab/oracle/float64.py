@@ -128,7 +128,7 @@ class _OnlyInMpmath:
     def erfc(self, x: Any) -> Any:
         raise NoFastTierError("erfc")
 
-    def atan(self, x: Any) -> Any:
+    def atan_over_pi(self, x: Any) -> Any:
         raise NoFastTierError("atan")
 
     def log1p(self, x: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from precision_lab.exceptions import UndecidedError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
-from precision_lab.functions.base import Term, collect
+from precision_lab.functions.base import Term, split_exponentials
 from precision_lab.functions.basis import BASIS
 from precision_lab.oracle import cache
 from precision_lab.oracle.double_double import BallDD, ContextDD
@@ -25,8 +26,8 @@ from precision_lab.rounding import Rounded, round_ball, round_enclosure
 
 Float64 = NDArray[np.float64]
 
-TIERS = ("special", "float64", "double_double", "mpmath")
-FAR = -1.0  # below it, e^x − 1 − x is split into e^x − 1 and −x
+TIERS = ("special", "float64", "double_double", "mpmath", "asymptote")
+FAR = -1.0  # below it, e^x − 1 − x and e^x − 1 are split into e^x, 1 and x
 MP_BITS = (80, 160, 640, 2560)  # relative bits tried, in turn, for an undecided rounding
 
 
@@ -130,18 +131,7 @@ class _Case:
         terms = self.function.terms(self.output, side)
         if not far:
             return terms
-        # (β−α)·x + α·(e^x − 1) instead of α·(e^x − 1 − x) + β·x: with a coefficient that is
-        # computed exactly, large |x| cancel nothing even where α ≈ β.
-        return collect(_split(terms))
-
-
-def _split(terms: Iterable[Term]) -> Iterable[Term]:
-    for term in terms:
-        if term.basis == "expm1_minus_x":
-            yield Term(term.coefficient, "expm1")
-            yield Term(term.coefficient.scaled(-1), "x")
-        else:
-            yield term
+        return split_exponentials(terms)
 
 
 def _empty(fmt: FloatFormat, n: int) -> Reference:
@@ -176,11 +166,8 @@ def _fill_special(case: _Case, x: Float64, finite: NDArray[np.bool_], result: Re
 
 
 def _climb(case: _Case, side: str, x: Float64, index: NDArray[np.intp], result: Reference) -> None:
+    index = _asymptote_tier(case, side, x, index, result)
     tiers: tuple[tuple[int, Callable[..., tuple[Any, Any, Any]]], ...] = ((1, _float64_tier), (2, _double_double_tier))
-    if not case.terms(side, False):  # the zero function: nothing to certify
-        result.rounded[index] = 0.0
-        result.tier[index] = 1
-        return
     cached = any(_needs_mpmath(term.basis) for term in case.terms(side, False))
     if cached:
         tiers = tiers[1:] if case.fmt.bits <= 32 else ()
@@ -213,6 +200,58 @@ def _store(
     result.sign[part] = np.where(known, np.sign(high), 0).astype(np.int8)
     result.tier[part] = tier
     result.undecided[part] = ~(rounded.decided & (known | exact_zero | tiny))
+
+
+def _asymptote_tier(
+    case: _Case, side: str, x: Float64, index: NDArray[np.intp], result: Reference
+) -> NDArray[np.intp]:
+    """Settles inputs so far out that an exact polynomial and the sign of what is left decide.
+
+    There SiLU(2^k), say, is 2^k less something below 2^-1060: no precision separates them,
+    but the sign of the difference says on which side of the power of two the value lies.
+    Polynomials are evaluated in double-double and must come out exact (radius 0), with no
+    low part below 2^-900: then no boundary lies within 2^-1060 but the value itself.
+
+    Returns:
+        The indices that are left.
+    """
+    terms = case.terms(side, side == "negative")
+    where = 0 if side == "negative" else 1
+    signs = {term.basis: BASIS[term.basis].approach[where] for term in terms}
+    if case.function.raw_factor_argument(case.output, case.params) is not None or None in signs.values():
+        return index
+    weights = {term.basis: term.coefficient.at(case.params) for term in terms}
+    small = {np.sign(float(weights[b])) * sign for b, sign in signs.items() if sign and weights[b]}
+    size = sum(abs(float(weight)) for weight in weights.values())
+    if len(small) > 1 or size > 2.0**20:
+        return index
+    start = max((BASIS[term.basis].beyond for term in terms), default=0.0)
+    chosen = np.abs(x[index]) >= max(start, -FAR)
+    part = index[chosen]
+    if part.size == 0:
+        return index
+    point = BallDD(x[part], np.zeros(part.size), np.zeros(part.size))
+    m = ContextDD()
+    power: Any = m.one(point)
+    totals = [Fraction(0)] * 4
+    for term in terms:
+        asymptote = BASIS[term.basis].at_minus_infinity if where == 0 else BASIS[term.basis].at_plus_infinity
+        assert asymptote is not None
+        totals = [t + weights[term.basis] * Fraction(c) for t, c in zip(totals, asymptote, strict=True)]
+    value = BallDD(np.zeros(part.size), np.zeros(part.size), np.zeros(part.size))
+    for total in totals:
+        if total:
+            value = value + m.constant(total) * power
+        power = power * point
+    nudge = np.full(part.size, int(small.pop()) if small else 0, np.int8)
+    exact = (value.radius == 0) & ((value.low == 0) | (np.abs(value.low) > 2.0**-900))
+    # An fp64 result that is nothing but the remainder has digits: mpmath finds them.
+    exact &= (value.high != 0) | (nudge == 0) | (case.fmt.bits <= 32)
+    rounded = round_enclosure(value.high, value.low, value.radius, case.fmt, saturating=case.saturating, nudge=nudge)
+    _store(result, part, rounded, value.high, value.low, value.radius, TIERS.index("asymptote"))
+    result.sign[part] = np.where(value.high == 0, nudge, np.sign(value.high)).astype(np.int8)
+    result.undecided[part] |= ~exact
+    return np.concatenate([index[~chosen], part[result.undecided[part]]])
 
 
 def _sum64(case: _Case, side: str, far: bool, x: Float64) -> Ball64:

@@ -102,9 +102,14 @@ class Ball:
     def __truediv__(self, other: Ball | int) -> Ball:
         other = self._lift(other)
         m = self.context
+        if self.radius == fzero and other.radius == fzero and other.middle[1] == 1:
+            # A power of two divides exactly; sigma(0) and Phi(0) are 1/2, not nearly.
+            return Ball(mpf_div(self.middle, other.middle, max(1, self.middle[3]), "n"), fzero, m)
         smallest = mpf_sub(mpf_abs(other.middle), other.radius, RADIUS_BITS, "d")
         if mpf_le(smallest, fzero):
             raise ZeroDivisionError("division by a ball that contains 0; raise the precision")
+        if self.middle == fzero and self.radius == fzero:
+            return self
         middle = mpf_div(self.middle, other.middle, m.precision, "n")
         # |a/b − A/B| ≤ (ra + |A/B|·rb) / (|B| − rb)
         spread = _up_add(self.radius, _up_mul(_up_add(mpf_abs(middle), m.rounding(middle)), other.radius))
@@ -192,8 +197,11 @@ class MpContext:
             return t / (1 + t)
         return 1 / (1 + self.exp(-x))
 
-    def atan(self, x: Ball) -> Ball:
-        return self._charged(mpf_atan(x.middle, self.precision, "n"), x.radius)  # |atan'| ≤ 1
+    def atan_over_pi(self, x: Ball) -> Ball:
+        if x.radius == fzero and mpf_abs(x.middle) == fone:
+            # The only rational x ≠ 0 with a rational value (Niven), so sums can cancel exactly.
+            return self.constant(Fraction(-1 if x.middle[0] else 1, 4))
+        return self._charged(mpf_atan(x.middle, self.precision, "n"), x.radius) / self.pi  # |atan'| ≤ 1
 
     def sqrt(self, x: Ball) -> Ball:
         """Square root of a ball well away from 0."""
@@ -202,6 +210,8 @@ class MpContext:
         return Ball(middle, _up_add(self.rounding(middle), mpf_div(x.radius, middle, RADIUS_BITS, "u")), self)
 
     def erfc(self, x: Ball) -> Ball:
+        if x.middle == fzero and x.radius == fzero:
+            return self.constant(1)
         middle = mpf_erfc(x.middle, self.precision, "n")
         # |erfc'(z)| = 2/√π·e^(−z²) ≤ 2·e^(−z²), largest at the end nearest 0.
         # At full precision: e^(−z²) of a huge z changes by orders of magnitude with z's 30th bit.
