@@ -17,7 +17,7 @@ from precision_lab import inputs as input_sets
 from precision_lab import metrics
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import as_implementation, get_implementation
+from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.oracle import Reference, evaluate, reference
@@ -139,20 +139,11 @@ def measure(
         raise ValueError(f"device={device!r}: this version measures on 'cpu'")
     definition = get_function(function)
     definition.check_output(output)
-    implementation = _implementation(kernel, function, fmt)
+    implementation = resolve(kernel, function, fmt)
     result = measure_all(implementation, (output,), fmt, params, params_name=params_name, inputs=inputs)[0]
     if result.failure is not None:
         raise KernelError(result.failure.kind, result.failure.message)
     return result
-
-
-def _implementation(kernel: Any, function: str, fmt: str) -> Implementation:
-    if isinstance(kernel, Implementation):
-        return kernel
-    if isinstance(kernel, str):
-        name, _, execution = kernel.partition(" [")
-        return get_implementation(function, name, execution.rstrip("]") or "eager")
-    return as_implementation(kernel, function, (fmt,))
 
 
 def measure_all(
@@ -275,7 +266,9 @@ class _Judge:
 
     def __init__(self, case: Measurement, inputs: InputSet, computed: Float64, exact: Reference) -> None:
         self.case, self.inputs, self.computed, self.exact = case, inputs, computed, exact
-        decided = ~exact.undecided
+        # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
+        asked = ~np.isnan(inputs.x) | (case.output == "forward")
+        decided = ~exact.undecided & asked
         self.errors = metrics.ulp_error(computed, exact)
         self.valid = np.isfinite(self.errors) & decided
         self.magnitude = np.where(self.valid, np.abs(self.errors), 0.0)

@@ -73,7 +73,8 @@ def test_correct_rounding_measures_at_most_half_an_ulp_and_no_finding(fmt):
 
 def test_one_ulp_shift_in_one_binade_is_seen_there_and_only_there():
     m = measure(shifted("bf16", 1, lambda x: (x >= 4) & (x < 8)), "relu2", fmt="bf16")
-    assert 0.5 < m.max_ulp <= 1.5
+    # A step past a binade's end is two ulps of the exact value below it, plus half an ulp.
+    assert 0.5 < m.max_ulp <= 2.5
     assert m.not_correctly_rounded == 128
     assert 4 <= m.witness.x < 8
     bad = {(b.sign, b.exponent) for b in m.binades if b.statistics.not_correctly_rounded}
@@ -183,11 +184,13 @@ def test_zero_sign_is_reported_and_not_an_error():
     ],
 )
 def test_a_faulty_kernel_is_a_named_finding(kernel, kind):
-    implementation = pl.measure  # the module is callable under the same name
-    assert callable(implementation)
     with pytest.raises(KernelError) as caught:
         measure(kernel, "relu", fmt="bf16", output="grad_x")
     assert caught.value.kind == kind
+
+
+def test_the_public_name_is_callable_even_after_importing_the_module():
+    assert pl.measure("torch", "relu", fmt="bf16").max_ulp == 0.0
 
 
 def test_one_failing_output_keeps_the_others():

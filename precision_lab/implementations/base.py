@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from precision_lab.functions import get_function
+
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
 EXECUTIONS = ("eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module")
 
@@ -15,21 +17,24 @@ class Implementation:
     """A kernel, the formats it claims, and how it is executed.
 
     Attributes:
-        name: formulation, e.g. `naive`; unique together with `function` and `execution`.
+        name: formulation, e.g. `naive`; unique together with `function`, `execution` and
+            `saturating`.
         function: registered activation it computes.
-        kernel: `kernel(x, **params) -> y`, differentiable through autograd unless said otherwise.
+        kernel: `kernel(x, **leaves) -> y`, differentiable through autograd unless said otherwise.
         execution: one of `EXECUTIONS`. `eager`: every operation rounds to the storage
             format. `upcast`: FP32 inside, one rounding at the end. `compiled`:
             torch.compile on the eager kernel. `fp8-fp32`, `fp8-bf16`: E4M3/E5M2
             storage around a core of that dtype. `module`: as its own code runs it.
         formats: input formats it claims to support.
         compute_dtype: what arithmetic happens in, for people ("storage", "fp32", "fp64").
-        saturating: whether a cast to an FP8 format clamps to the largest finite value.
-        effective: maps asked parameters and the input format to those the kernel really
-            uses (as rounded to their dtype); None means "rounded to the storage format".
         description: one sentence for people.
+        saturating: whether a cast to an FP8 format clamps to the largest finite value.
         outputs: the outputs it can give; None means all of the function's. A module trained
             on raw parameters gives `grad_raw_…` instead of `grad_…`.
+        leaves: tensors handed to the kernel by name, for given parameters and format; an
+            output `grad_NAME` is the gradient of leaf NAME. None: the function's parameters,
+            rounded to the dtype the kernel computes with.
+        effective: effective parameters that the kernel really uses then; None: the leaves.
     """
 
     name: str
@@ -40,8 +45,9 @@ class Implementation:
     compute_dtype: str
     description: str
     saturating: bool = False
-    effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
     outputs: tuple[str, ...] | None = None
+    leaves: Callable[[Mapping[str, float], str], dict[str, Any]] | None = None
+    effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
 
     @property
     def label(self) -> str:
@@ -49,8 +55,6 @@ class Implementation:
 
     def measured_outputs(self) -> tuple[str, ...]:
         """`outputs`, or all outputs of the function."""
-        from precision_lab.functions import get_function
-
         return self.outputs if self.outputs is not None else get_function(self.function).outputs
 
     def output_format(self, fmt: str, output: str) -> str:

@@ -1,0 +1,102 @@
+"""Implementations under test and their registry. Importing this loads torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.implementations import ablations, builtin, xielu, xiprelu
+from precision_lab.implementations.base import EXECUTIONS, Implementation
+from precision_lab.implementations.family import executions
+from precision_lab.implementations.module import from_module
+from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
+
+__all__ = [
+    "EXECUTIONS",
+    "IMPLEMENTATIONS",
+    "Implementation",
+    "as_implementation",
+    "from_module",
+    "get_implementation",
+    "implementations_for",
+    "resolve",
+]
+
+IMPLEMENTATIONS: tuple[Implementation, ...] = (
+    *executions(xielu.FORMULATIONS, fp8=True),
+    XIELU_ACTIVATION,
+    *executions(xiprelu.FORMULATIONS, fp8=True),
+    *executions(builtin.FORMULATIONS, fp8=False),
+    *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
+)
+
+
+def implementations_for(function: str, execution: str | None = None) -> tuple[Implementation, ...]:
+    """Registered implementations of a function, all executions or one.
+
+    Raises:
+        ValueError: an unknown execution; names the nearest.
+    """
+    if execution is not None and execution not in EXECUTIONS:
+        raise unknown_name("execution", execution, EXECUTIONS)
+    return tuple(i for i in IMPLEMENTATIONS if i.function == function and execution in (None, i.execution))
+
+
+def get_implementation(
+    function: str, name: str, execution: str = "eager", *, saturating: bool = False
+) -> Implementation:
+    """The registered implementation of that name.
+
+    Raises:
+        ValueError: no such one; names the nearest.
+    """
+    found = [i for i in implementations_for(function, execution) if i.name == name]
+    if not found:
+        known = {i.name for i in implementations_for(function, execution)}
+        raise unknown_name(f"{execution} implementation of {function}", name, known)
+    return next((i for i in found if i.saturating == saturating), found[0])
+
+
+def as_implementation(kernel: Any, function: str, formats: tuple[str, ...]) -> Implementation:
+    """Wraps `kernel(x, **params) -> y`, or a module called as `module(x)`, run eagerly.
+
+    A `torch.nn.Module` with trainable parameters of its own goes through `from_module`,
+    which is told what they mean.
+
+    Raises:
+        TypeError: not callable.
+    """
+    import torch
+
+    if not callable(kernel):
+        raise TypeError(f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module")
+    name = getattr(kernel, "__name__", type(kernel).__name__)
+    run: Any = kernel
+    outputs = None
+    if isinstance(kernel, torch.nn.Module):
+        module = kernel
+        outputs = ("forward", "grad_x")
+
+        def run(x: Any, **_: Any) -> Any:
+            return module(x)
+
+    return Implementation(
+        name=name,
+        function=function,
+        kernel=run,
+        execution="eager",
+        formats=formats,
+        compute_dtype="as written",
+        description="given by the caller",
+        outputs=outputs,
+    )
+
+
+def resolve(kernel: Any, function: str, fmt: str) -> Implementation:
+    """An `Implementation` from one, from a registered name ("naive", "stable [upcast]") or from a callable."""
+    if isinstance(kernel, Implementation):
+        return kernel
+    if isinstance(kernel, str):
+        name, _, execution = kernel.partition(" [")
+        return get_implementation(function, name, execution.rstrip("]") or "eager")
+    return as_implementation(kernel, function, (fmt,))

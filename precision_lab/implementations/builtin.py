@@ -1,0 +1,70 @@
+"""torch's own activations, and those of the paper's family that torch lacks, composed from its operations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from precision_lab.implementations.family import Formulation
+
+
+def _atlu(x: Tensor) -> Tensor:
+    return x * (torch.atan(x) / math.pi + 0.5)
+
+
+def prelu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    return torch.where(x > 0, x, alpha * x)
+
+
+def elu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    # F.elu takes alpha as a Python float; scaling its negative side gives alpha a gradient.
+    return torch.where(x > 0, x, alpha * F.elu(torch.clamp(x, max=0.0)))
+
+
+def relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def swiglu(x: Tensor, *, b: Tensor) -> Tensor:
+    return F.silu(x) * b
+
+
+def xsilu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    return (1 + 2 * alpha) * F.silu(x) - alpha * x
+
+
+def xgelu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    return (1 + 2 * alpha) * F.gelu(x) - alpha * x
+
+
+def xatlu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    return (1 + 2 * alpha) * _atlu(x) - alpha * x
+
+
+def xelu(x: Tensor, *, alpha: Tensor) -> Tensor:
+    return (1 + 2 * alpha) * F.elu(x) - alpha * x
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+FORMULATIONS = (
+    Formulation("torch", "relu", F.relu, "torch.nn.functional.relu"),
+    Formulation("torch", "prelu", prelu, "torch.where(x > 0, x, α·x)"),
+    Formulation("torch", "relu2", relu2, "torch.nn.functional.relu(x).square()"),
+    Formulation("torch", "silu", F.silu, "torch.nn.functional.silu"),
+    Formulation("torch", "gelu", F.gelu, "torch.nn.functional.gelu"),
+    Formulation("torch", "gelu_tanh", gelu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')"),
+    Formulation("torch", "elu", elu, "torch.nn.functional.elu scaled by α"),
+    Formulation("torch", "swiglu", swiglu, "torch.nn.functional.silu(x)·b"),
+    Formulation("torch", "softplus", F.softplus, "torch.nn.functional.softplus"),
+    Formulation("composed", "atlu", _atlu, "x·(atan(x)/π + ½)"),
+    Formulation("composed", "xsilu", xsilu, "(1 + 2α)·silu(x) − α·x"),
+    Formulation("composed", "xgelu", xgelu, "(1 + 2α)·gelu(x) − α·x"),
+    Formulation("composed", "xatlu", xatlu, "(1 + 2α)·atlu(x) − α·x"),
+    Formulation("composed", "xelu", xelu, "(1 + 2α)·elu(x) − α·x"),
+)

@@ -1,0 +1,56 @@
+"""A formulation, and the executions it is measured in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from precision_lab.implementations.base import Implementation, Kernel
+
+WIDE = ("fp32", "bf16", "fp16")
+NARROW = ("bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """One way to write an activation, before it is said how it is executed."""
+
+    name: str
+    function: str
+    kernel: Kernel
+    description: str
+    compute_dtype: str = "storage"
+
+
+def executions(formulations: Iterable[Formulation], *, fp8: bool, compiled: bool = True) -> Iterator[Implementation]:
+    """Every execution of each formulation.
+
+    Eager and compiled in fp32, bf16 and fp16; upcast in the two 16-bit formats (in fp32 it
+    is the eager one; a formulation that is wide inside has no use for it); with `fp8` also
+    E4M3/E5M2 storage around an fp32 core, saturating and not, and around a bf16 core.
+    """
+    for f in formulations:
+        yield _execution(f, "eager", WIDE, f.compute_dtype)
+        if f.compute_dtype == "storage":
+            yield _execution(f, "upcast", NARROW, "fp32")
+        if compiled:
+            yield _execution(f, "compiled", WIDE, "as the compiler chooses")
+        if fp8:
+            yield _execution(f, "fp8-fp32", ("e4m3",), "fp32")
+            yield _execution(f, "fp8-fp32", ("e4m3",), "fp32", saturating=True)
+            yield _execution(f, "fp8-bf16", ("e4m3",), "bf16", saturating=True)
+
+
+def _execution(
+    f: Formulation, execution: str, formats: tuple[str, ...], compute: str, *, saturating: bool = False
+) -> Implementation:
+    return Implementation(
+        name=f.name,
+        function=f.function,
+        kernel=f.kernel,
+        execution=execution,
+        formats=formats,
+        compute_dtype=compute,
+        description=f.description,
+        saturating=saturating,
+    )

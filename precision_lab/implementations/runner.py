@@ -1,0 +1,222 @@
+"""Runs an implementation on float64 arrays of format values; every fault becomes a named `Failure`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from precision_lab.exceptions import KernelError
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiled_kernel
+from precision_lab.results import Failure
+
+Float64 = NDArray[np.float64]
+
+_SIGNED = {8: np.uint8, 16: np.int16, 32: np.int32, 64: np.int64}
+_CORE = {"fp8-fp32": "fp32", "fp8-bf16": "bf16"}
+
+
+def torch_dtype(fmt: FloatFormat) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, fmt.torch_name)
+    return dtype
+
+
+def to_tensor(values: Float64, fmt: FloatFormat) -> Tensor:
+    """A tensor of the format with exactly these values; NaN as the canonical one, −0 kept."""
+    bits = fmt.encode(np.asarray(values, np.float64)).view(_SIGNED[fmt.bits])
+    return torch.from_numpy(bits.copy()).view(torch_dtype(fmt))
+
+
+def to_array(tensor: Tensor, fmt: FloatFormat) -> Float64:
+    """Exact float64 values of a tensor of the format."""
+    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[fmt.bits]
+    bits = tensor.detach().contiguous().view(integer).numpy().view(fmt.bits_dtype)
+    return fmt.decode(bits)
+
+
+def store(tensor: Tensor, fmt: FloatFormat, *, saturating: bool) -> Tensor:
+    """Cast to an FP8 format with its overflow behaviour spelt out.
+
+    Releases of torch differ in what a cast of an overflowing number gives, so that is
+    decided here: the largest finite number, or infinity, or NaN where there is none.
+    """
+    wide = tensor.float()
+    clamped = wide.clamp(-fmt.max_finite, fmt.max_finite)
+    stored = clamped.to(torch_dtype(fmt))
+    if saturating:
+        return stored
+    threshold = fmt.overflow_threshold
+    # A tie at the threshold rounds to even: up where the largest significand is odd.
+    over = wide.abs() >= threshold if fmt.max_significand % 2 else wide.abs() > threshold
+    beyond = torch.copysign(torch.full_like(wide, torch.inf if fmt.has_infinity else torch.nan), wide)
+    return torch.where(over, beyond.to(torch_dtype(fmt)), stored)
+
+
+def core_format(implementation: Implementation, fmt: str) -> str:
+    """Format of the tensors the kernel itself receives."""
+    return _CORE.get(implementation.execution, fmt)
+
+
+def effective_parameters(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, float]:
+    """The parameter values the kernel really uses: as rounded to the dtype it receives them in.
+
+    Raises:
+        KernelError: the adapter's library is missing.
+    """
+    if implementation.effective is not None:
+        return implementation.effective(params, fmt)
+    core = get_format(core_format(implementation, fmt))
+    return {name: float(core.round(np.array([value]))[0]) for name, value in params.items()}
+
+
+def _leaves(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
+    """Parameter tensors by name, 0-d or as the adapter has them, none requiring a gradient yet."""
+    if implementation.leaves is not None:
+        return implementation.leaves(params, fmt)
+    core = get_format(core_format(implementation, fmt))
+    return {name: to_tensor(core.round(np.array([value])), core)[0] for name, value in params.items()}
+
+
+def _call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
+    kernel = implementation.kernel
+    if implementation.execution == "compiled":
+        kernel = compiled_kernel(implementation)
+    if implementation.execution == "upcast":
+        y: Tensor = kernel(x.float(), **{name: leaf.float() for name, leaf in leaves.items()}).to(x.dtype)
+        return y
+    return kernel(x, **leaves)  # type: ignore[no-any-return]
+
+
+def run(
+    implementation: Implementation, x: Float64, fmt: str, params: Mapping[str, float], outputs: Sequence[str]
+) -> dict[str, Float64 | Failure]:
+    """Per-element outputs as float64; a failed output is a `Failure` and the others go on.
+
+    Args:
+        x: values of the format, shape (n,); ±inf, NaN and −0 allowed.
+        params: asked parameter values; the kernel gets them rounded.
+        outputs: any of the implementation's `measured_outputs()`.
+    """
+    try:
+        return _run(implementation, x, get_format(fmt), params, outputs)
+    except KernelError as error:
+        return dict.fromkeys(outputs, Failure(error.kind, str(error)))
+
+
+def _run(
+    implementation: Implementation, x: Float64, fmt: FloatFormat, params: Mapping[str, float], outputs: Sequence[str]
+) -> dict[str, Float64 | Failure]:
+    core = get_format(core_format(implementation, fmt.name))
+    # FP8 values are exact in the core's format, so the core sees the stored numbers.
+    point = to_tensor(x, core)
+    leaves = _leaves(implementation, params, fmt.name)
+    wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
+    # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
+    everywhere = implementation.execution == "compiled"
+    expanded = {
+        name: leaf.expand(point.shape).clone() if everywhere or name in wanted else leaf
+        for name, leaf in leaves.items()
+    }
+    if wanted or everywhere:
+        point.requires_grad_()
+        for name in wanted & set(expanded):
+            expanded[name].requires_grad_()
+        if everywhere:
+            for leaf in expanded.values():
+                leaf.requires_grad_()
+    y = _guarded(lambda: _call(implementation, point, expanded))
+    _check(y, point, core, "forward")
+    result: dict[str, Float64 | Failure] = {}
+    gradients = _gradients(y, point, expanded, wanted, implementation)
+    for output in outputs:
+        target = get_format(implementation.output_format(fmt.name, output))
+        try:
+            value = y if output == "forward" else gradients[output.removeprefix("grad_")]
+            if isinstance(value, KernelError):
+                raise value
+            _check(value, point, core, output)
+            if core is not fmt:
+                value = store(value, target, saturating=implementation.saturating)
+            result[output] = to_array(value, target)
+        except KernelError as error:
+            result[output] = Failure(error.kind, str(error))
+    return result
+
+
+def _guarded(work: Callable[[], Any]) -> Any:
+    """The kernel's result, or its exception as a `KernelError`: its author's code may raise anything."""
+    try:
+        return work()
+    except KernelError:
+        raise
+    except ImportError as error:
+        raise KernelError("missing_dependency", str(error)) from error
+    except Exception as error:
+        raise KernelError("raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+
+
+def _gradients(
+    y: Any, point: Tensor, leaves: Mapping[str, Tensor], wanted: set[str], implementation: Implementation
+) -> dict[str, Tensor | KernelError]:
+    """Gradient of Σy for x and each wanted leaf, or why there is none."""
+    if not wanted:
+        return {}
+    sources = {"x": point, **leaves}
+    missing = {name: KernelError("raised", f"{implementation.label} has no leaf {name!r}") for name in wanted - set(sources)}
+    names = [name for name in sources if name in wanted]
+    if not isinstance(y, Tensor) or not y.requires_grad:
+        why = KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
+        return {**dict.fromkeys(names, why), **missing}
+    try:
+        tensors = torch.autograd.grad(
+            y, [sources[name] for name in names], grad_outputs=torch.ones_like(y), allow_unused=True
+        )
+    except Exception as error:  # autograd of a stranger's kernel may raise anything
+        return {**dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")), **missing}
+    found = {
+        # A parameter that the result does not depend on has gradient 0; x without one is a fault.
+        name: gradient
+        if gradient is not None
+        else KernelError("not_differentiable", f"{implementation.label}: no gradient reaches {name}")
+        for name, gradient in zip(names, tensors, strict=True)
+    }
+    return {**found, **missing}
+
+
+def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
+    if not isinstance(value, Tensor):
+        raise KernelError("wrong_dtype", f"{output} is a {type(value).__name__}, not a tensor")
+    if value.shape != x.shape:
+        raise KernelError("wrong_shape", f"{output} has shape {tuple(value.shape)} for x of shape {tuple(x.shape)}")
+    if value.dtype != torch_dtype(fmt):
+        raise KernelError("wrong_dtype", f"{output} is {value.dtype} for x of {torch_dtype(fmt)}")
+
+
+def run_reduced(
+    implementation: Implementation, x: Float64, upstream: Float64, fmt: str, params: Mapping[str, float]
+) -> dict[str, tuple[float, str] | Failure]:
+    """Parameter gradients of Σ upstream·y as autograd reduces them, and the format they come in.
+
+    Args:
+        x, upstream: values of the format, shape (n,).
+    """
+    wanted = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
+    source = get_format(fmt)
+    core = get_format(core_format(implementation, fmt))
+    point, weight = to_tensor(x, core), to_tensor(source.round(upstream), core)
+    try:
+        leaves = _leaves(implementation, params, fmt)
+        for output in wanted:
+            leaves[output.removeprefix("grad_")].requires_grad_()
+        y = _guarded(lambda: _call(implementation, point, leaves))
+        names = [output.removeprefix("grad_") for output in wanted]
+        tensors = _guarded(lambda: torch.autograd.grad(y, [leaves[n] for n in names], grad_outputs=weight))
+    except KernelError as error:
+        return dict.fromkeys(wanted, Failure(error.kind, str(error)))
+    return {output: (float(t.double().sum()), core.name) for output, t in zip(wanted, tensors, strict=True)}

@@ -1,0 +1,61 @@
+"""Hugging Face transformers' XIELUActivation, as its users run it; the library's only home here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from precision_lab.exceptions import KernelError
+from precision_lab.implementations.module import from_module
+
+
+def _activation() -> Any:
+    try:
+        from transformers.activations import XIELUActivation
+    except ImportError as error:
+        raise KernelError(
+            "missing_dependency", "transformers is not installed; `pip install precision-lab[transformers]`"
+        ) from error
+    return XIELUActivation
+
+
+def _module(params: Mapping[str, float], dtype: torch.dtype) -> torch.nn.Module:
+    """Built and cast as a model in that dtype has it: raw parameters and buffers in the dtype.
+
+    Raises:
+        KernelError: alpha_n ≤ beta has no raw value, or transformers is missing.
+    """
+    if params["alpha_n"] <= params["beta"]:
+        raise KernelError(
+            "not_finite_parameters",
+            f"alpha_n={params['alpha_n']!r} ≤ beta={params['beta']!r}: out of reach of beta + softplus(raw)",
+        )
+    module: torch.nn.Module = _activation()(
+        alpha_p_init=params["alpha_p"], alpha_n_init=params["alpha_n"], beta=params["beta"], dtype=dtype
+    )
+    return module.to(dtype)
+
+
+def _effective(module: torch.nn.Module) -> dict[str, float]:
+    """What the module computes with: softplus of its raw parameters, in its own dtype."""
+    own: Any = module
+    with torch.no_grad():
+        beta = torch.as_tensor(own.beta)
+        return {
+            "alpha_p": float(F.softplus(own.alpha_p)),
+            "alpha_n": float(beta + F.softplus(own.alpha_n)),
+            "beta": float(beta),
+        }
+
+
+XIELU_ACTIVATION = from_module(
+    _module,
+    "xielu",
+    leaves={"raw_alpha_p": "alpha_p", "raw_alpha_n": "alpha_n"},
+    name="transformers",
+    effective=_effective,
+    description="transformers.activations.XIELUActivation with its own raw parameters, softplus inside",
+)

@@ -1,0 +1,24 @@
+"""Formulations of xIPReLU under test."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from precision_lab.implementations.family import Formulation
+from precision_lab.kernels import stable_xiprelu
+
+
+def as_printed(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    return torch.where(x > 0, alpha_p * x * x + beta * x, alpha_n * x * x + beta * x)
+
+
+def factored(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    return x * (torch.where(x > 0, alpha_p, alpha_n) * x + beta)
+
+
+FORMULATIONS = (
+    Formulation("as-printed", "xiprelu", as_printed, "α·x·x + β·x in torch.where, as the paper prints it"),
+    Formulation("factored", "xiprelu", factored, "x·(α·x + β)"),
+    Formulation("stable", "xiprelu", stable_xiprelu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"),
+)

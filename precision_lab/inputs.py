@@ -1,0 +1,212 @@
+"""Input sets: every pattern, stratified per binade, directed cases; and the regions they fall in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.functions import Activation, get_function
+
+Float64 = NDArray[np.float64]
+
+EPS = 1e-6  # the clamp of published listings; their eps zone is (-EPS, 0), EPS as the format has it
+NEAR_ZERO = 0.0625
+FAR_TAIL = -16.0  # e^-16 = 1.1e-7: below half an ulp of fp32 relative to 1
+ROOT_WIDTH = 0.02
+PER_BINADE = 32
+SEED = 2411_13010
+
+REGIONS = (
+    "special",
+    "zero",
+    "subnormal_input",
+    "eps_zone",
+    "root_forward",
+    "root_gradient",
+    "near_zero_negative",
+    "far_tail",
+    "rest_negative",
+    "positive",
+)
+
+
+@dataclass(frozen=True)
+class DirectedCase:
+    """An input chosen for a reason."""
+
+    bits: int
+    reason: str
+
+
+def exhaustive(fmt: str | FloatFormat) -> NDArray[Any]:
+    """Every bit pattern of an 8- or 16-bit format.
+
+    Raises:
+        ValueError: a wider format; ask for "stratified".
+    """
+    target = get_format(fmt)
+    if target.bits > 16:
+        raise ValueError(
+            f"inputs='exhaustive' holds 2^{target.bits} patterns of {target.name} in memory; ask for 'stratified'"
+        )
+    return target.all_bits()
+
+
+def directed(
+    fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None = None
+) -> list[DirectedCase]:
+    """Inputs at which kernels break: edges of the format, the clamp, the roots, overflow."""
+    target, definition = get_format(fmt), get_function(function)
+    values = definition.check_params(params)
+    cases: dict[int, str] = {}
+
+    def add(points: Iterable[float], reason: str, reach: int = 0) -> None:
+        for point in points:
+            nearest = target.round(np.array([point]))
+            if not np.isfinite(nearest[0]):
+                continue
+            around = int(target.ordinal(nearest)[0]) + np.arange(-reach, reach + 1)
+            inside = around[np.abs(around) <= target.max_ordinal]
+            for bits in target.encode(target.from_ordinal(inside)).tolist():
+                cases.setdefault(int(bits), reason)
+
+    cases[0] = "+0"
+    cases[target.sign_mask] = "-0"
+    if target.has_infinity:
+        for sign in (0, target.sign_mask):
+            cases[int(target.encode(np.array([np.inf]))[0]) | sign] = "infinity"
+    cases[int(target.encode(np.array([np.nan]))[0])] = "NaN"
+    for sign in (-1.0, 1.0):
+        add([sign * target.min_subnormal], "smallest subnormals", 2)
+        add([sign * target.min_normal], "edge of the subnormals", 2)
+        add([sign * target.max_finite], "largest numbers", 2)
+        add([sign * 2.0**e for e in range(target.emin, target.emax + 1)], "edge of a binade", 1)
+        add([sign * 1.0], "one and its neighbours", 3)
+        add([sign * EPS], "the clamp's eps and its neighbours", 3)
+    for output in ("forward", "grad_x"):
+        add(definition.roots(output, values), f"around the root of {output}", 8)
+    add(_overflow_thresholds(target, definition, values), "where the result overflows", 4)
+    return [DirectedCase(bits, reason) for bits, reason in sorted(cases.items())]
+
+
+def _overflow_thresholds(fmt: FloatFormat, function: Activation, params: Mapping[str, float]) -> list[float]:
+    """|x| at which c·x^k reaches the largest number, for every polynomial term's coefficient c."""
+    thresholds = []
+    for output in ("forward", "grad_x"):
+        for side in ("negative", "positive"):
+            for term in function.terms(output, side):  # type: ignore[arg-type]
+                power = {"x": 1, "x^2": 2, "x^3": 3}.get(term.basis)
+                size = abs(float(term.coefficient.at(params)))
+                if power and size:
+                    root = (fmt.max_finite / size) ** (1 / power)
+                    thresholds += [root, -root]
+                if power == 2:  # x·x alone, before the coefficient brings it back
+                    root = fmt.max_finite**0.5
+                    thresholds += [root, -root]
+    return thresholds
+
+
+def stratified(
+    fmt: str | FloatFormat,
+    function: str | Activation,
+    params: Mapping[str, float] | None = None,
+    *,
+    per_binade: int = PER_BINADE,
+) -> NDArray[Any]:
+    """Bits of `per_binade` inputs in every binade of both signs, and all directed cases.
+
+    Half of them evenly spaced, half seeded at random; the subnormals count as one binade
+    per leading bit. The same on every machine.
+
+    Raises:
+        ValueError: per_binade < 1.
+    """
+    target = get_format(fmt)
+    if per_binade < 1:
+        raise ValueError(f"per_binade={per_binade!r}: at least one input per binade")
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    edges = [1 << k for k in range(target.fraction_bits)]  # subnormal binades, as ordinals
+    biased = np.arange(1, target.emax - target.emin + 2, dtype=object) << target.fraction_bits
+    edges += [int(edge) for edge in biased] + [target.max_ordinal + 1]
+    chosen: list[int] = []
+    for lo, hi in zip(edges, edges[1:], strict=False):
+        size = min(per_binade, hi - lo)
+        even = [lo + (hi - lo) * k // size for k in range(size)]
+        chosen += even[::2] if size == per_binade and size > 1 else even
+        if size == per_binade and size > 1:
+            chosen += [lo + int(offset) for offset in generator.integers(0, hi - lo, size - len(even[::2]))]
+    magnitudes = np.array(sorted(set(chosen)), np.int64)
+    ordinals = np.concatenate([-magnitudes[::-1], magnitudes])
+    bits = target.encode(target.from_ordinal(ordinals))
+    extra = np.array([case.bits for case in directed(target, function, params)], target.bits_dtype)
+    return np.unique(np.concatenate([bits, extra]))
+
+
+def input_set(
+    spec: str | NDArray[Any], fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+) -> tuple[str, NDArray[Any]]:
+    """Name and bits of the inputs of `spec`.
+
+    Args:
+        spec: "exhaustive", "stratified", "stratified:N" (N per binade), or values as an array.
+
+    Raises:
+        ValueError: an unknown spec, an N that is no positive integer, or array values that the
+            format does not have.
+    """
+    target = get_format(fmt)
+    if not isinstance(spec, str):
+        values = np.asarray(spec, np.float64).ravel()
+        if values.size == 0:
+            raise ValueError("inputs is an empty array: there is nothing to measure")
+        return "array", target.encode(values)
+    kind, _, count = spec.partition(":")
+    if kind == "exhaustive" and not count:
+        return spec, exhaustive(target)
+    if kind == "stratified":
+        if count and not count.isdecimal():
+            raise ValueError(f"inputs={spec!r}: N in 'stratified:N' must be a positive whole number")
+        return spec, stratified(target, function, params, per_binade=int(count or PER_BINADE))
+    raise unknown_name("inputs", spec, ("exhaustive", "stratified", "stratified:N"))
+
+
+def regions(
+    x: Float64, fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+) -> tuple[tuple[str, ...], NDArray[np.int8]]:
+    """Region names, and for each input the index of the one region it lies in.
+
+    `root_forward` and `root_gradient` are within ±2 % of a root of the function and of its
+    x-gradient for these parameters.
+    """
+    target, definition = get_format(fmt), get_function(function)
+    values = definition.check_params(params)
+    finite = np.isfinite(x)
+    with np.errstate(invalid="ignore"):
+        tests = {
+            "special": ~finite,
+            "zero": x == 0,
+            "subnormal_input": np.abs(x) < target.min_normal,
+            "eps_zone": (x > -target.round(np.array([EPS]))[0]) & (x < 0),
+            "root_forward": _near(x, definition.roots("forward", values)),
+            "root_gradient": _near(x, definition.roots("grad_x", values)),
+            "near_zero_negative": (x >= -NEAR_ZERO) & (x < 0),
+            "far_tail": x < FAR_TAIL,
+            "rest_negative": x < 0,
+            "positive": x > 0,
+        }
+    return REGIONS, np.select(
+        [tests[name] for name in REGIONS], np.arange(len(REGIONS)).astype(np.int8), default=-1
+    ).astype(np.int8)
+
+
+def _near(x: Float64, roots: Iterable[float]) -> NDArray[np.bool_]:
+    inside = np.zeros(x.shape, bool)
+    for root in roots:
+        inside |= np.abs(x - root) <= ROOT_WIDTH * abs(root)
+    return inside
