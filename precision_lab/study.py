@@ -108,8 +108,8 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
         environment=environment(),
         settings={
             **asdict(settings),
-            "functions": settings.chosen_functions(),
-            "formats": settings.chosen_formats(),
+            "functions": list(settings.chosen_functions()),
+            "formats": list(settings.chosen_formats()),
         },
         measurements=tuple(_stored(m) for m in measurements),
         reductions=tuple(reductions),
