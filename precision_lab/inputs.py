@@ -149,7 +149,10 @@ def stratified(
 
 
 def input_set(
-    spec: str | NDArray[Any], fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+    spec: str | NDArray[Any],
+    fmt: str | FloatFormat,
+    function: str | Activation,
+    params: Mapping[str, float] | None,
 ) -> tuple[str, NDArray[Any]]:
     """Name and bits of the inputs of `spec`.
 

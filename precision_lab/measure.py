@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from precision_lab import inputs as input_sets
 from precision_lab import metrics
+from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
@@ -133,8 +134,6 @@ def measure(
         KernelError: the kernel gave no such output (`measure_all` returns it as a finding).
         EnvironmentAltersResultsError: subnormals are flushed to zero.
     """
-    from precision_lab.exceptions import KernelError
-
     if device != "cpu":
         raise ValueError(f"device={device!r}: this version measures on 'cpu'")
     definition = get_function(function)
@@ -168,7 +167,24 @@ def measure_all(
     asked = definition.check_params(params)
     spec = default_inputs(source) if inputs is None else inputs
     name = params_name or ("init" if asked == definition.check_params() else "given")
-    effective = effective_parameters(implementation, asked, source.name)
+    try:
+        effective = effective_parameters(implementation, asked, source.name)
+    except KernelError as error:
+        chosen = input_set(spec, source, definition.name, asked)
+        why = Failure(error.kind, str(error))
+        return [
+            _blank(
+                implementation,
+                source,
+                get_format(implementation.output_format(source.name, output)),
+                output,
+                name,
+                asked,
+                chosen,
+                why,
+            )
+            for output in outputs
+        ]
     chosen = input_set(spec, source, definition.name, effective)
     computed = run(implementation, chosen.x, source.name, asked, outputs)
     require_ieee()  # a kernel's library may have switched flushing on: then its results do not count

@@ -75,10 +75,14 @@ def check(*, with_torch: bool = True) -> list[Check]:
     flush, elsewhere = _flushes(), _flushes_elsewhere()
     checks = [
         Check("subnormals are kept (main thread)", not flush, f"flushes {flush}" if flush else "kept"),
-        Check("subnormals are kept (new thread)", not elsewhere, f"flushes {elsewhere}" if elsewhere else "kept"),
+        Check(
+            "subnormals are kept (new thread)", not elsewhere, f"flushes {elsewhere}" if elsewhere else "kept"
+        ),
         Check("rounding is to nearest, ties to even", _rounds_to_nearest(), ""),
         Check("numpy does not contract a*b+c", not _numpy_contracts(), ""),
-        Check("python float is IEEE binary64", sys.float_info.mant_dig == 53, f"{sys.float_info.mant_dig} bits"),
+        Check(
+            "python float is IEEE binary64", sys.float_info.mant_dig == 53, f"{sys.float_info.mant_dig} bits"
+        ),
     ]
     if with_torch:
         checks += _torch_checks()
@@ -104,7 +108,11 @@ def _torch_checks() -> list[Check]:
         major, minor = torch.cuda.get_device_capability()
         tf32 = torch.backends.cuda.matmul.allow_tf32
         checks.append(
-            Check("CUDA device", None, f"{torch.cuda.get_device_name()}, compute {major}.{minor}, TF32 matmul {tf32}")
+            Check(
+                "CUDA device",
+                None,
+                f"{torch.cuda.get_device_name()}, compute {major}.{minor}, TF32 matmul {tf32}",
+            )
         )
     else:
         checks.append(Check("CUDA device", None, "none"))
@@ -124,7 +132,9 @@ def require_ieee() -> None:
             "with fast-math switched it on. Call torch.set_flush_denormal(False) and measure again"
         )
     if not _rounds_to_nearest():
-        raise EnvironmentAltersResultsError("this process does not round to nearest; restore the rounding mode")
+        raise EnvironmentAltersResultsError(
+            "this process does not round to nearest; restore the rounding mode"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -186,7 +186,7 @@ def _time(
 
     chosen = tuple(i for i in implementations if i.execution in ("eager", "compiled", "module"))
     formats = tuple(f for f in settings.chosen_formats() if FORMATS[f].bits >= 16)
-    n, rounds = (2**18, 5) if settings.quick else (2**20, 9)
+    n, rounds = (2**18, 5) if settings.quick else (2**19, 9)
     return time_implementations(chosen, formats, n=n, rounds=rounds, progress=report)
 
 

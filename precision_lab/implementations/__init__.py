@@ -69,7 +69,9 @@ def as_implementation(kernel: Any, function: str, formats: tuple[str, ...]) -> I
     import torch
 
     if not callable(kernel):
-        raise TypeError(f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module")
+        raise TypeError(
+            f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
+        )
     name = getattr(kernel, "__name__", type(kernel).__name__)
     run: Any = kernel
     outputs = None

@@ -30,12 +30,16 @@ def warm(implementation: Implementation, fmt: str) -> float:
 
     from precision_lab.formats import get_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.runner import run
+    from precision_lab.implementations.runner import run, run_reduced
 
     target = get_format(fmt)
-    x = target.round(np.linspace(-4.0, 4.0, 4099))  # not a multiple of a vector, so that the tail is compiled too
+    x = target.round(
+        np.linspace(-4.0, 4.0, 4099)
+    )  # not a multiple of a vector, so that the tail is compiled too
+    params = get_function(implementation.function).check_params()
     start = time.perf_counter()
-    run(implementation, x, fmt, get_function(implementation.function).check_params(), implementation.measured_outputs())
+    run(implementation, x, fmt, params, implementation.measured_outputs())
+    run_reduced(implementation, x, x, fmt, params)  # 0-d parameters are a graph of their own
     return time.perf_counter() - start
 
 

@@ -22,7 +22,9 @@ class Formulation:
     compute_dtype: str = "storage"
 
 
-def executions(formulations: Iterable[Formulation], *, fp8: bool, compiled: bool = True) -> Iterator[Implementation]:
+def executions(
+    formulations: Iterable[Formulation], *, fp8: bool, compiled: bool = True
+) -> Iterator[Implementation]:
     """Every execution of each formulation.
 
     Eager and compiled in fp32, bf16 and fp16; upcast in the two 16-bit formats (in fp32 it

@@ -63,7 +63,9 @@ def core_format(implementation: Implementation, fmt: str) -> str:
     return _CORE.get(implementation.execution, fmt)
 
 
-def effective_parameters(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, float]:
+def effective_parameters(
+    implementation: Implementation, params: Mapping[str, float], fmt: str
+) -> dict[str, float]:
     """The parameter values the kernel really uses: as rounded to the dtype it receives them in.
 
     Raises:
@@ -75,7 +77,7 @@ def effective_parameters(implementation: Implementation, params: Mapping[str, fl
     return {name: float(core.round(np.array([value]))[0]) for name, value in params.items()}
 
 
-def _leaves(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
+def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
     """Parameter tensors by name, 0-d or as the adapter has them, none requiring a gradient yet."""
     if implementation.leaves is not None:
         return implementation.leaves(params, fmt)
@@ -83,7 +85,8 @@ def _leaves(implementation: Implementation, params: Mapping[str, float], fmt: st
     return {name: to_tensor(core.round(np.array([value])), core)[0] for name, value in params.items()}
 
 
-def _call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
+def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
+    """The kernel's result for tensors of the core format, in the implementation's execution."""
     kernel = implementation.kernel
     if implementation.execution == "compiled":
         kernel = compiled_kernel(implementation)
@@ -110,12 +113,16 @@ def run(
 
 
 def _run(
-    implementation: Implementation, x: Float64, fmt: FloatFormat, params: Mapping[str, float], outputs: Sequence[str]
+    implementation: Implementation,
+    x: Float64,
+    fmt: FloatFormat,
+    params: Mapping[str, float],
+    outputs: Sequence[str],
 ) -> dict[str, Float64 | Failure]:
     core = get_format(core_format(implementation, fmt.name))
     # FP8 values are exact in the core's format, so the core sees the stored numbers.
     point = to_tensor(x, core)
-    leaves = _leaves(implementation, params, fmt.name)
+    leaves = leaf_tensors(implementation, params, fmt.name)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
     everywhere = implementation.execution == "compiled"
@@ -130,7 +137,7 @@ def _run(
         if everywhere:
             for leaf in expanded.values():
                 leaf.requires_grad_()
-    y = _guarded(lambda: _call(implementation, point, expanded))
+    y = _guarded(lambda: call(implementation, point, expanded))
     _check(y, point, core, "forward")
     result: dict[str, Float64 | Failure] = {}
     gradients = _gradients(y, point, expanded, wanted, implementation)
@@ -158,7 +165,9 @@ def _guarded(work: Callable[[], Any]) -> Any:
     except ImportError as error:
         raise KernelError("missing_dependency", str(error)) from error
     except Exception as error:
-        raise KernelError("raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise KernelError(
+            "raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
 
 
 def _gradients(
@@ -168,7 +177,10 @@ def _gradients(
     if not wanted:
         return {}
     sources = {"x": point, **leaves}
-    missing = {name: KernelError("raised", f"{implementation.label} has no leaf {name!r}") for name in wanted - set(sources)}
+    missing = {
+        name: KernelError("raised", f"{implementation.label} has no leaf {name!r}")
+        for name in wanted - set(sources)
+    }
     names = [name for name in sources if name in wanted]
     if not isinstance(y, Tensor) or not y.requires_grad:
         why = KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
@@ -178,7 +190,10 @@ def _gradients(
             y, [sources[name] for name in names], grad_outputs=torch.ones_like(y), allow_unused=True
         )
     except Exception as error:  # autograd of a stranger's kernel may raise anything
-        return {**dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")), **missing}
+        return {
+            **dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")),
+            **missing,
+        }
     found = {
         # A parameter that the result does not depend on has gradient 0; x without one is a fault.
         name: gradient
@@ -193,7 +208,9 @@ def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
     if not isinstance(value, Tensor):
         raise KernelError("wrong_dtype", f"{output} is a {type(value).__name__}, not a tensor")
     if value.shape != x.shape:
-        raise KernelError("wrong_shape", f"{output} has shape {tuple(value.shape)} for x of shape {tuple(x.shape)}")
+        raise KernelError(
+            "wrong_shape", f"{output} has shape {tuple(value.shape)} for x of shape {tuple(x.shape)}"
+        )
     if value.dtype != torch_dtype(fmt):
         raise KernelError("wrong_dtype", f"{output} is {value.dtype} for x of {torch_dtype(fmt)}")
 
@@ -211,10 +228,10 @@ def run_reduced(
     core = get_format(core_format(implementation, fmt))
     point, weight = to_tensor(x, core), to_tensor(source.round(upstream), core)
     try:
-        leaves = _leaves(implementation, params, fmt)
+        leaves = leaf_tensors(implementation, params, fmt)
         for output in wanted:
             leaves[output.removeprefix("grad_")].requires_grad_()
-        y = _guarded(lambda: _call(implementation, point, leaves))
+        y = _guarded(lambda: call(implementation, point, leaves))
         names = [output.removeprefix("grad_") for output in wanted]
         tensors = _guarded(lambda: torch.autograd.grad(y, [leaves[n] for n in names], grad_outputs=weight))
     except KernelError as error:

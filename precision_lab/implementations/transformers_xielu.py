@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ def _activation() -> Any:
         raise KernelError(
             "missing_dependency", "transformers is not installed; `pip install precision-lab[transformers]`"
         ) from error
+    # Every construction says that the fused CUDA kernel is missing, which is no news here.
+    logging.getLogger("transformers.activations").setLevel(logging.ERROR)
     return XIELUActivation
 
 

@@ -96,6 +96,10 @@ FORMULATIONS = (
     Formulation("eps-naive", "xielu", eps_naive, "exp(min(x, −1e-6)) − 1"),
     Formulation("eps-expm1", "xielu", eps_expm1, "expm1(min(x, −1e-6)): the paper's listing, made runnable"),
     Formulation("zero-expm1", "xielu", zero_expm1, "expm1(min(x, 0))"),
-    Formulation("autograd-function", "xielu", autograd_function, "expm1(min(x, 0)) with hand-written gradients"),
-    Formulation("stable", "xielu", stable_xielu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"),
+    Formulation(
+        "autograd-function", "xielu", autograd_function, "expm1(min(x, 0)) with hand-written gradients"
+    ),
+    Formulation(
+        "stable", "xielu", stable_xielu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"
+    ),
 )

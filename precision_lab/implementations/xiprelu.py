@@ -20,5 +20,11 @@ def factored(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Te
 FORMULATIONS = (
     Formulation("as-printed", "xiprelu", as_printed, "α·x·x + β·x in torch.where, as the paper prints it"),
     Formulation("factored", "xiprelu", factored, "x·(α·x + β)"),
-    Formulation("stable", "xiprelu", stable_xiprelu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"),
+    Formulation(
+        "stable",
+        "xiprelu",
+        stable_xiprelu,
+        "the lab's own: float64 inside, one rounding",
+        compute_dtype="fp64",
+    ),
 )

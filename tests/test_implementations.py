@@ -1,0 +1,215 @@
+"""Implementations are what they declare: registry, executions, adapters, faults by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from precision_lab.exceptions import KernelError
+from precision_lab.formats import get_format
+from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.implementations import (
+    IMPLEMENTATIONS,
+    as_implementation,
+    from_module,
+    get_implementation,
+    implementations_for,
+    resolve,
+)
+from precision_lab.implementations.runner import effective_parameters, run, store, to_array
+from precision_lab.measure import measure, measure_all
+from precision_lab.results import Failure
+
+EAGER = [pytest.param(i, id=f"{i.function}-{i.name}") for i in IMPLEMENTATIONS if i.execution == "eager"]
+
+
+def test_every_function_has_an_implementation():
+    assert {i.function for i in IMPLEMENTATIONS} == set(FUNCTIONS)
+
+
+def test_names_are_unique():
+    keys = [(i.function, i.name, i.execution, i.saturating) for i in IMPLEMENTATIONS]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("implementation", EAGER)
+@pytest.mark.parametrize("fmt", ["fp32", "bf16"])
+def test_every_eager_implementation_computes_its_function(implementation, fmt):
+    """Between 0.5 and 2 nothing cancels or overflows: a few ulps there, or it is another function."""
+    target = get_format(fmt)
+    x = np.unique(target.round(np.linspace(0.5, 2.0, 257)))
+    for m in measure_all(implementation, implementation.measured_outputs(), fmt, inputs=x):
+        assert m.failure is None, m.failure
+        assert m.max_ulp < 16, (m.case, m.witness)
+
+
+def test_upcast_rounds_once():
+    """Away from roots and subnormals fp32 arithmetic leaves bf16 at half an ulp and a bit."""
+    m = measure("expm1 [upcast]", "xielu", fmt="bf16")
+    assert m.regions["positive"].max_ulp < 0.51
+    assert measure("expm1", "xielu", fmt="bf16").regions["positive"].max_ulp > 0.6
+
+
+def test_eps_clamp_flips_gradient_signs_and_the_others_do_not():
+    for name, flips in (("eps-naive", True), ("eps-expm1", True), ("zero-expm1", False), ("stable", False)):
+        m = measure(name, "xielu", fmt="bf16", output="grad_x")
+        # At the clamp itself the minimum of two equal numbers shares its gradient: half, and the right sign.
+        assert (m.regions["eps_zone"].wrong_sign > 0) is flips
+    # Half precision holds the clamp only as a subnormal, which changes nothing.
+    assert measure("eps-expm1", "xielu", fmt="fp16", output="grad_x").wrong_sign > 0
+
+
+def test_no_clamp_gives_nan_gradients_for_large_x_and_a_clamp_at_zero_does_not():
+    assert measure("expm1", "xielu", fmt="bf16", output="grad_x").nonfinite_mismatch > 10000
+    assert measure("zero-expm1", "xielu", fmt="bf16", output="grad_x").nonfinite_mismatch <= 2
+
+
+def test_expm1_does_not_cure_the_gradient_of_alpha_n():
+    """e^x − 1 − x from a rounded e^x − 1 has lost about log2(2/|x|) bits."""
+    bits = {
+        name: measure(name, "xielu", fmt="fp32", output="grad_alpha_n")
+        .regions["near_zero_negative"]
+        .min_correct_bits
+        for name in ("naive", "zero-expm1", "stable")
+    }
+    assert bits["naive"] == 0.0
+    assert bits["zero-expm1"] < 8
+    assert bits["stable"] > 23.5
+
+
+def test_fp8_storage_saturates_only_where_declared():
+    fmt = get_format("e4m3")
+    x = fmt.decode(fmt.all_bits())
+    params = get_function("xielu").check_params()
+    plain = run(get_implementation("xielu", "stable", "fp8-fp32"), x, "e4m3", params, ("forward",))["forward"]
+    clamped = run(
+        get_implementation("xielu", "stable", "fp8-fp32", saturating=True), x, "e4m3", params, ("forward",)
+    )
+    assert np.isnan(plain[x == 448.0]).all()
+    assert (clamped["forward"][x == 448.0] == 448.0).all()
+
+
+@pytest.mark.parametrize("fmt", ["e4m3", "e5m2"])
+@pytest.mark.parametrize("saturating", [False, True])
+def test_storing_in_fp8_is_correct_rounding_of_every_bf16_value(fmt, saturating):
+    source, target = get_format("bf16"), get_format(fmt)
+    values = source.decode(source.all_bits())
+    values = values[np.isfinite(values)]
+    stored = store(torch.from_numpy(values).float(), target, saturating=saturating)
+    assert np.array_equal(
+        to_array(stored, target), target.round(values, saturating=saturating), equal_nan=True
+    )
+
+
+def test_fp8_gradients_are_stored_in_e5m2():
+    m = measure_all(get_implementation("xielu", "stable", "fp8-fp32"), ("forward", "grad_x"), "e4m3")
+    assert [(r.fmt, r.output_fmt, r.n_inputs) for r in m] == [("e4m3", "e4m3", 256), ("e4m3", "e5m2", 256)]
+
+
+def test_compiled_agrees_with_eager_within_a_few_ulps_where_nothing_cancels():
+    fmt = get_format("fp32")
+    x = fmt.round(np.linspace(0.5, 2.0, 1001))
+    m = measure_all(get_implementation("relu2", "torch", "compiled"), ("forward", "grad_x"), "fp32", inputs=x)
+    assert [r.failure for r in m] == [None, None]
+    assert max(r.max_ulp for r in m) <= 0.5
+
+
+class UsersXIELU(torch.nn.Module):
+    """A module as a user might write it: raw parameters, softplus inside."""
+
+    def __init__(self, alpha_p: float, alpha_n: float, beta: float) -> None:
+        super().__init__()
+        self.a_p = torch.nn.Parameter(torch.tensor(alpha_p).expm1().log())
+        self.a_n = torch.nn.Parameter(torch.tensor(alpha_n - beta).expm1().log())
+        self.beta = beta
+
+    def effective(self) -> dict[str, float]:
+        with torch.no_grad():
+            softplus = torch.nn.functional.softplus
+            return {"alpha_p": float(softplus(self.a_p)), "alpha_n": float(self.beta + softplus(self.a_n))}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        softplus = torch.nn.functional.softplus
+        alpha_p, alpha_n = softplus(self.a_p), self.beta + softplus(self.a_n)
+        negative = alpha_n * (torch.expm1(x.clamp(max=0.0)) - x) + self.beta * x
+        return torch.where(x > 0, alpha_p * x * x + self.beta * x, negative)
+
+
+def users_module() -> object:
+    return from_module(
+        lambda params, dtype: UsersXIELU(**params).to(dtype),
+        "xielu",
+        leaves={"raw_alpha_p": "a_p", "raw_alpha_n": "a_n"},
+        effective=UsersXIELU.effective,
+    )
+
+
+def test_a_users_module_is_measured_with_its_own_raw_parameters():
+    results = measure_all(
+        users_module(), ("forward", "grad_x", "grad_raw_alpha_p", "grad_raw_alpha_n"), "fp32"
+    )
+    assert [m.failure for m in results] == [None] * 4
+    assert results[0].params["alpha_p"] == pytest.approx(0.8, rel=1e-6)
+    for m in results[:3]:
+        assert m.regions["positive"].max_ulp < 8
+
+
+def test_transformers_is_measured_as_its_users_run_it():
+    pytest.importorskip("transformers")
+    implementation = get_implementation("xielu", "transformers", "module")
+    effective = effective_parameters(implementation, get_function("xielu").check_params(), "bf16")
+    assert effective["beta"] == 0.5
+    assert effective["alpha_n"] != 0.8  # softplus of a rounded raw value, not the asked one
+    forward, grad_x, *raw = measure_all(implementation, implementation.measured_outputs(), "bf16")
+    assert [m.failure for m in (forward, grad_x, *raw)] == [None] * 4
+    assert forward.regions["positive"].max_ulp < 4
+    assert forward.jump_at_zero > 0  # the clamp at eps
+    assert grad_x.regions["eps_zone"].wrong_sign > 0
+
+
+def test_parameters_out_of_reach_are_a_named_finding():
+    pytest.importorskip("transformers")
+    implementation = get_implementation("xielu", "transformers", "module")
+    result = measure_all(implementation, ("forward",), "bf16", {"alpha_n": 0.4})
+    assert result[0].failure.kind == "not_finite_parameters"
+
+
+def test_a_missing_library_is_a_named_finding(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "transformers.activations", None)
+    implementation = get_implementation("xielu", "transformers", "module")
+    result = measure_all(implementation, ("forward",), "bf16")
+    assert result[0].failure.kind == "missing_dependency"
+    assert "precision-lab[transformers]" in result[0].failure.message
+
+
+def test_a_kernel_that_raises_names_the_exception():
+    def kernel(x, **_):
+        raise RuntimeError("no kernel for this dtype")
+
+    got = run(as_implementation(kernel, "relu", ("bf16",)), np.zeros(4), "bf16", {}, ("forward", "grad_x"))
+    assert got["forward"] == Failure("raised", "RuntimeError: no kernel for this dtype")
+    assert isinstance(got["grad_x"], Failure)
+
+
+def test_what_is_not_callable_is_refused():
+    with pytest.raises(TypeError, match=r"kernel=3 is not callable"):
+        as_implementation(3, "relu", ("bf16",))
+
+
+def test_resolve_takes_names_with_an_execution():
+    assert resolve("stable", "xielu", "bf16").execution == "eager"
+    assert resolve("naive [upcast]", "xielu", "bf16").execution == "upcast"
+    with pytest.raises(ValueError, match=r"did you mean.*stable"):
+        resolve("stabel", "xielu", "bf16")
+
+
+def test_unknown_execution_is_refused():
+    with pytest.raises(ValueError, match=r"unknown execution 'egaer'; did you mean eager"):
+        implementations_for("xielu", "egaer")
+
+
+def test_a_kernel_error_carries_its_kind():
+    assert KernelError("raised", "x").kind == "raised"
