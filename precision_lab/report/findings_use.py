@@ -1,0 +1,264 @@
+"""Findings about use: modules, FP8 storage, executions, summed gradients, time, and what failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from precision_lab.report.replay import label, reduction_case, timing_case
+from precision_lab.report.wording import (
+    CERTAINTY,
+    SAFE_ULPS,
+    Finding,
+    by_key,
+    cases,
+    listed,
+    shown,
+    ulps,
+    worst_outside_roots,
+    written,
+)
+from precision_lab.results import Measurement, Reduction, Results, Timing
+
+# The paper's Table 1, fastest first.
+PAPER_ORDER = ("relu2", "silu", "xiprelu", "gelu", "xielu")
+
+
+def modules(sound: list[Measurement]) -> Iterator[Finding]:
+    """A module as its users run it: worst output per format."""
+    rows = [m for m in sound if m.execution == "module"]
+    for (name,), everything in by_key(rows, "implementation").items():
+        details: list[str] = []
+        cited: list[Measurement] = []
+        for (fmt,), group in by_key(everything, "fmt").items():
+            worst = max(group, key=worst_outside_roots)
+            flagged = [m for m in group if m.wrong_sign or m.nonfinite_mismatch]
+            flaws = [
+                f"{count:,} {words}"
+                for count, words in (
+                    (sum(m.wrong_sign for m in group), "wrong signs"),
+                    (sum(m.nonfinite_mismatch for m in group), "NaN or infinities in the wrong place"),
+                )
+                if count
+            ]
+            details.append(
+                f"{fmt}: worst {ulps(worst_outside_roots(worst))} outside the roots ({written(worst.output)}, "
+                f"{worst.params_name}); {listed(flaws) if flaws else 'no wrong sign, no stray NaN'}"
+            )
+            cited += [worst, *flagged]
+        hurt = max(cited, key=worst_outside_roots)
+        clean = worst_outside_roots(hurt) <= SAFE_ULPS + CERTAINTY
+        clean &= not any(m.wrong_sign or m.nonfinite_mismatch for m in cited)
+        verdict = "stays within 1 ulp outside the roots" if clean else "does not keep 1 ulp outside the roots"
+        if not clean and worst_outside_roots(hurt) <= SAFE_ULPS + CERTAINTY:
+            verdict = "keeps 1 ulp outside the roots, but has wrong signs, NaN or infinities"
+        yield Finding(
+            "module",
+            "good" if clean else "caution",
+            f"{name}, as its users run it (raw parameters in the model's dtype), {verdict}.",
+            cases(cited),
+            shown(hurt, hurt.witness),
+            tuple(details),
+        )
+
+
+def fp8(sound: list[Measurement]) -> Iterator[Finding]:
+    """FP8 storage: what saturation changes, and what the core's dtype does."""
+    rows = [m for m in sound if m.fmt == "e4m3" and m.execution.startswith("fp8")]
+    for (function,), group in by_key(rows, "function").items():
+        executions = by_key(group, "execution")
+        cited = [max(part, key=worst_outside_roots) for part in executions.values()]
+        details = []
+        for (execution,), part in executions.items():
+            best = min(
+                by_key(part, "implementation").values(), key=lambda rows: max(map(worst_outside_roots, rows))
+            )
+            worst, best_worst = max(map(worst_outside_roots, part)), max(map(worst_outside_roots, best))
+            stray = [m for m in part if m.nonfinite_mismatch]
+            cited += stray + [max(best, key=worst_outside_roots)]
+            counted = f"{sum(m.nonfinite_mismatch for m in stray):,} from {listed(m.implementation for m in stray)}"
+            details.append(
+                f"{execution}: {ulps(best_worst)} with {best[0].implementation}, {ulps(worst)} with the worst; "
+                f"NaN or infinities in the wrong place: {counted if stray else 'none'}"
+            )
+        stray = [m for m in group if m.nonfinite_mismatch]
+        apart = sorted({m.execution for m in stray})
+        verdict = f"NaN or infinities appear in the wrong place with {listed(apart)}" if stray else (
+            "no NaN or infinity in the wrong place, saturating or not"
+        )
+        hurt = max(cited, key=worst_outside_roots)
+        yield Finding(
+            "fp8",
+            "caution" if stray else "good",
+            f"{function} stored in E4M3 with gradients in E5M2: {verdict}.",
+            cases(cited),
+            shown(stray[0], stray[0].nonfinite_witness) if stray else shown(hurt, hurt.witness),
+            tuple(details),
+        )
+
+
+def executions(sound: list[Measurement]) -> Iterator[Finding]:
+    """Upcast against eager, compiled against eager: the same kernel, the same inputs."""
+    for other, words in (("upcast", "Computing in FP32 inside"), ("compiled", "torch.compile")):
+        by_format: dict[str, list[tuple[Measurement, Measurement]]] = {}
+        for group in by_key(sound, "function", "implementation", "fmt", "output", "params_name").values():
+            named = {m.execution: m for m in group}
+            if "eager" in named and other in named:
+                by_format.setdefault(named["eager"].fmt, []).append((named["eager"], named[other]))
+        if not by_format:
+            continue
+        details: list[str] = []
+        cited: list[Measurement] = []
+        hurt: Measurement | None = None
+        better = worse = total = 0
+        for fmt, pairs in by_format.items():
+            less = [p for p in pairs if worst_outside_roots(p[1]) < worst_outside_roots(p[0]) * 0.9]
+            more = [p for p in pairs if worst_outside_roots(p[1]) > worst_outside_roots(p[0]) * 1.1]
+            better, worse, total = better + len(less), worse + len(more), total + len(pairs)
+            line = f"{fmt}: worst error lower in {len(less)}, higher in {len(more)} of {len(pairs)} cases"
+            for chosen, kind in ((less, "most gained"), (more, "most lost")):
+                if chosen:
+                    a, b = max(chosen, key=lambda p: abs(_gain(*p)))
+                    line += (
+                        f"; {kind}: {a.function} {a.implementation}, {written(a.output)}, {a.params_name}, from "
+                        f"{ulps(worst_outside_roots(a))} to {ulps(worst_outside_roots(b))}"
+                    )
+                    cited += [a, b]
+                    hurt = b if kind == "most lost" else hurt
+            cited += pairs[0]
+            details.append(line)
+        if not better and not worse:
+            verdict = f"changes no worst error outside the roots by more than a tenth ({total} cases)"
+        else:
+            verdict = (
+                f"lowers the worst error outside the roots by more than a tenth in {better} of {total} cases "
+                f"and raises it in {worse}"
+            )
+        yield Finding(
+            "executions",
+            "caution" if worse else "good" if better else "note",
+            f"{words} {verdict}.",
+            cases(cited),
+            shown(hurt, hurt.witness) if hurt else "",
+            tuple(details),
+        )
+
+
+def _gain(a: Measurement, b: Measurement) -> float:
+    """Bits of worst error between two executions; an error of 0 or infinity is beyond all others."""
+    before, after = worst_outside_roots(a), worst_outside_roots(b)
+    if not (0 < before < math.inf and 0 < after < math.inf):
+        return math.inf
+    return math.log2(before / after)
+
+
+def reductions(results: Iterable[Reduction]) -> Iterator[Finding]:
+    """The parameter gradient an optimiser receives: summed over a tensor."""
+    functions: dict[str, list[Reduction]] = {}
+    for r in results:
+        if r.failure is None:
+            functions.setdefault(r.function, []).append(r)
+    for function, members in functions.items():
+        lost = [r for r in members if not math.isfinite(r.computed)]
+        if lost:
+            yield Finding(
+                "reductions",
+                "fault",
+                f"{function}: {listed(label(r) for r in lost)} {'give' if len(lost) > 1 else 'gives'} a summed "
+                f"parameter gradient that is not finite, in {listed(r.fmt for r in lost)}.",
+                tuple(dict.fromkeys(reduction_case(r) for r in lost)),
+            )
+        finite = [r for r in members if math.isfinite(r.computed) and math.isfinite(r.relative_error)]
+        if not finite:
+            continue
+        details, cited = [], []
+        for fmt in dict.fromkeys(r.fmt for r in finite):
+            worst = max((r for r in finite if r.fmt == fmt), key=lambda r: r.relative_error)
+            best = min(
+                (r for r in finite if (r.fmt, r.output, r.data) == (fmt, worst.output, worst.data)),
+                key=lambda r: r.relative_error,
+            )
+            line = f"{fmt}: {written(worst.output)} is off by {_percent(worst)} with {label(worst)}"
+            line += "" if best is worst else f", by {_percent(best)} with {label(best)}"
+            details.append(f"{line} (condition number of the sum {worst.condition:.3g})")
+            cited += [worst, best]
+        worst = max(finite, key=lambda r: r.relative_error)
+        yield Finding(
+            "reductions",
+            "caution" if worst.relative_error > 2.0**-8 else "good",
+            f"{function}: summed over {worst.n:,} elements, a parameter gradient is off by up to {_percent(worst)} "
+            f"({written(worst.output)} in {worst.fmt}, {label(worst)}).",
+            tuple(dict.fromkeys(map(reduction_case, cited))),
+            details=tuple(details),
+        )
+
+
+def _percent(r: Reduction) -> str:
+    return f"{100 * r.relative_error:.2g} %"
+
+
+def timings(results: Iterable[Timing]) -> Iterator[Finding]:
+    """The paper's order of Table 1 beside the order measured here."""
+    rows = [t for t in results if t.failure is None and t.function in PAPER_ORDER and t.execution == "eager"]
+    for direction in dict.fromkeys(t.direction for t in rows):
+        details: list[str] = []
+        cited: list[Timing] = []
+        against: list[str] = []
+        paper: list[str] = []
+        for fmt in dict.fromkeys(t.fmt for t in rows):
+            members = [t for t in rows if (t.fmt, t.direction) == (fmt, direction)]
+            fastest = {
+                name: min((t for t in members if t.function == name), key=lambda t: t.time_ns)
+                for name in PAPER_ORDER
+                if any(t.function == name for t in members)
+            }
+            if len(fastest) < 2:
+                continue
+            paper = [name for name in PAPER_ORDER if name in fastest]
+            order = sorted(fastest.values(), key=lambda t: t.time_ns)
+            swapped = [
+                f"{b} before {a}"
+                for a, b in zip(paper, paper[1:], strict=False)
+                if fastest[a].time_ns_low > fastest[b].time_ns_high
+            ]
+            against += swapped
+            listing = " < ".join(f"{t.function} {t.time_ns:.2f}" for t in order)
+            details.append(f"{fmt}: {listing} ns per element")
+            cited += order
+        if not details:
+            continue
+        claim = " ≤ ".join(paper)
+        verdict = (
+            f"differs from the paper's Table 1 ({claim}) beyond the quartiles: {listed(against)}"
+            if against
+            else f"agrees with the paper's Table 1 ({claim}) within the quartiles"
+        )
+        yield Finding(
+            "timings",
+            "note",
+            f"Speed, {direction}, eager on this machine, each function's fastest formulation: the order {verdict}.",
+            tuple(map(timing_case, cited)),
+            details=tuple(details),
+        )
+
+
+def failures(results: Results) -> Iterator[Finding]:
+    """Cases that gave no figures, by what went wrong."""
+    failed: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for row, key in (
+        *((m, m.case) for m in results.measurements),
+        *((r, reduction_case(r)) for r in results.reductions),
+        *((t, timing_case(t)) for t in results.timings),
+    ):
+        if row.failure is not None:
+            reason = (f"{row.function} {label(row)}", row.failure.kind, row.failure.message)
+            failed.setdefault(reason, []).append((row.fmt, key))
+    for (who_failed, kind, message), rows in failed.items():
+        plural = "s" if len(rows) > 1 else ""
+        yield Finding(
+            "failures",
+            "fault",
+            f"{who_failed} gave no figures in {listed(fmt for fmt, _ in rows)} ({len(rows)} case{plural}), "
+            f"{kind.replace('_', ' ')}: {message.rstrip('.')}.",
+            tuple(key for _, key in rows),
+        )
