@@ -107,7 +107,9 @@ class FloatFormat:
     def all_bits(self) -> Bits:
         """Every bit pattern, ascending as an unsigned integer; 8- and 16-bit formats only."""
         if self.bits > 16:
-            raise ValueError(f"all_bits holds every pattern in memory; format={self.name!r} has 2^{self.bits}")
+            raise ValueError(
+                f"all_bits holds every pattern in memory; format={self.name!r} has 2^{self.bits}"
+            )
         return np.arange(self.n_patterns, dtype=self.bits_dtype)
 
     def decode(self, bits: Bits) -> Float64:
@@ -259,7 +261,9 @@ FORMATS: dict[str, FloatFormat] = {
         _ieee("bf16", 16, 8, 127, "bfloat16", "bfloat16: fp32's range, 8 bits of significand"),
         _ieee("fp16", 16, 11, 15, "float16", "IEEE binary16"),
         # 0x7f/0xff are NaN; S.1111.110 = 1.75 * 2^8 = 448 is the largest number.
-        FloatFormat("e4m3", 8, 4, -6, 8, 0b1110, False, "float8_e4m3fn", "OCP FP8 E4M3: no infinity, max 448"),
+        FloatFormat(
+            "e4m3", 8, 4, -6, 8, 0b1110, False, "float8_e4m3fn", "OCP FP8 E4M3: no infinity, max 448"
+        ),
         _ieee("e5m2", 8, 3, 15, "float8_e5m2", "OCP FP8 E5M2: infinities, max 57344"),
     )
 }

@@ -361,7 +361,11 @@ class _Judge:
 
 @lru_cache(maxsize=65536)
 def _exact_decimal(function: str, output: str, items: tuple[tuple[str, float], ...], x: float) -> str:
-    return str(mpmath.nstr(evaluate(function, x, dict(items), output=output, bits=100), 25))
+    return str(
+        mpmath.nstr(
+            evaluate(function, x, dict(items), output=output, bits=100), 25, min_fixed=-4, max_fixed=12
+        )
+    )
 
 
 class _CallableModule(types.ModuleType):

@@ -206,7 +206,7 @@ class Results:
         """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
         data = dataclasses.asdict(dataclasses.replace(self, measurements=()))
         data["measurements"] = [m.to_json() for m in self.measurements]
-        return json.dumps(_strict(data), allow_nan=False, separators=(",", ":"))
+        return strict_json(data)
 
     @classmethod
     def loads(cls, text: str) -> Results:
@@ -264,6 +264,11 @@ def _floats(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         values[name] = float(values[name])
     return values
+
+
+def strict_json(data: Any) -> str:
+    """Compact JSON that every reader takes: non-finite floats as "inf", "-inf", "nan"."""
+    return json.dumps(_strict(data), allow_nan=False, separators=(",", ":"))
 
 
 def _strict(value: Any) -> Any:

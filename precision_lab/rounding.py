@@ -119,9 +119,9 @@ def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
     return s, (a - (s - v)) + (b - v)
 
 
-def round_ball(middle: Any, radius: Any, fmt: FloatFormat, *, saturating: bool = False) -> tuple[
-    float, float, float, float, bool
-]:
+def round_ball(
+    middle: Any, radius: Any, fmt: FloatFormat, *, saturating: bool = False
+) -> tuple[float, float, float, float, bool]:
     """`round_enclosure` of one mpmath ball (raw libmp numbers), for values float64 cannot hold.
 
     Returns:

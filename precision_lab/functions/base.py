@@ -234,7 +234,7 @@ class Activation:
         return _roots(self, output, tuple(sorted(self.check_params(params).items())))
 
 
-class _Plain:
+class PlainContext:
     """Context of plain mpmath numbers: enough to find roots, never to certify a value."""
 
     def __init__(self, precision: int) -> None:
@@ -258,7 +258,7 @@ class _Plain:
 @lru_cache(maxsize=512)
 def _roots(function: Activation, output: str, items: tuple[tuple[str, float], ...]) -> tuple[float, ...]:
     params = dict(items)
-    m = _Plain(160)
+    m = PlainContext(160)
 
     def value(x: Any) -> Any:
         terms = function.terms(output, "positive" if x > 0 else "negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,10 +37,19 @@ def _module(params: Mapping[str, float], dtype: torch.dtype) -> torch.nn.Module:
             "not_finite_parameters",
             f"alpha_n={params['alpha_n']!r} ≤ beta={params['beta']!r}: out of reach of beta + softplus(raw)",
         )
-    module: torch.nn.Module = _activation()(
-        alpha_p_init=params["alpha_p"], alpha_n_init=params["alpha_n"], beta=params["beta"], dtype=dtype
-    )
-    return module.to(dtype)
+    module: Any = _activation()(beta=params["beta"], dtype=dtype)
+    # Its constructor inverts softplus as log(expm1(alpha)), which overflows at the alpha of trained
+    # first layers; a trained raw parameter simply has the value.
+    with torch.no_grad():
+        module.alpha_p.fill_(_inverse_softplus(params["alpha_p"]))
+        module.alpha_n.fill_(_inverse_softplus(params["alpha_n"] - params["beta"]))
+    cast: torch.nn.Module = module.to(dtype)
+    return cast
+
+
+def _inverse_softplus(value: float) -> float:
+    """a with log(1 + e^a) = value: value + log(1 − e^−value), which neither overflows nor cancels."""
+    return value + math.log(-math.expm1(-value))
 
 
 def _effective(module: torch.nn.Module) -> dict[str, float]:

@@ -18,7 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.oracle.float64 import EXP_FLOOR, EXP_FLOOR_BOUND, PRODUCT_SAFE, SLACK, UNDERFLOW, _OnlyInMpmath
+from precision_lab.oracle.float64 import (
+    EXP_FLOOR,
+    EXP_FLOOR_BOUND,
+    PRODUCT_SAFE,
+    SLACK,
+    UNDERFLOW,
+    _OnlyInMpmath,
+)
 
 SPLITTER = 134217729.0  # 2^27 + 1
 TERMS = 27  # last Taylor term of e^r; what is cut off is bounded in `_q`
@@ -87,7 +94,9 @@ class BallDD:
         c, g = two_sum(c, d)
         e, h = two_sum(e, c)
         s, e = two_sum(p, e)
-        dropped = np.abs(g) + np.abs(h) + np.abs(c_rest) + np.abs(d_rest) + np.abs(self.low) * np.abs(other.low)
+        dropped = (
+            np.abs(g) + np.abs(h) + np.abs(c_rest) + np.abs(d_rest) + np.abs(self.low) * np.abs(other.low)
+        )
         size = np.abs(self.high) * SLACK  # |high + low| ≤ |high|·(1+2^-52)
         other_size = np.abs(other.high) * SLACK
         radius = (dropped + (size + self.radius) * other.radius + other_size * self.radius) * SLACK
@@ -222,7 +231,9 @@ class ContextDD(_OnlyInMpmath):
         zero = np.where(near, x.high, 0.0)
         q = self._q(BallDD(zero, np.where(near, x.low, 0.0), np.where(near, x.radius, 0.0)))
         return BallDD(
-            np.where(near, q.high, far.high), np.where(near, q.low, far.low), np.where(near, q.radius, far.radius)
+            np.where(near, q.high, far.high),
+            np.where(near, q.low, far.low),
+            np.where(near, q.radius, far.radius),
         )
 
     def sigmoid(self, x: BallDD) -> BallDD:

@@ -20,7 +20,9 @@ from precision_lab.oracle.mp import Ball, MpContext
 MAX_PRECISION = 1 << 16
 
 
-def output_ball(function: Activation, output: str, params: Mapping[str, float], x: float, m: MpContext) -> Ball:
+def output_ball(
+    function: Activation, output: str, params: Mapping[str, float], x: float | Fraction, m: MpContext
+) -> Ball:
     """Ball of the output at a finite x, at the precision of `m`."""
     point = m.constant(x)
     total = m.constant(0)

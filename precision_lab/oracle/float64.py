@@ -186,9 +186,7 @@ class Context64(_OnlyInMpmath):
         under = x.middle < EXP_FLOOR
         if not np.any(under):
             return ball
-        return Ball64(
-            np.where(under, limit, ball.middle), np.where(under, EXP_FLOOR_BOUND, ball.radius)
-        )
+        return Ball64(np.where(under, limit, ball.middle), np.where(under, EXP_FLOOR_BOUND, ball.radius))
 
     @staticmethod
     def _propagate(middle: Any, radius: Any, x: Ball64) -> Any:
@@ -236,6 +234,9 @@ class Context64(_OnlyInMpmath):
     def sigmoid(self, x: Ball64) -> Ball64:
         """1/(1+e^−x) through e^−|x|, which neither overflows nor cancels."""
         t = self.exp(Ball64(-np.abs(x.middle), x.radius))
-        ratio = Ball64(np.where(np.asarray(x.middle) < 0, t.middle, 1.0), np.where(np.asarray(x.middle) < 0, t.radius, 0.0)) / (1 + t)
+        ratio = Ball64(
+            np.where(np.asarray(x.middle) < 0, t.middle, 1.0),
+            np.where(np.asarray(x.middle) < 0, t.radius, 0.0),
+        ) / (1 + t)
         # Numerator and denominator move together, which only makes the true spread smaller.
         return ratio

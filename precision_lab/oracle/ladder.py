@@ -161,13 +161,22 @@ def _fill_special(case: _Case, x: Float64, finite: NDArray[np.bool_], result: Re
         if np.isinf(limit):
             result.rounded[where] = case.fmt.overflow(np.array([limit]), saturating=case.saturating)[0]
         else:
-            one = round_enclosure(np.array([limit]), np.zeros(1), np.zeros(1), case.fmt, saturating=case.saturating)
-            result.rounded[where], result.tail[where], result.ulp[where] = one.rounded[0], one.tail[0], one.ulp[0]
+            one = round_enclosure(
+                np.array([limit]), np.zeros(1), np.zeros(1), case.fmt, saturating=case.saturating
+            )
+            result.rounded[where], result.tail[where], result.ulp[where] = (
+                one.rounded[0],
+                one.tail[0],
+                one.ulp[0],
+            )
 
 
 def _climb(case: _Case, side: str, x: Float64, index: NDArray[np.intp], result: Reference) -> None:
     index = _asymptote_tier(case, side, x, index, result)
-    tiers: tuple[tuple[int, Callable[..., tuple[Any, Any, Any]]], ...] = ((1, _float64_tier), (2, _double_double_tier))
+    tiers: tuple[tuple[int, Callable[..., tuple[Any, Any, Any]]], ...] = (
+        (1, _float64_tier),
+        (2, _double_double_tier),
+    )
     cached = any(_needs_mpmath(term.basis) for term in case.terms(side, False))
     if cached:
         tiers = tiers[1:] if case.fmt.bits <= 32 else ()
@@ -247,7 +256,9 @@ def _asymptote_tier(
     exact = (value.radius == 0) & ((value.low == 0) | (np.abs(value.low) > 2.0**-900))
     # An fp64 result that is nothing but the remainder has digits: mpmath finds them.
     exact &= (value.high != 0) | (nudge == 0) | (case.fmt.bits <= 32)
-    rounded = round_enclosure(value.high, value.low, value.radius, case.fmt, saturating=case.saturating, nudge=nudge)
+    rounded = round_enclosure(
+        value.high, value.low, value.radius, case.fmt, saturating=case.saturating, nudge=nudge
+    )
     _store(result, part, rounded, value.high, value.low, value.radius, TIERS.index("asymptote"))
     result.sign[part] = np.where(value.high == 0, nudge, np.sign(value.high)).astype(np.int8)
     result.undecided[part] |= ~exact
@@ -329,7 +340,9 @@ def _mpmath_tier(case: _Case, x: float, i: int, result: Reference) -> None:
             ball = certain_ball(value, bits)
         except UndecidedError:
             break
-        rounded, tail, _, ulp, decided = round_ball(ball.middle, ball.radius, case.fmt, saturating=case.saturating)
+        rounded, tail, _, ulp, decided = round_ball(
+            ball.middle, ball.radius, case.fmt, saturating=case.saturating
+        )
         if not decided:
             continue
         result.rounded[i], result.tail[i], result.ulp[i] = rounded, tail, ulp

@@ -180,7 +180,9 @@ class MpContext:
                 power = power * x
                 term = power / k
                 if mpf_le(mpf_abs(term.middle), mpf_shift(mpf_abs(total.middle), -self.precision - 2)):
-                    return Ball(total.middle, _up_add(total.radius, _up_add(mpf_abs(term.middle), term.radius)), self)
+                    return Ball(
+                        total.middle, _up_add(total.radius, _up_add(mpf_abs(term.middle), term.radius)), self
+                    )
                 total = total - term if k % 2 == 0 else total + term
             raise ZeroDivisionError("log1p series too long; raise the precision")
         shifted = x + 1
@@ -219,6 +221,7 @@ class MpContext:
         slope = from_int(2)
         if mpf_ge(nearest, fone):
             square = mpf_mul(nearest, nearest, self.precision, "d")
-            slope = mpf_shift(mpf_exp(mpf_neg(square), RADIUS_BITS, "u"), 2)  # factor 2 to spare for exp's ulp
+            slope = mpf_shift(
+                mpf_exp(mpf_neg(square), RADIUS_BITS, "u"), 2
+            )  # factor 2 to spare for exp's ulp
         return self._charged(middle, _up_mul(slope, x.radius))
-

@@ -1,0 +1,307 @@
+"""The command `precision-lab`: thin commands over measure, verdict, golden and report.
+
+Everything heavy is imported inside the commands, so that help costs no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="precision-lab",
+    help="Is this activation kernel accurate enough for this number format? Measured against certified exact values.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+FunctionArgument = Annotated[
+    str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
+]
+FormatsOption = Annotated[list[str] | None, typer.Option("--format", help="Number format; may be repeated.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
+]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
+]
+SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
+
+
+def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrong use ends with one sentence on stderr and exit code 2, never with a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        from precision_lab.exceptions import PrecisionLabError
+
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, OSError, ImportError, PrecisionLabError) as error:
+            typer.echo(f"precision-lab: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return wrapper
+
+
+def _write_json(path: Path | None, data: Any) -> None:
+    if path is not None:
+        from precision_lab.results import strict_json
+
+        path.write_text(strict_json(data) + "\n", encoding="utf-8")
+
+
+def _parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[str, float]:
+    """The named set with single values replaced.
+
+    Raises:
+        ValueError: an unknown set, or a pair that is not NAME=NUMBER.
+    """
+    from precision_lab.exceptions import unknown_name
+    from precision_lab.functions import get_function
+
+    definition = get_function(function)
+    if set_name not in definition.parameter_sets:
+        raise unknown_name(f"parameter set of {function}", set_name, definition.parameter_sets)
+    values = dict(definition.parameter_sets[set_name])
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
+        if not equals:
+            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
+    return definition.check_params(values)
+
+
+@app.command()
+@_clear_errors
+def report(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Four functions, 16-bit formats, under 20 s.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.")
+    ] = Path("report"),
+    formats: FormatsOption = None,
+    function: Annotated[
+        list[str] | None, typer.Option("--function", help="Activation; may be repeated.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled/--no-compiled", help="Also run torch.compile.")
+    ] = True,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Also time the implementations.")
+    ] = True,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Rebuild the report from this report.json; measures nothing."),
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Measure the registered implementations and write the precision report."""
+    from rich.console import Console
+
+    from precision_lab.report import check_directory, print_summary, read_results, write_report
+
+    check_directory(out)
+    if source is not None:
+        results = read_results(source)
+    else:
+        from precision_lab.study import StudySettings, run
+
+        settings = StudySettings(quick, tuple(function or ()), tuple(formats or ()), compiled, timing)
+        if not settings.chosen_functions():
+            raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
+        with _Progress() as progress:
+            results = run(settings, progress)
+    written = write_report(results, out)
+    if json_path is not None:
+        json_path.write_text(results.dumps() + "\n", encoding="utf-8")
+    console = Console()
+    print_summary(results, console)
+    for kind, path in written.items():
+        console.print(f"{kind}: {path}", highlight=False, soft_wrap=True)
+    if any(m.undecided for m in results.measurements):
+        typer.echo("precision-lab: some inputs are undecided; the report names them", err=True)
+        raise typer.Exit(1)
+
+
+class _Progress:
+    """A progress bar per stage, on stderr."""
+
+    def __enter__(self) -> _Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, Any] = {}
+        self._bars.__enter__()
+        return self
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def __exit__(self, *details: Any) -> None:
+        self._bars.__exit__(*details)
+
+
+@app.command()
+@_clear_errors
+def explain(
+    function: FunctionArgument,
+    x: Annotated[float | None, typer.Option("-x", "--x", help="Input value; rounded to the format.")] = None,
+    bits: Annotated[str | None, typer.Option("--bits", help="Input as a bit pattern, e.g. 0xb58d.")] = None,
+    fmt: Annotated[str, typer.Option("--format", help="Number format of the input.")] = "bf16",
+    output: Annotated[str, typer.Option("--output", help="forward, grad_x, grad_alpha_n, …")] = "forward",
+    params: SetOption = "init",
+    param: ParamOption = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Also run torch.compile (slow the first time).")
+    ] = False,
+    json_path: JsonOption = None,
+) -> None:
+    """One input on one screen: exact value, conditioning, every implementation's value and error."""
+    from precision_lab import explain as explaining
+    from precision_lab.implementations import EXECUTIONS
+    from precision_lab.terminal import print_explanation
+
+    pattern = None
+    if bits is not None:
+        try:
+            pattern = int(bits, 16)
+        except ValueError:
+            raise ValueError(f"--bits {bits!r}: expected a hexadecimal pattern such as 0xb58d") from None
+    executions = tuple(e for e in EXECUTIONS if compiled or e != "compiled")
+    values = _parameters(function, params, param)
+    found = explaining.explain(
+        function, fmt=fmt, x=x, bits=pattern, output=output, params=values, executions=executions
+    )
+    _write_json(json_path, found.to_json())
+    print_explanation(found)
+
+
+@app.command()
+@_clear_errors
+def verify(
+    target: Annotated[
+        str, typer.Argument(help="package.module:attr, path/file.py:attr, or a registered name.")
+    ],
+    function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")],
+    formats: FormatsOption = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")
+    ] = None,
+    max_ulp: Annotated[
+        float, typer.Option("--max-ulp", help="Largest error allowed; 0.5 is correct rounding.")
+    ] = 1.0,
+    params: SetOption = "init",
+    param: ParamOption = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Measure a kernel and hold it to a bound: exit code 0 if it passes, 1 if not."""
+    from precision_lab.target import load_target
+    from precision_lab.terminal import print_verdict
+    from precision_lab.verdict import verify as run_verify
+
+    kernel = load_target(target)
+    verdict = run_verify(
+        kernel,
+        function,
+        fmts=tuple(formats or ("bf16",)),
+        outputs=tuple(output) if output else None,
+        max_ulp=max_ulp,
+        params=_parameters(function, params, param),
+    )
+    measurements = [m.to_json() for m in verdict.measurements]
+    _write_json(
+        json_path,
+        {"passed": verdict.passed, "failures": list(verdict.failures), "measurements": measurements},
+    )
+    print_verdict(verdict)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_clear_errors
+def tables(
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to or to check.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check checksums and every row; writes nothing.")
+    ] = False,
+    function: Annotated[
+        list[str] | None, typer.Option("--function", help="Only these; may be repeated.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Write the golden tables, or check the committed ones against the definitions."""
+    from precision_lab import golden
+
+    folder = out or golden.tables_directory()
+    if check:
+        rows = golden.check_tables(folder)
+        typer.echo(f"{rows} rows checked, all right")
+        _write_json(json_path, {"rows": rows})
+        return
+    written = golden.write_tables(folder, function)
+    typer.echo(f"{len(written)} tables written to {folder}")
+    _write_json(json_path, {"tables": [path.name for path in written]})
+
+
+@app.command(name="list")
+@_clear_errors
+def list_(json_path: JsonOption = None) -> None:
+    """Functions, formats and implementations the lab knows."""
+    from precision_lab.terminal import catalogue, print_catalogue
+
+    data = catalogue()
+    _write_json(json_path, data)
+    print_catalogue(data)
+
+
+@app.command()
+@_clear_errors
+def selfcheck(json_path: JsonOption = None) -> None:
+    """What this machine and process do to floating point; exit code 1 if it would change results."""
+    from dataclasses import asdict
+
+    from precision_lab.selfcheck import check, environment
+    from precision_lab.terminal import print_checks
+
+    checks = check()
+    record = environment()
+    _write_json(json_path, {"environment": record, "checks": [asdict(c) for c in checks]})
+    print_checks(checks, record)
+    if any(c.ok is False for c in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point; a user's own folder is importable, as with `python -m`."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What the commands print, with rich."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from precision_lab.explain import Explanation
+from precision_lab.selfcheck import Check
+from precision_lab.verdict import Verdict
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def print_explanation(e: Explanation) -> None:
+    """One screen: input, exact value, conditioning, then a line per implementation."""
+    console = _console()
+    params = ", ".join(f"{name}={value!r}" for name, value in e.params.items())
+    console.print(f"[bold]{e.function}.{e.output}[/bold]  {e.fmt}  {params}", soft_wrap=True)
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts.add_row("x", f"{e.x!r}   {e.x_hex}   bits {e.bits}   region {e.region}")
+    facts.add_row("exact", f"{e.exact}   (settled by {e.tier})")
+    facts.add_row(
+        "rounded", f"{e.rounded!r}   bits {e.rounded_bits} in {e.output_fmt}   tail {e.tail_ulps:+.6f} ulp"
+    )
+    facts.add_row("condition", f"{_number(e.condition)}   |x·g'(x)/g(x)|")
+    facts.add_row(
+        "bits lost",
+        f"{_number(e.lost_as_exp_minus_1, 3)} written with exp(x) − 1,  "
+        f"{_number(e.lost_as_expm1, 3)} with expm1(x)",
+    )
+    console.print(facts)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("implementation", "execution", "value", "bits"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("error, ulps", justify="right", no_wrap=True)
+    table.add_column("")
+    for row in e.rows:
+        style = "red" if row.note or not abs(row.error_ulps) <= 1 else None
+        shown = "–" if math.isnan(row.error_ulps) else f"{row.error_ulps:+.6g}"
+        value = f"{row.value:.8g}" if row.bits else "–"
+        table.add_row(row.implementation, row.execution, value, row.bits, shown, row.note, style=style)
+    console.print(table)
+    used = {tuple(row.params.items()) for row in e.rows if row.params != e.params}
+    if used:
+        console.print(
+            "Some implementations use other effective parameters; each is judged with its own.", style="dim"
+        )
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """A table per output and region, then the failures with witness and replay command."""
+    console = _console()
+    for m in verdict.measurements:
+        title = (
+            f"{m.function}.{m.output}  {m.implementation} [{m.execution}]  {m.fmt}  {m.inputs} ({m.n_inputs})"
+        )
+        if m.failure is not None:
+            console.print(f"{title}: {m.failure.kind}: {m.failure.message}", style="red", soft_wrap=True)
+            continue
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("region")
+        for name in ("inputs", "max ulp", "mean ulp", "not rounded", "wrong sign", "inf/nan", "least bits"):
+            table.add_column(name, justify="right")
+        for region, s in m.regions.items():
+            table.add_row(
+                region,
+                str(s.n_inputs),
+                _number(s.max_ulp),
+                _number(s.mean_ulp),
+                str(s.not_correctly_rounded),
+                str(s.wrong_sign),
+                str(s.nonfinite_mismatch),
+                f"{s.min_correct_bits:.1f}",
+            )
+        console.print(table)
+    for failure in verdict.failures:
+        console.print(failure, style="red", soft_wrap=True)
+    console.print("[green]passed[/green]" if verdict.passed else "[red]failed[/red]")
+
+
+def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:
+    console = _console()
+    words = {True: "[green]ok[/green]", False: "[red]FAILS[/red]", None: "–"}
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for check in checks:
+        table.add_row(words[check.ok], check.name, check.detail)
+    console.print(table)
+    console.print("  ".join(f"{name} {value}" for name, value in record.items()), style="dim")
+
+
+def catalogue() -> dict[str, Any]:
+    """Functions, formats and implementations as plain data."""
+    from precision_lab.formats import FORMATS
+    from precision_lab.functions import FUNCTIONS
+    from precision_lab.implementations import IMPLEMENTATIONS
+
+    return {
+        "functions": {
+            f.name: {
+                "formula": f.formula,
+                "source": f.source,
+                "outputs": list(f.outputs),
+                "raw_outputs": list(f.raw_outputs),
+                "parameter_sets": {name: dict(values) for name, values in f.parameter_sets.items()},
+            }
+            for f in FUNCTIONS.values()
+        },
+        "formats": {f.name: f.description for f in FORMATS.values()},
+        "implementations": [
+            {
+                "function": i.function,
+                "name": i.name,
+                "execution": i.execution,
+                "saturating": i.saturating,
+                "formats": list(i.formats),
+                "description": i.description,
+            }
+            for i in IMPLEMENTATIONS
+        ],
+    }
+
+
+def print_catalogue(data: dict[str, Any]) -> None:
+    console = _console()
+    table = Table(title="functions", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("name", "formula", "gradients", "parameter sets"):
+        table.add_column(name)
+    for name, f in data["functions"].items():
+        gradients = " ".join(output.removeprefix("grad_") for output in f["outputs"][1:])
+        table.add_row(name, f["formula"], gradients, ", ".join(f["parameter_sets"]))
+    console.print(table)
+    table = Table(title="formats", title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, description in data["formats"].items():
+        table.add_row(name, description)
+    console.print(table)
+    table = Table(title="implementations", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("function", "name", "executions", "what it is"):
+        table.add_column(name)
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for i in data["implementations"]:
+        executions = grouped.setdefault((i["function"], i["name"], i["description"]), [])
+        if i["execution"] not in executions:
+            executions.append(i["execution"])
+    for (function, name, description), executions in grouped.items():
+        table.add_row(function, name, ", ".join(executions), description)
+    console.print(table)
