@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 app = typer.Typer(
     name="precision-lab",
-    help="Is this activation kernel accurate enough for this number format? Measured against certified exact values.",
+    help="Is this activation kernel accurate enough for this number format? Measured against exact values.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -242,7 +242,7 @@ def _rows(
             notes.append("wrong sign")
         if metrics.nonfinite_mismatch(got, exact)[0]:
             notes.append("wrong infinity or NaN")
-        error = float(metrics.ulp_error(got, exact)[0])
+        ulps = float(metrics.ulp_error(got, exact)[0])
         value = float(got[0])
         rows.append(
             Row(
@@ -251,7 +251,7 @@ def _rows(
                 effective,
                 value,
                 _pattern(value, out),
-                error,
+                ulps,
                 ", ".join(notes),
             )
         )

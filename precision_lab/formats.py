@@ -127,7 +127,8 @@ class FloatFormat:
         if self.has_infinity:
             values[magnitude == self._infinity_magnitude] = np.inf
         values[magnitude > (self._infinity_magnitude if self.has_infinity else self.max_ordinal)] = np.nan
-        return np.where(bits.astype(np.int64) & self.sign_mask, -values, values)
+        signed: Float64 = np.where(bits.astype(np.int64) & self.sign_mask, -values, values)
+        return signed
 
     def encode(self, values: Float64) -> Bits:
         """Bit pattern of each value, which must be one of the format's (or NaN).

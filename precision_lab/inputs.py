@@ -53,7 +53,7 @@ def exhaustive(fmt: str | FloatFormat) -> NDArray[Any]:
     target = get_format(fmt)
     if target.bits > 16:
         raise ValueError(
-            f"inputs='exhaustive' holds 2^{target.bits} patterns of {target.name} in memory; ask for 'stratified'"
+            f"inputs='exhaustive' holds 2^{target.bits} patterns of {target.name}; ask for 'stratified'"
         )
     return target.all_bits()
 
@@ -82,13 +82,13 @@ def directed(
         for sign in (0, target.sign_mask):
             cases[int(target.encode(np.array([np.inf]))[0]) | sign] = "infinity"
     cases[int(target.encode(np.array([np.nan]))[0])] = "NaN"
-    for sign in (-1.0, 1.0):
-        add([sign * target.min_subnormal], "smallest subnormals", 2)
-        add([sign * target.min_normal], "edge of the subnormals", 2)
-        add([sign * target.max_finite], "largest numbers", 2)
-        add([sign * 2.0**e for e in range(target.emin, target.emax + 1)], "edge of a binade", 1)
-        add([sign * 1.0], "one and its neighbours", 3)
-        add([sign * EPS], "the clamp's eps and its neighbours", 3)
+    for unit in (-1.0, 1.0):
+        add([unit * target.min_subnormal], "smallest subnormals", 2)
+        add([unit * target.min_normal], "edge of the subnormals", 2)
+        add([unit * target.max_finite], "largest numbers", 2)
+        add([unit * 2.0**e for e in range(target.emin, target.emax + 1)], "edge of a binade", 1)
+        add([unit * 1.0], "one and its neighbours", 3)
+        add([unit * EPS], "the clamp's eps and its neighbours", 3)
     for output in ("forward", "grad_x"):
         add(definition.roots(output, values), f"around the root of {output}", 8)
     add(_overflow_thresholds(target, definition, values), "where the result overflows", 4)
@@ -100,7 +100,7 @@ def _overflow_thresholds(fmt: FloatFormat, function: Activation, params: Mapping
     thresholds = []
     for output in ("forward", "grad_x"):
         for side in ("negative", "positive"):
-            for term in function.terms(output, side):  # type: ignore[arg-type]
+            for term in function.terms(output, side):
                 power = {"x": 1, "x^2": 2, "x^3": 3}.get(term.basis)
                 size = abs(float(term.coefficient.at(params)))
                 if power and size:

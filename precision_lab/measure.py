@@ -333,15 +333,22 @@ class _Judge:
             counts.tolist(),
             worst.tolist(),
             (total(self.magnitude) / valid).tolist(),
-            total(self.rounding).astype(int).tolist(),
-            total(self.wrong).astype(int).tolist(),
-            total(self.nonfinite).astype(int).tolist(),
+            total(self.rounding).tolist(),
+            total(self.wrong).tolist(),
+            total(self.nonfinite).tolist(),
             np.minimum.reduceat(self.bits[order], starts).tolist(),
             (total(self.bits) / counts).tolist(),
             strict=True,
         )
         # No witness per binade: 260 exact decimals a case would dwarf the measurement.
-        return tuple(Binade(key[0], key[1], Statistics(*values, None)) for key, *values in columns)
+        return tuple(
+            Binade(
+                sign,
+                exponent,
+                Statistics(n, most, mean, int(wrong), int(sign_), int(inf), least, average, None),
+            )
+            for (sign, exponent), n, most, mean, wrong, sign_, inf, least, average in columns
+        )
 
     def witness(self, i: int) -> Witness:
         case, fmt = self.case, self.exact.fmt

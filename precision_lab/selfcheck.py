@@ -128,8 +128,8 @@ def require_ieee() -> None:
     flush = _flushes()
     if flush:
         raise EnvironmentAltersResultsError(
-            f"this process flushes subnormal {flush} to zero; torch.set_flush_denormal(True) or a library built "
-            "with fast-math switched it on. Call torch.set_flush_denormal(False) and measure again"
+            f"this process flushes subnormal {flush} to zero; torch.set_flush_denormal(True) or a library "
+            "built with fast-math switched it on. Call torch.set_flush_denormal(False) and measure again"
         )
     if not _rounds_to_nearest():
         raise EnvironmentAltersResultsError(

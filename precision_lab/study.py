@@ -203,5 +203,13 @@ def _stored(m: Measurement) -> Measurement:
 
 
 def _shortened(statistics: Statistics) -> Statistics:
-    names = ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits")
-    return replace(statistics, **{name: float(f"{getattr(statistics, name):.5g}") for name in names})
+    def short(value: float) -> float:
+        return float(f"{value:.5g}")
+
+    return replace(
+        statistics,
+        max_ulp=short(statistics.max_ulp),
+        mean_ulp=short(statistics.mean_ulp),
+        min_correct_bits=short(statistics.min_correct_bits),
+        mean_correct_bits=short(statistics.mean_correct_bits),
+    )

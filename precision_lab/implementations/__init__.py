@@ -95,7 +95,7 @@ def as_implementation(kernel: Any, function: str, formats: tuple[str, ...]) -> I
 
 
 def resolve(kernel: Any, function: str, fmt: str) -> Implementation:
-    """An `Implementation` from one, from a registered name ("naive", "stable [upcast]") or from a callable."""
+    """An `Implementation` as it is, by registered name ("naive", "stable [upcast]"), or from a callable."""
     if isinstance(kernel, Implementation):
         return kernel
     if isinstance(kernel, str):

@@ -69,7 +69,7 @@ class _XIELUFunction(torch.autograd.Function):
         return zero_expm1(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         x, alpha_p, alpha_n, beta = ctx.saved_tensors
         growth = torch.expm1(torch.clamp(x, max=0.0))
         zero = torch.zeros_like(x)

@@ -75,7 +75,7 @@ class _StableXIELU(torch.autograd.Function):
         return _round_once(torch.where(wide == 0, wide, y), x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha_p, alpha_n, beta = ctx.saved_tensors
         wide, g = _widen(x), _widen(grad)
         positive = wide > 0
@@ -106,7 +106,7 @@ class _StableXIPReLU(torch.autograd.Function):
         return _round_once(torch.where(wide == 0, wide, y), x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha_p, alpha_n, beta = ctx.saved_tensors
         wide, g = _widen(x), _widen(grad)
         positive = wide > 0

@@ -268,12 +268,9 @@ def _asymptote_tier(
 def _sum64(case: _Case, side: str, far: bool, x: Float64) -> Ball64:
     m = Context64()
     point = Ball64(x, np.zeros_like(x))
-    total: Any = None
+    total = Ball64(np.zeros_like(x), np.zeros_like(x))
     for term in case.terms(side, far):
-        value = m.constant(term.coefficient.at(case.params)) * _basis(m, term.basis, point)
-        total = value if total is None else total + value
-    if total is None:  # e.g. alpha_n·x − alpha_n·x: no terms left
-        return Ball64(np.zeros_like(x), np.zeros_like(x))
+        total = total + m.constant(term.coefficient.at(case.params)) * _basis(m, term.basis, point)
     return total
 
 

@@ -36,7 +36,7 @@ CURES = (
     ("caution", "expm1 helps but is not enough"),
     ("fault", "expm1 is not enough"),
 )
-NOT_FINITE = "a number where the exact result is not finite"
+AT_INFINITY = "a wrong limit at infinite x, right for all finite x"
 
 
 def certainty(sound: list[Measurement]) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def certainty(sound: list[Measurement]) -> Iterator[Finding]:
 
 
 def safety(group: Iterable[Measurement]) -> str:
-    """"safe": ≤ 1 ulp everywhere; "outside roots": there only; else "unsafe"."""
+    """ "safe": ≤ 1 ulp everywhere; "outside roots": there only; else "unsafe"."""
     rows = list(group)
     if not all(sound_everywhere(m) for m in rows):
         return "unsafe"
@@ -127,12 +127,27 @@ def _verdict(fmt: str, rows: list[Measurement]) -> _Verdict:
     good = [key for key in groups if outcome[key] == reached] if reached != "unsafe" else []
     closest = f"{label(worst)}, worst {ulps(worst.max_ulp)} ({written(worst.output)}, {worst.params_name})"
     if not good:
-        clean = all(map(sound_everywhere, groups[best]))
-        flaw = "" if clean else ", with wrong signs, NaN or infinities in the wrong place"
-        return _Verdict(fmt, reached, (), f"closest is {closest}{flaw}", worst, (worst,))
+        flawed = tuple(m for m in groups[best] if not sound_everywhere(m))
+        words = f"closest is {closest}{_flaws(groups[best])}"
+        return _Verdict(fmt, reached, (), words, worst, (worst, *flawed))
     names = tuple((key[0], key[1]) for key in good)
     words = f"safe: {who(names)}; most accurate: {closest}" if len(groups) > 1 else f"{closest}"
     return _Verdict(fmt, reached, names, words, worst, (*(_worst(groups[k]) for k in good), worst))
+
+
+def _flaws(rows: list[Measurement]) -> str:
+    """What, other than the size of its error, keeps an implementation from being safe."""
+    counts = (
+        (sum(m.wrong_sign for m in rows), "wrong signs"),
+        (sum(m.nonfinite_mismatch for m in rows), "NaN or infinities in the wrong place"),
+        (sum(m.undecided for m in rows), "undecided"),
+    )
+    found = [f"{count:,} {words}" for count, words in counts if count]
+    if not found:
+        return ""
+    only_infinite = {m.nonfinite_witness.x for m in rows if m.nonfinite_witness} <= {math.inf, -math.inf}
+    where = " (only at infinite x)" if found == found[-1:] and counts[1][0] and only_infinite else ""
+    return f"; {listed(found)}{where}"
 
 
 def _worst(rows: Iterable[Measurement]) -> Measurement:
@@ -161,7 +176,7 @@ def expm1(sound: list[Measurement]) -> Iterator[Finding]:
             compared = [m for m in (naive, cure, named.get("stable")) if m is not None]
             p = precision(naive)
             ranks.append(_cure(p, _bits_near_zero(naive), _bits_near_zero(cure)))
-            kept = ", ".join(f"{m.implementation} {_bits_near_zero(m):.1f}" for m in compared)
+            kept = ", ".join(f"{m.implementation} {_bits_near_zero(m) + 0.0:.1f}" for m in compared)
             details.append(f"{fmt}: of {p:.0f} bits the worst input keeps {kept}")
             cited += compared
         if not details:
@@ -257,12 +272,11 @@ def nonfinite(sound: list[Measurement]) -> Iterator[Finding]:
     for (function,), members in by_key(rows, "function").items():
         for kind, group in _kinds(members).items():
             first = min(group, key=lambda m: _size(m.nonfinite_witness))
-            where = "" if kind == NOT_FINITE else " where the exact result is an ordinary number"
-            outputs = listed(written(m.output) for m in group)
+            names = who((m.implementation, m.execution) for m in group)
             yield Finding(
                 "nonfinite",
-                "fault",
-                f"{function}: {kind}{where} ({outputs}), from {who((m.implementation, m.execution) for m in group)}.",
+                "caution" if kind == AT_INFINITY else "fault",
+                f"{function}: {kind} ({listed(written(m.output) for m in group)}), from {names}.",
                 cases(group),
                 shown(first, first.nonfinite_witness),
                 tuple(_onset(fmt, part) for (fmt,), part in by_key(group, "fmt").items()),
@@ -284,12 +298,14 @@ def _kinds(group: Iterable[Measurement]) -> dict[str, list[Measurement]]:
         seen = m.nonfinite_witness
         if seen is None:
             continue
-        if math.isnan(seen.computed):
-            kind = "NaN"
+        if math.isinf(seen.x):
+            kind = AT_INFINITY
+        elif math.isnan(seen.computed):
+            kind = "NaN for finite x"
         elif math.isinf(seen.computed):
-            kind = "infinity"
+            kind = "infinity where the exact result is finite"
         else:
-            kind = NOT_FINITE
+            kind = "a number where the exact result overflows"
         kinds.setdefault(kind, []).append(m)
     return kinds
 
@@ -330,7 +346,7 @@ def breaks(sound: list[Measurement]) -> Iterator[Finding]:
         yield Finding(
             "breaks",
             "caution" if error < 16 else "fault",
-            f"{function}, {name}: up to {ulps(error)} outside the root regions.",
+            f"{function}, {name}: up to {ulps(error)} outside the root regions, at the initial parameters.",
             cases(row[1] for row in cited),
             shown(m, witness),
             tuple(details),

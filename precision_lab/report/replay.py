@@ -14,7 +14,9 @@ def anchor(case: str) -> str:
 
 def reduction_case(r: Reduction) -> str:
     """Readable key of a reduction, as `Measurement.case`; the data it summed tells two apart."""
-    return "/".join(("sum", r.function, r.implementation, r.execution, r.fmt, r.output, r.params_name, r.data))
+    return "/".join(
+        ("sum", r.function, r.implementation, r.execution, r.fmt, r.output, r.params_name, r.data)
+    )
 
 
 def timing_case(t: Timing) -> str:

@@ -57,9 +57,7 @@ def ulps(value: float) -> str:
     return f"2^{math.log2(value):.0f} ulp" if math.isfinite(value) else "no finite number of ulps"
 
 
-def by_key(
-    measurements: Iterable[Measurement], *names: str
-) -> dict[tuple[str, ...], list[Measurement]]:
+def by_key(measurements: Iterable[Measurement], *names: str) -> dict[tuple[str, ...], list[Measurement]]:
     """Measurements grouped by the named attributes, in their own order."""
     groups: dict[tuple[str, ...], list[Measurement]] = {}
     for m in measurements:
