@@ -1,0 +1,91 @@
+"""Results → one HTML page that opens offline."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from precision_lab.report import tables
+from precision_lab.report.findings import TOPICS, Finding, derive
+from precision_lab.report.replay import anchor
+from precision_lab.report.series import page_data
+from precision_lab.results import Results
+
+LEAD_FUNCTIONS = ("xielu", "xiprelu")
+
+
+def html(results: Results) -> str:
+    """The page: findings first, every claim linked to the row it was read from."""
+    import plotly.offline
+
+    # "</" inside a script would end it; JSON may spell the slash escaped.
+    data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    template = environment().get_template("page.html")
+    return template.render(**content(results), data=data, plotly_js=plotly.offline.get_plotlyjs())
+
+
+def environment() -> Any:
+    """Templates of this package, escaping in HTML only; an unknown name is an error, not an empty string."""
+    import jinja2
+
+    loader = jinja2.PackageLoader("precision_lab.report", "templates")
+    found = jinja2.Environment(
+        loader=loader,
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"anchor": anchor, "figure": tables.figure}
+    return found
+
+
+def content(results: Results) -> dict[str, Any]:
+    """What the HTML and the Markdown template both receive."""
+    findings = derive(results)
+    sound = [m for m in results.measurements if m.failure is None]
+    tiers = tables.tiers(results)
+    return {
+        "environment": results.environment,
+        "settings": results.settings,
+        "seconds": results.seconds,
+        "topics": group(findings),
+        "n_results": sum(m.n_inputs for m in sound),
+        "n_cases": len(results.measurements),
+        "n_failed": len(results.measurements) - len(sound),
+        "undecided": sum(m.undecided for m in sound),
+        "functions": list(dict.fromkeys(m.function for m in results.measurements)),
+        "formats": list(dict.fromkeys(m.fmt for m in results.measurements)),
+        "implementations": sorted({(m.function, m.implementation) for m in results.measurements}),
+        "tiers": tiers,
+        "tier_total": sum(tiers.values()),
+        "parameter_sets": tables.parameter_sets(results),
+        "region_tables": tables.region_tables(results),
+        "region_titles": tables.REGION_TITLES,
+        "witnesses": tables.witnesses(results),
+        "reductions": tables.reductions(results),
+        "timings": tables.timings(results),
+        "lead": LEAD_FUNCTIONS,
+    }
+
+
+def group(findings: tuple[Finding, ...]) -> list[tuple[str, str, list[Finding], list[Finding]]]:
+    """(topic, question, findings, findings about other functions) in the order of `TOPICS`.
+
+    xIELU and xIPReLU, the lab's subject, are read first; the rest is folded behind them.
+    """
+    groups = []
+    for topic, question in TOPICS.items():
+        found = [f for f in findings if f.topic == topic]
+        first = [f for f in found if _leads(f)] or found
+        if found:
+            groups.append((topic, question, first, [f for f in found if f not in first]))
+    return groups
+
+
+def _leads(finding: Finding) -> bool:
+    subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
+    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (
+        subject in LEAD_FUNCTIONS
+    )
