@@ -238,7 +238,8 @@ class FloatFormat:
         safe = np.where(finite, values, 0.0)
         ulp = self.ulp(safe)
         # safe/ulp is exact (power of two; no underflow: ulp >= 2^-149 here) and rint ties to even.
-        rounded = np.where(finite, np.copysign(np.rint(safe / ulp) * ulp, safe), values)
+        with np.errstate(over="ignore"):  # near 2^1024 it becomes the infinity that it should
+            rounded = np.where(finite, np.copysign(np.rint(safe / ulp) * ulp, safe), values)
         return self.overflow(rounded, saturating=saturating)
 
     def overflow(self, rounded: Float64, *, saturating: bool = False) -> Float64:
