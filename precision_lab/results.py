@@ -233,6 +233,15 @@ class Results:
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error
 
 
+def replay_command(m: Measurement, witness: Witness) -> str:
+    """The command that shows one input of a measurement again, with the parameters the kernel used."""
+    words = [
+        f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
+        *(f"--param {name}={value!r}" for name, value in m.params.items()),
+    ]
+    return " ".join(words)
+
+
 _BINADE_COLUMNS = tuple(f.name for f in dataclasses.fields(Statistics) if f.name != "witness")
 
 

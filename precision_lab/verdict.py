@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.bounds import Bound
-from precision_lab.results import Measurement, Witness
+from precision_lab.results import Measurement, Witness, replay_command
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,6 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[str, ...]:
     return tuple(broken)
 
 
-def replay(m: Measurement, witness: Witness) -> str:
-    """The command that shows one input of a measurement again."""
-    params = " ".join(f"--param {name}={value!r}" for name, value in m.params.items())
-    command = f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}"
-    return f"{command} {params}".rstrip()
-
-
 def _title(m: Measurement) -> str:
     return f"{m.function}.{m.output}[{m.implementation}, {m.execution}, {m.fmt}, {m.params_name}]"
 
@@ -61,7 +54,7 @@ def _title(m: Measurement) -> str:
 def _at(m: Measurement, w: Witness) -> str:
     return (
         f"at x={w.x!r} ({w.x_hex}, bits {w.bits}): computed {w.computed!r} ({w.computed_bits}), "
-        f"exact {w.exact}. Replay: {replay(m, w)}"
+        f"exact {w.exact}. Replay: {replay_command(m, w)}"
     )
 
 

@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from precision_lab.implementations.base import Implementation
 
 Progress = Callable[[str, int, int], None]
+
+COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
 
 
 @lru_cache(maxsize=256)
@@ -46,22 +48,40 @@ def warm(implementation: Implementation, fmt: str) -> float:
 def precompile(
     implementations: Sequence[Implementation], formats: Sequence[str], *, progress: Progress | None = None
 ) -> dict[tuple[str, str, str], float]:
-    """Fill the compiler's cache with every kernel × format, on all cores.
+    """Compile every kernel × format in this process, sharing the work where it is not cached.
 
-    Each worker is an interpreter of its own that compiles a share; this process then
-    loads the results. Returns seconds by (function, implementation, format) as seen here
-    afterwards, the compilation itself included where a worker failed.
+    Returns:
+        Seconds by (function, implementation, format), as this process spent them.
     """
     cases = [(i, fmt) for i in implementations for fmt in formats if fmt in i.formats]
     report = progress or (lambda stage, done, total: None)
-    workers = os.cpu_count() or 1
-    done = 0
-    report("compile", 0, len(cases))
-    shares = [cases[k::workers] for k in range(workers)] if workers > 1 else []
+    seconds: dict[tuple[str, str, str], float] = {}
+    shared = False
+    for done, (implementation, fmt) in enumerate(cases):
+        report("compile", done, len(cases))
+        spent = warm(implementation, fmt)
+        seconds[implementation.function, implementation.name, fmt] = round(spent, 2)
+        # The first one also starts the compiler; a later slow one means that the cache is cold.
+        if done and spent > COLD_SECONDS and not shared:
+            shared = True
+            _compile_elsewhere(cases[done + 1 :], partial(_report_from, report, done, len(cases)))
+    report("compile", len(cases), len(cases))
+    return seconds
 
-    def elsewhere(share: Sequence[tuple[Implementation, str]]) -> None:
+
+def _report_from(report: Progress, start: int, total: int, done: int) -> None:
+    report("compile", start + done, total)
+
+
+def _compile_elsewhere(cases: Sequence[tuple[Implementation, str]], finished: Callable[[int], None]) -> None:
+    """Fill the compiler's cache from one new interpreter per core; failures show later, in this process."""
+    workers = os.cpu_count() or 1
+    if workers == 1 or len(cases) < 2 * workers:
+        return
+    done = 0
+
+    def share(names: Sequence[str]) -> None:
         nonlocal done
-        names = [f"{i.function}:{i.name}:{fmt}" for i, fmt in share]
         command = [sys.executable, "-m", "precision_lab.implementations.compiled", *names]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         with subprocess.Popen(
@@ -70,21 +90,20 @@ def precompile(
             assert process.stdout is not None
             for _ in process.stdout:
                 done += 1
-                report("compile", done, len(cases))
+                finished(done)
 
-    if shares:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(elsewhere, shares))
-    return {(i.function, i.name, fmt): round(warm(i, fmt), 2) for i, fmt in cases}
+    names = [f"{i.function}:{i.name}:{fmt}" for i, fmt in cases]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(share, [names[k::workers] for k in range(workers)]))
 
 
 def main(names: Sequence[str]) -> None:
-    """Worker: compile each FUNCTION:NAME:FORMAT and print a line when it is done."""
-    import torch
+    """Worker: compile each FUNCTION:NAME:FORMAT and print a line when it is done.
 
+    With torch's threads as they are: their number is part of the generated code, and so of its key.
+    """
     from precision_lab.implementations import get_implementation
 
-    torch.set_num_threads(1)
     for name in names:
         function, formulation, fmt = name.split(":")
         warm(get_implementation(function, formulation, "compiled"), fmt)

@@ -1,10 +1,10 @@
-"""Names that tie a claim to the row it was read from: anchors, labels, replay commands."""
+"""Names that tie a claim to the row it was read from: anchors and labels."""
 
 from __future__ import annotations
 
 import re
 
-from precision_lab.results import Measurement, Reduction, Timing, Witness
+from precision_lab.results import Measurement, Reduction, Timing
 
 
 def anchor(case: str) -> str:
@@ -27,12 +27,3 @@ def timing_case(t: Timing) -> str:
 def label(m: Measurement | Reduction | Timing) -> str:
     """Implementation and, unless it is plain eager, its execution."""
     return m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
-
-
-def replay(m: Measurement, witness: Witness) -> str:
-    """The command that shows one input of a measurement again."""
-    words = [
-        f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
-        *(f"--param {name}={value!r}" for name, value in m.params.items()),
-    ]
-    return " ".join(words)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precision_lab.report.replay import label, reduction_case, replay, timing_case
+from precision_lab.report.replay import label, reduction_case, timing_case
 from precision_lab.report.wording import ROOTS, by_key, written
-from precision_lab.results import Measurement, Reduction, Results, Statistics, Timing, Witness
+from precision_lab.results import Measurement, Reduction, Results, Statistics, Timing, Witness, replay_command
 
 REGION_TITLES = {
     "positive": "positive",
@@ -154,7 +154,7 @@ def witnesses(results: Results) -> tuple[WitnessRow, ...]:
                 found.append((kind, seen_in, getattr(seen_in, name)))
         for kind, m, witness in found:
             if witness is not None and (kind != "largest error" or m.max_ulp > 0.5078125):
-                command = replay(m, witness)
+                command = replay_command(m, witness)
                 rows.append(
                     WitnessRow(
                         m.case,

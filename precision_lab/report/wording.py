@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from precision_lab.formats import get_format
-from precision_lab.report.replay import replay
-from precision_lab.results import Measurement, Witness
+from precision_lab.results import Measurement, Witness, replay_command
 
 SEVERITIES = ("fault", "caution", "good", "note")
 ROOTS = ("root_forward", "root_gradient")
@@ -81,7 +80,7 @@ def cases(rows: Iterable[Measurement]) -> tuple[str, ...]:
 
 def shown(m: Measurement, witness: Witness | None) -> str:
     """The replay command, or nothing where there is no witness."""
-    return replay(m, witness) if witness is not None else ""
+    return replay_command(m, witness) if witness is not None else ""
 
 
 def listed(names: Iterable[str]) -> str:
