@@ -1,0 +1,126 @@
+"""Results as JSON: nothing is lost on the way, and a damaged file is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_results import sample_results, witness
+
+import precision_lab as pl
+from precision_lab.exceptions import DamagedFileError
+from precision_lab.results import Measurement, Results, Witness, strict_json
+
+
+def without_binade_witnesses(m: Measurement) -> Measurement:
+    """Binades are stored as columns of numbers; real ones have no witness (`_Judge.binades`)."""
+    return replace(
+        m, binades=tuple(replace(b, statistics=replace(b.statistics, witness=None)) for b in m.binades)
+    )
+
+
+SAMPLE = sample_results()
+RESULTS = replace(SAMPLE, measurements=tuple(without_binade_witnesses(m) for m in SAMPLE.measurements))
+
+
+def refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_a_round_trip_loses_nothing() -> None:
+    # As text, since NaN is not equal to itself.
+    assert repr(Results.loads(RESULTS.dumps())) == repr(RESULTS)
+
+
+def test_a_measurement_survives_the_round_trip_bit_for_bit() -> None:
+    m = pl.measure("naive", "xielu", fmt="bf16", output="grad_x")
+    again = Results.loads(replace(RESULTS, measurements=(m,)).dumps()).measurements[0]
+    assert repr(again) == repr(m)
+    assert m.binades and m.regions and m.witness
+
+
+def test_the_text_is_strict_json_even_with_infinities_and_nan() -> None:
+    bad = replace(witness(), computed=math.nan, rounded=-math.inf)
+    m = replace(RESULTS.measurements[0], jump_at_zero=math.nan, nonfinite_witness=bad)
+    text = replace(RESULTS, measurements=(m,)).dumps()
+    json.loads(text, parse_constant=refuse)
+    again = Results.loads(text).measurements[0]
+    assert math.isnan(again.jump_at_zero)
+    assert again.nonfinite_witness is not None
+    assert math.isnan(again.nonfinite_witness.computed)
+    assert again.nonfinite_witness.rounded == -math.inf
+
+
+def test_the_check_for_strict_json_can_fail() -> None:
+    with pytest.raises(AssertionError, match="NaN is not JSON"):
+        json.loads(json.dumps([math.nan]), parse_constant=refuse)
+
+
+@given(value=st.floats())
+def test_every_float_comes_back_as_it_was(value: float) -> None:
+    data = json.loads(strict_json({"computed": value}))
+    again = float(data["computed"])
+    assert again == value or (math.isnan(again) and math.isnan(value))
+    assert math.copysign(1, again) == math.copysign(1, value) or math.isnan(value)
+
+
+def test_a_case_has_a_key_of_its_own() -> None:
+    keys = [m.case for m in RESULTS.measurements]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_witness_from_json_has_floats_again() -> None:
+    data = json.loads(strict_json({**witness().__dict__, "computed": math.inf, "error_ulps": 2}))
+    found = Witness.from_json(data)
+    assert found.computed == math.inf
+    assert isinstance(found.error_ulps, float)
+
+
+def damaged(change: Any) -> str:
+    data = json.loads(RESULTS.dumps())
+    change(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a precision_lab results file"),
+        ("{}", "schema"),
+        ("[]", "not a precision_lab results file"),
+        ("null", "not a precision_lab results file"),
+        (RESULTS.dumps()[:-40], "JSONDecodeError"),
+        (damaged(lambda d: d.update(schema=99)), r"schema=99, this version reads 1"),
+        (damaged(lambda d: d.pop("timings")), "timings"),
+        (damaged(lambda d: d["measurements"][0].pop("regions")), "regions"),
+        (damaged(lambda d: d["measurements"][0].update(surprise=1)), "surprise"),
+        (damaged(lambda d: d["measurements"][0].update(max_ulp="many")), "many"),
+        (damaged(lambda d: d["measurements"].append(None)), "NoneType"),
+        (damaged(lambda d: d["seconds"].update(measure=None)), "NoneType"),
+        (damaged(lambda d: d["measurements"][0]["binades"]["sign"].append(1)), "zip"),
+    ],
+    ids=[
+        "empty", "no schema", "list", "null", "cut off", "other schema", "no timings", "no regions",
+        "unknown field", "word for a number", "null measurement", "null seconds", "ragged column",
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named(text: str, message: str) -> None:
+    with pytest.raises(DamagedFileError, match=message):
+        Results.loads(text)
+
+
+def test_results_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        RESULTS.measurements[0].max_ulp = 0.0  # type: ignore[misc]
+
+
+def test_numpy_numbers_never_reach_the_file() -> None:
+    m = pl.measure("stable", "xielu", fmt="bf16", inputs=np.array([-0.5, 1.0]))
+    json.loads(strict_json(m.to_json()), parse_constant=refuse)
+    assert Measurement.from_json(json.loads(strict_json(m.to_json()))).max_ulp == m.max_ulp
