@@ -76,8 +76,9 @@ def round_enclosure(
     top = np.where(exponent < fmt.emax, np.ldexp(1.0, np.minimum(exponent, fmt.emax - 1) + 1), np.inf)
     signed_low = np.where(high < 0, -low, low)
     # high − bottom and top − high are exact or far from the radius; low and radius are tiny beside them.
+    reach = radius * (1 + 2.0**-40)  # covers the rounding of the sums it is compared with
     one_binade = (radius == 0) | (
-        ((bottom == 0) | ((size - bottom) + signed_low > radius)) & ((top - size) - signed_low > radius)
+        ((bottom == 0) | ((size - bottom) + signed_low > reach)) & ((top - size) - signed_low > reach)
     )
     scaled = high / ulp  # exact: a power of two
     whole = np.rint(scaled)
@@ -90,9 +91,9 @@ def round_enclosure(
     odd_tie = tie & (pushed == 0) & (np.mod(whole, 2) == 1)
     step = np.where(over | odd_tie, np.sign(tail), 0.0)
     whole, tail = whole + step, tail - step
-    exact_tie = (error == 0) & (np.abs(tail) == 0.5)
-    # 2^-40: `tail − step` and the sums above round by less than that.
-    clear = exact_tie | (0.5 - np.abs(tail) > error * (1 + 2.0**-40)) | (error == 0)
+    exact = (radius == 0) & (lost == 0)
+    # 2^-40: the sums above round by less than that.
+    clear = exact | (0.5 - np.abs(tail) > error * (1 + 2.0**-40))
     with np.errstate(over="ignore"):
         direction = np.where(high == 0, low if nudge is None else nudge, high)
         number = np.copysign(whole * ulp, direction)

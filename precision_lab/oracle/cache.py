@@ -127,9 +127,9 @@ def compute_chunk(name: str, x: Sequence[float]) -> Float64:
     result = np.empty((3, len(x)))
     for i, value in enumerate(x):
         ball = certain_ball(lambda m, v=value: formula(m, m.constant(v)), BITS)  # type: ignore[misc]
-        high = to_float(ball.middle)
+        high = to_float(ball.middle, rnd="n")
         rest = mpf_sub(ball.middle, from_float(high), 200, "n")
-        low = to_float(rest)
+        low = to_float(rest, rnd="n")
         rest = mpf_abs(mpf_sub(rest, from_float(low), 200, "n"))
         # to_float rounds to nearest: 2 subnormal steps and 2^-50 more than cover its own rounding.
         radius = to_float(mpf_add(rest, ball.radius, 53, "u")) * (1 + 2.0**-50)

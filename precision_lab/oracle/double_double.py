@@ -28,6 +28,7 @@ from precision_lab.oracle.float64 import (
 )
 
 SPLITTER = 134217729.0  # 2^27 + 1
+CROSS_SAFE = 2.0**-850
 TERMS = 27  # last Taylor term of e^r; what is cut off is bounded in `_q`
 
 
@@ -124,11 +125,16 @@ class BallDD:
 
 
 def _charge_underflow(p: Any, radius: Any, a: Any, b: Any) -> Any:
-    """Products below 2^-960 are not exact transformations: charge a few subnormal steps."""
-    small = (np.abs(p) < PRODUCT_SAFE) & (np.asarray(a) != 0) & (np.asarray(b) != 0)
-    # Each of the dozen operations of two_product loses at most one subnormal step of its
-    # own, and the low parts vanish below it: 2^-1020 covers both with p < 2^-960 too.
-    return np.where(small, radius + 64 * UNDERFLOW + np.abs(p) * 2.0**-50, radius)
+    """Charges what small products lose; exact zeros lose nothing."""
+    size = np.abs(p)
+    if not np.any(size < CROSS_SAFE):
+        return radius
+    nonzero = (np.asarray(a) != 0) & (np.asarray(b) != 0)
+    # Cross products high·low reach 2^-159 below p; from p < 2^-850 on their last bits, and
+    # those of their remainders, fall below 2^-1074: a few subnormal steps in all.
+    charged = np.where(nonzero & (size < CROSS_SAFE), radius + 64 * UNDERFLOW, radius)
+    # And p itself is no longer split exactly.
+    return np.where(nonzero & (size < PRODUCT_SAFE), charged + size * 2.0**-50, charged)
 
 
 def from_fraction(value: Fraction) -> tuple[float, float, float]:
@@ -180,9 +186,11 @@ class ContextDD(_OnlyInMpmath):
         """n and r = x − n·ln2 as a ball, x clamped to [EXP_FLOOR, 700]."""
         outside = (x.high < EXP_FLOOR) | (x.high > -EXP_FLOOR)
         high = np.where(outside, 0.0, x.high)
-        n = np.rint(high / math.log(2))
+        n = np.rint(high / math.log(2))  # |r| ≤ 0.347 even with the quotient's rounding
         step = BallDD(n, 0.0, 0.0) * BallDD(LN2[0], LN2[1], 0.0)
-        radius = np.where(outside, 0.0, x.radius) + np.abs(n) * LN2_RADIUS
+        # A wide argument would leave the range for which the series' remainder is bounded.
+        given = np.where(np.asarray(x.radius) > 2.0**-12, np.inf, x.radius)
+        radius = np.where(outside, 0.0, given) + np.abs(n) * LN2_RADIUS
         r = BallDD(high, np.where(outside, 0.0, x.low), radius) - step
         return n, r
 
@@ -202,10 +210,11 @@ class ContextDD(_OnlyInMpmath):
         under, over = x.high < EXP_FLOOR, x.high > -EXP_FLOOR
         if not (np.any(under) or np.any(over)):
             return ball
+        known = np.where(x.high + 2 * np.asarray(x.radius) < EXP_FLOOR, EXP_FLOOR_BOUND, np.inf)
         return BallDD(
             np.where(under, limit, ball.high),
             np.where(under, 0.0, ball.low),
-            np.where(under, EXP_FLOOR_BOUND, np.where(over, np.inf, ball.radius)),
+            np.where(under, known, np.where(over, np.inf, ball.radius)),
         )
 
     @staticmethod

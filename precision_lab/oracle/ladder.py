@@ -320,9 +320,10 @@ def _raw_factor(case: _Case) -> BallDD | None:
     if argument is None:
         return None
     ball = certain_ball(lambda m: 1 - m.exp(m.constant(-argument)), 120)
-    high = to_float(ball.middle)
-    low = to_float(mpf_sub(ball.middle, from_float(high), 200, "n"))
-    return BallDD(high, low, abs(high) * 2.0**-104)
+    high = to_float(ball.middle, rnd="n")
+    low = to_float(mpf_sub(ball.middle, from_float(high), 200, "n"), rnd="n")
+    # What the pair cuts off, 2^-106, and the ball, 2^-120.
+    return BallDD(high, low, abs(high) * 2.0**-105)
 
 
 def _mpmath_tier(case: _Case, x: float, i: int, result: Reference) -> None:
