@@ -137,9 +137,7 @@ def measurement(
     )
 
 
-def _at(
-    implementation: str, output: str, sign: int, e: int, p: int, accurate: bool
-) -> tuple[float, float]:
+def _at(implementation: str, output: str, sign: int, e: int, p: int, accurate: bool) -> tuple[float, float]:
     """(max ulp, min correct bits) in one binade: digits fade as x → 0⁻ wherever they cancel."""
     if sign > 0 or accurate or implementation == "stable":
         return 0.5, float(p)

@@ -272,7 +272,7 @@ def nonfinite(sound: list[Measurement]) -> Iterator[Finding]:
     for (function,), members in by_key(rows, "function").items():
         for kind, group in _kinds(members).items():
             first = min(group, key=lambda m: _size(m.nonfinite_witness))
-            names = who((m.implementation, m.execution) for m in group)
+            names = listed(m.implementation for m in group)
             yield Finding(
                 "nonfinite",
                 "caution" if kind == AT_INFINITY else "fault",

@@ -35,6 +35,14 @@ def style(implementation: str) -> tuple[str, str]:
     return STYLES.get(implementation, OTHER_STYLE)
 
 
+def draw_order(implementation: str) -> tuple[bool, int]:
+    """Lowest first: a wide line for the lab's own, then full lines, then ever more broken ones.
+
+    Formulations often coincide; this way each stays visible over the one it equals.
+    """
+    return implementation != "stable", ("solid", "dash", "dashdot", "dot").index(style(implementation)[1])
+
+
 @dataclass(frozen=True)
 class Line:
     """Worst correct bits per binade of negative x, nearest to zero last."""
@@ -129,7 +137,7 @@ def page_data(results: Results) -> dict[str, Any]:
         "styles": {name: list(style(name)) for name in names},
         "lines": [
             [v.function, v.fmt, v.execution, v.output, v.implementation, v.precision, v.exponents, v.bits]
-            for v in lines(results)
+            for v in sorted(lines(results), key=lambda v: draw_order(v.implementation))
         ],
         "heat": [
             [

@@ -21,14 +21,14 @@ function layout(extra) {
       font: { color: css("--ink"), size: 12 } } };
   return { ...base, ...extra, xaxis: { ...axis, ...extra.xaxis }, yaxis: { ...axis, ...extra.yaxis } };
 }
-const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const CONFIG = { displayModeBar: false, responsive: true }; // dragging zooms, a double click goes back
 
 // 1. Correct bits on the way to 0⁻
 const OUTPUTS = [["forward", "forward"], ["grad_x", "d/dx"], ["grad_alpha_n", "d/dα_n"]];
 function chooseLines() {
   const fn = $("bits-function").value;
-  const rows = DATA.lines.filter((r) => r[0] === fn);
-  fill($("bits-format"), uniq(rows.map((r) => r[1])));
+  const rows = DATA.lines.filter((r) => r[0] === fn), formats = uniq(DATA.heat.map((c) => c[2]));
+  fill($("bits-format"), formats.filter((f) => rows.some((r) => r[1] === f)));
   const fmt = $("bits-format").value;
   const found = uniq(rows.filter((r) => r[1] === fmt).map((r) => r[2])).filter((e) => e !== "module");
   found.sort((a, b) => (EAGER_FIRST.indexOf(a) + 9) % 9 - (EAGER_FIRST.indexOf(b) + 9) % 9);
@@ -46,7 +46,7 @@ function drawLines() {
     if (!mine.length) { Plotly.purge(node); continue; }
     const p = mine[0][5];
     const traces = mine.map((r) => ({ x: r[6], y: r[7], name: r[4], mode: "lines", type: "scatter",
-      line: { color: DATA.styles[r[4]][0], dash: DATA.styles[r[4]][1], width: r[4] === "stable" ? 3 : 2, shape: "linear" },
+      line: { color: DATA.styles[r[4]][0], dash: DATA.styles[r[4]][1], width: r[4] === "stable" ? 5 : 2, shape: "linear" },
       hovertemplate: "%{y:.1f} of " + p + " bits<extra>" + r[4] + "</extra>" }));
     const low = Math.min(...mine.map((r) => Math.min(...r[6]))), high = Math.min(4, Math.max(...mine.map((r) => Math.max(...r[6]))));
     Plotly.react(node, traces, layout({ title: { text: title, font: { size: 14 }, x: 0.02, xanchor: "left" }, hovermode: "x",
@@ -56,11 +56,11 @@ function drawLines() {
   const names = uniq(rows.map((r) => r[4]));
   const dashes = { dash: "6 4", dot: "2 3", dashdot: "7 3 2 3", solid: "" };
   $("bits-legend").innerHTML = names.map((n) => `<li><svg width="30" height="8"><line x1="0" y1="4" x2="30" y2="4" ` +
-    `stroke="${DATA.styles[n][0]}" stroke-width="${n === "stable" ? 3 : 2}" stroke-dasharray="${dashes[DATA.styles[n][1]]}"/></svg>${n}</li>`).join("");
+    `stroke="${DATA.styles[n][0]}" stroke-width="${n === "stable" ? 5 : 2}" stroke-dasharray="${dashes[DATA.styles[n][1]]}"/></svg>${n}</li>`).join("");
 }
 
 // 2. Heat map
-const HEAT = [[0, "#2a9d78"], [0.111, "#7fc8a0"], [0.333, "#f3d98b"], [0.556, "#ec9a5b"], [1, "#c03d3e"]];
+const HEAT = [[0, "#58b894"], [0.111, "#a3d9b8"], [0.333, "#f5e1a0"], [0.556, "#f0ae78"], [1, "#d96a62"]];
 function drawHeat() {
   const output = $("heat-output").value, column = $("heat-where").value === "everywhere" ? 5 : 6;
   const group = $("heat-group").value;
@@ -81,19 +81,21 @@ function drawHeat() {
   const at = (r, k) => best.get([...r, ...k].join("\n"));
   const value = (cell) => (cell ? Math.min(8, cell.c[column] ?? 8) : null);
   const ulp = (v) => (v === null ? "not finite" : v < 3.3 ? (2 ** v).toFixed(2) : v < 13.3 ? (2 ** v).toFixed(0) : "2^" + v.toFixed(0));
+  const short = (v) => (v === null ? "–" : v < 3.3 ? (2 ** v).toFixed(1) : v < 10 ? (2 ** v).toFixed(0) : `2<sup>${v.toFixed(0)}</sup>`);
   const z = rows.map((r) => columns.map((k) => value(at(r, k))));
   const text = rows.map((r) => columns.map((k) => { const s = at(r, k); if (!s) return "";
-    return (s.flags.includes("±") ? "±" : "") + (s.flags.includes("∞") ? "∞" : ""); }));
+    const flags = (s.flags.includes("±") ? "±" : "") + (s.flags.includes("∞") ? "∞" : "");
+    return short(s.c[column]) + (flags && " " + flags); }));
   const hover = rows.map((r) => columns.map((k) => { const s = at(r, k); if (!s) return "";
     return `<b>${r.join(" · ")}</b><br>${k.join(", ")}<br>${ulp(s.c[column])} ulp<br>` +
       s.c[8].replaceAll("<", "&lt;").replaceAll("; ", "<br>"); }));
   $("heat").style.height = 150 + 21 * rows.length + "px";
   Plotly.react("heat", [{ type: "heatmap", z, text, customdata: hover, texttemplate: "%{text}", colorscale: HEAT, zmin: -1, zmax: 8,
     x: columns.map((k) => k[0] + "<br>" + k[1].replace(", saturating", "<br>saturating")), y: rows.map((r) => r.join(" · ")), xgap: 2, ygap: 2, hoverongaps: false,
-    textfont: { size: 11, color: "#1c2430" }, hovertemplate: "%{customdata}<extra></extra>",
+    textfont: { size: 10.5, color: "#14202b" }, hovertemplate: "%{customdata}<extra></extra>",
     colorbar: { title: { text: "ulp", side: "top" }, thickness: 12, tickvals: [-1, 0, 2, 4, 6, 8], ticktext: ["0.5", "1", "4", "16", "64", "≥ 256"],
       outlinewidth: 0, len: Math.min(1, 320 / (150 + 21 * rows.length)), y: 1, yanchor: "top" } }],
-    layout({ margin: { l: 150, r: 10, t: 70, b: 10 }, xaxis: { side: "top", tickangle: 0, tickfont: { size: 11 }, showgrid: false },
+    layout({ margin: { l: 150, r: 10, t: 84, b: 10 }, xaxis: { side: "top", tickangle: 0, tickfont: { size: 11 }, showgrid: false },
       yaxis: { autorange: "reversed", tickfont: { size: 11 }, showgrid: false } }), CONFIG);
 }
 
@@ -117,7 +119,7 @@ function drawTimings() {
 }
 
 function start() {
-  const functions = uniq(DATA.lines.map((r) => r[0]));
+  const functions = uniq(DATA.heat.map((c) => c[0])).filter((f) => DATA.lines.some((r) => r[0] === f));
   if (functions.length) {
     fill($("bits-function"), functions, functions.includes("xielu") ? "xielu" : functions[0]);
     fill($("bits-format"), uniq(DATA.lines.filter((r) => r[0] === $("bits-function").value).map((r) => r[1])), "bf16");

@@ -1,0 +1,104 @@
+"""Writes a report, and reads back the results it was made from."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from precision_lab.exceptions import DamagedFileError
+from precision_lab.results import Results
+
+
+def check_directory(directory: str | os.PathLike[str]) -> Path:
+    """The directory, made if it is missing, after writing and removing one file in it.
+
+    Raises:
+        ValueError: it cannot be made or written; names it and the reason.
+    """
+    path = Path(directory)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".precision-lab-"):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(
+            f"directory={str(path)!r} cannot be written: {reason}; choose another with --out"
+        ) from error
+    return path
+
+
+def write_report(
+    results: Results,
+    directory: str | os.PathLike[str],
+    *,
+    html: bool = True,
+    markdown: bool = True,
+) -> dict[str, Path]:
+    """Writes report.json and, from it alone, report.html and report.md with figures.
+
+    Every file appears whole or not at all.
+
+    Returns:
+        what was written, by name: "json", "html", "markdown", and each figure by file name.
+
+    Raises:
+        ValueError: the directory cannot be written.
+    """
+    path = check_directory(directory)
+    written: dict[str, Path] = {}
+
+    def put(key: str, name: str, data: str | bytes) -> None:
+        written[key] = _replace(path / name, data.encode() if isinstance(data, str) else data)
+
+    try:
+        put("json", "report.json", results.dumps())
+        if html:
+            from precision_lab.report.page import html as page
+
+            put("html", "report.html", page(results))
+        if markdown:
+            from precision_lab.report.figures import HEADLINE, draw
+            from precision_lab.report.markdown import markdown as text
+
+            figures = draw(results)
+            check_directory(path / "figures")
+            for name, data in figures.items():
+                put(name, f"figures/{name}", data)
+            put("markdown", "report.md", text(results, (n for n in figures if n != HEADLINE)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"directory={str(path)!r} cannot be written: {reason}") from error
+    return written
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """The results in a report.json, or in the directory that holds one.
+
+    Raises:
+        DamagedFileError: missing, not text, or not such a file; names it.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "report.json"
+    try:
+        return Results.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, DamagedFileError) as error:
+        raise DamagedFileError(f"{str(file)!r} cannot be read: {error}") from error
+
+
+def _replace(path: Path, data: bytes) -> Path:
+    """Writes beside the target and moves over it, so that no reader ever sees half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files only their owner can read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
