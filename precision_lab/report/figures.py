@@ -16,7 +16,7 @@ TITLES = {"forward": "forward", "grad_x": "d/dx", "grad_alpha_n": "d/dα_n"}
 # As the page's scale: 0.5, 1, 4, 16 and ≥ 256 ulp.
 COLOURS = ((0.0, "#58b894"), (0.111, "#a3d9b8"), (0.333, "#f5e1a0"), (0.556, "#f0ae78"), (1.0, "#d96a62"))
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-RC = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "precision_lab",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",  # matplotlib's own, so that every machine draws the same glyphs

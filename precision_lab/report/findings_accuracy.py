@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from precision_lab.report.replay import label
+from precision_lab.report.rows import label
 from precision_lab.report.wording import (
     CERTAINTY,
     REGION_WORDS,
@@ -49,8 +49,8 @@ def certainty(sound: list[Measurement]) -> Iterator[Finding]:
         yield Finding(
             "certainty",
             "fault",
-            f"{count:,} of {total:,} results could not be decided by any tier of the oracle; the figures below "
-            "leave them out, and the cases that hold them do not count as safe.",
+            f"{count:,} of {total:,} results could not be decided by any tier of the oracle; the figures "
+            "below leave them out, and the cases that hold them do not count as safe.",
             cases(undecided),
         )
         return
@@ -248,8 +248,8 @@ def eps_clamp(sound: list[Measurement]) -> Iterator[Finding]:
             yield Finding(
                 "eps",
                 "caution",
-                f"{function}: clamping x at −1e-6 makes the computed function jump at 0, where the exact one is "
-                f"continuous ({listed(label(m) for m in jumps)}).",
+                f"{function}: clamping x at −1e-6 makes the computed function jump at 0, where the exact one "
+                f"is continuous ({listed(label(m) for m in jumps)}).",
                 cases(jumps),
                 details=tuple(
                     f"{fmt}: by up to {max(m.jump_at_zero for m in group):.2g}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from precision_lab.report.replay import label, reduction_case, timing_case
+from precision_lab.report.rows import label, reduction_case, timing_case
 from precision_lab.report.wording import (
     CERTAINTY,
     SAFE_ULPS,
@@ -42,8 +43,8 @@ def modules(sound: list[Measurement]) -> Iterator[Finding]:
                 if count
             ]
             details.append(
-                f"{fmt}: worst {ulps(worst_outside_roots(worst))} outside the roots ({written(worst.output)}, "
-                f"{worst.params_name}); {listed(flaws) if flaws else 'no wrong sign, no stray NaN'}"
+                f"{fmt}: worst {ulps(worst_outside_roots(worst))} outside the roots ({written(worst.output)}"
+                f", {worst.params_name}); {listed(flaws) if flaws else 'no wrong sign, no stray NaN'}"
             )
             cited += [worst, *flagged]
         hurt = max(cited, key=worst_outside_roots)
@@ -75,13 +76,13 @@ def fp8(sound: list[Measurement]) -> Iterator[Finding]:
             )
             worst, best_worst = max(map(worst_outside_roots, part)), max(map(worst_outside_roots, best))
             stray = [m for m in part if m.nonfinite_mismatch]
-            cited += stray + [max(best, key=worst_outside_roots)]
+            cited += [*stray, max(best, key=worst_outside_roots)]
             counted = (
                 f"{sum(m.nonfinite_mismatch for m in stray):,} from {listed(m.implementation for m in stray)}"
             )
             details.append(
-                f"{execution}: {ulps(best_worst)} with {best[0].implementation}, {ulps(worst)} with the worst; "
-                f"NaN or infinities in the wrong place: {counted if stray else 'none'}"
+                f"{execution}: {ulps(best_worst)} with {best[0].implementation}, {ulps(worst)} with the worst"
+                f"; NaN or infinities in the wrong place: {counted if stray else 'none'}"
             )
         stray = [m for m in group if m.nonfinite_mismatch]
         apart = sorted({m.execution for m in stray})
@@ -124,8 +125,8 @@ def executions(sound: list[Measurement]) -> Iterator[Finding]:
                 if chosen:
                     a, b = max(chosen, key=lambda p: abs(_gain(*p)))
                     line += (
-                        f"; {kind}: {a.function} {a.implementation}, {written(a.output)}, {a.params_name}, from "
-                        f"{ulps(worst_outside_roots(a))} to {ulps(worst_outside_roots(b))}"
+                        f"; {kind}: {a.function} {a.implementation}, {written(a.output)}, {a.params_name}, "
+                        f"from {ulps(worst_outside_roots(a))} to {ulps(worst_outside_roots(b))}"
                     )
                     cited += [a, b]
                     hurt = b if kind == "most lost" else hurt
@@ -168,8 +169,8 @@ def reductions(results: Iterable[Reduction]) -> Iterator[Finding]:
             yield Finding(
                 "reductions",
                 "fault",
-                f"{function}: {listed(label(r) for r in lost)} {'give' if len(lost) > 1 else 'gives'} a summed "
-                f"parameter gradient that is not finite, in {listed(r.fmt for r in lost)}.",
+                f"{function}: {listed(label(r) for r in lost)} {'give' if len(lost) > 1 else 'gives'} a "
+                f"summed parameter gradient that is not finite, in {listed(r.fmt for r in lost)}.",
                 tuple(dict.fromkeys(reduction_case(r) for r in lost)),
             )
         finite = [r for r in members if math.isfinite(r.computed) and math.isfinite(r.relative_error)]
@@ -225,7 +226,7 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
             order = sorted(fastest.values(), key=lambda t: t.time_ns)
             swapped = [
                 f"{b} before {a}"
-                for a, b in zip(paper, paper[1:], strict=False)
+                for a, b in itertools.pairwise(paper)
                 if fastest[a].time_ns_low > fastest[b].time_ns_high
             ]
             against += swapped
@@ -243,7 +244,8 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
         yield Finding(
             "timings",
             "note",
-            f"Speed, {direction}, eager on this machine, each function's fastest formulation: the order {verdict}.",
+            f"Speed, {direction}, eager on this machine, each function's fastest formulation: "
+            f"the order {verdict}.",
             tuple(map(timing_case, cited)),
             details=tuple(details),
         )
@@ -252,11 +254,12 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
 def failures(results: Results) -> Iterator[Finding]:
     """Cases that gave no figures, by what went wrong."""
     failed: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    for row, key in (
+    rows_of_all: tuple[tuple[Measurement | Reduction | Timing, str], ...] = (
         *((m, m.case) for m in results.measurements),
         *((r, reduction_case(r)) for r in results.reductions),
         *((t, timing_case(t)) for t in results.timings),
-    ):
+    )
+    for row, key in rows_of_all:
         if row.failure is not None:
             reason = (f"{row.function} {label(row)}", row.failure.kind, row.failure.message)
             failed.setdefault(reason, []).append((row.fmt, key))

@@ -7,7 +7,7 @@ from typing import Any
 
 from precision_lab.report import tables
 from precision_lab.report.findings import TOPICS, Finding, derive
-from precision_lab.report.replay import anchor
+from precision_lab.report.rows import anchor
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
 
@@ -18,10 +18,11 @@ def html(results: Results) -> str:
     """The page: findings first, every claim linked to the row it was read from."""
     import plotly.offline
 
-    # "</" inside a script would end it; JSON may spell the slash escaped.
-    data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    # A "<" in a name could end the script; JSON may spell it by its number.
+    data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     template = environment().get_template("page.html")
-    return template.render(**content(results), data=data, plotly_js=plotly.offline.get_plotlyjs())
+    text: str = template.render(**content(results), data=data, plotly_js=plotly.offline.get_plotlyjs())
+    return text
 
 
 def environment() -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.formats import get_format
-from precision_lab.report.replay import label
+from precision_lab.report.rows import label
 from precision_lab.report.wording import by_key, worst_outside_roots, written
 from precision_lab.results import Measurement, Results
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from precision_lab.report.replay import label, reduction_case, timing_case
+from precision_lab.report.rows import label, reduction_case, timing_case
 from precision_lab.report.wording import ROOTS, by_key, written
 from precision_lab.results import Measurement, Reduction, Results, Statistics, Timing, Witness, replay_command
 
@@ -97,7 +97,7 @@ def region_tables(results: Results) -> tuple[RegionTable, ...]:
     return tuple(tables)
 
 
-def _order(rows: Iterable[Measurement]) -> object:
+def _order(rows: Iterable[Measurement]) -> Callable[[Measurement], tuple[int, int]]:
     """Sort key: output, then parameter set, then implementation, each in order of first appearance."""
     outputs = list(dict.fromkeys(m.output for m in rows))
     params = list(dict.fromkeys(m.params_name for m in rows))

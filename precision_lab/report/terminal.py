@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from precision_lab.report.findings import TOPICS, derive
 from precision_lab.report.page import LEAD_FUNCTIONS
-from precision_lab.report.replay import label
+from precision_lab.report.rows import label
 from precision_lab.report.tables import figure, level
 from precision_lab.report.wording import by_key, worst_outside_roots
 from precision_lab.results import Measurement, Results

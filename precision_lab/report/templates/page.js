@@ -2,6 +2,7 @@
 // Draws the three interactive figures from DATA; every figure is redrawn when the colour scheme changes.
 const $ = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const uniq = (list) => [...new Set(list)];
 const EAGER_FIRST = ["eager", "upcast", "compiled", "module"];
 const EXTRA = { xielu: [["transformers", "module"]] }; // drawn beside the eager formulations
@@ -56,7 +57,7 @@ function drawLines() {
   const names = uniq(rows.map((r) => r[4]));
   const dashes = { dash: "6 4", dot: "2 3", dashdot: "7 3 2 3", solid: "" };
   $("bits-legend").innerHTML = names.map((n) => `<li><svg width="30" height="8"><line x1="0" y1="4" x2="30" y2="4" ` +
-    `stroke="${DATA.styles[n][0]}" stroke-width="${n === "stable" ? 5 : 2}" stroke-dasharray="${dashes[DATA.styles[n][1]]}"/></svg>${n}</li>`).join("");
+    `stroke="${DATA.styles[n][0]}" stroke-width="${n === "stable" ? 5 : 2}" stroke-dasharray="${dashes[DATA.styles[n][1]]}"/></svg>${escape(n)}</li>`).join("");
 }
 
 // 2. Heat map
@@ -87,8 +88,8 @@ function drawHeat() {
     const flags = (s.flags.includes("±") ? "±" : "") + (s.flags.includes("∞") ? "∞" : "");
     return short(s.c[column]) + (flags && " " + flags); }));
   const hover = rows.map((r) => columns.map((k) => { const s = at(r, k); if (!s) return "";
-    return `<b>${r.join(" · ")}</b><br>${k.join(", ")}<br>${ulp(s.c[column])} ulp<br>` +
-      s.c[8].replaceAll("<", "&lt;").replaceAll("; ", "<br>"); }));
+    return `<b>${escape(r.join(" · "))}</b><br>${k.join(", ")}<br>${ulp(s.c[column])} ulp<br>` +
+      escape(s.c[8]).replaceAll("; ", "<br>"); }));
   $("heat").style.height = 150 + 21 * rows.length + "px";
   Plotly.react("heat", [{ type: "heatmap", z, text, customdata: hover, texttemplate: "%{text}", colorscale: HEAT, zmin: -1, zmax: 8,
     x: columns.map((k) => k[0] + "<br>" + k[1].replace(", saturating", "<br>saturating")), y: rows.map((r) => r.join(" · ")), xgap: 2, ygap: 2, hoverongaps: false,
