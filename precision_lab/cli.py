@@ -85,6 +85,24 @@ def _parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[s
     return definition.check_params(values)
 
 
+def _point(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float.fromhex(text) if "0x" in text.lower() else float(text)
+    except ValueError:
+        raise ValueError(f"-x {text!r}: expected a number such as -1e-7 or -0x1.8p-24") from None
+
+
+def _pattern(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise ValueError(f"--bits {text!r}: expected a hexadecimal pattern such as 0xb58d") from None
+
+
 @app.command()
 @_clear_errors
 def report(
@@ -169,7 +187,10 @@ class _Progress:
 @_clear_errors
 def explain(
     function: FunctionArgument,
-    x: Annotated[float | None, typer.Option("-x", "--x", help="Input value; rounded to the format.")] = None,
+    x: Annotated[
+        str | None,
+        typer.Option("-x", "--x", help="Input, decimal or hexadecimal float; rounded to the format."),
+    ] = None,
     bits: Annotated[str | None, typer.Option("--bits", help="Input as a bit pattern, e.g. 0xb58d.")] = None,
     fmt: Annotated[str, typer.Option("--format", help="Number format of the input.")] = "bf16",
     output: Annotated[str, typer.Option("--output", help="forward, grad_x, grad_alpha_n, …")] = "forward",
@@ -185,16 +206,11 @@ def explain(
     from precision_lab.implementations import EXECUTIONS
     from precision_lab.terminal import print_explanation
 
-    pattern = None
-    if bits is not None:
-        try:
-            pattern = int(bits, 16)
-        except ValueError:
-            raise ValueError(f"--bits {bits!r}: expected a hexadecimal pattern such as 0xb58d") from None
+    point, pattern = _point(x), _pattern(bits)
     executions = tuple(e for e in EXECUTIONS if compiled or e != "compiled")
     values = _parameters(function, params, param)
     found = explaining.explain(
-        function, fmt=fmt, x=x, bits=pattern, output=output, params=values, executions=executions
+        function, fmt=fmt, x=point, bits=pattern, output=output, params=values, executions=executions
     )
     _write_json(json_path, found.to_json())
     print_explanation(found)
@@ -256,10 +272,15 @@ def tables(
 ) -> None:
     """Write the golden tables, or check the committed ones against the definitions."""
     from precision_lab import golden
+    from precision_lab.exceptions import DamagedFileError
 
     folder = out or golden.tables_directory()
     if check:
-        rows = golden.check_tables(folder)
+        try:
+            rows = golden.check_tables(folder)
+        except DamagedFileError as error:  # what was asked about, not wrong use
+            typer.echo(f"precision-lab: {error}", err=True)
+            raise typer.Exit(1) from error
         typer.echo(f"{rows} rows checked, all right")
         _write_json(json_path, {"rows": rows})
         return

@@ -21,6 +21,7 @@ from precision_lab.oracle import TIERS, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
 
 DIGITS = 30
+BITS = 120  # certified relative accuracy of the value shown: finer than its digits
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Explanation:
     bits: str
     region: str
     exact: str
+    enclosure: str
     rounded: float
     rounded_bits: str
     tail_ulps: float
@@ -97,6 +99,7 @@ def explain(
     exact = reference(definition, output, values, np.array([point]), out)
     names, index = regions(np.array([point]), target, definition, values)
     finite = math.isfinite(point)
+    value = evaluate(definition, point, values, output=output, bits=BITS)
     return Explanation(
         function=definition.name,
         output=output,
@@ -107,14 +110,8 @@ def explain(
         x_hex=point.hex(),
         bits=_pattern(point, target),
         region=names[int(index[0])],
-        exact=str(
-            mpmath.nstr(
-                evaluate(definition, point, values, output=output, bits=120),
-                DIGITS,
-                min_fixed=-4,
-                max_fixed=12,
-            )
-        ),
+        exact=str(mpmath.nstr(value, DIGITS, min_fixed=-4, max_fixed=12)),
+        enclosure=_enclosure(value, point),
         rounded=float(exact.rounded[0]),
         rounded_bits=_pattern(float(exact.rounded[0]), out),
         tail_ulps=float(exact.tail[0]),
@@ -143,6 +140,15 @@ def _point(fmt: FloatFormat, x: float | None, bits: int | None) -> float:
 
 def _pattern(value: float, fmt: FloatFormat) -> str:
     return f"0x{int(fmt.encode(np.array([value]))[0]):0{fmt.bits // 4}x}"
+
+
+def _enclosure(value: mpmath.mpf, x: float) -> str:
+    """How far the value shown may be from the exact one, beyond its last digit."""
+    if not math.isfinite(x):
+        return "limit" if math.isinf(x) else "undefined"
+    if value == 0:
+        return "exact"
+    return f"± {mpmath.nstr(abs(value) * mpmath.mpf(2) ** -BITS, 2)}"
 
 
 def _condition(function: Activation, output: str, params: Mapping[str, float], x: float) -> float:

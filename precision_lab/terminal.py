@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from precision_lab.explain import Explanation
 from precision_lab.selfcheck import Check
@@ -15,7 +17,8 @@ from precision_lab.verdict import Verdict
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    # No markup: names such as "stable [upcast]" are text. A pipe has no width to respect.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _number(value: float, digits: int = 4) -> str:
@@ -26,10 +29,11 @@ def print_explanation(e: Explanation) -> None:
     """One screen: input, exact value, conditioning, then a line per implementation."""
     console = _console()
     params = ", ".join(f"{name}={value!r}" for name, value in e.params.items())
-    console.print(f"[bold]{e.function}.{e.output}[/bold]  {e.fmt}  {params}", soft_wrap=True)
+    title = Text.assemble((f"{e.function}.{e.output}", "bold"), f"  {e.fmt}  {params}")
+    console.print(title, soft_wrap=True)
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_row("x", f"{e.x!r}   {e.x_hex}   bits {e.bits}   region {e.region}")
-    facts.add_row("exact", f"{e.exact}   (settled by {e.tier})")
+    facts.add_row("exact", f"{e.exact}   ({e.enclosure}; scored by {e.tier})")
     facts.add_row(
         "rounded", f"{e.rounded!r}   bits {e.rounded_bits} in {e.output_fmt}   tail {e.tail_ulps:+.6f} ulp"
     )
@@ -81,17 +85,17 @@ def print_verdict(verdict: Verdict) -> None:
                 str(s.not_correctly_rounded),
                 str(s.wrong_sign),
                 str(s.nonfinite_mismatch),
-                f"{s.min_correct_bits:.1f}",
+                f"{max(0.0, s.min_correct_bits):.1f}",
             )
         console.print(table)
     for failure in verdict.failures:
         console.print(failure, style="red", soft_wrap=True)
-    console.print("[green]passed[/green]" if verdict.passed else "[red]failed[/red]")
+    console.print("passed" if verdict.passed else "failed", style="green" if verdict.passed else "red")
 
 
 def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:
     console = _console()
-    words = {True: "[green]ok[/green]", False: "[red]FAILS[/red]", None: "–"}
+    words = {True: Text("ok", "green"), False: Text("FAILS", "red"), None: Text("–")}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for check in checks:
         table.add_row(words[check.ok], check.name, check.detail)

@@ -72,7 +72,8 @@ def verify(
 
     Args:
         kernel: as `measure`.
-        outputs: all of the function's by default.
+        outputs: by default all that the kernel can give; a module of the caller's has no
+            parameter gradients.
         inputs: as `measure`; by default exhaustive for 8- and 16-bit formats.
 
     Raises:
@@ -83,10 +84,11 @@ def verify(
     from precision_lab.measure import measure_all
 
     bound = Bound(max_ulp)
-    chosen = tuple(outputs) if outputs is not None else get_function(function).outputs
+    definition = get_function(function)
     measurements: list[Measurement] = []
     for fmt in fmts:
-        implementation = resolve(kernel, function, fmt)
+        implementation = resolve(kernel, definition.name, fmt)
+        chosen = tuple(outputs) if outputs is not None else implementation.measured_outputs()
         measurements += measure_all(implementation, chosen, fmt, params, inputs=inputs)
     failures = tuple(message for m in measurements for message in judge(m, bound))
     return Verdict(not failures, tuple(measurements), failures)
