@@ -17,10 +17,10 @@ ITEMS = tuple(sorted(PARAMS.items()))
 
 def test_exact_sum_of_squares_is_exact():
     x, upstream = tensors("bf16", "random")
-    expected = sum(
-        (Fraction(g) * Fraction(v) ** 2 for g, v in zip(upstream, x, strict=True) if v > 0), Fraction(0)
-    )
-    assert exact_sum("xielu", "grad_alpha_p", ITEMS, "bf16", "random").value == expected
+    terms = (Fraction(g) * Fraction(v) ** 2 for g, v in zip(upstream, x, strict=True) if v > 0)
+    exact = exact_sum("xielu", "grad_alpha_p", ITEMS, "bf16", "random")
+    assert sum(map(Fraction, exact.parts), Fraction(0)) == sum(terms, Fraction(0))
+    assert exact.error == 0.0
 
 
 def test_enclosures_contain_the_exact_value():

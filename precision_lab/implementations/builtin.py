@@ -48,20 +48,39 @@ def xelu(x: Tensor, *, alpha: Tensor) -> Tensor:
     return (1 + 2 * alpha) * F.elu(x) - alpha * x
 
 
+# torch.compile keeps its variants per Python function; torch's own share one wrapper, ours do not.
+
+
+def relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def silu(x: Tensor) -> Tensor:
+    return F.silu(x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    return F.gelu(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    return F.softplus(x)
+
+
 def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
 FORMULATIONS = (
-    Formulation("torch", "relu", F.relu, "torch.nn.functional.relu"),
+    Formulation("torch", "relu", relu, "torch.nn.functional.relu"),
     Formulation("torch", "prelu", prelu, "torch.where(x > 0, x, α·x)"),
     Formulation("torch", "relu2", relu2, "torch.nn.functional.relu(x).square()"),
-    Formulation("torch", "silu", F.silu, "torch.nn.functional.silu"),
-    Formulation("torch", "gelu", F.gelu, "torch.nn.functional.gelu"),
+    Formulation("torch", "silu", silu, "torch.nn.functional.silu"),
+    Formulation("torch", "gelu", gelu, "torch.nn.functional.gelu"),
     Formulation("torch", "gelu_tanh", gelu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')"),
     Formulation("torch", "elu", elu, "torch.nn.functional.elu scaled by α"),
     Formulation("torch", "swiglu", swiglu, "torch.nn.functional.silu(x)·b"),
-    Formulation("torch", "softplus", F.softplus, "torch.nn.functional.softplus"),
+    Formulation("torch", "softplus", softplus, "torch.nn.functional.softplus"),
     Formulation("composed", "atlu", _atlu, "x·(atan(x)/π + ½)"),
     Formulation("composed", "xsilu", xsilu, "(1 + 2α)·silu(x) − α·x"),
     Formulation("composed", "xgelu", xgelu, "(1 + 2α)·gelu(x) − α·x"),

@@ -15,15 +15,23 @@ from precision_lab.implementations.base import Implementation
 
 Progress = Callable[[str, int, int], None]
 
+RECOMPILE_LIMIT = 64
 COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
 
 
 @lru_cache(maxsize=256)
 def compiled_kernel(implementation: Implementation) -> Any:
-    """`torch.compile` of the kernel; sizes are dynamic, so one graph serves every length."""
-    import torch
+    """`torch.compile` of the kernel; sizes are dynamic, so one graph serves every length.
 
-    return torch.compile(implementation.kernel, dynamic=True)
+    A graph break, or more variants than allowed, raises: run eagerly in silence, the kernel
+    would be measured as compiled when it is not.
+    """
+    import torch
+    import torch._dynamo
+
+    # Dtypes × parameter shapes × gradient modes are more than the eight variants of the default.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
+    return torch.compile(implementation.kernel, dynamic=True, fullgraph=True)
 
 
 def warm(implementation: Implementation, fmt: str) -> float:
