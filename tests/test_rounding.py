@@ -1,0 +1,260 @@
+"""`round_enclosure` and `round_ball` against a rounding written with fractions alone."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpmath.libmp import from_man_exp, fzero
+
+from precision_lab.formats import FORMATS, FloatFormat
+from precision_lab.rounding import CERTIFIED_ULPS, round_ball, round_enclosure
+
+SETTINGS = settings(max_examples=400, deadline=None, derandomize=True, database=None)
+FORMAT_NAMES = st.sampled_from(sorted(FORMATS))
+
+
+def exact_ulp(value: Fraction, fmt: FloatFormat, *, capped: bool = True) -> Fraction:
+    """2^(max(e, emin) − p + 1); e is capped at emax, beyond which no ulp is ever reported."""
+    exponent = fmt.emin
+    if value:
+        size = abs(value)
+        exponent = size.numerator.bit_length() - size.denominator.bit_length()
+        exponent -= Fraction(2) ** exponent > size
+    exponent = max(exponent, fmt.emin)
+    if capped:
+        exponent = min(exponent, fmt.emax)
+    return Fraction(2) ** (exponent - fmt.precision + 1)
+
+
+def exact_rounding(value: Fraction, fmt: FloatFormat, saturating: bool = False) -> float:
+    """Nearest number of the format, ties to even, as IEEE 754 and OFP8 have overflow."""
+    ulp = exact_ulp(value, fmt)
+    number = round(abs(value) / ulp) * ulp  # Python rounds fractions to even
+    if number > fmt.max_significand * Fraction(2) ** (fmt.emax - fmt.precision + 1):
+        number_ = fmt.max_finite if saturating else math.inf if fmt.has_infinity else math.nan
+        return math.copysign(number_, -1 if value < 0 else 1)
+    return math.copysign(float(number), -1 if value < 0 else 1)
+
+
+def same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def one(high: float, low: float, radius: float, fmt: FloatFormat, **options: Any) -> Any:
+    nudge = options.pop("nudge", None)
+    with np.errstate(all="ignore"):
+        return round_enclosure(
+            np.array([high]),
+            np.array([low]),
+            np.array([radius]),
+            fmt,
+            nudge=None if nudge is None else np.array([nudge], np.int8),
+            **options,
+        )
+
+
+def boundaries(fmt: FloatFormat) -> list[Fraction]:
+    """Numbers, midpoints and powers of two of a format at every place where a rule changes."""
+    ordinals = {0, 1, 2, 3, fmt.max_ordinal, fmt.max_ordinal - 1}
+    per_binade = 1 << fmt.fraction_bits
+    exponents = {1, 2, fmt.emax - fmt.emin, (fmt.emax - fmt.emin) // 2 + 1}
+    for exponent in exponents:
+        ordinals |= {exponent * per_binade + k for k in (-2, -1, 0, 1, 2)}
+    numbers = [Fraction(float(v)) for v in fmt.from_ordinal(np.array(sorted(ordinals))) if math.isfinite(v)]
+    steps = [(v + v + exact_ulp(v, fmt)) / 2 for v in numbers]
+    return [v for v in numbers + steps if v]
+
+
+def split(value: Fraction) -> tuple[float, float, Fraction]:
+    """high, low and the rest of a number."""
+    high = float(value)
+    low = float(value - Fraction(high))
+    return high, low, value - Fraction(high) - Fraction(low)
+
+
+def tail_rounds_to_a_tie(value: Fraction, fmt: FloatFormat) -> bool:
+    """The one reason to leave an exact number to the next tier: as a float64, its tail is a tie, but is none."""
+    part = abs(value) / exact_ulp(value, fmt) % 1
+    return part != Fraction(1, 2) and float(part) == 0.5
+
+
+def representable(fmt: FloatFormat) -> list[tuple[float, float, Fraction]]:
+    """Boundaries and their double-double neighbours on both sides, both signs, as exact pairs."""
+    cases = []
+    for boundary in boundaries(fmt):
+        for relative in (0, Fraction(1, 2**90), -Fraction(1, 2**90), Fraction(1, 2**30), -Fraction(1, 2**30)):
+            try:
+                high, low, rest = split(boundary * (1 + relative))
+            except OverflowError:
+                continue
+            if rest == 0 and math.isfinite(high):
+                cases += [(high, low, boundary), (-high, -low, -boundary)]
+    return cases
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("saturating", [False, True])
+def test_exact_numbers_round_as_fractions_do(name: str, saturating: bool) -> None:
+    fmt = FORMATS[name]
+    cases = representable(fmt)
+    assert len(cases) > 100
+    for high, low, _ in cases:
+        got = one(high, low, 0.0, fmt, saturating=saturating)
+        value = Fraction(high) + Fraction(low)
+        expected = exact_rounding(value, fmt, saturating)
+        if not got.decided[0]:
+            assert tail_rounds_to_a_tie(value, fmt), (high.hex(), low.hex())
+            continue
+        assert same(got.rounded[0], expected), (high.hex(), low.hex(), got, expected)
+        if math.isfinite(expected) and abs(expected) < fmt.max_finite:
+            assert Fraction(got.ulp[0]) == exact_ulp(value, fmt), (high.hex(), low.hex())
+            tail = (value - Fraction(expected)) / exact_ulp(value, fmt)
+            assert abs(Fraction(got.tail[0]) - tail) <= Fraction(got.tail_error[0]) + Fraction(1, 2**50)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_enclosure_that_straddles_a_boundary_is_never_decided(name: str) -> None:
+    fmt = FORMATS[name]
+    straddling = 0
+    for high, low, boundary in representable(fmt):
+        value = Fraction(high) + Fraction(low)
+        for factor in (Fraction(1, 2), Fraction(1), Fraction(3, 2)):
+            distance = abs(value - boundary) or exact_ulp(value, fmt) / 2**20
+            try:
+                radius = float(distance * factor)
+            except OverflowError:
+                continue
+            ends = (value - Fraction(radius), value + Fraction(radius))
+            results = {(exact_rounding(v, fmt), exact_ulp(v, fmt)) for v in ends}
+            if any(math.isnan(r) for r, _ in results) or radius == 0:
+                continue
+            got = one(high, low, radius, fmt)
+            if len(results) > 1 and len({r for r, _ in results if math.isinf(r)}) == 0:
+                straddling += 1
+                assert not got.decided[0], (high.hex(), low.hex(), radius.hex(), results)
+            elif got.decided[0]:
+                assert got.rounded[0] in {r for r, _ in results}
+    assert straddling > 20
+
+
+@SETTINGS
+@given(FORMAT_NAMES, st.integers(), st.fractions(-1, 1), st.floats(-60, 5), st.booleans(), st.booleans())
+def test_decided_means_both_ends_round_alike(
+    name: str, seed: int, low_part: Fraction, radius_log: float, negative: bool, with_low: bool
+) -> None:
+    fmt = FORMATS[name]
+    rng = np.random.default_rng(abs(seed))
+    number = Fraction(float(fmt.from_ordinal(np.array([rng.integers(0, fmt.max_ordinal)]))[0]))
+    ulp = exact_ulp(number, fmt)
+    # Near numbers and midpoints, at distances of every magnitude.
+    value = (
+        number + ulp * Fraction(int(rng.integers(0, 3)), 2) + ulp * low_part / 2 ** int(rng.integers(0, 80))
+    )
+    if negative:
+        value = -value
+    high, low, _ = split(value)
+    if not with_low:
+        low = 0.0
+    if not math.isfinite(high):
+        return
+    radius = float(ulp) * 2.0**radius_log
+    value = Fraction(high) + Fraction(low)
+    got = one(high, low, radius, fmt)
+    ends = [value - Fraction(radius), value + Fraction(radius)]
+    results = [exact_rounding(v, fmt) for v in ends]
+    if got.decided[0]:
+        assert same(*results) and same(got.rounded[0], results[0])
+        if math.isfinite(results[0]):
+            assert exact_ulp(ends[0], fmt) == exact_ulp(ends[1], fmt) == Fraction(got.ulp[0])
+            assert got.tail_error[0] <= CERTIFIED_ULPS
+            for v in ends:
+                tail = (v - Fraction(results[0])) / Fraction(got.ulp[0])
+                assert abs(tail - Fraction(got.tail[0])) <= Fraction(got.tail_error[0]) * (
+                    1 + Fraction(1, 2**40)
+                )
+    elif radius < float(ulp) * 2.0**-12 and math.isfinite(results[0]):
+        # Giving up needs a reason: a boundary of rounding or of a binade within twice the radius.
+        wider = [value - 3 * Fraction(radius), value + 3 * Fraction(radius)]
+        facts = {(exact_rounding(v, fmt), exact_ulp(v, fmt, capped=False)) for v in wider}
+        assert len(facts) > 1 or radius == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("nudge", [-1, 1])
+def test_a_nudge_acts_as_an_infinitesimal_would(name: str, nudge: int) -> None:
+    fmt = FORMATS[name]
+    for high, low, _ in representable(fmt):
+        value = Fraction(high) + Fraction(low)
+        nudged = value + nudge * exact_ulp(value, fmt) / 2**200
+        got = one(high, low, 0.0, fmt, nudge=nudge)
+        expected = exact_rounding(nudged, fmt)
+        if not got.decided[0]:
+            assert tail_rounds_to_a_tie(value, fmt), (high.hex(), low.hex())
+            continue
+        assert same(got.rounded[0], expected), (high.hex(), low.hex(), nudge)
+        if math.isfinite(expected):
+            assert Fraction(got.ulp[0]) == exact_ulp(nudged, fmt), (high.hex(), low.hex(), nudge)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_nudged_zero_takes_the_nudges_sign(name: str) -> None:
+    for nudge in (-1, 1):
+        got = one(0.0, 0.0, 0.0, FORMATS[name], nudge=nudge)
+        assert got.rounded[0] == 0 and math.copysign(1, got.rounded[0]) == nudge and got.decided[0]
+
+
+def test_unknown_and_infinite_enclosures_are_undecided() -> None:
+    fmt = FORMATS["fp32"]
+    for high, low, radius in (
+        (1.0, 0.0, math.nan),
+        (math.inf, 0.0, 0.0),
+        (math.nan, 0.0, 0.0),
+        (1.0, 0.0, math.inf),
+    ):
+        assert not one(high, low, radius, fmt).decided[0]
+
+
+def as_libmp(value: Fraction) -> Any:
+    if value == 0:
+        return fzero
+    return from_man_exp(value.numerator, 1 - value.denominator.bit_length())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("saturating", [False, True])
+def test_balls_round_as_fractions_do(name: str, saturating: bool) -> None:
+    fmt = FORMATS[name]
+    decided = straddling = 0
+    for boundary in boundaries(fmt):
+        ulp = exact_ulp(boundary, fmt)
+        for offset in (0, Fraction(1, 2**50), -Fraction(1, 2**50), Fraction(1, 2**200), -Fraction(1, 2**200)):
+            for radius in (Fraction(0), Fraction(1, 2**51), Fraction(1, 2**210), Fraction(1, 2**20)):
+                for sign in (1, -1):
+                    value = sign * (boundary + offset * ulp)
+                    rounded, tail, error, got_ulp, sure = round_ball(
+                        as_libmp(value), as_libmp(radius * ulp), fmt, saturating=saturating
+                    )
+                    ends = (value - radius * ulp, value + radius * ulp)
+                    results = [exact_rounding(v, fmt, saturating) for v in ends]
+                    alike = same(*results) and exact_ulp(ends[0], fmt) == exact_ulp(ends[1], fmt)
+                    if sure:
+                        decided += 1
+                        assert alike and same(rounded, results[0]), (value, radius)
+                        if math.isfinite(rounded) and abs(rounded) < fmt.max_finite:
+                            exact_tail = (value - Fraction(rounded)) / exact_ulp(value, fmt)
+                            assert Fraction(got_ulp) == exact_ulp(value, fmt)
+                            assert abs(exact_tail - Fraction(tail)) <= Fraction(error) + Fraction(1, 2**50)
+                    else:
+                        straddling += not alike
+                        assert radius, "an exact number was not decided"
+    assert decided > 100 and straddling > 20
+
+
+def test_a_zero_ball_rounds_to_zero() -> None:
+    assert round_ball(fzero, fzero, FORMATS["fp16"]) == (0.0, 0.0, 0.0, 2.0**-24, True)
