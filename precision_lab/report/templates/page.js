@@ -138,6 +138,11 @@ function start() {
     document.querySelectorAll(`select[id^="${prefix}"]`).forEach((s) => s.addEventListener("change", draw));
   all();
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", all);
+  // Paper cannot unfold: findings are printed whole, tables as the reader left them.
+  let folded = [];
+  addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details.finding:not([open])")];
+    folded.forEach((d) => { d.open = true; }); });
+  addEventListener("afterprint", () => folded.forEach((d) => { d.open = false; }));
   // A link into a folded table opens it first.
   const reveal = () => { const target = location.hash.length > 1 && $(decodeURIComponent(location.hash.slice(1)));
     if (target) { for (let n = target; n; n = n.parentElement) if (n.tagName === "DETAILS") n.open = true; target.scrollIntoView({ block: "center" }); } };
