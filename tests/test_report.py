@@ -226,7 +226,7 @@ def test_summed_gradients_name_the_worst_and_the_best() -> None:
     said = sentences(replace(EMPTY, reductions=(worse, better)), "reductions")
     assert "7.5 %" in said
     assert "naive" in said
-    assert "0.05 % with stable" in said
+    assert "bf16 7.5 % (naive; stable 0.05 %; condition of the sum 1)" in said
 
 
 def test_the_papers_order_is_contradicted_only_beyond_the_spread() -> None:

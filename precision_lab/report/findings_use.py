@@ -179,17 +179,17 @@ def reductions(results: Iterable[Reduction]) -> Iterator[Finding]:
         if not finite:
             continue
         details, cited = [], []
-        for fmt in dict.fromkeys(r.fmt for r in finite):
+        for output in dict.fromkeys(r.output for r in finite):
             clauses = []
-            for output in dict.fromkeys(r.output for r in finite if r.fmt == fmt):
+            for fmt in dict.fromkeys(r.fmt for r in finite if r.output == output):
                 summed = [r for r in finite if (r.fmt, r.output) == (fmt, output)]
                 worst = max(summed, key=lambda r: r.relative_error)
                 best = min((r for r in summed if r.data == worst.data), key=lambda r: r.relative_error)
-                clause = f"{written(output)} {_percent(worst)} with {label(worst)}"
-                clause += "" if best is worst else f", {_percent(best)} with {label(best)}"
-                clauses.append(f"{clause} (condition {worst.condition:.3g})")
+                against = "" if best is worst else f"; {label(best)} {_percent(best)}"
+                condition = f"condition of the sum {worst.condition:.3g}"
+                clauses.append(f"{fmt} {_percent(worst)} ({label(worst)}{against}; {condition})")
                 cited += [worst, best]
-            details.append(f"{fmt}: {'; '.join(clauses)}")
+            details.append(f"{written(output)}: {', '.join(clauses)}")
         worst = max(learned, key=lambda r: r.relative_error)
         yield Finding(
             "reductions",

@@ -15,7 +15,16 @@ def anchor(case: str) -> str:
 def reduction_case(r: Reduction) -> str:
     """Readable key of a reduction, as `Measurement.case`; the data it summed tells two apart."""
     return "/".join(
-        ("sum", r.function, r.implementation, r.execution, r.fmt, r.output, r.params_name, r.data)
+        (
+            "sum",
+            r.function,
+            r.implementation,
+            r.execution,
+            r.fmt,
+            r.output,
+            r.params_name,
+            r.data.split(":")[0],
+        )
     )
 
 

@@ -101,8 +101,11 @@ def who(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def written(output: str) -> str:
-    """An output for a sentence: forward, d/dx, d/dalpha_n."""
-    return output if output == "forward" else f"d/d{output.removeprefix('grad_')}"
+    """An output for a sentence: forward, d/dx, d/dalpha_n, d/d(raw alpha_n)."""
+    name = output.removeprefix("grad_")
+    if name.startswith("raw_"):
+        name = f"(raw {name.removeprefix('raw_')})"
+    return output if name == output else f"d/d{name}"
 
 
 def precision(m: Measurement) -> float:
