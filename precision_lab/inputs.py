@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def stratified(
     biased = np.arange(1, target.emax - target.emin + 2, dtype=object) << target.fraction_bits
     edges += [int(edge) for edge in biased] + [target.max_ordinal + 1]
     chosen: list[int] = []
-    for lo, hi in zip(edges, edges[1:], strict=False):
+    for lo, hi in pairwise(edges):
         size = min(per_binade, hi - lo)
         even = [lo + (hi - lo) * k // size for k in range(size)]
         chosen += even[::2] if size == per_binade and size > 1 else even

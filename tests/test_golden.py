@@ -158,7 +158,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_writing_an_unknown_function_suggests_the_near_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="did you mean .*xielu"):
+    with pytest.raises(ValueError, match=r"did you mean .*xielu"):
         write_tables(tmp_path, ["xielo"])
 
 

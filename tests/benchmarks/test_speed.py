@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.runner import call, leaf_tensors, to_tensor
-from precision_lab.formats import get_format
 from precision_lab.oracle import reference
 
 pytestmark = pytest.mark.bench
