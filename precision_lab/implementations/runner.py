@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -107,9 +108,24 @@ def run(
         outputs: any of the implementation's `measured_outputs()`.
     """
     try:
-        return _run(implementation, x, get_format(fmt), params, outputs)
+        with _one_thread(implementation):
+            return _run(implementation, x, get_format(fmt), params, outputs)
     except KernelError as error:
         return dict.fromkeys(outputs, Failure(error.kind, str(error)))
+
+
+@contextmanager
+def _one_thread(implementation: Implementation) -> Iterator[None]:
+    """Run eagerly in one thread: 2^16 elements are two threads' smallest share, and on a busy machine
+    waiting for the second takes a hundred times the work. Compiled code has its threads built in.
+    """
+    threads = torch.get_num_threads()
+    if implementation.execution != "compiled":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _run(
