@@ -97,7 +97,9 @@ class Ball64:
         size, other_size = np.abs(self.middle), np.abs(other.middle)
         # |ab − AB| ≤ |A|·rb + rb·ra + |B|·ra
         radius = (size + self.radius) * other.radius + other_size * self.radius + U * np.abs(middle)
-        return Ball64(middle, _charge_underflow(middle, radius * SLACK, size, other_size))
+        return Ball64(
+            middle, _charge_underflow(middle, radius * SLACK, size + self.radius, other_size + other.radius)
+        )
 
     __rmul__ = __mul__
 
@@ -108,14 +110,17 @@ class Ball64:
         # |a/b − A/B| ≤ (ra + |A/B|·rb)/(|B| − rb); |A/B| ≤ |middle|·(1+2u)
         spread = (self.radius + np.abs(middle) * SLACK * other.radius) / smallest
         radius = np.where(smallest > 0, (spread + U * np.abs(middle)) * SLACK, np.inf)
-        return Ball64(middle, _charge_underflow(middle, radius, np.abs(self.middle), 1.0))
+        return Ball64(middle, _charge_underflow(middle, radius, np.abs(self.middle) + self.radius, 1.0))
 
     def __rtruediv__(self, other: int) -> Ball64:
         return self._lift(other) / self
 
 
 def _charge_underflow(middle: Any, radius: Any, a: Any, b: Any) -> Any:
-    """Adds the loss of underflowing products; exact zeros lose nothing."""
+    """Adds the loss of underflowing products; exact zeros lose nothing.
+
+    a and b are the factors' |middle| + radius: a middle that underflowed to 0 is no exact zero.
+    """
     small = np.abs(middle) < PRODUCT_SAFE
     if not np.any(small):
         return radius
