@@ -90,18 +90,28 @@ class BallDD:
     def __mul__(self, other: BallDD | int) -> BallDD:
         other = self._lift(other)
         p, e = two_product(self.high, other.high)
-        c, c_rest = two_product(self.high, other.low)
-        d, d_rest = two_product(self.low, other.high)
-        c, g = two_sum(c, d)
+        c0, c_rest = two_product(self.high, other.low)
+        d0, d_rest = two_product(self.low, other.high)
+        c, g = two_sum(c0, d0)
         e, h = two_sum(e, c)
         s, e = two_sum(p, e)
-        dropped = (
-            np.abs(g) + np.abs(h) + np.abs(c_rest) + np.abs(d_rest) + np.abs(self.low) * np.abs(other.low)
-        )
+        lows = np.abs(self.low) * np.abs(other.low)
+        dropped = np.abs(g) + np.abs(h) + np.abs(c_rest) + np.abs(d_rest) + lows
         size = np.abs(self.high) * SLACK  # |high + low| ≤ |high|·(1+2^-52)
         other_size = np.abs(other.high) * SLACK
-        radius = (dropped + (size + self.radius) * other.radius + other_size * self.radius) * SLACK
-        return BallDD(s, e, _charge_underflow(p, radius, self.high, other.high))
+        spread = (size + self.radius) * other.radius + other_size * self.radius
+        radius = (dropped + spread) * SLACK
+        # A sparse low part (1 + 2^-600, say) makes products underflow far below a large p, and so do
+        # small radii: each loses a few subnormal steps.
+        lost = (
+            ((np.abs(c0) < PRODUCT_SAFE) & (self.high != 0) & (other.low != 0))
+            | ((np.abs(d0) < PRODUCT_SAFE) & (self.low != 0) & (other.high != 0))
+            | ((lows < PRODUCT_SAFE) & (self.low != 0) & (other.low != 0))
+            | ((spread < PRODUCT_SAFE) & ((self.radius != 0) | (other.radius != 0)))
+        )
+        radius = np.where(lost, radius + 64 * UNDERFLOW, radius)
+        mine, others = np.abs(self.high) + self.radius, np.abs(other.high) + other.radius
+        return BallDD(s, e, _charge_underflow(p, radius, mine, others))
 
     __rmul__ = __mul__
 
@@ -118,14 +128,14 @@ class BallDD:
         # a/b − q = rest/b, and the balls add (ra + |q|·rb)/(|B| − rb).
         spread = np.abs(rest.high) * SLACK + rest.radius + self.radius + np.abs(high) * SLACK * other.radius
         radius = np.where(smallest > 0, spread / smallest * SLACK, np.inf)
-        return BallDD(high, low, _charge_underflow(high, radius, self.high, 1.0))
+        return BallDD(high, low, _charge_underflow(high, radius, np.abs(self.high) + self.radius, 1.0))
 
     def __rtruediv__(self, other: int) -> BallDD:
         return self._lift(other) / self
 
 
 def _charge_underflow(p: Any, radius: Any, a: Any, b: Any) -> Any:
-    """Charges what small products lose; exact zeros lose nothing."""
+    """Charges what small products lose; exact zeros, |high| + radius = 0, lose nothing."""
     size = np.abs(p)
     if not np.any(size < CROSS_SAFE):
         return radius
