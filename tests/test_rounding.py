@@ -79,7 +79,7 @@ def split(value: Fraction) -> tuple[float, float, Fraction]:
 
 
 def tail_rounds_to_a_tie(value: Fraction, fmt: FloatFormat) -> bool:
-    """The one reason to leave an exact number to the next tier: as a float64, its tail is a tie, but is none."""
+    """The one reason to leave an exact number to the next tier: its tail is a tie only as a float64."""
     part = abs(value) / exact_ulp(value, fmt) % 1
     return part != Fraction(1, 2) and float(part) == 0.5
 
