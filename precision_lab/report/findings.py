@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from precision_lab.report import findings_accuracy as accuracy
+from precision_lab.report import findings_faults as faults
 from precision_lab.report import findings_use as use
 from precision_lab.report.wording import Finding
 from precision_lab.results import Results
@@ -31,9 +32,9 @@ def derive(results: Results) -> tuple[Finding, ...]:
         *accuracy.certainty(sound),
         *accuracy.safest(sound),
         *accuracy.expm1(sound),
-        *accuracy.eps_clamp(sound),
-        *accuracy.nonfinite(sound),
-        *accuracy.breaks(sound),
+        *faults.eps_clamp(sound),
+        *faults.nonfinite(sound),
+        *faults.breaks(sound),
         *use.modules(sound),
         *use.fp8(sound),
         *use.executions(sound),
