@@ -126,6 +126,8 @@ def test_verify_fails_an_inaccurate_kernel_with_a_witness_that_replays(kernels: 
     data = json.loads(path.read_text(encoding="utf-8"))
     assert data["passed"] is False
     assert data["measurements"][0]["n_inputs"] == 2**16
+    assert len(data["failures"]) == 3  # too far off, wrong signs, a NaN
+    assert all("Replay: precision-lab explain xielu --bits 0x" in failure for failure in data["failures"])
     command = data["failures"][0].partition("Replay: precision-lab ")[2]
     shown = succeed(*shlex.split(command))
     assert data["measurements"][0]["witness"]["x_hex"] in shown
