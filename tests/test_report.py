@@ -21,7 +21,7 @@ from precision_lab.report.findings import TOPICS
 from precision_lab.report.page import html
 from precision_lab.report.rows import anchor, reduction_case, timing_case
 from precision_lab.report.wording import SEVERITIES
-from precision_lab.results import Measurement, Results, replay_command
+from precision_lab.results import Failure, Measurement, Results, replay_command
 
 EMPTY = Results({"cpu": "A processor"}, {}, (), (), (), {})
 
@@ -87,7 +87,7 @@ def test_faults_in_the_sample_are_all_found(sample: Results) -> None:
 def test_an_accurate_naive_formulation_is_not_called_unsafe() -> None:
     found = derive(sample_results(accurate=True))
     assert not [f for f in found if f.severity in ("fault", "caution")]
-    assert "nothing stays" not in sentences(sample_results(accurate=True), "safety")
+    assert "nothing is safe" not in sentences(sample_results(accurate=True), "safety")
     assert "exp(x) − 1 loses nothing" in sentences(sample_results(accurate=True), "expm1")
 
 
@@ -96,16 +96,16 @@ def test_an_inaccurate_naive_formulation_is_not_called_safe() -> None:
     said = sentences(of(naive, stable), "safety")
     assert "stable stays within 1 ulp on every output" in said
     assert "naive" not in said
-    assert "nothing stays" in sentences(of(naive), "safety")
+    assert "nothing is safe" in sentences(of(naive), "safety")
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({"wrong_sign": 3}, "3 wrong signs"),
-        ({"nonfinite_mismatch": 2}, "2 NaN or infinities"),
-        ({"undecided": 1}, "1 undecided"),
-        ({"max_ulp": 1.01}, "nothing stays within 1 ulp"),
+        ({"nonfinite_mismatch": 2}, "2 stray NaN or infinities"),
+        ({"undecided": 1}, "1 undecided result"),
+        ({"max_ulp": 1.01}, "nothing is safe"),
     ],
 )
 def test_one_flaw_of_any_kind_takes_safety_away(changed: dict[str, float], words: str) -> None:
@@ -114,6 +114,13 @@ def test_one_flaw_of_any_kind_takes_safety_away(changed: dict[str, float], words
         changed = {**changed, "regions": {"positive": statistics(8, 1.01)}}  # type: ignore[dict-item]
     assert "stable stays" not in sentences(of(replace(stable, **changed)), "safety")  # type: ignore[arg-type]
     assert words in sentences(of(replace(stable, **changed)), "safety")  # type: ignore[arg-type]
+
+
+def test_a_wrong_value_at_infinity_alone_is_said_to_be_so() -> None:
+    row = replace(measurement("stable"), nonfinite_mismatch=1, nonfinite_witness=witness(-math.inf))
+    assert "for finite x, but not at ±inf" in sentences(of(row), "safety")
+    finite = replace(row, nonfinite_witness=witness(5.0))
+    assert "nothing is safe" in sentences(of(finite), "safety")
 
 
 def test_an_error_confined_to_the_roots_is_said_to_be_so() -> None:
@@ -238,7 +245,7 @@ def test_the_papers_order_is_contradicted_only_beyond_the_spread() -> None:
         return sentences(replace(EMPTY, timings=rows), "timings")
 
     assert (
-        "differs from the paper's Table 1 (xiprelu ≤ gelu) beyond the quartiles: gelu before xiprelu"
+        "differs from the paper's Table 1 (xiprelu ≤ gelu) beyond the quartiles: gelu before xiprelu (bf16)"
         in order(1.1)
     )
     assert "agrees with the paper's Table 1" in order(1.95)
@@ -247,7 +254,14 @@ def test_the_papers_order_is_contradicted_only_beyond_the_spread() -> None:
 
 def test_a_failed_case_is_named_with_its_reason(sample: Results) -> None:
     said = sentences(sample, "failures")
-    assert "transformers [module] gave no figures in fp16 (1 case), missing dependency" in said
+    assert "transformers [module] could not be measured in fp16 (1 case), missing dependency" in said
+
+
+def test_a_long_message_of_a_kernel_is_cut_short() -> None:
+    failure = Failure("raised", "RuntimeError: " + "word " * 200 + "\nand a traceback")
+    said = sentences(of(replace(measurement(), failure=failure)), "failures")
+    assert said.endswith(" ….")
+    assert len(said) < 260
 
 
 def test_results_without_measurements_make_a_report() -> None:

@@ -13,6 +13,7 @@ from precision_lab.report.wording import (
     Finding,
     by_key,
     cases,
+    counted,
     listed,
     precision,
     shown,
@@ -60,10 +61,16 @@ def certainty(sound: list[Measurement]) -> Iterator[Finding]:
 
 
 def safety(group: Iterable[Measurement]) -> str:
-    """ "safe": ≤ 1 ulp everywhere; "outside roots": there only; else "unsafe"."""
+    """ "safe": ≤ 1 ulp everywhere; "outside roots", "finite x": there only; else "unsafe"."""
     rows = list(group)
-    if not all(sound_everywhere(m) for m in rows):
+    if any(m.wrong_sign or m.undecided for m in rows):
         return "unsafe"
+    strays = [m.nonfinite_witness for m in rows if m.nonfinite_mismatch]
+    if strays:
+        # Witnesses are of smallest magnitude: an infinite one means that every finite x is right.
+        at_infinity = all(w is not None and math.isinf(w.x) for w in strays)
+        right = all(m.max_ulp <= SAFE_ULPS + CERTAINTY for m in rows)
+        return "finite x" if at_infinity and right else "unsafe"
     if all(m.max_ulp <= SAFE_ULPS + CERTAINTY for m in rows):
         return "safe"
     if all(worst_outside_roots(m) <= SAFE_ULPS + CERTAINTY for m in rows):
@@ -90,7 +97,8 @@ def safest(sound: list[Measurement]) -> Iterator[Finding]:
         for outcome, words in (
             ("safe", "within 1 ulp on every output"),
             ("outside roots", "within 1 ulp on every output except around the roots"),
-            ("unsafe", "nothing stays within 1 ulp on every output"),
+            ("finite x", "within 1 ulp on every output for finite x, but not at ±inf"),
+            ("unsafe", "nothing is safe: within 1 ulp on every output, no wrong sign, no stray NaN"),
         ):
             having = [v for v in verdicts if v.outcome == outcome]
             if not having:
@@ -120,7 +128,7 @@ def _verdict(fmt: str, rows: list[Measurement]) -> _Verdict:
     outcome = {key: safety(group) for key, group in groups.items()}
     best = min(groups, key=lambda k: (not all(map(sound_everywhere, groups[k])), _rank(groups[k])))
     worst = _worst(groups[best])
-    reached = next((o for o in ("safe", "outside roots") if o in outcome.values()), "unsafe")
+    reached = next((o for o in ("safe", "outside roots", "finite x") if o in outcome.values()), "unsafe")
     good = [key for key in groups if outcome[key] == reached] if reached != "unsafe" else []
     closest = f"{label(worst)}, worst {ulps(worst.max_ulp)} ({written(worst.output)}, {worst.params_name})"
     if not good:
@@ -135,11 +143,11 @@ def _verdict(fmt: str, rows: list[Measurement]) -> _Verdict:
 def _flaws(rows: list[Measurement]) -> str:
     """What, other than the size of its error, keeps an implementation from being safe."""
     counts = (
-        (sum(m.wrong_sign for m in rows), "wrong signs"),
-        (sum(m.nonfinite_mismatch for m in rows), "NaN or infinities in the wrong place"),
-        (sum(m.undecided for m in rows), "undecided"),
+        (sum(m.wrong_sign for m in rows), "wrong sign"),
+        (sum(m.nonfinite_mismatch for m in rows), "stray NaN or infinity"),
+        (sum(m.undecided for m in rows), "undecided result"),
     )
-    found = [f"{count:,} {words}" for count, words in counts if count]
+    found = [counted(count, words) for count, words in counts if count]
     if not found:
         return ""
     only_infinite = {m.nonfinite_witness.x for m in rows if m.nonfinite_witness} <= {math.inf, -math.inf}

@@ -13,6 +13,7 @@ from precision_lab.report.wording import (
     Finding,
     by_key,
     cases,
+    counted,
     listed,
     shown,
     ulps,
@@ -35,10 +36,10 @@ def modules(sound: list[Measurement]) -> Iterator[Finding]:
             worst = max(group, key=worst_outside_roots)
             flagged = [m for m in group if m.wrong_sign or m.nonfinite_mismatch]
             flaws = [
-                f"{count:,} {words}"
+                counted(count, words)
                 for count, words in (
-                    (sum(m.wrong_sign for m in group), "wrong signs"),
-                    (sum(m.nonfinite_mismatch for m in group), "NaN or infinities in the wrong place"),
+                    (sum(m.wrong_sign for m in group), "wrong sign"),
+                    (sum(m.nonfinite_mismatch for m in group), "stray NaN or infinity"),
                 )
                 if count
             ]
@@ -216,7 +217,7 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
     for direction in dict.fromkeys(t.direction for t in rows):
         details: list[str] = []
         cited: list[Timing] = []
-        against: list[str] = []
+        against: dict[str, list[str]] = {}
         paper: list[str] = []
         for fmt in dict.fromkeys(t.fmt for t in rows):
             members = [t for t in rows if (t.fmt, t.direction) == (fmt, direction)]
@@ -229,12 +230,9 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
                 continue
             paper = [name for name in PAPER_ORDER if name in fastest]
             order = sorted(fastest.values(), key=lambda t: t.time_ns)
-            swapped = [
-                f"{b} before {a}"
-                for a, b in itertools.pairwise(paper)
-                if fastest[a].time_ns_low > fastest[b].time_ns_high
-            ]
-            against += swapped
+            for a, b in itertools.pairwise(paper):
+                if fastest[a].time_ns_low > fastest[b].time_ns_high:
+                    against.setdefault(f"{b} before {a}", []).append(fmt)
             listing = " < ".join(f"{t.function} {t.time_ns:.2f}" for t in order)
             details.append(f"{fmt}: {listing} ns per element")
             cited += order
@@ -242,7 +240,8 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
             continue
         claim = " ≤ ".join(paper)
         verdict = (
-            f"differs from the paper's Table 1 ({claim}) beyond the quartiles: {listed(against)}"
+            f"differs from the paper's Table 1 ({claim}) beyond the quartiles: "
+            f"{listed(f'{pair} ({listed(fmts)})' for pair, fmts in against.items())}"
             if against
             else f"agrees with the paper's Table 1 ({claim}) within the quartiles"
         )
@@ -256,24 +255,32 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
         )
 
 
+def _brief(message: str) -> str:
+    """The first line of a kernel's message, at most 160 characters of it."""
+    line = message.strip().split("\n", 1)[0].rstrip(".")
+    return line if len(line) <= 160 else f"{line[:160].rsplit(' ', 1)[0]} …"
+
+
 def failures(results: Results) -> Iterator[Finding]:
     """Cases that gave no figures, by what went wrong."""
-    failed: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    rows_of_all: tuple[tuple[Measurement | Reduction | Timing, str], ...] = (
-        *((m, m.case) for m in results.measurements),
-        *((r, reduction_case(r)) for r in results.reductions),
-        *((t, timing_case(t)) for t in results.timings),
+    rows_of_all: tuple[tuple[Measurement | Reduction | Timing, str, str], ...] = (
+        *((m, m.case, "measured") for m in results.measurements),
+        *((r, reduction_case(r), "summed") for r in results.reductions),
+        *((t, timing_case(t), "timed") for t in results.timings),
     )
-    for row, key in rows_of_all:
+    failed: dict[tuple[str, str, str], list[tuple[Measurement | Reduction | Timing, str]]] = {}
+    for row, key, done in rows_of_all:
         if row.failure is not None:
-            reason = (f"{row.function} {label(row)}", row.failure.kind, row.failure.message)
-            failed.setdefault(reason, []).append((row.fmt, key))
-    for (who_failed, kind, message), rows in failed.items():
-        plural = "s" if len(rows) > 1 else ""
+            reason = (row.failure.kind, _brief(row.failure.message), done)
+            failed.setdefault(reason, []).append((row, key))
+    for (kind, message, done), rows in failed.items():
+        names = listed(f"{row.function} {label(row)}" for row, _ in rows)
+        formats = listed(row.fmt for row, _ in rows)
         yield Finding(
             "failures",
-            "fault",
-            f"{who_failed} gave no figures in {listed(fmt for fmt, _ in rows)} ({len(rows)} case{plural}), "
-            f"{kind.replace('_', ' ')}: {message.rstrip('.')}.",
+            # Parameters out of a module's reach are a limit of its definition, not a fault of its arithmetic.
+            "note" if kind == "not_finite_parameters" else "fault",
+            f"{names} could not be {done} in {formats} ({counted(len(rows), 'case')}), "
+            f"{kind.replace('_', ' ')}: {message}.",
             tuple(key for _, key in rows),
         )

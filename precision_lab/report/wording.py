@@ -89,6 +89,12 @@ def listed(names: Iterable[str]) -> str:
     return "".join(unique) if len(unique) < 2 else ", ".join(unique[:-1]) + " and " + unique[-1]
 
 
+def counted(count: int, singular: str) -> str:
+    """A number and its noun: "1 wrong sign", "12 stray NaN or infinities"."""
+    plural = f"{singular[:-1]}ies" if singular.endswith("y") else f"{singular}s"
+    return f"{count:,} {singular if count == 1 else plural}"
+
+
 def who(rows: Iterable[tuple[str, str]]) -> str:
     """(implementation, execution) pairs for a sentence: "naive (eager, upcast) and expm1"."""
     executions: dict[str, list[str]] = {}
