@@ -229,7 +229,7 @@ def _rows(
             continue
         if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
             continue
-        execution = implementation.execution + (", saturating" if implementation.saturating else "")
+        execution = implementation.execution_name
         out = get_format(implementation.output_format(fmt.name, output))
         try:
             effective = effective_parameters(implementation, params, fmt.name)

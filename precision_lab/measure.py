@@ -222,7 +222,7 @@ def _blank(
     return Measurement(
         function=implementation.function,
         implementation=implementation.name,
-        execution=implementation.execution + (", saturating" if implementation.saturating else ""),
+        execution=implementation.execution_name,
         fmt=source.name,
         output_fmt=out.name,
         output=output,

@@ -106,7 +106,7 @@ def measure_reductions(
             case = Reduction(
                 function=definition.name,
                 implementation=implementation.name,
-                execution=implementation.execution,
+                execution=implementation.execution_name,
                 fmt=fmt,
                 output=output,
                 params_name=params_name,

@@ -50,8 +50,13 @@ class Implementation:
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
 
     @property
+    def execution_name(self) -> str:
+        """The execution and, where it saturates, that it does: what results call it."""
+        return self.execution + (", saturating" if self.saturating else "")
+
+    @property
     def label(self) -> str:
-        return f"{self.name} [{self.execution}{', saturating' if self.saturating else ''}]"
+        return f"{self.name} [{self.execution_name}]"
 
     def measured_outputs(self) -> tuple[str, ...]:
         """`outputs`, or all outputs of the function."""

@@ -28,6 +28,7 @@ from precision_lab.oracle.float64 import (
 )
 
 SPLITTER = 134217729.0  # 2^27 + 1
+SPLIT_SAFE = 2.0**990
 CROSS_SAFE = 2.0**-850
 TERMS = 27  # last Taylor term of e^r; what is cut off is bounded in `_q`
 
@@ -40,13 +41,16 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _split(a: Any) -> tuple[Any, Any]:
-    c = SPLITTER * a
-    high = c - (c - a)
+    # Near the largest numbers the splitter's product would overflow: split a/2^32 there, exactly.
+    scale = np.where(np.abs(a) > SPLIT_SAFE, 2.0**32, 1.0)
+    part = a / scale
+    c = SPLITTER * part
+    high = (c - (c - part)) * scale
     return high, a - high
 
 
 def two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """p = fl(a·b) and e with p + e = a·b exactly, if |p| ≥ 2^-960 or 0 and nothing exceeds 2^990."""
+    """p = fl(a·b) and e with p + e = a·b exactly, if |p| ≥ 2^-960 or 0 and p does not overflow."""
     p = a * b
     ah, al = _split(a)
     bh, bl = _split(b)
