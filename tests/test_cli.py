@@ -210,6 +210,20 @@ def test_report_measures_writes_and_rebuilds_the_same_page(tmp_path: Path) -> No
     assert all(m["undecided"] == 0 for m in data["measurements"])
 
 
+def test_a_report_without_transformers_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # what a missing package looks like
+    path = tmp_path / "results.json"
+    succeed("report", "--quick", "--function", "xielu", "--format", "bf16", "--out", tmp_path, "--json", path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for kind in ("measurements", "reductions", "timings"):
+        failed = {row["implementation"]: row["failure"] for row in data[kind] if row["failure"]}
+        assert set(failed) == {"transformers"}, kind
+        assert failed["transformers"]["kind"] == "missing_dependency"
+        assert "pip install" in failed["transformers"]["message"]
+
+
 def test_report_looks_at_the_folder_before_it_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
