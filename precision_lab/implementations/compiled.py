@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 from precision_lab.implementations.base import Implementation
@@ -17,6 +18,19 @@ Progress = Callable[[str, int, int], None]
 
 RECOMPILE_LIMIT = 64
 COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept: TORCHINDUCTOR_CACHE_DIR, else in the user's cache folder.
+
+    torch's own default is a temporary folder, which a restart empties and pays for again.
+    """
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("PRECISION_LAB_CACHE")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "precision_lab"
+    return (Path(home) if home else user) / "inductor"
 
 
 @lru_cache(maxsize=256)
@@ -30,6 +44,8 @@ def compiled_kernel(implementation: Implementation) -> Any:
     import torch._dynamo
     import torch._functorch.config
 
+    # The compiler knows no other way to be told; worker processes inherit it.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_directory())
     # Dtypes × parameter shapes × gradient modes are more than the eight variants of the default.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     # A donated buffer forbids the repeated backward that timing needs; it changes no arithmetic.
@@ -57,9 +73,16 @@ def warm(implementation: Implementation, fmt: str) -> float:
 
 
 def precompile(
-    implementations: Sequence[Implementation], formats: Sequence[str], *, progress: Progress | None = None
+    implementations: Sequence[Implementation],
+    formats: Sequence[str],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[tuple[str, str, str], float]:
     """Compile every kernel × format in this process, sharing the work where it is not cached.
+
+    Args:
+        workers: interpreters that share the work; by default one per core.
 
     Returns:
         Seconds by (function, implementation, format), as this process spent them.
@@ -75,7 +98,11 @@ def precompile(
         # The first one also starts the compiler; a later slow one means that the cache is cold.
         if done and spent > COLD_SECONDS and not shared:
             shared = True
-            _compile_elsewhere(cases[done + 1 :], partial(_report_from, report, done, len(cases)))
+            _compile_elsewhere(
+                cases[done + 1 :],
+                workers or os.cpu_count() or 1,
+                partial(_report_from, report, done, len(cases)),
+            )
     report("compile", len(cases), len(cases))
     return seconds
 
@@ -84,9 +111,10 @@ def _report_from(report: Progress, start: int, total: int, done: int) -> None:
     report("compile", start + done, total)
 
 
-def _compile_elsewhere(cases: Sequence[tuple[Implementation, str]], finished: Callable[[int], None]) -> None:
-    """Fill the compiler's cache from one new interpreter per core; failures show later, in this process."""
-    workers = os.cpu_count() or 1
+def _compile_elsewhere(
+    cases: Sequence[tuple[Implementation, str]], workers: int, finished: Callable[[int], None]
+) -> None:
+    """Fill the compiler's cache from new interpreters; failures show later, in this process."""
     if workers == 1 or len(cases) < 2 * workers:
         return
     done = 0
