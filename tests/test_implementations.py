@@ -17,7 +17,8 @@ from precision_lab.implementations import (
     implementations_for,
     resolve,
 )
-from precision_lab.implementations.runner import effective_parameters, run, store, to_array
+from precision_lab.implementations import compiled as compiler
+from precision_lab.implementations.runner import effective_parameters, run, run_reduced, store, to_array
 from precision_lab.measure import measure, measure_all
 from precision_lab.results import Failure
 
@@ -192,6 +193,71 @@ def test_a_kernel_that_raises_names_the_exception():
     got = run(as_implementation(kernel, "relu", ("bf16",)), np.zeros(4), "bf16", {}, ("forward", "grad_x"))
     assert got["forward"] == Failure("raised", "RuntimeError: no kernel for this dtype")
     assert isinstance(got["grad_x"], Failure)
+
+
+def test_a_module_that_cannot_be_built_is_a_named_finding():
+    def factory(params, dtype):
+        raise RuntimeError("no such device")
+
+    got = measure_all(from_module(factory, "xielu"), ("forward", "grad_x"), "fp32")
+    assert [m.failure for m in got] == [Failure("raised", "RuntimeError: no such device")] * 2
+
+
+def test_a_module_without_the_named_parameter_says_which_it_has():
+    implementation = from_module(
+        lambda params, dtype: UsersXIELU(**params).to(dtype), "xielu", leaves={"raw_alpha_p": "a_pp"}
+    )
+    params, x = get_function("xielu").check_params(), np.ones(4)
+    for got in (
+        run(implementation, x, "fp32", params, ("grad_raw_alpha_p",)),
+        run_reduced(implementation, x, x, "fp32", params),
+    ):
+        assert got["grad_raw_alpha_p"].message.endswith("'a_pp'; did you mean a_p, a_n?")
+
+
+def test_a_summed_gradient_that_fails_leaves_the_others():
+    def kernel(x, *, alpha_p, alpha_n, beta):
+        return alpha_p * x + beta.detach() * x
+
+    x = np.array([1.0, 2.0])
+    params = get_function("xielu").check_params()
+    got = run_reduced(as_implementation(kernel, "xielu", ("fp32",)), x, x, "fp32", params)
+    assert got["grad_alpha_p"] == (5.0, "fp32")
+    assert got["grad_alpha_n"].kind == got["grad_beta"].kind == "not_differentiable"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [(lambda x, **_: x[:1], "wrong_shape"), (lambda x, **_: x.double(), "wrong_dtype"), (len, "raised")],
+)
+def test_faults_of_summed_gradients_are_named(kernel, kind):
+    x, params = np.ones(4), get_function("xielu").check_params()
+    got = run_reduced(as_implementation(kernel, "xielu", ("fp32",)), x, x, "fp32", params)
+    assert {failure.kind for failure in got.values()} == {kind}
+
+
+def test_compiled_kernels_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "PRECISION_LAB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiler.cache_directory() == tmp_path / "precision_lab" / "inductor"
+    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
+    assert compiler.cache_directory() == tmp_path / "lab" / "inductor"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
+    assert compiler.cache_directory() == tmp_path / "own"
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(None, []), (0, []), (2, [6])])
+def test_compiling_is_shared_from_the_first_kernel_that_no_cache_holds(monkeypatch, slow, expected):
+    """The first kernel of a process is always slow: it starts the compiler."""
+    chosen = implementations_for("xielu", "compiled")[:3]
+    spent = iter([compiler.COLD_SECONDS + 1 if k == slow else 0.1 for k in range(9)])
+    shared = []
+    monkeypatch.setattr(compiler, "warm", lambda implementation, fmt: next(spent))
+    monkeypatch.setattr(compiler, "_compile_elsewhere", lambda cases, *_: shared.append(len(cases)))
+    seconds = compiler.precompile(chosen, ("fp32", "bf16", "fp16"), workers=2)
+    assert len(seconds) == 9
+    assert shared == expected
 
 
 def test_what_is_not_callable_is_refused():

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import unknown_name
 from precision_lab.formats import get_format
 from precision_lab.implementations.base import Implementation
 
@@ -51,6 +52,9 @@ def from_module(
     def make_leaves(params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
         module = current["module"] = module_for(params, fmt)
         own = dict(module.named_parameters())
+        for parameter in names.values():
+            if parameter not in own:
+                raise unknown_name(f"parameter of {type(module).__name__}", parameter, own)
         return {argument: own[parameter].detach().clone() for argument, parameter in names.items()}
 
     def kernel(x: Tensor, **tensors: Tensor) -> Tensor:

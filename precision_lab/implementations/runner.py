@@ -70,18 +70,26 @@ def effective_parameters(
     """The parameter values the kernel really uses: as rounded to the dtype it receives them in.
 
     Raises:
-        KernelError: the adapter's library is missing.
+        KernelError: the adapter's library is missing, or its code raised.
     """
-    if implementation.effective is not None:
-        return implementation.effective(params, fmt)
+    effective = implementation.effective
+    if effective is not None:
+        values: dict[str, float] = _guarded(lambda: effective(params, fmt))
+        return values
     core = get_format(core_format(implementation, fmt))
     return {name: float(core.round(np.array([value]))[0]) for name, value in params.items()}
 
 
 def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
-    """Parameter tensors by name, 0-d or as the adapter has them, none requiring a gradient yet."""
-    if implementation.leaves is not None:
-        return implementation.leaves(params, fmt)
+    """Parameter tensors by name, 0-d or as the adapter has them, none requiring a gradient yet.
+
+    Raises:
+        KernelError: as `effective_parameters`.
+    """
+    make = implementation.leaves
+    if make is not None:
+        tensors: dict[str, Tensor] = _guarded(lambda: make(params, fmt))
+        return tensors
     core = get_format(core_format(implementation, fmt))
     return {name: to_tensor(core.round(np.array([value])), core)[0] for name, value in params.items()}
 
@@ -156,7 +164,7 @@ def _run(
     y = _guarded(lambda: call(implementation, point, expanded))
     _check(y, point, core, "forward")
     result: dict[str, Float64 | Failure] = {}
-    gradients = _gradients(y, point, expanded, wanted, implementation)
+    gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
     for output in outputs:
         target = get_format(implementation.output_format(fmt.name, output))
         try:
@@ -187,23 +195,26 @@ def _guarded(work: Callable[[], Any]) -> Any:
 
 
 def _gradients(
-    y: Any, point: Tensor, leaves: Mapping[str, Tensor], wanted: set[str], implementation: Implementation
+    y: Tensor,
+    sources: Mapping[str, Tensor],
+    wanted: set[str],
+    upstream: Tensor,
+    implementation: Implementation,
 ) -> dict[str, Tensor | KernelError]:
-    """Gradient of Σy for x and each wanted leaf, or why there is none."""
+    """Gradient of Σ upstream·y for each wanted source, or why there is none."""
     if not wanted:
         return {}
-    sources = {"x": point, **leaves}
     missing = {
         name: KernelError("raised", f"{implementation.label} has no leaf {name!r}")
         for name in wanted - set(sources)
     }
     names = [name for name in sources if name in wanted]
-    if not isinstance(y, Tensor) or not y.requires_grad:
+    if not y.requires_grad:
         why = KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
         return {**dict.fromkeys(names, why), **missing}
     try:
         tensors = torch.autograd.grad(
-            y, [sources[name] for name in names], grad_outputs=torch.ones_like(y), allow_unused=True
+            y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
         )
     except Exception as error:  # autograd of a stranger's kernel may raise anything
         return {
@@ -211,7 +222,7 @@ def _gradients(
             **missing,
         }
     found = {
-        # A parameter that the result does not depend on has gradient 0; x without one is a fault.
+        # A kernel that ignores a parameter, or detaches it, gives no gradient: not the same as 0.
         name: gradient
         if gradient is not None
         else KernelError("not_differentiable", f"{implementation.label}: no gradient reaches {name}")
@@ -245,11 +256,19 @@ def run_reduced(
     point, weight = to_tensor(x, core), to_tensor(source.round(upstream), core)
     try:
         leaves = leaf_tensors(implementation, params, fmt)
-        for output in wanted:
-            leaves[output.removeprefix("grad_")].requires_grad_()
+        names = {output.removeprefix("grad_") for output in wanted}
+        for name in names & set(leaves):
+            leaves[name].requires_grad_()
         y = _guarded(lambda: call(implementation, point, leaves))
-        names = [output.removeprefix("grad_") for output in wanted]
-        tensors = _guarded(lambda: torch.autograd.grad(y, [leaves[n] for n in names], grad_outputs=weight))
+        _check(y, point, core, "forward")
     except KernelError as error:
         return dict.fromkeys(wanted, Failure(error.kind, str(error)))
-    return {output: (float(t.double().sum()), core.name) for output, t in zip(wanted, tensors, strict=True)}
+    gradients = _gradients(y, leaves, names, weight, implementation)
+    result: dict[str, tuple[float, str] | Failure] = {}
+    for output in wanted:
+        got = gradients[output.removeprefix("grad_")]
+        if isinstance(got, KernelError):
+            result[output] = Failure(got.kind, str(got))
+        else:
+            result[output] = (float(got.double().sum()), core.name)
+    return result
