@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Affine, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Affine, Term, theta
+from precision_lab.functions.expanded import ALPHA, SCALE
 
 XELU = Activation(
     name="xelu",
     title="xELU",
     formula="(1 + 2α)·ELU(x) − α·x",
     source="arXiv 2411.13010, section 2",
-    negative=(Term(Affine(1, (("alpha", 2),)), "expm1"), Term(theta("alpha", -1), "x")),
+    negative=(Term(SCALE, "expm1"), Term(theta("alpha", -1), "x")),
     positive=(Term(Affine(1, (("alpha", 1),)), "x"),),
-    parameters=(Parameter("alpha", 0.8, positive=True, raw="softplus"),),
+    parameters=(ALPHA,),
     continuous=("forward", "grad_x", "grad_alpha"),
     laws=(),
 )

@@ -20,6 +20,15 @@ BETA = Parameter("beta", 0.5)
 POSITIVE = (Term(theta("alpha_p"), "x^2"), Term(theta("beta"), "x"))
 NEGATIVE = (Term(theta("alpha_n"), "expm1_minus_x"), Term(theta("beta"), "x"))
 
+# What a quadratic positive part and a gradient that grows from −∞ to ∞ have in common.
+CONTINUOUS = ("forward", "grad_x", "grad_alpha_p", "grad_alpha_n", "grad_beta")
+LAWS = (
+    Monotone("grad_x", "-inf", "inf", "increasing"),
+    Monotone("grad_alpha_n", "-inf", "0", "decreasing"),
+    Monotone("grad_alpha_p", "0", "inf", "increasing"),
+    Monotone("forward", "root_gradient", "inf", "increasing"),
+)
+
 XIELU = Activation(
     name="xielu",
     title="xIELU",
@@ -28,12 +37,7 @@ XIELU = Activation(
     negative=NEGATIVE,
     positive=POSITIVE,
     parameters=(ALPHA_P, ALPHA_N, BETA),
-    continuous=("forward", "grad_x", "grad_alpha_p", "grad_alpha_n", "grad_beta"),
-    laws=(
-        Monotone("grad_x", "-inf", "inf", "increasing"),
-        Monotone("grad_alpha_n", "-inf", "0", "decreasing"),
-        Monotone("grad_alpha_p", "0", "inf", "increasing"),
-        Monotone("forward", "root_gradient", "inf", "increasing"),
-    ),
+    continuous=CONTINUOUS,
+    laws=LAWS,
     parameter_sets=PARAMETER_SETS,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Monotone, Parameter, Term, theta
-from precision_lab.functions.xielu import ALPHA_P, BETA, PARAMETER_SETS, POSITIVE
+from precision_lab.functions.base import Activation, Parameter, Term, theta
+from precision_lab.functions.xielu import ALPHA_P, BETA, CONTINUOUS, LAWS, PARAMETER_SETS, POSITIVE
 
 ALPHA_N = Parameter("alpha_n", 0.8, positive=True, raw="softplus")
 NEGATIVE = (Term(theta("alpha_n"), "x^2"), Term(theta("beta"), "x"))
@@ -16,12 +16,7 @@ XIPRELU = Activation(
     negative=NEGATIVE,
     positive=POSITIVE,
     parameters=(ALPHA_P, ALPHA_N, BETA),
-    continuous=("forward", "grad_x", "grad_alpha_p", "grad_alpha_n", "grad_beta"),
-    laws=(
-        Monotone("grad_x", "-inf", "inf", "increasing"),
-        Monotone("grad_alpha_n", "-inf", "0", "decreasing"),
-        Monotone("grad_alpha_p", "0", "inf", "increasing"),
-        Monotone("forward", "root_gradient", "inf", "increasing"),
-    ),
+    continuous=CONTINUOUS,
+    laws=LAWS,
     parameter_sets=PARAMETER_SETS,
 )

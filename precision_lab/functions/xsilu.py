@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Affine, Parameter, Term, theta
+from precision_lab.functions.expanded import expanded
 
-TERMS = (Term(Affine(1, (("alpha", 2),)), "silu"), Term(theta("alpha", -1), "x"))
-
-XSILU = Activation(
-    name="xsilu",
-    title="xSiLU",
-    formula="(1 + 2α)·SiLU(x) − α·x",
-    source="Huang, Expanded Gating Ranges, arXiv 2405.20768; arXiv 2411.13010 section 2",
-    negative=TERMS,
-    positive=TERMS,
-    parameters=(Parameter("alpha", 0.8, positive=True, raw="softplus"),),
-    continuous=("forward", "grad_x", "grad_alpha"),
-    laws=(),
-)
+XSILU = expanded("silu", "SiLU")

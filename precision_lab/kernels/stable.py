@@ -56,6 +56,28 @@ def _reduce(gradient: Tensor, like: Tensor) -> Tensor:
     return _round_once(gradient.sum_to_size(like.shape), like.dtype)
 
 
+def _gradients(
+    ctx: Any, wide: Tensor, grad: Tensor, slope: Tensor, below: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, α_p, α_n and β that are asked for, each rounded once.
+
+    Args:
+        slope: df/dx. below: df/dα_n on x ≤ 0. All in float64, shaped like x.
+    """
+    x, alpha_p, alpha_n, beta = ctx.saved_tensors
+    positive, zero = wide > 0, torch.zeros_like(wide)
+    d_x = d_p = d_n = d_b = None
+    if ctx.needs_input_grad[0]:
+        d_x = _round_once(grad * slope, x.dtype)
+    if ctx.needs_input_grad[1]:
+        d_p = _reduce(grad * torch.where(positive, wide * wide, zero), alpha_p)
+    if ctx.needs_input_grad[2]:
+        d_n = _reduce(grad * torch.where(positive, zero, below), alpha_n)
+    if ctx.needs_input_grad[3]:
+        d_b = _reduce(grad * wide, beta)
+    return d_x, d_p, d_n, d_b
+
+
 class _StableXIELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
@@ -77,22 +99,11 @@ class _StableXIELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha_p, alpha_n, beta = ctx.saved_tensors
-        wide, g = _widen(x), _widen(grad)
-        positive = wide > 0
+        wide = _widen(x)
         negative = wide.clamp(max=0.0)
         expm1 = torch.expm1(negative)
-        zero = torch.zeros_like(wide)
-        d_x = d_p = d_n = d_b = None
-        if ctx.needs_input_grad[0]:
-            slope = torch.where(positive, 2 * _widen(alpha_p) * wide, _widen(alpha_n) * expm1) + _widen(beta)
-            d_x = _round_once(g * slope, x.dtype)
-        if ctx.needs_input_grad[1]:
-            d_p = _reduce(g * torch.where(positive, wide * wide, zero), alpha_p)
-        if ctx.needs_input_grad[2]:
-            d_n = _reduce(g * torch.where(positive, zero, _expm1_minus_x(negative, expm1)), alpha_n)
-        if ctx.needs_input_grad[3]:
-            d_b = _reduce(g * wide, beta)
-        return d_x, d_p, d_n, d_b
+        rise = torch.where(wide > 0, 2 * _widen(alpha_p) * wide, _widen(alpha_n) * expm1)
+        return _gradients(ctx, wide, _widen(grad), rise + _widen(beta), _expm1_minus_x(negative, expm1))
 
 
 class _StableXIPReLU(torch.autograd.Function):
@@ -108,20 +119,9 @@ class _StableXIPReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha_p, alpha_n, beta = ctx.saved_tensors
-        wide, g = _widen(x), _widen(grad)
-        positive = wide > 0
-        zero = torch.zeros_like(wide)
-        d_x = d_p = d_n = d_b = None
-        if ctx.needs_input_grad[0]:
-            alpha = torch.where(positive, _widen(alpha_p), _widen(alpha_n))
-            d_x = _round_once(g * (2 * alpha * wide + _widen(beta)), x.dtype)
-        if ctx.needs_input_grad[1]:
-            d_p = _reduce(g * torch.where(positive, wide * wide, zero), alpha_p)
-        if ctx.needs_input_grad[2]:
-            d_n = _reduce(g * torch.where(positive, zero, wide * wide), alpha_n)
-        if ctx.needs_input_grad[3]:
-            d_b = _reduce(g * wide, beta)
-        return d_x, d_p, d_n, d_b
+        wide = _widen(x)
+        alpha = torch.where(wide > 0, _widen(alpha_p), _widen(alpha_n))
+        return _gradients(ctx, wide, _widen(grad), 2 * alpha * wide + _widen(beta), wide * wide)
 
 
 def stable_xielu(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:

@@ -1,0 +1,23 @@
+"""Gating ranges widened from (0, 1) to (−α, 1 + α): (1 + 2α)·f(x) − α·x for a base f."""
+
+from __future__ import annotations
+
+from precision_lab.functions.base import Activation, Affine, Parameter, Term, theta
+
+ALPHA = Parameter("alpha", 0.8, positive=True, raw="softplus")
+SCALE = Affine(1, (("alpha", 2),))
+
+
+def expanded(base: str, title: str) -> Activation:
+    """x<base> for a base that is one basis function on both sides of 0."""
+    terms = (Term(SCALE, base), Term(theta("alpha", -1), "x"))
+    return Activation(
+        name=f"x{base}",
+        title=f"x{title}",
+        formula=f"(1 + 2α)·{title}(x) − α·x",
+        source="Huang, Expanded Gating Ranges, arXiv 2405.20768; arXiv 2411.13010 section 2",
+        negative=terms,
+        positive=terms,
+        parameters=(ALPHA,),
+        continuous=("forward", "grad_x", "grad_alpha"),
+    )
