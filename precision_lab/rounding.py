@@ -83,7 +83,8 @@ def round_enclosure(
     scaled = high / ulp  # exact: a power of two
     whole = np.rint(scaled)
     tail = scaled - whole  # exact: both are multiples of the last bit of `scaled`
-    tail, lost = _two_sum(tail, low / ulp)
+    scaled_low = low / ulp
+    tail, lost = _two_sum(tail, scaled_low)
     error = radius / ulp + np.abs(lost)
     pushed = np.zeros(size.shape) if nudge is None else nudge * np.sign(tail)
     tie = np.abs(tail) == 0.5
@@ -91,7 +92,8 @@ def round_enclosure(
     odd_tie = tie & (pushed == 0) & (np.mod(whole, 2) == 1)
     step = np.where(over | odd_tie, np.sign(tail), 0.0)
     whole, tail = whole + step, tail - step
-    exact = (radius == 0) & (lost == 0)
+    # A low part that underflows here would turn a number beside a tie into the tie itself.
+    exact = (radius == 0) & (lost == 0) & (scaled_low * ulp == low)
     # 2^-40: the sums above round by less than that.
     clear = exact | (0.5 - np.abs(tail) > error * (1 + 2.0**-40))
     with np.errstate(over="ignore"):

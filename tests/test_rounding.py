@@ -209,6 +209,15 @@ def test_a_nudged_zero_takes_the_nudges_sign(name: str) -> None:
         assert got.rounded[0] == 0 and math.copysign(1, got.rounded[0]) == nudge and got.decided[0]
 
 
+def test_a_low_part_that_underflows_beside_a_tie_is_left_to_the_next_tier() -> None:
+    """2^20·(1 + 2^-8) + 2^-1074 rounds up in bf16; in ulps of 2^13 its low part vanishes."""
+    fmt = FORMATS["bf16"]
+    for quarter, low in ((1, 5e-324), (3, -5e-324)):
+        assert not one(2.0**20 * (1 + quarter * 2.0**-8), low, 0.0, fmt).decided[0]
+    off_tie = one(2.0**20 * (1 + 2.0**-9), 5e-324, 0.0, fmt)
+    assert off_tie.decided[0] and off_tie.rounded[0] == 2.0**20
+
+
 def test_unknown_and_infinite_enclosures_are_undecided() -> None:
     fmt = FORMATS["fp32"]
     for high, low, radius in (
