@@ -98,14 +98,16 @@ def _disagreement(
     return ""
 
 
-def sample(function: str, output: str, params: dict[str, float], name: str, seed: int) -> np.ndarray:
+def sample(
+    function: str, output: str, params: dict[str, float], name: str, seed: int, factor: int = 1
+) -> np.ndarray:
     """All of an 8-bit format; of others, numbers of every binade, roots and edges."""
     fmt = FORMATS[name]
     if fmt.bits == 8:
         return fmt.decode(fmt.all_bits())
-    rng = np.random.default_rng(seed)
-    spread = fmt.from_ordinal(rng.integers(-fmt.max_ordinal, fmt.max_ordinal, SAMPLES[name]))
-    near = fmt.round(rng.uniform(-20, 4, SAMPLES[name]))
+    rng, count = np.random.default_rng(seed), factor * SAMPLES[name]
+    spread = fmt.from_ordinal(rng.integers(-fmt.max_ordinal, fmt.max_ordinal, count))
+    near = fmt.round(rng.uniform(-20, 4, count))
     roots = fmt.round(np.array(get_function(function).roots(output, params)))
     edges = np.array([fmt.max_finite, fmt.min_normal, fmt.min_subnormal, 1.0, 2.0**10, 0.0])
     edges = np.concatenate(
@@ -125,12 +127,23 @@ def ids(value: Any) -> str:
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("case", sets_of("xielu") + sets_of("xiprelu"), ids=ids)
 def test_xielu_and_xiprelu_agree_with_arb(case: tuple[str, str], name: str) -> None:
+    assert_agreement(case, name)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "e4m3"])  # which is complete above
+@pytest.mark.parametrize("case", sets_of("xielu") + sets_of("xiprelu"), ids=ids)
+def test_thousands_of_inputs_agree_with_arb(case: tuple[str, str], name: str) -> None:
+    assert_agreement(case, name, factor=40)
+
+
+def assert_agreement(case: tuple[str, str], name: str, factor: int = 1) -> None:
     function = get_function(case[0])
     params = dict(function.parameter_sets[case[1]])
     found = []
     raw = () if params["alpha_n"] <= params["beta"] else function.raw_outputs
     for output in (*function.outputs, *raw):
-        x = sample(case[0], output, params, name, seed=len(output))
+        x = sample(case[0], output, params, name, len(output) + factor - 1, factor)
         for fmt in OUTPUT_FORMATS.get(name, (name,)):
             found += disagreements(case[0], output, params, x, FORMATS[fmt])
     assert not found, "\n".join(found[:10])
@@ -249,6 +262,21 @@ def test_evaluate_is_right_to_the_bits_asked_for(function: str, bits: int) -> No
                 for end in (fraction(true.lower()), fraction(true.upper())):
                     allowed = abs(end) * (Fraction(1, 2**bits) + Fraction(1, 2 ** (bits + 60)))
                     assert abs(mine - end) <= allowed, (output, x)
+
+
+@pytest.mark.parametrize("x", [-5.0, -12.0, -30.0, -200.0])
+@pytest.mark.parametrize("bits", [1100, 2000, 5000, 12000])
+def test_softplus_has_as_many_bits_as_are_asked_for(bits: int, x: float) -> None:
+    """e^x small but not tiny: the series of log1p would need more terms than it may have."""
+    got = evaluate("softplus", x, bits=bits)
+    sign, man, exp, _ = got._mpf_
+    mine = Fraction(-man if sign else man) * Fraction(2) ** exp
+    with arithmetic(bits + 400):
+        true = arb(x).exp().log1p()
+        low, high = fraction(true.lower()), fraction(true.upper())
+    assert max(abs(mine - low), abs(mine - high)) <= high * (
+        Fraction(1, 2**bits) + Fraction(1, 2 ** (bits + 60))
+    )
 
 
 def test_evaluate_refuses_what_is_no_float64() -> None:

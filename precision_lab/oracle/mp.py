@@ -172,7 +172,8 @@ class MpContext:
 
     def log1p(self, x: Ball) -> Ball:
         """log(1+x) for x > 0; a series for small x, where 1 + x would forget x."""
-        if mpf_lt(x.middle, from_man_exp(1, -16)):
+        # At most some 34 terms; above the threshold 1 + x forgets a 32nd of the digits, no more.
+        if mpf_lt(x.middle, from_man_exp(1, -max(16, self.precision // 32))):
             # Alternating with falling terms: the remainder is at most the first term left out.
             total, power, k = x, x, 1
             while k < 64:
