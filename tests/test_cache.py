@@ -48,6 +48,20 @@ def test_a_damaged_entry_is_computed_again_with_a_warning(folder: Path, damage: 
     assert np.array_equal(cache.exact_values("gelu", X)[0], first[0])  # replaced: no warning now
 
 
+def test_an_entry_is_found_only_for_the_same_function_and_inputs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.exact_values("gelu", X)
+    other = X.copy()
+    other[7] = np.nextafter(other[7], 9)
+    for name, x in (("gelu", other), ("gelu'", X), ("gelu", X[::-1]), ("gelu", -0.0 * X)):
+        cache.exact_values(name, x)
+    assert len(list(folder.iterdir())) == 5
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    cache.exact_values("gelu", X)
+    assert len(list(folder.iterdir())) == 6
+
+
 def test_an_unusable_folder_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "file" / "cache"))
