@@ -54,6 +54,16 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def _check_json(path: Path | None) -> None:
+    """Before measuring, what would only fail after it.
+
+    Raises:
+        ValueError: the file's folder does not exist.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"--json {str(path)!r}: its folder does not exist")
+
+
 def _write_json(path: Path | None, data: Any) -> None:
     if path is not None:
         from precision_lab.results import strict_json
@@ -134,6 +144,7 @@ def report(
     from precision_lab.report import check_directory, print_summary, read_results, write_report
 
     check_directory(out)
+    _check_json(json_path)
     if source is not None:
         results = read_results(source)
     else:
@@ -239,6 +250,7 @@ def verify(
     from precision_lab.terminal import print_verdict
     from precision_lab.verdict import verify as run_verify
 
+    _check_json(json_path)
     kernel = load_target(target)
     verdict = run_verify(
         kernel,

@@ -96,7 +96,8 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     measurements = _timed(seconds, "measure", lambda: _measure(others, settings, report, "measure"))
     if compiled:
         formats = settings.chosen_formats()
-        _timed(seconds, "compile", lambda: precompile(compiled, formats, progress=report))
+        timed = TIMED_COMPILED if settings.timing else ()
+        _timed(seconds, "compile", lambda: precompile(compiled, formats, timed=timed, progress=report))
         measurements += _timed(
             seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled")
         )

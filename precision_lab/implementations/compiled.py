@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -53,22 +53,34 @@ def compiled_kernel(implementation: Implementation) -> Any:
     return torch.compile(implementation.kernel, dynamic=True, fullgraph=True)
 
 
-def warm(implementation: Implementation, fmt: str) -> float:
-    """Compile forward and backward for one format, in seconds; what the cache has is loaded."""
+def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> float:
+    """Compile the graphs that measuring needs, in seconds; what the cache has is loaded.
+
+    Args:
+        timed: also those that timing needs, which has 0-d parameters and a forward without
+            gradients.
+    """
     import numpy as np
+    import torch
 
     from precision_lab.formats import get_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.runner import run, run_reduced
+    from precision_lab.implementations.runner import call, leaf_tensors, run, to_tensor
 
     target = get_format(fmt)
-    x = target.round(
-        np.linspace(-4.0, 4.0, 4099)
-    )  # not a multiple of a vector, so that the tail is compiled too
+    # Not a multiple of a vector's length, so that the loop's tail is compiled too.
+    x = target.round(np.linspace(-4.0, 4.0, 4099))
     params = get_function(implementation.function).check_params()
     start = time.perf_counter()
     run(implementation, x, fmt, params, implementation.measured_outputs())
-    run_reduced(implementation, x, x, fmt, params)  # 0-d parameters are a graph of their own
+    if timed:
+        leaves = leaf_tensors(implementation, params, fmt)
+        point = to_tensor(x, target)
+        with torch.no_grad():
+            call(implementation, point, leaves)
+        sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
+        y = call(implementation, sources[0], dict(zip(leaves, sources[1:], strict=True)))
+        torch.autograd.grad(y.sum(), sources, allow_unused=True)
     return time.perf_counter() - start
 
 
@@ -76,12 +88,14 @@ def precompile(
     implementations: Sequence[Implementation],
     formats: Sequence[str],
     *,
+    timed: Collection[str] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[tuple[str, str, str], float]:
     """Compile every kernel × format in this process, sharing the work where it is not cached.
 
     Args:
+        timed: functions whose kernels will be timed too.
         workers: interpreters that share the work; by default one per core.
 
     Returns:
@@ -93,13 +107,13 @@ def precompile(
     shared = False
     for done, (implementation, fmt) in enumerate(cases):
         report("compile", done, len(cases))
-        spent = warm(implementation, fmt)
+        spent = warm(implementation, fmt, timed=implementation.function in timed)
         seconds[implementation.function, implementation.name, fmt] = round(spent, 2)
         # The first one also starts the compiler; a later slow one means that the cache is cold.
         if done and spent > COLD_SECONDS and not shared:
             shared = True
             _compile_elsewhere(
-                cases[done + 1 :],
+                [(i, f, i.function in timed) for i, f in cases[done + 1 :]],
                 workers or os.cpu_count() or 1,
                 partial(_report_from, report, done, len(cases)),
             )
@@ -112,7 +126,7 @@ def _report_from(report: Progress, start: int, total: int, done: int) -> None:
 
 
 def _compile_elsewhere(
-    cases: Sequence[tuple[Implementation, str]], workers: int, finished: Callable[[int], None]
+    cases: Sequence[tuple[Implementation, str, bool]], workers: int, finished: Callable[[int], None]
 ) -> None:
     """Fill the compiler's cache from new interpreters; failures show later, in this process."""
     if workers == 1 or len(cases) < 2 * workers:
@@ -131,21 +145,21 @@ def _compile_elsewhere(
                 done += 1
                 finished(done)
 
-    names = [f"{i.function}:{i.name}:{fmt}" for i, fmt in cases]
+    names = [f"{i.function}:{i.name}:{fmt}:{'timed' if timed else ''}" for i, fmt, timed in cases]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(share, [names[k::workers] for k in range(workers)]))
 
 
 def main(names: Sequence[str]) -> None:
-    """Worker: compile each FUNCTION:NAME:FORMAT and print a line when it is done.
+    """Worker: compile each FUNCTION:NAME:FORMAT:[timed] and print a line when it is done.
 
     With torch's threads as they are: their number is part of the generated code, and so of its key.
     """
     from precision_lab.implementations import get_implementation
 
     for name in names:
-        function, formulation, fmt = name.split(":")
-        warm(get_implementation(function, formulation, "compiled"), fmt)
+        function, formulation, fmt, timed = name.split(":")
+        warm(get_implementation(function, formulation, "compiled"), fmt, timed=bool(timed))
         print(name, flush=True)
 
 
