@@ -213,7 +213,8 @@ def test_report_measures_writes_and_rebuilds_the_same_page(tmp_path: Path) -> No
 def test_a_report_without_transformers_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)  # what a missing package looks like
+    for name in ("transformers", "transformers.activations"):
+        monkeypatch.setitem(sys.modules, name, None)  # what a missing package looks like
     path = tmp_path / "results.json"
     succeed("report", "--quick", "--function", "xielu", "--format", "bf16", "--out", tmp_path, "--json", path)
     data = json.loads(path.read_text(encoding="utf-8"))

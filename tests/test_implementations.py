@@ -253,7 +253,7 @@ def test_compiling_is_shared_from_the_first_kernel_that_no_cache_holds(monkeypat
     chosen = implementations_for("xielu", "compiled")[:3]
     spent = iter([compiler.COLD_SECONDS + 1 if k == slow else 0.1 for k in range(9)])
     shared = []
-    monkeypatch.setattr(compiler, "warm", lambda implementation, fmt: next(spent))
+    monkeypatch.setattr(compiler, "warm", lambda *_, **__: next(spent))
     monkeypatch.setattr(compiler, "_compile_elsewhere", lambda cases, *_: shared.append(len(cases)))
     seconds = compiler.precompile(chosen, ("fp32", "bf16", "fp16"), workers=2)
     assert len(seconds) == 9

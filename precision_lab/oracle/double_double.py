@@ -25,6 +25,7 @@ from precision_lab.oracle.float64 import (
     SLACK,
     UNDERFLOW,
     _OnlyInMpmath,
+    _ratio,
 )
 
 SPLITTER = 134217729.0  # 2^27 + 1
@@ -130,8 +131,9 @@ class BallDD:
         high, low = two_sum(q1, q2)
         smallest = np.abs(other.high) * (2 - SLACK) - other.radius
         # a/b − q = rest/b, and the balls add (ra + |q|·rb)/(|B| − rb).
-        spread = np.abs(rest.high) * SLACK + rest.radius + self.radius + np.abs(high) * SLACK * other.radius
-        radius = np.where(smallest > 0, spread / smallest * SLACK, np.inf)
+        spread = (np.abs(rest.high) * SLACK + rest.radius + self.radius) / smallest
+        spread = spread + np.abs(high) * SLACK * _ratio(other.radius, smallest)
+        radius = np.where(smallest > 0, spread * SLACK, np.inf)
         return BallDD(high, low, _charge_underflow(high, radius, np.abs(self.high) + self.radius, 1.0))
 
     def __rtruediv__(self, other: int) -> BallDD:

@@ -107,13 +107,19 @@ class Ball64:
         other = self._lift(other)
         middle = self.middle / other.middle
         smallest = (np.abs(other.middle) - other.radius) * (2 - SLACK)
-        # |a/b − A/B| ≤ (ra + |A/B|·rb)/(|B| − rb); |A/B| ≤ |middle|·(1+2u)
-        spread = (self.radius + np.abs(middle) * SLACK * other.radius) / smallest
+        # |a/b − A/B| ≤ (ra + |A/B|·rb)/(|B| − rb); |A/B| ≤ |middle|·(1+2u). Divided before it is
+        # multiplied: |A/B|·rb may underflow where |A/B|·(rb/|B|) does not.
+        spread = self.radius / smallest + np.abs(middle) * SLACK * _ratio(other.radius, smallest)
         radius = np.where(smallest > 0, (spread + U * np.abs(middle)) * SLACK, np.inf)
         return Ball64(middle, _charge_underflow(middle, radius, np.abs(self.middle) + self.radius, 1.0))
 
     def __rtruediv__(self, other: int) -> Ball64:
         return self._lift(other) / self
+
+
+def _ratio(radius: Any, smallest: Any) -> Any:
+    """radius/smallest, rounded up where it underflows; 0 stays 0."""
+    return radius / smallest + np.where(np.asarray(radius) > 0, UNDERFLOW, 0.0)
 
 
 def _charge_underflow(middle: Any, radius: Any, a: Any, b: Any) -> Any:
