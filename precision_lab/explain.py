@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 
 from precision_lab import metrics
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
@@ -91,7 +91,7 @@ def explain(
     definition.check_output(output)
     asked = definition.check_params(params)
     point = _point(target, x, bits)
-    out = get_format("e5m2" if target.name == "e4m3" and output != "forward" else target)
+    out = output_format(target, output)
     rounded_params = {k: float(target.round(np.array([v]))[0]) for k, v in asked.items()}
     if target.bits == 8:  # FP8 kernels keep their parameters in the core's dtype
         rounded_params = {k: float(np.float32(v)) for k, v in asked.items()}

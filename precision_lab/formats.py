@@ -282,3 +282,13 @@ def get_format(fmt: str | FloatFormat) -> FloatFormat:
     if fmt not in FORMATS:
         raise unknown_name("format", fmt, FORMATS)
     return FORMATS[fmt]
+
+
+def output_format(fmt: str | FloatFormat, output: str) -> FloatFormat:
+    """Format in which an output is stored for inputs of `fmt`: E4M3 activations have E5M2 gradients.
+
+    Raises:
+        ValueError: as `get_format`.
+    """
+    source = get_format(fmt)
+    return FORMATS["e5m2"] if source.name == "e4m3" and output != "forward" else source

@@ -18,9 +18,9 @@ from mpmath.libmp import to_str
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import DamagedFileError, UndecidedError
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
-from precision_lab.golden_inputs import EXACT_BITS, choose_inputs, exact_tail, output_format
+from precision_lab.golden_inputs import EXACT_BITS, choose_inputs, exact_tail
 from precision_lab.oracle import evaluate, reference
 
 Float64 = NDArray[np.float64]

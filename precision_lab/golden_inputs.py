@@ -11,7 +11,7 @@ import numpy as np
 from mpmath.libmp import fhalf, from_float, mpf_abs, mpf_shift, mpf_sub, to_float
 from numpy.typing import NDArray
 
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, output_format
 from precision_lab.functions import Activation
 from precision_lab.oracle import evaluate, reference
 
@@ -22,11 +22,6 @@ EXACT_BITS = 256
 SCANNED = (2.0**-8, 16.0)  # |x| among which the hardest input to round is looked for
 SCAN_LIMIT = 4096  # inputs scanned; where the range holds more numbers, a seeded sample of them
 REFINED = 16  # candidates for the hardest input whose distance is measured exactly
-
-
-def output_format(fmt: str | FloatFormat, output: str) -> FloatFormat:
-    """Format in which an output is stored for inputs of `fmt`: FP8 gradients are E5M2."""
-    return get_format("e5m2" if get_format(fmt).name == "e4m3" and output != "forward" else fmt)
 
 
 class _Chosen:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from precision_lab.formats import output_format
 from precision_lab.functions import get_function
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
@@ -64,4 +65,4 @@ class Implementation:
 
     def output_format(self, fmt: str, output: str) -> str:
         """Storage format of `output` for inputs of `fmt`: E4M3 activations have E5M2 gradients."""
-        return "e5m2" if fmt == "e4m3" and output != "forward" else fmt
+        return output_format(fmt, output).name
