@@ -241,7 +241,7 @@ class PlainContext:
         self.mp = mpmath.MPContext()
         self.mp.prec = precision
         self.pi = +self.mp.pi
-        for name in ("exp", "log1p", "sqrt", "erfc"):
+        for name in ("exp", "sqrt", "erfc"):
             setattr(self, name, getattr(self.mp, name))
 
     def constant(self, value: int | Fraction) -> Any:
@@ -250,6 +250,9 @@ class PlainContext:
 
     def sigmoid(self, x: Any) -> Any:
         return 1 / (1 + self.mp.exp(-x))
+
+    def softplus(self, x: Any) -> Any:
+        return self.mp.log1p(self.mp.exp(x))
 
     def atan_over_pi(self, x: Any) -> Any:
         return self.mp.atan(x) / self.mp.pi

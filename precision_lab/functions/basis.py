@@ -1,14 +1,15 @@
 """Parameter-free basis functions: every activation is a weighted sum of these.
 
 A formula is written once, as plain arithmetic over a context `m` that supplies
-`exp`, `sigmoid`, `erfc`, `atan_over_pi`, `log1p`, `sqrt` and `pi`. The oracle evaluates the
-same formula over balls of float64, double-double and mpmath numbers, so the
+`exp`, `sigmoid`, `softplus`, `erfc`, `atan_over_pi`, `sqrt` and `pi`. The oracle evaluates the
+same formula over balls of mpmath numbers and over power series with balls as coefficients, so the
 definition says nothing about cancellation: where a formula cancels, its ball gets
-wide and the ladder climbs.
+wide and the oracle raises its precision.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,12 +30,13 @@ class BasisFunction:
         formula: the definition over a context.
         derivative: d/dx as (weight, basis name) terms; None where no activation needs it.
         at_minus_infinity, at_plus_infinity: asymptotes; None where it grows faster than x^3.
-        approach: what is left beyond |x| ≥ `beyond`, where it is exponentially small: the sign
-            of f − asymptote at −∞ and at +∞ (0: f is the asymptote). None where what is left
-            is not that small, or unknown.
-        beyond: |x| from which |f − asymptote| < 2^-1060.
-        kernel: context method that evaluates it without the formula's cancellation, used
-            where a context has it (the formula stays the definition).
+        approach: the sign of f − asymptote for all |x| ≥ 2, towards −∞ and towards +∞ (0: f is the
+            asymptote). None where there is no such sign or no float64 asymptote.
+        beyond: |x| from which |f − asymptote| < 2^-1060; infinity where it shrinks slower.
+        at_zero: value and slope at 0, where the value is a rational number: they say on which side of
+            the value the function lies next to 0. No slope has to be exact.
+        slope: f' in a closed form without cancellation, where the formula cancels too much for the
+            remainders of its Taylor polynomials to be bounded well.
     """
 
     name: str
@@ -43,7 +45,8 @@ class BasisFunction:
     derivative: tuple[tuple[int, str], ...] | None
     at_minus_infinity: Asymptote | None
     at_plus_infinity: Asymptote | None
-    kernel: str | None = None
+    slope: Formula | None = None
+    at_zero: tuple[Fraction, float] | None = None
     approach: tuple[int | None, int | None] = (None, None)
     beyond: float = 0.0
 
@@ -82,9 +85,28 @@ BASIS: dict[str, BasisFunction] = {
     basis.name: basis
     for basis in (
         BasisFunction(
-            "one", "1", lambda m, x: m.constant(1), (), _ONE, _ONE, "one", approach=(0, 0), beyond=0.0
+            "one",
+            "1",
+            lambda m, x: m.constant(1),
+            (),
+            _ONE,
+            _ONE,
+            "one",
+            approach=(0, 0),
+            beyond=0.0,
+            at_zero=(Fraction(1), 0.0),
         ),
-        BasisFunction("x", "x", lambda m, x: x, ((1, "one"),), _X, _X, approach=(0, 0), beyond=0.0),
+        BasisFunction(
+            "x",
+            "x",
+            lambda m, x: x,
+            ((1, "one"),),
+            _X,
+            _X,
+            approach=(0, 0),
+            beyond=0.0,
+            at_zero=(Fraction(0), 1.0),
+        ),
         BasisFunction(
             "x^2",
             "x²",
@@ -94,6 +116,7 @@ BASIS: dict[str, BasisFunction] = {
             (Fraction(0), Fraction(0), Fraction(1), Fraction(0)),
             approach=(0, 0),
             beyond=0.0,
+            at_zero=(Fraction(0), 0.0),
         ),
         BasisFunction(
             "x^3",
@@ -104,9 +127,18 @@ BASIS: dict[str, BasisFunction] = {
             (Fraction(0), Fraction(0), Fraction(0), Fraction(1)),
             approach=(0, 0),
             beyond=0.0,
+            at_zero=(Fraction(0), 0.0),
         ),
         BasisFunction(
-            "exp", "eˣ", lambda m, x: m.exp(x), ((1, "exp"),), _ZERO, None, approach=(1, None), beyond=768.0
+            "exp",
+            "eˣ",
+            lambda m, x: m.exp(x),
+            ((1, "exp"),),
+            _ZERO,
+            None,
+            approach=(1, None),
+            beyond=768.0,
+            at_zero=(Fraction(1), 1.0),
         ),
         BasisFunction(
             "expm1",
@@ -115,9 +147,9 @@ BASIS: dict[str, BasisFunction] = {
             ((1, "exp"),),
             (Fraction(-1), Fraction(0), Fraction(0), Fraction(0)),
             None,
-            "expm1",
             approach=(1, None),
             beyond=768.0,
+            at_zero=(Fraction(0), 1.0),
         ),
         BasisFunction(
             "expm1_minus_x",
@@ -126,17 +158,25 @@ BASIS: dict[str, BasisFunction] = {
             ((1, "expm1"),),
             (Fraction(-1), Fraction(-1), Fraction(0), Fraction(0)),
             None,
-            "expm1_minus_x",
             approach=(1, None),
             beyond=768.0,
+            at_zero=(Fraction(0), 0.0),
         ),
         BasisFunction(
-            "sigmoid", "σ(x)", lambda m, x: m.sigmoid(x), None, _ZERO, _ONE, approach=(1, -1), beyond=768.0
+            "sigmoid",
+            "σ(x)",
+            lambda m, x: m.sigmoid(x),
+            None,
+            _ZERO,
+            _ONE,
+            approach=(1, -1),
+            beyond=768.0,
+            at_zero=(Fraction(1, 2), 0.25),
         ),
         BasisFunction(
             "softplus",
             "log(1+eˣ)",
-            lambda m, x: m.log1p(m.exp(x)),
+            lambda m, x: m.softplus(x),
             ((1, "sigmoid"),),
             _ZERO,
             _X,
@@ -152,6 +192,7 @@ BASIS: dict[str, BasisFunction] = {
             _X,
             approach=(-1, -1),
             beyond=768.0,
+            at_zero=(Fraction(0), 0.5),
         ),
         BasisFunction(
             "silu'",
@@ -162,6 +203,7 @@ BASIS: dict[str, BasisFunction] = {
             _ONE,
             approach=(-1, 1),
             beyond=768.0,
+            at_zero=(Fraction(1, 2), 0.5),
         ),
         BasisFunction(
             "gelu",
@@ -172,6 +214,7 @@ BASIS: dict[str, BasisFunction] = {
             _X,
             approach=(-1, -1),
             beyond=40.0,
+            at_zero=(Fraction(0), 0.5),
         ),
         BasisFunction(
             "gelu'",
@@ -182,6 +225,7 @@ BASIS: dict[str, BasisFunction] = {
             _ONE,
             approach=(-1, 1),
             beyond=40.0,
+            at_zero=(Fraction(1, 2), 0.797884),
         ),
         BasisFunction(
             "gelu_tanh",
@@ -192,6 +236,7 @@ BASIS: dict[str, BasisFunction] = {
             _X,
             approach=(-1, -1),
             beyond=24.0,
+            at_zero=(Fraction(0), 0.5),
         ),
         BasisFunction(
             "gelu_tanh'",
@@ -202,6 +247,7 @@ BASIS: dict[str, BasisFunction] = {
             _ONE,
             approach=(-1, 1),
             beyond=24.0,
+            at_zero=(Fraction(1, 2), 0.797884),
         ),
         BasisFunction(
             "atlu",
@@ -210,6 +256,7 @@ BASIS: dict[str, BasisFunction] = {
             ((1, "atlu'"),),
             (-_INVERSE_PI, Fraction(0), Fraction(0), Fraction(0)),
             (-_INVERSE_PI, Fraction(1), Fraction(0), Fraction(0)),
+            at_zero=(Fraction(0), 0.5),
         ),
         BasisFunction(
             "atlu'",
@@ -218,6 +265,10 @@ BASIS: dict[str, BasisFunction] = {
             None,
             _ZERO,
             _ONE,
+            approach=(1, -1),
+            beyond=math.inf,
+            slope=lambda m, x: 2 / (1 + x * x) / (1 + x * x) / m.pi,
+            at_zero=(Fraction(1, 2), 0.63662),
         ),
     )
 }

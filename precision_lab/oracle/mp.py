@@ -151,9 +151,6 @@ class MpContext:
         middle = from_rational(value.numerator, denominator, self.precision, "n")
         return Ball(middle, self.rounding(middle), self)
 
-    def one(self, x: Ball) -> Ball:
-        return self.constant(1)
-
     def _charged(self, middle: Any, propagated: Any) -> Ball:
         """A library function's result: its own error plus the propagated radius."""
         return Ball(middle, _up_add(_up_mul(mpf_abs(middle), self._function_error), propagated), self)
@@ -193,6 +190,11 @@ class MpContext:
             raise ZeroDivisionError("log of a ball that contains 0; raise the precision")
         slope = mpf_div(shifted.radius, smallest, RADIUS_BITS, "u")
         return self._charged(mpf_log(shifted.middle, self.precision, "n"), slope)
+
+    def softplus(self, x: Ball) -> Ball:
+        if x.middle[0]:  # x < 0
+            return self.log1p(self.exp(x))
+        return x + self.log1p(self.exp(-x))
 
     def sigmoid(self, x: Ball) -> Ball:
         if x.middle[0]:  # x < 0: e^x/(1+e^x), so that nothing overflows

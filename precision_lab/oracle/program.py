@@ -1,0 +1,208 @@
+"""An output with its parameters, as the coefficient arrays that the compiled tiers run.
+
+Every output is Σ c_k·b_k(x) on each of three stretches: −1 < x < 0, x ≤ −1 (where e^x − 1 and
+e^x − 1 − x are taken apart, see `split_exponentials`) and x > 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from mpmath.libmp import from_float, mpf_sub, to_float
+from numpy.typing import NDArray
+
+from precision_lab.functions import Activation
+from precision_lab.functions.base import Term, split_exponentials
+from precision_lab.functions.basis import BASIS
+from precision_lab.oracle.arithmetic import U
+from precision_lab.oracle.evaluate import certain_ball
+from precision_lab.oracle.exponential import (
+    EXP_FLOOR_BOUND,
+    EXP_RELATIVE,
+    EXPM1_RELATIVE,
+    Q_RELATIVE,
+)
+from precision_lab.oracle.pieces import Packed, pack
+
+NEAR, FAR, POSITIVE = range(3)
+FAR_BELOW = -1.0
+
+# Slots of a tile's buffers. Slots from TABLE on hold compiled piecewise polynomials.
+ONE, X, X2, X3, EXP, EXPM1, Q, TABLE = range(8)
+SLOTS = {"one": ONE, "x": X, "x^2": X2, "x^3": X3, "exp": EXP, "expm1": EXPM1, "expm1_minus_x": Q}
+# |computed − exact|/|exact| of each slot; what tables carry is absolute and added apart.
+RELATIVE = {ONE: 0.0, X: 0.0, X2: U, X3: 2.01 * U, EXP: EXP_RELATIVE, EXPM1: EXPM1_RELATIVE, Q: Q_RELATIVE}
+MAX_TABLES = 4
+MAX_TERMS = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One output of an activation at given effective parameters (exact float64 numbers)."""
+
+    function: Activation
+    output: str
+    params: Mapping[str, float]
+
+    def terms(self, stretch: int) -> tuple[Term, ...]:
+        """The sum on one of the three stretches, terms whose coefficient is 0 left out."""
+        terms = self.function.terms(self.output, "positive" if stretch == POSITIVE else "negative")
+        if stretch == FAR:
+            terms = split_exponentials(terms)
+        terms = tuple(term for term in terms if term.coefficient.at(self.params))
+        if stretch == POSITIVE and any(SLOTS.get(term.basis, X) >= EXP for term in terms):
+            raise ValueError(
+                f"{self.function.name}.{self.output} contains e^x for x > 0, which the compiled tiers do not have; "
+                "write it with functions that stay bounded by a power of x"
+            )
+        return terms
+
+    def factor(self) -> tuple[float, float, float] | None:
+        """1 − e^(−t) of a raw-parameter gradient as high, low and radius, or None."""
+        argument = self.function.raw_factor_argument(self.output, self.params)
+        if argument is None:
+            return None
+        ball = certain_ball(lambda m: 1 - m.exp(m.constant(-argument)), 120)
+        high = to_float(ball.middle, rnd="n")
+        low = to_float(mpf_sub(ball.middle, from_float(high), 200, "n"), rnd="n")
+        # What the pair cuts off, 2^-106, and the ball, 2^-120.
+        return high, low, abs(high) * 2.0**-105
+
+
+@dataclass(frozen=True)
+class Program:
+    """Several outputs of one function as arrays for the first tier.
+
+    Attributes:
+        slots: of each term, shape (3, outputs, MAX_TERMS); -1 where there is no further term.
+        weights: their coefficients.
+        relative: bound relative to Σ |c_k b_k|, shape (3, outputs).
+        absolute: what underflow and the floor of e^x can add.
+        windows, pivots: stretches of |x| next to 0 and far out, [from, below), where an output lies
+            strictly above (1) or below (-1) the absolute value of an exact constant: see `pivot`.
+        needed: which slots each stretch must fill, shape (3, TABLE + MAX_TABLES).
+        tables: of the basis functions in slots TABLE, TABLE + 1, …
+    """
+
+    cases: tuple[Case, ...]
+    slots: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    relative: NDArray[np.float64]
+    absolute: NDArray[np.float64]
+    needed: NDArray[np.bool_]
+    windows: NDArray[np.float64]
+    pivots: NDArray[np.float64]
+    tables: Packed
+
+
+def program(cases: tuple[Case, ...]) -> Program:
+    """Arrays for the outputs of one function.
+
+    Bound of a sum of n terms: with coefficients rounded once (u), terms off by a relative e_k,
+    and one rounding in the product and in each FMA, the result is off by at most
+    (max e_k + (n + 1)·u)·Σ|c_k b_k|, to first order; 1 + 2^-40 covers the second order, the rounding
+    of Σ|c_k b_k| itself (n + 1 roundings) and of the products with this bound. The factor of a raw
+    gradient adds its own rounding to the coefficient: 2u and 2^-105.
+    """
+    names: list[str] = []
+    shape = (3, len(cases))
+    slots = np.full((*shape, MAX_TERMS), -1, np.int64)
+    weights = np.zeros((*shape, MAX_TERMS))
+    relative, absolute = np.zeros(shape), np.zeros(shape)
+    needed = np.zeros((3, TABLE + MAX_TABLES), np.bool_)
+    for stretch in range(3):
+        for j, case in enumerate(cases):
+            factor = case.factor()
+            worst, terms = 0.0, case.terms(stretch)
+            for k, term in enumerate(terms):
+                slot = SLOTS.get(term.basis)
+                if slot is None:
+                    if term.basis not in names:
+                        names.append(term.basis)
+                    slot = TABLE + names.index(term.basis)
+                weight = float(term.coefficient.at(case.params))
+                if factor is not None:
+                    weight *= factor[0]
+                slots[stretch, j, k], weights[stretch, j, k] = slot, weight
+                needed[stretch, slot] = True
+                worst = max(worst, RELATIVE.get(slot, 0.0))
+                absolute[stretch, j] += abs(weight) * EXP_FLOOR_BOUND if slot == EXP else 0.0
+            if terms:
+                roundings = len(terms) + (1 if factor is None else 3)
+                relative[stretch, j] = (worst + roundings * U) * (1 + 2.0**-40)
+                # A product below 2^-1022 loses at most 2^-1075, a sum nothing. A normal number, far below
+                # what a format up to fp32 can see: arithmetic on subnormal ones is a hundred times slower.
+                absolute[stretch, j] += 2.0**-1000
+    if len(names) > MAX_TABLES:
+        raise ValueError(
+            f"{cases[0].function.name} needs {len(names)} compiled basis functions, {MAX_TABLES} at most"
+        )
+    windows, pivots = np.full((*shape, 2, 2), math.inf), np.zeros((*shape, 2, 2))
+    for stretch in range(3):
+        for j, case in enumerate(cases):
+            for k, found in enumerate((_near_zero(case, stretch), _far_out(case, stretch))):
+                if found is not None:
+                    windows[stretch, j, k], pivots[stretch, j, k] = found
+    return Program(cases, slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
+
+
+Pivot = tuple[tuple[float, float], tuple[float, int]]
+
+
+def _near_zero(case: Case, stretch: int) -> Pivot | None:
+    """f = C + D·x + … with C a float64: for |x| < 2^-30, f − C has the sign of D·x.
+
+    The Taylor coefficients from x² on of every basis function are at most 1 in size and so is
+    the sum of all of them (a claim that a test checks with Arb), so what follows D·x is at most
+    W·x² with W = Σ|c_k|, less than |D·x| while |x| < 2^-30 ≤ |D|/W.
+    """
+    if stretch == FAR or case.factor() is not None:
+        return None
+    constant = slope = weight = 0.0
+    exact = Fraction(0)
+    for term in case.terms(stretch):
+        taylor = BASIS[term.basis].at_zero
+        if taylor is None:
+            return None
+        coefficient = term.coefficient.at(case.params)
+        exact += coefficient * taylor[0]
+        slope += float(coefficient) * taylor[1]
+        weight += abs(float(coefficient))
+    constant = float(exact)
+    # 2^-28: the slope itself is a sum of a few rounded products.
+    if not constant or Fraction(constant) != exact or abs(slope) < 2.0**-28 * weight:
+        return None
+    rising = slope > 0 if stretch == POSITIVE else slope < 0
+    return (0.0, 2.0**-30), (abs(constant), 1 if rising == (constant > 0) else -1)
+
+
+def _far_out(case: Case, stretch: int) -> Pivot | None:
+    """f = C + rest with C a float64 and the sign of the rest known, see `BasisFunction.approach`."""
+    if stretch == NEAR or case.factor() is not None:
+        return None
+    where = 1 if stretch == POSITIVE else 0
+    exact = [Fraction(0)] * 4
+    signs, start = set(), 1.0
+    for term in case.terms(stretch):
+        basis = BASIS[term.basis]
+        asymptote = basis.at_plus_infinity if where else basis.at_minus_infinity
+        approach = basis.approach[where]
+        if asymptote is None or approach is None:
+            return None
+        coefficient = term.coefficient.at(case.params)
+        exact = [e + coefficient * Fraction(a) for e, a in zip(exact, asymptote, strict=True)]
+        if approach:
+            signs.add(approach if coefficient > 0 else -approach)
+            if term.basis != "exp":  # e^x itself is what is left, everywhere
+                start = 2.0
+    constant = float(exact[0])
+    if len(signs) != 1 or any(exact[1:]) or not constant or Fraction(constant) != exact[0]:
+        return None
+    return (start, math.inf), (abs(constant), signs.pop() * (1 if constant > 0 else -1))
+
+
+__all__ = ["Case", "Program", "program"]

@@ -1,0 +1,480 @@
+"""Scores computed values against enclosures: a vectorised loop per tile, and one value at a time.
+
+`score_tile` takes float64 values S with bounds B, |S − exact| ≤ B. What it cannot decide with
+certainty it leaves out of every count and lists for the next tier: an ulp error not certain to
+2^-10, an enclosure that touches the edge of a binade, a rounding or a sign within the bound of
+its threshold. `score_one` takes any enclosure high + low ± radius and is what the rare and
+irregular cases go through. Definitions (ulp, wrong sign, …) are those of `metrics`.
+
+All counts are integers, and every floating-point operation rounds once as written, so the
+results do not depend on the width of vectors, the number of threads or the order of tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from precision_lab.oracle.arithmetic import two_sum
+from precision_lab.oracle.jit import (
+    bits_to_float,
+    compiled,
+    float32_to_bits,
+    float_to_bits,
+)
+from precision_lab.oracle.tally import (
+    BIN_BASE,
+    BIN_SHIFT,
+    BINS,
+    BITS,
+    BITS_SCALE,
+    MAX_ERROR,
+    MAX_PATTERN,
+    MAX_RELATIVE,
+    MAX_VALUE,
+    MISROUNDED,
+    NONFINITE,
+    NONFINITE_PATTERN,
+    SIGN_PATTERN,
+    SUM_BITS,
+    VALID,
+    WRONG_SIGN,
+    ZERO_SIGN,
+    N,
+    add_sum,
+    correct_bits,
+    scale_of,
+)
+
+CERTIFIED = 2.0**-10
+INFINITY_BITS = 0x7FF0000000000000
+INFINITY32 = np.float32(np.inf)
+# Smaller errors and sizes, in ulps, count as this where only their ratio matters: dividing subnormal
+# float32 numbers would be a hundred times slower.
+FLOOR = 2.0**-40
+ROUNDER = 1.5 * 2.0**52
+ROUNDER_BITS = 0x4338000000000000
+MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
+
+# `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
+PRECISION, EMIN, EMAX, MAX_FINITE, MAX_SIGNIFICAND, HAS_INFINITY, SATURATING = range(7)
+
+
+@compiled
+def witness(row: Any, bits: int, pattern: int, value: float) -> None:
+    """Keeps the largest error, and of equal ones the smallest pattern."""
+    if bits > row[MAX_ERROR] or (bits == row[MAX_ERROR] and pattern < row[MAX_PATTERN]):
+        row[MAX_ERROR] = bits
+        row[MAX_PATTERN] = pattern
+        row[MAX_VALUE] = float_to_bits(value)
+
+
+@compiled
+def first(row: Any, column: int, pattern: int, value: float) -> None:
+    """Keeps the smallest pattern, which in a cell is the input nearest to 0."""
+    if pattern < row[column]:
+        row[column] = pattern
+        row[column + 1] = float_to_bits(value)
+
+
+@compiled
+def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tuple[float, float, float, bool]:
+    """rounded, tail and ulp of high + low ± radius in a format, and whether they are certain.
+
+    `nudge` is the sign of an infinitesimal beyond high + low that decides ties and powers of
+    two where the radius is 0. The counterpart of `rounding.round_enclosure` for one value.
+    """
+    precision, emin, emax = int(fmt[PRECISION]), int(fmt[EMIN]), int(fmt[EMAX])
+    size = abs(high)
+    outward = -nudge if high < 0 else nudge
+    signed_low = -low if high < 0 else low
+    fraction, exponent = math.frexp(size)
+    if size == 0:
+        exponent = emin
+    else:
+        exponent -= 1
+        # A value just below a power of two has the smaller binade's ulp.
+        if fraction == 0.5 and (signed_low < 0 or (low == 0 and outward < 0)):
+            exponent -= 1
+    exponent = min(max(exponent, emin), emax)
+    ulp = math.ldexp(1.0, exponent - precision + 1)
+    # 2^-40 covers the rounding of the sums that the radius is compared with.
+    reach = radius * (1 + 2.0**-40)
+    one_binade = True
+    if radius != 0:
+        if exponent > emin:
+            one_binade = (size - math.ldexp(1.0, exponent)) + signed_low > reach
+        if exponent < emax:
+            one_binade = one_binade and (math.ldexp(1.0, exponent + 1) - size) - signed_low > reach
+    scaled = high / ulp  # exact: a power of two
+    whole = np.rint(scaled)
+    scaled_low = low / ulp
+    # `scaled − whole` is exact: both are multiples of the last bit of `scaled`.
+    tail, lost = two_sum(scaled - whole, scaled_low)
+    error = radius / ulp
+    if scaled_low * ulp != low:  # it underflowed
+        error += abs(scaled_low) + 2.0**-1074
+    side = 1.0 if tail > 0 else -1.0
+    # How far inside the rounding interval; 0.5 − |tail| is exact near 0, so what is left of `lost` counts.
+    margin = (0.5 - abs(tail)) - side * lost
+    if margin < 0:
+        whole, tail = whole + side, tail - side
+    elif margin == 0:
+        pushed = nudge * side
+        if pushed > 0 or (pushed == 0 and whole % 2 != 0):
+            whole, tail = whole + side, tail - side
+    if abs(tail) == 0.5 and margin != 0:
+        tail = math.copysign(0.5 - 2.0**-54, tail)  # beside a tie is not a tie
+    clear = error == 0 or abs(margin) > error * (1 + 2.0**-40)
+    error += abs(lost)
+    direction = high if high != 0 else (low if low != 0 else float(nudge))
+    number = math.copysign(whole * ulp, direction)
+    certain = one_binade and clear and error <= CERTIFIED
+    if abs(number) > fmt[MAX_FINITE]:
+        if fmt[SATURATING] != 0:
+            number = math.copysign(fmt[MAX_FINITE], number)
+        else:
+            number = math.copysign(math.inf, number) if fmt[HAS_INFINITY] != 0 else math.nan
+        # Halfway from the largest number to the next: beyond it, being beyond is all that counts.
+        threshold = math.ldexp(2 * fmt[MAX_SIGNIFICAND] + 1, emax - precision)
+        certain = (one_binade and clear) or size * (1 - 2.0**-50) - radius > threshold
+        tail = 0.0
+    return number, tail, ulp, certain and math.isfinite(high) and radius == radius
+
+
+@compiled
+def score_one(
+    rows: Any, histogram: Any, cell: int, fmt: Any, pattern: int, y: float,
+    rounded: float, tail: float, ulp: float, exact: float, sign: int,
+) -> None:  # fmt: skip
+    """Counts one computed value against what `decide` found of the exact one.
+
+    Args:
+        exact: the exact value to float64 precision; sign: of the exact value, 0 where it is 0 or not
+            needed.
+    """
+    precision = int(fmt[PRECISION])
+    smallest = math.ldexp(1.0, int(fmt[EMIN]) - precision + 1)
+    size = abs(exact)
+    subnormal = exact != 0 and size < math.ldexp(1.0, int(fmt[EMIN]))
+    row = rows[2 * cell + 1] if subnormal else rows[2 * cell]
+    row[N] += 1
+    got, expected = math.isfinite(y), math.isfinite(rounded)
+    same = y == rounded or (y != y and rounded != rounded)
+    if not same:
+        row[MISROUNDED] += 1
+    if got != expected or (not got and not expected and not same):
+        row[NONFINITE] += 1
+        first(row, NONFINITE_PATTERN, pattern, y)
+    if size >= smallest / 2 and ((y < 0 and sign > 0) or (y > 0 and sign < 0)):
+        row[WRONG_SIGN] += 1
+        first(row, SIGN_PATTERN, pattern, y)
+    if y == 0 and rounded == 0 and sign != 0 and (math.copysign(1.0, y) < 0) != (sign < 0):
+        row[ZERO_SIGN] += 1
+    bits = float(precision)
+    if got and expected:
+        # Values of the format: near each other their difference is exact. Beyond float64's range the
+        # error is its largest number.
+        error = min(abs((y - rounded) / ulp - tail), 1.7976931348623157e308)
+        row[VALID] += 1
+        error_bits = float_to_bits(error)
+        witness(row, error_bits, pattern, y)
+        scale = scale_of(error_bits)
+        add_sum(row, scale, int(np.rint(math.ldexp(error, SUM_BITS - 32 * scale))))
+        in_float32 = float32_to_bits(np.float32(error))
+        histogram[min(max((in_float32 >> BIN_SHIFT) - BIN_BASE, 0), BINS - 1)] += 1
+        if error != 0:
+            relative = error * ulp / size if size != 0 else math.inf
+            bits = count_relative(row, relative, precision)
+    elif expected:
+        bits = count_relative(row, 1.0, precision)
+    row[BITS] += int(np.rint(bits * BITS_SCALE))
+
+
+@compiled
+def count_relative(row: Any, relative: float, precision: int) -> float:
+    """Correct bits of a relative error, between 0 and p; keeps the largest error."""
+    least = math.ldexp(1.0, -precision)
+    clipped = min(max(relative, least), 1.0)
+    as_bits = float32_to_bits(np.float32(clipped))
+    row[MAX_RELATIVE] = max(row[MAX_RELATIVE], as_bits)
+    return float(correct_bits(as_bits))
+
+
+@compiled
+def score_tile(
+    y: Any, s: Any, b: Any, n: int, start: int, smallest: float, largest: float, widest: float,
+    pivot: float, side: int, fmt: Any,
+    rows: Any, histogram: Any, cell: int, patterns: Any, offset: int,
+    left: Any, n_left: int, error: Any, error32: Any, size32: Any, bins: Any,
+) -> int:  # fmt: skip
+    """Scores y[:n], the chunk's inputs from `start` on, against s[:n] with bounds b[:n].
+
+    Returns the new length of `left`.
+
+    Args:
+        smallest, largest: of |s|; widest: of b.
+        pivot, side: where side is not 0, every |exact value| is known to be above (1) or below (-1) pivot,
+            however near: a gradient of 1/2 + tiny has the ulp of 1/2 or of what lies below it.
+        left: indices of inputs that this tier cannot decide, appended from `n_left` on.
+        patterns: of the inputs; empty where input i has pattern offset + i.
+        error, error32, size32, bins: scratch of at least n elements.
+    """
+    precision, emin = int(fmt[PRECISION]), int(fmt[EMIN])
+    max_finite, normal = fmt[MAX_FINITE], math.ldexp(1.0, emin)
+    half_subnormal = math.ldexp(0.5, emin - precision + 1)
+    # Sums of a size and a bound round monotonically; one step more makes them safe to compare with.
+    high = (largest + widest) * (1 + 2.0**-51)
+    low = (smallest - widest) * (1 - 2.0**-51)
+    if high >= max_finite and _all_overflow(y, s, b, n, fmt):
+        rows[2 * cell][N] += n
+        rows[2 * cell][BITS] += n * np.int64(precision * BITS_SCALE)
+        return n_left
+    row = rows[2 * cell + 1] if 0 < largest < normal else rows[2 * cell]
+    if high == 0 and _all_zero(y, n):
+        row[N] += n
+        row[VALID] += n
+        row[BITS] += n * np.int64(precision * BITS_SCALE)
+        histogram[0] += n
+        witness(row, 0, patterns[start] if patterns.size else offset + start, np.float64(y[0]))
+        return n_left
+    # Where the tile straddles a threshold between kinds of results, each one is looked at alone.
+    straddles = smallest < normal <= largest or (low <= half_subnormal <= high and largest > 0)
+    if straddles or high >= max_finite or high == 0:
+        return _score_singly(y, s, b, n, start, fmt, rows, histogram, cell, patterns, offset, left, n_left)
+    top = largest if side >= 0 or largest < pivot else pivot * (1 - 2.0**-53)
+    exponent = max((float_to_bits(top) >> 52) - 1023, emin)
+    inverse = math.ldexp(1.0, precision - 1 - exponent)  # of the ulp
+    bottom, end = math.ldexp(1.0, exponent), math.ldexp(1.0, exponent + 1)
+    above = exponent == emin or low > bottom or (side > 0 and pivot >= bottom)
+    below = high < end or (side < 0 and pivot <= end)
+    one_binade = above and below
+    tolerance = widest * inverse
+    undecided = misrounded = 0
+    largest_bits = np.int64(0)
+    uniform = one_binade and tolerance <= CERTIFIED
+    if uniform:
+        # 2^-50: what rounding the difference can do to an error around 1/2.
+        near = tolerance + 2.0**-50
+        for i in range(n):
+            a = abs((np.float64(y[i]) - s[i]) * inverse)
+            beyond = a - 0.5
+            doubtful = abs(beyond) <= near
+            undecided += doubtful
+            misrounded += beyond > near
+            kept = 0.0 if doubtful else a
+            error[i] = kept
+            error32[i] = np.float32(max(kept, FLOOR))
+            size32[i] = np.float32(max(abs(s[i]) * inverse, FLOOR))
+            largest_bits = max(largest_bits, float_to_bits(kept))
+    nonfinite = 0
+    if not uniform or largest_bits >= INFINITY_BITS:
+        undecided = misrounded = 0
+        largest_bits = np.int64(0)
+        for i in range(n):
+            computed = np.float64(y[i])
+            a, m, doubtful = _judge(computed, s[i], b[i], precision, emin)
+            finite = abs(computed) <= max_finite
+            undecided += doubtful
+            misrounded += (not doubtful) & ((a > 0.5) | (not finite))
+            nonfinite += (not doubtful) & (not finite)
+            kept = a if finite & (not doubtful) else 0.0
+            error[i] = kept
+            error32[i] = np.float32(max(kept, FLOOR)) if finite | doubtful else INFINITY32
+            size32[i] = np.float32(max(m, FLOOR))
+            largest_bits = max(largest_bits, float_to_bits(kept))
+    row[N] += n - undecided
+    row[VALID] += n - undecided - nonfinite
+    row[MISROUNDED] += misrounded
+    row[NONFINITE] += nonfinite
+    if undecided:
+        for i in range(n):
+            a, m, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
+            if uniform:
+                doubtful = abs(a - 0.5) <= tolerance + 2.0**-50
+            if doubtful:
+                left[n_left] = start + i
+                n_left += 1
+                size32[i] = INFINITY32  # marks it, and counts as p correct bits, which are taken off again
+    first_pattern = patterns[start] if patterns.size else offset + start
+    if nonfinite and first_pattern < row[NONFINITE_PATTERN]:
+        for i in range(n):
+            if not abs(y[i]) <= max_finite and error32[i] == INFINITY32:
+                pattern = patterns[start + i] if patterns.size else offset + start + i
+                first(row, NONFINITE_PATTERN, pattern, np.float64(y[i]))
+                break
+    if largest_bits >= row[MAX_ERROR] and undecided + nonfinite < n:
+        for i in range(n):
+            if float_to_bits(error[i]) == largest_bits and size32[i] < INFINITY32 and error32[i] < INFINITY32:
+                pattern = patterns[start + i] if patterns.size else offset + start + i
+                witness(row, largest_bits, pattern, np.float64(y[i]))
+                break
+    # The wrong sign is an error of at least the value's own size.
+    if largest > half_subnormal and (nonfinite or bits_to_float(largest_bits) >= 0.5):
+        _count_signs(y, s, n, start, row, patterns, offset, error32, size32, undecided)
+    if low <= half_subnormal:
+        for i in range(n):
+            opposite = (float_to_bits(np.float64(y[i])) ^ float_to_bits(s[i])) < 0
+            row[ZERO_SIGN] += (y[i] == 0) & opposite & (error32[i] < 0.5) & (abs(s[i]) > b[i])
+    _sum_errors(row, error, n, largest_bits)
+    if bits_to_float(largest_bits) < 2.0**-12 and nonfinite == 0:
+        histogram[0] += n  # one bin for all
+    else:
+        _count_bins(histogram, error32, bins, n)
+    _sum_bits(row, error32, size32, n, precision, undecided)
+    histogram[0] -= undecided
+    histogram[BINS - 1] -= nonfinite
+    return n_left
+
+
+@compiled
+def _judge(
+    computed: float, value: float, bound: float, precision: int, emin: int
+) -> tuple[float, float, bool]:
+    """|error| and |value| in ulps, and whether the bound leaves the ulp, the error or the rounding open."""
+    size = abs(value)
+    exponent = max(float_to_bits(size) >> 52, emin + 1023)
+    inverse = bits_to_float((precision - 1 + 2046 - exponent) << 52)
+    bottom = bits_to_float(exponent << 52)
+    a = abs((computed - value) * inverse)
+    tolerance = bound * inverse
+    # Sums round monotonically: a high end at or above the binade's end is seen, a low end below its
+    # start may come out as the start.
+    outside = ((size - bound <= bottom) & (exponent > emin + 1023)) | (size + bound >= 2 * bottom)
+    doubtful = (tolerance > CERTIFIED) | outside | (abs(a - 0.5) <= tolerance + 2.0**-50)
+    return a, size * inverse, doubtful
+
+
+@compiled
+def _count_signs(
+    y: Any, s: Any, n: int, start: int, row: Any, patterns: Any, offset: int,
+    error32: Any, size32: Any, undecided: int,
+) -> None:  # fmt: skip
+    for i in range(n):
+        if np.float64(y[i]) * s[i] < 0 and error32[i] >= 0.5 and size32[i] < INFINITY32:
+            row[WRONG_SIGN] += 1
+            pattern = patterns[start + i] if patterns.size else offset + start + i
+            first(row, SIGN_PATTERN, pattern, np.float64(y[i]))
+
+
+@compiled
+def _all_zero(y: Any, n: int) -> bool:
+    seen = np.int32(0)
+    for i in range(n):
+        seen |= float32_to_bits(y[i])
+    return (seen & np.int32(0x7FFFFFFF)) == 0
+
+
+@compiled
+def _all_overflow(y: Any, s: Any, b: Any, n: int, fmt: Any) -> bool:
+    """Whether every exact value of the tile certainly rounds to an infinity and every y is that one."""
+    # Halfway from the largest number to the next.
+    threshold = math.ldexp(2 * fmt[MAX_SIGNIFICAND] + 1, int(fmt[EMAX]) - int(fmt[PRECISION]))
+    right = 0
+    for i in range(n):
+        beyond = abs(s[i]) * (1 - 2.0**-50) - b[i] > threshold
+        right += beyond & (np.float64(y[i]) == math.copysign(math.inf, s[i]))
+    return right == n and fmt[HAS_INFINITY] != 0 and fmt[SATURATING] == 0
+
+
+@compiled
+def _score_singly(
+    y: Any, s: Any, b: Any, n: int, start: int, fmt: Any,
+    rows: Any, histogram: Any, cell: int, patterns: Any, offset: int, left: Any, n_left: int,
+) -> int:  # fmt: skip
+    """A tile with overflow, or with normal and subnormal results."""
+    for i in range(n):
+        pattern = patterns[start + i] if patterns.size else offset + start + i
+        rounded, tail, ulp, certain = decide(s[i], 0.0, b[i], 0, fmt)
+        size = abs(s[i])
+        sign = 0 if size == 0 else (1 if s[i] > 0 else -1)
+        known = size * (1 - 2.0**-50) > b[i] or (size == 0 and b[i] == 0)
+        if certain and known:
+            score_one(rows, histogram, cell, fmt, pattern, np.float64(y[i]), rounded, tail, ulp, s[i], sign)
+        else:
+            left[n_left] = start + i
+            n_left += 1
+    return n_left
+
+
+@compiled
+def count_moves(y: Any, s: Any, b: Any, n: int, fmt: Any) -> int:
+    """Neighbours between which y moves against the exact values, where those certainly move."""
+    # Both series rising, or both falling, is the rule; the sign bits of all steps, put together, show it.
+    # A NaN raises suspicion at worst.
+    falling = rising = y_falling = y_rising = np.int64(0)
+    before, after, y_before, y_after = s[: n - 1], s[1:n], y[: n - 1], y[1:n]
+    for i in range(n - 1):
+        falling |= float_to_bits(after[i] - before[i])
+        rising |= float_to_bits(before[i] - after[i])
+    for i in range(n - 1):  # in float64, where the difference of two float32 is never subnormal
+        y_falling |= float_to_bits(np.float64(y_after[i]) - np.float64(y_before[i]))
+        y_rising |= float_to_bits(np.float64(y_before[i]) - np.float64(y_after[i]))
+    if (rising >= 0 or y_falling >= 0) and (falling >= 0 or y_rising >= 0):
+        return 0
+    count = 0
+    for i in range(1, n):
+        count += moves_against(np.float64(y[i - 1]), s[i - 1], b[i - 1], np.float64(y[i]), s[i], b[i], fmt)
+    return count
+
+
+@compiled
+def moves_against(y0: float, s0: float, b0: float, y1: float, s1: float, b1: float, fmt: Any) -> bool:
+    """Whether y1 − y0 has the other sign than s1 − s0, a step of more than 2^-9 ulp and the bounds."""
+    step = s1 - s0
+    size = max(abs(s0), abs(s1))
+    exponent = min(max((float_to_bits(size) >> 52) - 1023, int(fmt[EMIN])), int(fmt[EMAX]))
+    ulp = bits_to_float((exponent + 1024 - int(fmt[PRECISION])) << 52)
+    certain = abs(step) > MONOTONE_ULPS * ulp + (b0 + b1) * (1 + 2.0**-40)
+    move = y1 - y0
+    return certain & (((move > 0) & (step < 0)) | ((move < 0) & (step > 0)))
+
+
+@compiled
+def _sum_errors(row: Any, error: Any, n: int, largest_bits: int) -> None:
+    """Adds Σ error[:n] in fixed point, each error rounded to 2^-51 of the largest's scale."""
+    scale = scale_of(largest_bits)
+    unit = math.ldexp(1.0, SUM_BITS - 32 * scale)
+    total = 0
+    for i in range(n):
+        # error·unit < 2^51, so that the sum's low bits are ROUNDER's plus the nearest integer.
+        total += float_to_bits(error[i] * unit + ROUNDER) - ROUNDER_BITS
+    add_sum(row, scale, total)
+
+
+@compiled
+def _sum_bits(row: Any, error32: Any, size32: Any, n: int, precision: int, undecided: int) -> None:
+    """Adds the correct bits of n results, less p for each undecided one (whose error32 is 0).
+
+    Logarithms are taken of products of four: each factor is at least 2^-24, so nothing underflows.
+    error32 is overwritten.
+    """
+    least, one = np.float32(math.ldexp(1.0, -precision)), np.float32(1)
+    scale, half = np.float32(BITS_SCALE), np.float32(0.5)
+    largest = np.int32(0)
+    for i in range(n):
+        relative = min(max(error32[i] / size32[i], least), one)
+        error32[i] = relative
+        largest = max(largest, float32_to_bits(relative))
+    quarter = n >> 2
+    total = np.int64(0)
+    r0, r1 = error32[:quarter], error32[quarter : 2 * quarter]
+    r2, r3 = error32[2 * quarter : 3 * quarter], error32[3 * quarter : 4 * quarter]
+    for i in range(quarter):
+        product = r0[i] * r1[i] * (r2[i] * r3[i])
+        total += np.int32(correct_bits(float32_to_bits(product)) * scale + half)
+    for i in range(4 * quarter, n):
+        total += np.int32(correct_bits(float32_to_bits(error32[i])) * scale + half)
+    row[MAX_RELATIVE] = max(row[MAX_RELATIVE], largest)
+    row[BITS] += total - undecided * np.int64(precision * BITS_SCALE)
+
+
+@compiled
+def _count_bins(histogram: Any, error32: Any, bins: Any, n: int) -> None:
+    for i in range(n):
+        index = (float32_to_bits(error32[i]) >> np.int32(BIN_SHIFT)) - np.int32(BIN_BASE)
+        bins[i] = np.uint16(min(max(index, np.int32(0)), np.int32(BINS - 1)))
+    for i in range(n):
+        histogram[bins[i]] += 1

@@ -1,0 +1,112 @@
+"""Counts of one output per cell, as integers, so that adding them up is exact in any order.
+
+A cell is a set of inputs with one sign, one exponent and one region; results whose exact
+value is subnormal are kept in a row of their own. Every statistic is a row of int64
+columns: counts and sums are added; maxima and first witnesses are chosen by value, then
+by pattern. So merging is associative and commutative, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.oracle.jit import bits_to_float32, compiled
+
+# Columns.
+N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS = range(8)
+MAX_ERROR, MAX_PATTERN, MAX_VALUE = 8, 9, 10  # |error| as float64 bits, the input and the computed value
+MAX_RELATIVE = 11  # largest relative error, as float32 bits
+SIGN_PATTERN, SIGN_VALUE = 12, 13  # first input of wrong sign, and the computed value
+NONFINITE_PATTERN, NONFINITE_VALUE = 14, 15
+SUMS = 16  # Σ |error| as Σ_k (high·2^31 + low)·2^(32k − 20), two columns for each k
+SCALES = 33  # errors up to float64's largest number of ulps
+COLUMNS = SUMS + 2 * SCALES
+ADDED = (N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, *range(SUMS, COLUMNS))
+
+NO_PATTERN = 2**63 - 1
+BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
+SUM_BITS = 20  # errors in units of 2^-20 ulp, while they are below 2^31
+
+# Histogram of |error|: 32 bins per octave from 2^-12 ulp on, that is float32's exponent and five more bits.
+BINS = 4096
+BIN_SHIFT = 18
+BIN_BASE = (127 - 12) << 5
+
+ONE32 = np.float32(1)
+# log2(1+t)/t on [0, 1]: weighted least squares on Chebyshev points; |t·P(t) − log2(1+t)| < 2^-18.
+_LOG = tuple(
+    np.float32(c) for c in (1.44253478, -0.71803359, 0.45715812, -0.27734165, 0.12147295, -0.02579235)
+)
+
+
+def empty(cells: int) -> NDArray[np.int64]:
+    """Rows for `cells` cells, two each: results that are normal (or zero), and subnormal ones."""
+    rows = np.zeros((2 * cells, COLUMNS), np.int64)
+    rows[:, [MAX_PATTERN, SIGN_PATTERN, NONFINITE_PATTERN]] = NO_PATTERN
+    return rows
+
+
+def merge(into: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    """Adds rows of the same cells to `into`."""
+    first = np.array([SIGN_PATTERN, NONFINITE_PATTERN])
+    worse = (other[:, MAX_ERROR] > into[:, MAX_ERROR]) | (
+        (other[:, MAX_ERROR] == into[:, MAX_ERROR]) & (other[:, MAX_PATTERN] < into[:, MAX_PATTERN])
+    )
+    for column in (MAX_ERROR, MAX_PATTERN, MAX_VALUE):
+        into[:, column] = np.where(worse, other[:, column], into[:, column])
+    into[:, MAX_RELATIVE] = np.maximum(into[:, MAX_RELATIVE], other[:, MAX_RELATIVE])
+    for column in first.tolist():
+        earlier = other[:, column] < into[:, column]
+        for c in (column, column + 1):
+            into[:, c] = np.where(earlier, other[:, c], into[:, c])
+    added = np.array(ADDED)
+    into[:, added] += other[:, added]
+
+
+def total_error(row: Any) -> int:
+    """Σ |error| of a row in units of 2^-20 ulp, exactly."""
+    return sum(
+        ((int(row[SUMS + 2 * k]) << 31) + int(row[SUMS + 2 * k + 1])) << (32 * k) for k in range(SCALES)
+    )
+
+
+def bin_edge(index: int) -> float:
+    """Upper edge of a histogram bin, in ulps."""
+    value = index + 1 + BIN_BASE
+    return math.ldexp(1 + (value & 31) / 32, (value >> 5) - 127)
+
+
+@compiled
+def scale_of(bits: int) -> int:
+    """k such that |error|·2^(20−32k) < 2^51 for errors up to the one with these float64 bits."""
+    exponent = (bits >> 52) - 1023
+    return 0 if exponent < 0 else (exponent + 1) >> 5
+
+
+@compiled
+def add_sum(row: Any, k: int, total: int) -> None:
+    """Adds a nonnegative `total` < 2^62 of units of scale k."""
+    row[SUMS + 2 * k] += total >> 31
+    row[SUMS + 2 * k + 1] += total & 0x7FFFFFFF
+
+
+@compiled
+def correct_bits(bits: Any) -> Any:
+    """−log2 of the normal positive float32 with these int32 bits, within 2^-16, as a float32.
+
+    The polynomial is within 2^-18; seven float32 roundings of numbers below 32 and 1.5 add the rest.
+    This feeds the mean of correct bits only.
+    """
+    exponent = np.float32((bits >> np.int32(23)) - np.int32(127))
+    t = bits_to_float32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)) - ONE32
+    p = _LOG[5]
+    p = p * t + _LOG[4]
+    p = p * t + _LOG[3]
+    p = p * t + _LOG[2]
+    p = p * t + _LOG[1]
+    p = p * t + _LOG[0]
+    return -(p * t + exponent)
