@@ -209,6 +209,17 @@ def regions(
     ).astype(np.int8)
 
 
+def region_thresholds(
+    fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+) -> tuple[float, ...]:
+    """Every |x| at which `regions` may change, other than 0 and infinity."""
+    target, definition = get_format(fmt), get_function(function)
+    values = definition.check_params(params)
+    roots = definition.roots("forward", values) + definition.roots("grad_x", values)
+    around = [abs(root) * (1 + side * ROOT_WIDTH) for root in roots for side in (-1, 1)]
+    return (target.min_normal, float(target.round(np.array([EPS]))[0]), NEAR_ZERO, -FAR_TAIL, *around)
+
+
 def _near(x: Float64, roots: Iterable[float]) -> NDArray[np.bool_]:
     inside = np.zeros(x.shape, bool)
     for root in roots:

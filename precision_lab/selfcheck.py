@@ -15,7 +15,9 @@ import numpy as np
 
 from precision_lab.exceptions import EnvironmentAltersResultsError
 
-PACKAGES = ("precision_lab", "torch", "numpy", "mpmath", "gmpy2", "transformers", "python-flint")
+PACKAGES = (
+    "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,16 @@ def _numpy_contracts() -> bool:
 
 
 def _torch_flushes() -> str:
-    """Whether torch's own operations flush, over a tensor large enough to use its worker threads."""
+    """What torch's own operations flush, over a tensor large enough to use its worker threads."""
     import torch
 
-    x = torch.full((1 << 18,), 2.0**-126)
-    halves = x / 2
-    return "outputs" if bool((halves == 0).any()) else ""
+    found = []
+    if bool((torch.full((1 << 18,), 2.0**-126) / 2 == 0).any()):
+        found.append("outputs")
+    # A subnormal operand read as zero gives 0; the product itself is normal.
+    if bool((torch.full((1 << 18,), 2.0**-149) * 2.0**100 == 0).any()):
+        found.append("inputs")
+    return " and ".join(found)
 
 
 def check(*, with_torch: bool = True) -> list[Check]:
@@ -119,13 +125,16 @@ def _torch_checks() -> list[Check]:
     return checks
 
 
-def require_ieee() -> None:
+def require_ieee(*, workers: bool = False) -> None:
     """Refuse to measure where subnormals are flushed or rounding is not to nearest.
+
+    Args:
+        workers: look at torch's worker threads too.
 
     Raises:
         EnvironmentAltersResultsError: names the switch that is usually responsible.
     """
-    flush = _flushes()
+    flush = _flushes() or (_torch_flushes() if workers else "")
     if flush:
         raise EnvironmentAltersResultsError(
             f"this process flushes subnormal {flush} to zero; torch.set_flush_denormal(True) or a library "

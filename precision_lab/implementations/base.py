@@ -64,5 +64,5 @@ class Implementation:
         return self.outputs if self.outputs is not None else get_function(self.function).outputs
 
     def output_format(self, fmt: str, output: str) -> str:
-        """Storage format of `output` for inputs of `fmt`: E4M3 activations have E5M2 gradients."""
-        return output_format(fmt, output).name
+        """Storage format of `output` for inputs of `fmt`: around an FP8 store E4M3 has E5M2 gradients."""
+        return output_format(fmt, output).name if self.execution.startswith("fp8") else fmt

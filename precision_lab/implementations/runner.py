@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,26 @@ def to_array(tensor: Tensor, fmt: FloatFormat) -> Float64:
     integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[fmt.bits]
     bits = tensor.detach().contiguous().view(integer).numpy().view(fmt.bits_dtype)
     return fmt.decode(bits)
+
+
+def from_bits(bits: NDArray[Any], fmt: FloatFormat) -> Tensor:
+    """A tensor of the format with these bit patterns, in memory of its own."""
+    return torch.from_numpy(bits.astype(fmt.bits_dtype).view(_SIGNED[fmt.bits]).copy()).view(torch_dtype(fmt))
+
+
+@lru_cache(maxsize=8)
+def _decoded(fmt: FloatFormat) -> NDArray[np.float32]:
+    """Every number of a format of up to 16 bits, by pattern; float32 holds them all."""
+    return fmt.decode(fmt.all_bits()).astype(np.float32)
+
+
+def to_numpy(tensor: Tensor, fmt: FloatFormat) -> NDArray[Any]:
+    """Exact values of a tensor of the format: float64 for fp64, float32 for all others."""
+    tensor = tensor.detach().contiguous()
+    if fmt.bits >= 32:
+        return tensor.numpy()
+    integer = torch.uint8 if fmt.bits == 8 else torch.int16
+    return _decoded(fmt)[tensor.view(integer).numpy().view(fmt.bits_dtype)]
 
 
 def store(tensor: Tensor, fmt: FloatFormat, *, saturating: bool) -> Tensor:
@@ -106,12 +127,16 @@ def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]
 
 
 def run(
-    implementation: Implementation, x: Float64, fmt: str, params: Mapping[str, float], outputs: Sequence[str]
-) -> dict[str, Float64 | Failure]:
-    """Per-element outputs as float64; a failed output is a `Failure` and the others go on.
+    implementation: Implementation,
+    x: NDArray[Any],
+    fmt: str,
+    params: Mapping[str, float],
+    outputs: Sequence[str],
+) -> dict[str, NDArray[Any] | Failure]:
+    """Per-element outputs as `to_numpy` gives them; a failed output is a `Failure` and the others go on.
 
     Args:
-        x: values of the format, shape (n,); ±inf, NaN and −0 allowed.
+        x: values of the format as float64, or its bit patterns as unsigned integers, shape (n,).
         params: asked parameter values; the kernel gets them rounded.
         outputs: any of the implementation's `measured_outputs()`.
     """
@@ -138,14 +163,17 @@ def _one_thread(implementation: Implementation) -> Iterator[None]:
 
 def _run(
     implementation: Implementation,
-    x: Float64,
+    x: NDArray[Any],
     fmt: FloatFormat,
     params: Mapping[str, float],
     outputs: Sequence[str],
-) -> dict[str, Float64 | Failure]:
+) -> dict[str, NDArray[Any] | Failure]:
     core = get_format(core_format(implementation, fmt.name))
-    # FP8 values are exact in the core's format, so the core sees the stored numbers.
-    point = to_tensor(x, core)
+    if x.dtype.kind == "f" or core is not fmt:
+        # FP8 values are exact in the core's format, so the core sees the stored numbers.
+        point = to_tensor(x if x.dtype.kind == "f" else fmt.decode(x), core)
+    else:
+        point = from_bits(x, fmt)
     leaves = leaf_tensors(implementation, params, fmt.name)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
@@ -163,7 +191,7 @@ def _run(
                 leaf.requires_grad_()
     y = _guarded(lambda: call(implementation, point, expanded))
     _check(y, point, core, "forward")
-    result: dict[str, Float64 | Failure] = {}
+    result: dict[str, NDArray[Any] | Failure] = {}
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
     for output in outputs:
         target = get_format(implementation.output_format(fmt.name, output))
@@ -174,7 +202,7 @@ def _run(
             _check(value, point, core, output)
             if core is not fmt:
                 value = store(value, target, saturating=implementation.saturating)
-            result[output] = to_array(value, target)
+            result[output] = to_numpy(value, target)
         except KernelError as error:
             result[output] = Failure(error.kind, str(error))
     return result

@@ -1,8 +1,9 @@
-"""x → certified exact value: the ladder from float64 over double-double to mpmath."""
+"""x → certified exact value, or its error certified in passing: float64, double-double, mpmath."""
 
 from __future__ import annotations
 
 from precision_lab.oracle.evaluate import evaluate
 from precision_lab.oracle.ladder import TIERS, Reference, enclosures, reference
+from precision_lab.oracle.program import FAR, NEAR, POSITIVE
 
-__all__ = ["TIERS", "Reference", "enclosures", "evaluate", "reference"]
+__all__ = ["FAR", "NEAR", "POSITIVE", "TIERS", "Reference", "enclosures", "evaluate", "reference"]

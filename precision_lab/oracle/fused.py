@@ -156,7 +156,7 @@ def score_chunk(
                     moves += moves_against(last[1], last[2], last[3], np.float64(y[0]), s[0], b[0], fmts[j])
                 elif edges[j, 0, 0] < 0:
                     _keep(edges[j, 0], start, y, s, b, 0)
-                rows[j, 2 * cell, MONOTONE] += moves
+                rows[j][2 * cell, MONOTONE] += moves
                 _keep(last, start + n - 1, y, s, b, n - 1)
                 _keep(edges[j, 1], start + n - 1, y, s, b, n - 1)
     return seen | flushes(probe)

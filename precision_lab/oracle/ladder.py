@@ -127,7 +127,7 @@ def _settle(
     high: Any, low: Any, radius: Any, nudge: Any, fmt: Any,
     rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, certain: Any,
 ) -> None:  # fmt: skip
-    """`decide` for every enclosure; the sign must be known too, unless it is below half the smallest number."""
+    """`decide` for every enclosure; the sign must be known too, unless all is below half the smallest."""
     smallest = 2.0 ** (fmt[1] - fmt[0] + 1)
     for i in range(high.size):
         rounded[i], tail[i], ulp[i], certain[i] = decide(high[i], low[i], radius[i], nudge[i], fmt)

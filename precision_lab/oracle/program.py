@@ -56,8 +56,8 @@ class Case:
         terms = tuple(term for term in terms if term.coefficient.at(self.params))
         if stretch == POSITIVE and any(SLOTS.get(term.basis, X) >= EXP for term in terms):
             raise ValueError(
-                f"{self.function.name}.{self.output} contains e^x for x > 0, which the compiled tiers do not have; "
-                "write it with functions that stay bounded by a power of x"
+                f"{self.function.name}.{self.output} contains e^x for x > 0, which the compiled tiers do not "
+                "have; write it with functions that grow no faster than a power of x"
             )
         return terms
 
@@ -154,15 +154,14 @@ Pivot = tuple[tuple[float, float], tuple[float, int]]
 
 
 def _near_zero(case: Case, stretch: int) -> Pivot | None:
-    """f = C + D·x + … with C a float64: for |x| < 2^-30, f − C has the sign of D·x.
+    """f = C + D·x + … with C a float64: for |x| < 2^-30, f − C has the sign of D·x and is below |C|.
 
-    The Taylor coefficients from x² on of every basis function are at most 1 in size and so is
-    the sum of all of them (a claim that a test checks with Arb), so what follows D·x is at most
-    W·x² with W = Σ|c_k|, less than |D·x| while |x| < 2^-30 ≤ |D|/W.
+    From x² on, the Taylor series of every basis function is at most x² in size for |x| < 2^-30 (a
+    claim that a test checks with Arb), so what follows D·x is at most W·x² with W = Σ|c_k|.
     """
     if stretch == FAR or case.factor() is not None:
         return None
-    constant = slope = weight = 0.0
+    slope = weight = 0.0
     exact = Fraction(0)
     for term in case.terms(stretch):
         taylor = BASIS[term.basis].at_zero
@@ -173,20 +172,26 @@ def _near_zero(case: Case, stretch: int) -> Pivot | None:
         slope += float(coefficient) * taylor[1]
         weight += abs(float(coefficient))
     constant = float(exact)
-    # 2^-28: the slope itself is a sum of a few rounded products.
-    if not constant or Fraction(constant) != exact or abs(slope) < 2.0**-28 * weight:
+    if not constant or Fraction(constant) != exact:
+        return None
+    # 2^-28: also what the slope, a sum of a few rounded products, may be off.
+    if abs(slope) < 2.0**-28 * weight or 2 * weight * 2.0**-30 > abs(constant) / 2:
         return None
     rising = slope > 0 if stretch == POSITIVE else slope < 0
     return (0.0, 2.0**-30), (abs(constant), 1 if rising == (constant > 0) else -1)
 
 
 def _far_out(case: Case, stretch: int) -> Pivot | None:
-    """f = C + rest with C a float64 and the sign of the rest known, see `BasisFunction.approach`."""
+    """f = C + rest with C a float64, the sign of the rest known and the rest below |C|/2.
+
+    The sign is `BasisFunction.approach`; a rest c·e^x is below from x = −log(4c/|C|) down; others are
+    at most 2^-16 of their weight from |x| = 64 on (a claim that a test checks with Arb).
+    """
     if stretch == NEAR or case.factor() is not None:
         return None
     where = 1 if stretch == POSITIVE else 0
     exact = [Fraction(0)] * 4
-    signs, start = set(), 1.0
+    signs, weight, start = set(), 0.0, 1.0
     for term in case.terms(stretch):
         basis = BASIS[term.basis]
         asymptote = basis.at_plus_infinity if where else basis.at_minus_infinity
@@ -197,11 +202,15 @@ def _far_out(case: Case, stretch: int) -> Pivot | None:
         exact = [e + coefficient * Fraction(a) for e, a in zip(exact, asymptote, strict=True)]
         if approach:
             signs.add(approach if coefficient > 0 else -approach)
-            if term.basis != "exp":  # e^x itself is what is left, everywhere
-                start = 2.0
+            weight += abs(float(coefficient))
+            start = start if term.basis == "exp" else 64.0
     constant = float(exact[0])
     if len(signs) != 1 or any(exact[1:]) or not constant or Fraction(constant) != exact[0]:
         return None
+    if start == 64.0 and weight * 2.0**-16 > abs(constant) / 2:
+        return None
+    if start == 1.0:
+        start = max(1.0, math.log(4 * weight) - math.log(abs(constant)))
     return (start, math.inf), (abs(constant), signs.pop() * (1 if constant > 0 else -1))
 
 

@@ -168,7 +168,9 @@ def score_one(
     if got != expected or (not got and not expected and not same):
         row[NONFINITE] += 1
         first(row, NONFINITE_PATTERN, pattern, y)
-    if size >= smallest / 2 and ((y < 0 and sign > 0) or (y > 0 and sign < 0)):
+    # Half the smallest number itself counts; beside it, `exact` reads the same but the tail is no tie.
+    matters = size > smallest / 2 or (size == smallest / 2 and (rounded != 0 or abs(tail) == 0.5))
+    if matters and ((y < 0 and sign > 0) or (y > 0 and sign < 0)):
         row[WRONG_SIGN] += 1
         first(row, SIGN_PATTERN, pattern, y)
     if y == 0 and rounded == 0 and sign != 0 and (math.copysign(1.0, y) < 0) != (sign < 0):
@@ -191,6 +193,20 @@ def score_one(
     elif expected:
         bits = count_relative(row, 1.0, precision)
     row[BITS] += int(np.rint(bits * BITS_SCALE))
+
+
+@compiled
+def score_many(
+    rows: Any, histogram: Any, cells: Any, fmt: Any, patterns: Any, y: Any,
+    rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, undecided: Any,
+) -> None:  # fmt: skip
+    """`score_one` for arrays; undecided inputs enter no count."""
+    for i in range(y.size):
+        if not undecided[i]:
+            score_one(
+                rows, histogram, cells[i], fmt, patterns[i], y[i],
+                rounded[i], tail[i], ulp[i], exact[i], sign[i],
+            )  # fmt: skip
 
 
 @compiled
@@ -317,7 +333,8 @@ def score_tile(
     if low <= half_subnormal:
         for i in range(n):
             opposite = (float_to_bits(np.float64(y[i])) ^ float_to_bits(s[i])) < 0
-            row[ZERO_SIGN] += (y[i] == 0) & opposite & (error32[i] < 0.5) & (abs(s[i]) > b[i])
+            known = (abs(s[i]) > b[i]) & (size32[i] < INFINITY32)
+            row[ZERO_SIGN] += (y[i] == 0) & opposite & (error[i] < 0.5) & known
     _sum_errors(row, error, n, largest_bits)
     if bits_to_float(largest_bits) < 2.0**-12 and nonfinite == 0:
         histogram[0] += n  # one bin for all
