@@ -272,6 +272,97 @@ def verify(
 
 @app.command()
 @_clear_errors
+def sweep(
+    function: FunctionArgument,
+    implementation: Annotated[
+        str,
+        typer.Option("--implementation", help="Registered name such as 'naive [upcast]', or a TARGET."),
+    ],
+    fmt: Annotated[str, typer.Option("--format", help="Number format of up to 32 bits.")] = "fp32",
+    output: Annotated[
+        list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")
+    ] = None,
+    params: SetOption = "init",
+    param: ParamOption = None,
+    shards: Annotated[int, typer.Option("--shards", help="Pieces, each kept when it is done.")] = 64,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the shards and measurements.json.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads; one per core by default.")
+    ] = None,
+    max_ulp: Annotated[
+        float | None,
+        typer.Option("--max-ulp", help="Also hold every output to this bound."),
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
+    from precision_lab.bounds import Bound
+    from precision_lab.implementations import resolve
+    from precision_lab.sweep import sweep as run_sweep
+    from precision_lab.target import load_target
+    from precision_lab.terminal import print_sweep
+    from precision_lab.verdict import judge
+
+    _check_json(json_path)
+    bound = None if max_ulp is None else Bound(max_ulp)
+    chosen = resolve(load_target(implementation), function, fmt)
+    values = _parameters(function, params, param)
+    with _Rate(fmt) as progress:
+        found = run_sweep(
+            chosen, fmt, tuple(output) if output else chosen.measured_outputs(), values,
+            params_name=params if not param else "given", shards=shards, directory=out, resume=resume,
+            workers=workers, progress=progress,
+        )  # fmt: skip
+    _write_json(
+        json_path, {"digest": found.digest, "measurements": [m.to_json() for m in found.measurements]}
+    )
+    failures = [] if bound is None else [text for m in found.measurements for text in judge(m, bound)]
+    print_sweep(found, failures)
+    if failures or any(m.undecided or m.failure for m in found.measurements):
+        raise typer.Exit(1)
+
+
+class _Rate:
+    """One progress bar in inputs, with rate and time left, on stderr."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(name, total=None, rate="")
+        self._start: tuple[float, int] | None = None
+
+    def __enter__(self) -> _Rate:
+        self._bar.__enter__()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        import time
+
+        now = time.perf_counter()
+        if self._start is None:  # what a resumed sweep had done already is no rate
+            self._start = (now, done)
+        seconds, fresh = now - self._start[0], done - self._start[1]
+        rate = f"{fresh / seconds / 1e6:.0f} M inputs/s" if seconds > 0.5 and fresh else ""
+        self._bar.update(self._task, completed=done, total=total, rate=rate)
+
+    def __exit__(self, *details: Any) -> None:
+        self._bar.__exit__(*details)
+
+
+@app.command()
+@_clear_errors
 def tables(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to or to check.")] = None,
     check: Annotated[

@@ -107,7 +107,7 @@ def _statistics(
         wrong_sign=int(totals[columns.WRONG_SIGN]),
         nonfinite_mismatch=int(totals[columns.NONFINITE]),
         min_correct_bits=float(_least_bits(rows[:, columns.MAX_RELATIVE].max(), precision)),
-        mean_correct_bits=_mean_bits(totals[columns.BITS], n, precision),
+        mean_correct_bits=float(_mean_bits(totals[columns.BITS], n, precision)),
         witness=None if worst is None else shown[worst],
     )
 
@@ -239,7 +239,9 @@ def _moves(case: Measurement, source: FloatFormat, out: FloatFormat, tally: Tall
         after = edges.get(pattern + 1)
         # First and last of one chunk are neighbours only in a chunk of two, which there is not.
         if after is not None and (pattern + 1) % half:
-            count += bool(moves_against(*edge.tolist(), *after.tolist(), row))
+            y0, s0, b0 = edge.tolist()
+            y1, s1, b1 = after.tolist()
+            count += bool(moves_against(y0, s0, b0, y1, s1, b1, row))
     x, y = _around_zero(tally, source)
     if x.size:
         exact = reference(case.function, case.output, case.params, x, out)

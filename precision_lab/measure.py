@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -132,41 +132,29 @@ def measure_all(
     asked = definition.check_params(params)
     spec = default_inputs(source) if inputs is None else inputs
     name = params_name or ("init" if asked == definition.check_params() else "given")
+
+    def blank(output: str, params: dict[str, float], failure: Failure | None = None) -> Measurement:
+        return blank_measurement(
+            implementation, source.name, output, name, params, chosen.name, chosen.size, failure
+        )
+
     try:
         effective = effective_parameters(implementation, asked, source.name)
     except KernelError as error:
         chosen = input_set(spec, source, definition.name, asked)
-        why = Failure(error.kind, str(error))
-        return [
-            _blank(
-                implementation,
-                source,
-                get_format(implementation.output_format(source.name, output)),
-                output,
-                name,
-                asked,
-                chosen,
-                why,
-            )
-            for output in outputs
-        ]
+        return [blank(output, asked, Failure(error.kind, str(error))) for output in outputs]
     chosen = input_set(spec, source, definition.name, effective)
-    formats = {output: get_format(implementation.output_format(source.name, output)) for output in outputs}
-    blank = {
-        output: _blank(implementation, source, formats[output], output, name, effective, chosen, None)
-        for output in outputs
-    }
     if chosen.bits is None:
         found: dict[str, Tally | Failure] = sweep_chunks(
             implementation, outputs, chosen.cells, effective, asked, every_chunk(source), progress=progress
         )
     else:
-        found = _score_listed(implementation, outputs, formats, chosen, effective, asked)
+        found = _score_listed(implementation, outputs, chosen, effective, asked)
     require_ieee(workers=True)  # a kernel's library may have switched flushing on: then nothing counts
     return [
-        replace(blank[output], failure=result)
+        blank(output, effective, result)
         if isinstance(result, Failure)
-        else finish(blank[output], chosen.cells, result)
+        else finish(blank(output, effective), chosen.cells, result)
         for output, result in found.items()
     ]
 
@@ -174,7 +162,6 @@ def measure_all(
 def _score_listed(
     implementation: Implementation,
     outputs: Sequence[str],
-    formats: Mapping[str, FloatFormat],
     inputs: InputSet,
     effective: Mapping[str, float],
     asked: Mapping[str, float],
@@ -187,8 +174,9 @@ def _score_listed(
     computed = run(implementation, bits, fmt.name, asked, outputs)
     good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
     if good:
+        formats = [get_format(implementation.output_format(fmt.name, output)) for output in good]
         scorer = Scorer(
-            inputs.cells, implementation.function, tuple(good), effective, [formats[o] for o in good],
+            inputs.cells, implementation.function, tuple(good), effective, formats,
             saturating=implementation.saturating,
         )  # fmt: skip
         ys = list(good.values())
@@ -203,27 +191,28 @@ def _score_listed(
     }
 
 
-def _blank(
+def blank_measurement(
     implementation: Implementation,
-    source: FloatFormat,
-    out: FloatFormat,
+    fmt: str,
     output: str,
     params_name: str,
     params: dict[str, float],
-    inputs: InputSet,
-    failure: Failure | None,
+    inputs: str,
+    n_inputs: int,
+    failure: Failure | None = None,
 ) -> Measurement:
+    """A measurement with nothing counted yet, or with the reason why nothing can be."""
     return Measurement(
         function=implementation.function,
         implementation=implementation.name,
         execution=implementation.execution_name,
-        fmt=source.name,
-        output_fmt=out.name,
+        fmt=fmt,
+        output_fmt=implementation.output_format(fmt, output),
         output=output,
         params_name=params_name,
         params=params,
-        inputs=inputs.name,
-        n_inputs=inputs.size,
+        inputs=inputs,
+        n_inputs=n_inputs,
         failure=failure,
         environment=environment(),
     )

@@ -54,7 +54,8 @@ def wrong_sign(computed: Float64, exact: Reference) -> Bool:
     # Beside half the smallest number `exact` reads the same, but the tail is no tie.
     at_half = (np.abs(exact.exact) == half) & ((exact.rounded != 0) | (np.abs(exact.tail) == 0.5))
     matters = (np.abs(exact.exact) > half) | at_half
-    return matters & (np.sign(computed) * exact.sign < 0)
+    wrong: Bool = matters & (np.sign(computed) * exact.sign < 0)
+    return wrong
 
 
 def zero_sign_mismatch(computed: Float64, exact: Reference, x: Float64, output: str) -> Bool:

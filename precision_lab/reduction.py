@@ -16,7 +16,7 @@ from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import effective_parameters, run_reduced
 from precision_lab.oracle import enclosures
-from precision_lab.oracle.double_double import two_product
+from precision_lab.oracle.arithmetic import two_products
 from precision_lab.results import Failure, Reduction
 from precision_lab.selfcheck import require_ieee
 
@@ -78,7 +78,10 @@ def exact_sum(
     """
     upstream = tensors(fmt, data)[1]
     high, low, radius = _enclosures(function, output, items, fmt)
-    parts = np.concatenate([*two_product(upstream, high), *two_product(upstream, low)])
+    products = np.empty((4, high.size))
+    two_products(upstream, high, products[0], products[1])
+    two_products(upstream, low, products[2], products[3])
+    parts = products.ravel()
     total = math.fsum(parts)
     size = math.fsum(np.abs(upstream * high))
     error = math.fsum(np.abs(upstream) * radius)

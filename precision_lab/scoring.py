@@ -104,8 +104,8 @@ class Scorer:
             )  # fmt: skip
             if seen:
                 raise EnvironmentAltersResultsError(
-                    f"a thread that scores flushes subnormal {_FLUSHED[seen]} to zero: the kernel, or a library "
-                    "that it uses, switched that on. Nothing measured since then is kept"
+                    f"a thread that scores flushes subnormal {_FLUSHED[seen]} to zero: the kernel, or a "
+                    "library that it uses, switched that on. Nothing measured since then is kept"
                 )
             total = int((ordinary[:, 1] - ordinary[:, 0]).sum())
         else:
@@ -194,10 +194,12 @@ class Scorer:
         patterns: NDArray[np.int64] | None, first: int,
     ) -> None:  # fmt: skip
         """±0, infinities and NaN: what f is there follows from its definition and limits alone."""
-        part = np.asarray(x[start:end], np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            part = np.asarray(x[start:end], np.float64)
         nan = np.isnan(part)
         for j, (tally, exact, fmt) in enumerate(zip(self.tallies, self._special, self.formats, strict=True)):
-            y = np.asarray(ys[j][start:end], np.float64)
+            with np.errstate(invalid="ignore"):
+                y = np.asarray(ys[j][start:end], np.float64)
             tally.tiers[SPECIAL] += part.size
             for i in np.flatnonzero(~nan):
                 k = (1 if np.signbit(part[i]) else 0) + (2 if part[i] else 0)
@@ -218,15 +220,15 @@ class Scorer:
             row[columns.N] += np.count_nonzero(nan)
             row[columns.BITS] += int(np.count_nonzero(nan) * fmt.precision * columns.BITS_SCALE)
             # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
-            wrong = np.flatnonzero(nan & ~np.isnan(y)) if self.outputs[j] == "forward" else np.zeros(0, int)
-            if wrong.size:
-                i = int(wrong[0])
-                pattern = first + start + i if patterns is None else int(patterns[start + i])
+            wrong = np.flatnonzero(nan & ~np.isnan(y))
+            if wrong.size and self.outputs[j] == "forward":
+                at = int(wrong[0])
+                pattern = first + start + at if patterns is None else int(patterns[start + at])
                 row[columns.MISROUNDED] += wrong.size
                 row[columns.NONFINITE] += wrong.size
                 if pattern < row[columns.NONFINITE_PATTERN]:
                     row[columns.NONFINITE_PATTERN] = pattern
-                    row[columns.NONFINITE_VALUE] = np.float64(y[i]).view(np.int64)
+                    row[columns.NONFINITE_VALUE] = np.float64(y[at]).view(np.int64)
 
 
 __all__ = ["Scorer"]

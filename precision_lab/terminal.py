@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from precision_lab.explain import Explanation
+from precision_lab.results import Measurement, replay_command
 from precision_lab.selfcheck import Check
+from precision_lab.sweep import Sweep
 from precision_lab.verdict import Verdict
 
 
@@ -62,10 +64,9 @@ def print_explanation(e: Explanation) -> None:
         )
 
 
-def print_verdict(verdict: Verdict) -> None:
-    """A table per output and region, then the failures with witness and replay command."""
-    console = _console()
-    for m in verdict.measurements:
+def _print_measurements(console: Console, measurements: Sequence[Measurement]) -> None:
+    """A table per output, a line per region."""
+    for m in measurements:
         title = (
             f"{m.function}.{m.output}  {m.implementation} [{m.execution}]  {m.fmt}  {m.inputs} ({m.n_inputs})"
         )
@@ -88,9 +89,36 @@ def print_verdict(verdict: Verdict) -> None:
                 f"{max(0.0, s.min_correct_bits):.1f}",
             )
         console.print(table)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """A table per output and region, then the failures with witness and replay command."""
+    console = _console()
+    _print_measurements(console, verdict.measurements)
     for failure in verdict.failures:
         console.print(failure, style="red", soft_wrap=True)
     console.print("passed" if verdict.passed else "failed", style="green" if verdict.passed else "red")
+
+
+def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:
+    """Tables per output, what each tier settled, worst inputs, broken bounds and the digest."""
+    console = _console()
+    _print_measurements(console, sweep.measurements)
+    for m in sweep.measurements:
+        if m.failure is None:
+            settled = ", ".join(f"{name} {count}" for name, count in m.escalated.items() if count)
+            console.print(f"{m.output}: settled by {settled}; undecided {m.undecided}", soft_wrap=True)
+            if m.witness is not None:
+                worst = f"worst {m.max_ulp:.6g} ulps at x={m.witness.x!r}"
+                console.print(f"{m.output}: {worst}: {replay_command(m, m.witness)}", soft_wrap=True)
+    for failure in failures:
+        console.print(failure, style="red", soft_wrap=True)
+    if sweep.resumed or sweep.redone:
+        console.print(
+            f"{sweep.resumed} of {sweep.shards} shards were there already, "
+            f"{sweep.redone} damaged ones were done again"
+        )
+    console.print(f"digest {sweep.digest}", soft_wrap=True)
 
 
 def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:

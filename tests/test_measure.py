@@ -247,19 +247,19 @@ def test_unknown_implementation_suggests_the_nearest():
         measure("expml", "xielu")
 
 
-def test_score_ignores_undecided_inputs_but_counts_them():
-    from precision_lab.implementations import as_implementation
-    from precision_lab.measure import _blank, input_set, score
+def test_undecided_inputs_are_counted_and_in_no_statistic(monkeypatch):
+    from precision_lab import scoring
 
-    fmt = get_format("bf16")
-    inputs = input_set("exhaustive", fmt, "relu", {})
-    exact = reference("relu", "forward", {}, inputs.x, fmt)
-    undecided = inputs.x == 1.0
-    doubtful = dataclasses.replace(exact, undecided=undecided)
-    wrong = np.where(undecided, 100.0, exact.rounded)
-    case = _blank(
-        as_implementation(torch.relu, "relu", ("bf16",)), fmt, fmt, "forward", "init", {}, inputs, None
-    )
-    m = score(case, inputs, wrong, doubtful)
-    assert m.undecided == 1
+    def undecided(*arguments, **options):
+        exact = reference(*arguments, **options)
+        return dataclasses.replace(exact, undecided=np.ones_like(exact.undecided))
+
+    # Powers of two are what the first tier leaves of ReLU²: their enclosures touch two binades.
+    monkeypatch.setattr(scoring, "reference", undecided)
+    m = measure(shifted("bf16", 100, lambda x: x == 1.0), "relu2", fmt="bf16")
+    assert m.undecided > 100
     assert m.max_ulp == 0.0
+    from precision_lab.bounds import Bound
+    from precision_lab.verdict import judge
+
+    assert any("undecided" in broken for broken in judge(m, Bound(1.0)))

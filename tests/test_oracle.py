@@ -303,15 +303,13 @@ def test_what_no_tier_decides_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
     def give_up(*_: Any) -> Any:
         raise UndecidedError("planted")
 
+    def knows_nothing(case: Any, x: np.ndarray) -> Any:
+        return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf), np.zeros(x.size, np.int64)
+
     monkeypatch.setattr(ladder, "certain_ball", give_up)
-    monkeypatch.setattr(ladder, "_float64_tier", _knows_nothing)
-    monkeypatch.setattr(ladder, "_double_double_tier", _knows_nothing)
+    monkeypatch.setattr(ladder.second, "enclose", knows_nothing)
     result = reference("xielu", "forward", None, np.array([-0.5, 0.5]), "bf16")
     assert result.undecided.all() and (result.tier == TIERS.index("mpmath")).all()
-
-
-def _knows_nothing(case: Any, side: str, far: bool, x: np.ndarray) -> tuple[Any, Any, Any]:
-    return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf)
 
 
 # -- the instrument is seen to fail ---------------------------------------------------------------
@@ -323,31 +321,40 @@ def _mutated(function: str, output: str, name: str) -> list[str]:
     return disagreements(function, output, params, x, FORMATS[name])
 
 
-def test_a_wrong_tail_a_wrong_coefficient_and_a_wrong_rounding_are_caught(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from dataclasses import replace
+@pytest.mark.parametrize("mutation", ["tail", "ulp", "rounded"])
+def test_a_wrong_decision_is_caught(monkeypatch: pytest.MonkeyPatch, mutation: str) -> None:
+    from precision_lab.oracle import ladder
 
-    from precision_lab.oracle import float64, ladder
+    true = ladder._settle
+
+    def wrong(
+        high: Any, low: Any, radius: Any, nudge: Any, fmt: Any,
+        rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, certain: Any,
+    ) -> None:  # fmt: skip
+        true(high, low, radius, nudge, fmt, rounded, tail, ulp, exact, sign, certain)
+        if mutation == "tail":
+            tail *= -1
+        elif mutation == "ulp":
+            ulp *= 2
+        else:
+            rounded[:] = np.nextafter(rounded, np.inf)
 
     assert not _mutated("xielu", "forward", "bf16")
-    true = ladder.round_enclosure
-    mutations: dict[str, Any] = {
-        "tail": lambda *a, **k: replace(r := true(*a, **k), tail=-r.tail),
-        "ulp": lambda *a, **k: replace(r := true(*a, **k), ulp=2 * r.ulp),
-        "rounded": lambda *a, **k: replace(r := true(*a, **k), rounded=np.nextafter(r.rounded, np.inf)),
-        "undecided": lambda *a, **k: replace(r := true(*a, **k), decided=np.ones_like(r.decided)),
-    }
-    for mutation in ("tail", "ulp", "rounded"):
-        with monkeypatch.context() as patch:
-            patch.setattr(ladder, "round_enclosure", mutations[mutation])
-            assert _mutated("xielu", "forward", "bf16"), mutation
-    with monkeypatch.context() as patch:  # a rounding that never climbs
-        patch.setattr(ladder, "round_enclosure", mutations["undecided"])
-        patch.setattr(float64, "Q_RELATIVE", 1.0)
-        assert _mutated("xielu", "grad_x", "fp64")
-    with monkeypatch.context() as patch:
-        coefficients = list(float64.COEFFICIENTS)
-        coefficients[1] *= 1 + 2.0**-10
-        patch.setattr(float64, "COEFFICIENTS", tuple(coefficients))
-        assert _mutated("xielu", "grad_alpha_n", "fp32")
+    monkeypatch.setattr(ladder, "_settle", wrong)
+    assert _mutated("xielu", "forward", "bf16")
+
+
+@pytest.mark.parametrize(("name", "size"), [("fp32", 2.0**-30), ("fp64", 2.0**-60)])
+def test_a_wrong_value_with_a_small_radius_is_caught(
+    monkeypatch: pytest.MonkeyPatch, name: str, size: float
+) -> None:
+    from precision_lab.oracle import ladder
+
+    true = ladder.second.enclose
+
+    def wrong(case: Any, x: np.ndarray) -> Any:
+        high, low, radius, nudge = true(case, x)
+        return high, low + high * size, radius, nudge
+
+    monkeypatch.setattr(ladder.second, "enclose", wrong)
+    assert _mutated("xielu", "grad_alpha_n", name)

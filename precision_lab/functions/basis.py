@@ -91,7 +91,6 @@ BASIS: dict[str, BasisFunction] = {
             (),
             _ONE,
             _ONE,
-            "one",
             approach=(0, 0),
             beyond=0.0,
             at_zero=(Fraction(1), 0.0),

@@ -17,6 +17,7 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
 from precision_lab.results import Failure
+from precision_lab.selfcheck import require_ieee
 
 Float64 = NDArray[np.float64]
 
@@ -59,7 +60,8 @@ def to_numpy(tensor: Tensor, fmt: FloatFormat) -> NDArray[Any]:
     if fmt.bits >= 32:
         return tensor.numpy()
     integer = torch.uint8 if fmt.bits == 8 else torch.int16
-    return _decoded(fmt)[tensor.view(integer).numpy().view(fmt.bits_dtype)]
+    values: NDArray[Any] = _decoded(fmt)[tensor.view(integer).numpy().view(fmt.bits_dtype)]
+    return values
 
 
 def store(tensor: Tensor, fmt: FloatFormat, *, saturating: bool) -> Tensor:
@@ -191,8 +193,10 @@ def _run(
                 leaf.requires_grad_()
     y = _guarded(lambda: call(implementation, point, expanded))
     _check(y, point, core, "forward")
+    require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     result: dict[str, NDArray[Any] | Failure] = {}
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
+    require_ieee()
     for output in outputs:
         target = get_format(implementation.output_format(fmt.name, output))
         try:

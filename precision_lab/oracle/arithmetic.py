@@ -10,6 +10,8 @@ double-word arithmetic", ACM TOMS 44 (2017), whose algorithm numbers are given.
 
 from __future__ import annotations
 
+from typing import Any
+
 from precision_lab.oracle.jit import compiled, fma
 
 U = 2.0**-53
@@ -38,6 +40,13 @@ def two_product(a: float, b: float) -> tuple[float, float]:
     """p = fl(a·b) and e with p + e = a·b exactly, if |p| ≥ 2^-960 or p = 0 = a·b, and p is finite."""
     p = a * b
     return p, fma(a, b, -p)
+
+
+@compiled
+def two_products(a: Any, b: Any, high: Any, low: Any) -> None:
+    """high + low = a·b element by element, exactly, under the conditions of `two_product`."""
+    for i in range(a.size):
+        high[i], low[i] = two_product(a[i], b[i])
 
 
 @compiled

@@ -67,7 +67,8 @@ def ball_times(
     lows = al * bl
     dropped = abs(g) + abs(h) + abs(c_rest) + abs(d_rest) + abs(lows)
     # |high + low| ≤ |high|·(1 + 2^-52)
-    spread = (abs(ah) * SLACK + ar) * br + abs(bh) * SLACK * ar
+    # Grouped so that an infinite intermediate result does not meet a radius of 0.
+    spread = abs(ah) * (SLACK * br) + ar * br + abs(bh) * (SLACK * ar)
     radius = (dropped + spread) * SLACK
     # Each of the products above, and each product in the radius, may lose a few subnormal steps
     # where it is small and not exactly 0; below PRODUCT_SAFE p's own low part is lost as well.

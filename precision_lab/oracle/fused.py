@@ -58,7 +58,9 @@ def weighted_sum(
             for i in range(n):
                 b[i] = fma(size, error[i], b[i])
     # Nonnegative floats compare like their bits, which vectorises.
-    smallest, largest, widest = np.int64(0x7FF0000000000000), np.int64(0), np.int64(0)
+    smallest: Any = np.int64(0x7FF0000000000000)
+    largest: Any = np.int64(0)
+    widest: Any = np.int64(0)
     for i in range(n):
         size_bits = float_to_bits(abs(s[i]))
         smallest, largest = min(smallest, size_bits), max(largest, size_bits)

@@ -18,11 +18,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Without fast-math LLVM neither contracts a·b + c nor reorders sums: every operation below rounds once,
 # as it is written, on every machine. Division by zero gives IEEE's answer instead of raising, which
 # is also what lets loops become vector code.
+_njit: Any = numba.njit
 _OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundscheck": False}
 
 
 @lru_cache(maxsize=1)
-def _source_stamp() -> str:
+def source_stamp() -> str:
     """Digest of everything compiled code here is made of."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -37,15 +38,15 @@ def compiled(function: F) -> F:
     a changed bound in a neighbouring module would go unseen. So the stamp is of all modules here.
     """
     try:
-        dispatcher: Any = numba.njit(cache=True, **_OPTIONS)(function)
-        dispatcher._cache._cache_file._source_stamp = _source_stamp()
+        dispatcher: Any = _njit(cache=True, **_OPTIONS)(function)
+        dispatcher._cache._cache_file._source_stamp = source_stamp()
     except (RuntimeError, AttributeError):
         # No folder that numba may write, or a numba whose cache cannot be stamped: compile in every process.
-        dispatcher = numba.njit(**_OPTIONS)(function)
+        dispatcher = _njit(**_OPTIONS)(function)
     return cast(F, dispatcher)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         double = ir.DoubleType()
@@ -56,7 +57,7 @@ def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _float_to_bits(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
@@ -64,7 +65,7 @@ def _float_to_bits(typing_context: Any, value: Any) -> Any:
     return types.int64(types.float64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits_to_float(typing_context: Any, bits: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
@@ -72,7 +73,7 @@ def _bits_to_float(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _float32_to_bits(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(32))
@@ -80,7 +81,7 @@ def _float32_to_bits(typing_context: Any, value: Any) -> Any:
     return types.int32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits_to_float32(typing_context: Any, bits: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
@@ -89,8 +90,8 @@ def _bits_to_float32(typing_context: Any, bits: Any) -> Any:
 
 
 # Only for use inside compiled functions.
-fma: Callable[[float, float, float], float] = _fma
-float_to_bits: Callable[[float], int] = _float_to_bits
-bits_to_float: Callable[[int], float] = _bits_to_float
-float32_to_bits: Callable[[Any], int] = _float32_to_bits
-bits_to_float32: Callable[[int], Any] = _bits_to_float32
+fma: Any = _fma
+float_to_bits: Any = _float_to_bits
+bits_to_float: Any = _bits_to_float
+float32_to_bits: Any = _float32_to_bits
+bits_to_float32: Any = _bits_to_float32

@@ -41,7 +41,8 @@ class Reference:
             the format, or is infinite or undefined itself.
         tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite.
         ulp: ulp of the exact value.
-        exact: the exact value to about float64 precision, for display and relative errors.
+        exact: the exact value to about float64 precision, for display and relative errors; ±2^-1074 where
+            it is not 0 but too small for that.
         sign: of the exact value: -1, 0, +1; 0 also where it is proven to be below half the
             smallest subnormal and its sign was not needed.
         tier: index into `TIERS` of what settled the input.
@@ -111,7 +112,11 @@ def reference(
         certain = np.empty(finite.size, np.bool_)
         settled = [np.empty(finite.size) for _ in range(4)]
         signs = np.empty(finite.size, np.int64)
-        _settle(high, low, radius, nudge, format_row(target, saturating), *settled, signs, certain)
+        rounded, tail, ulp, exact = settled
+        _settle(
+            high, low, radius, nudge, format_row(target, saturating),
+            rounded, tail, ulp, exact, signs, certain,
+        )  # fmt: skip
         for field, values in zip(
             (result.rounded, result.tail, result.ulp, result.exact), settled, strict=True
         ):
@@ -131,7 +136,9 @@ def _settle(
     smallest = 2.0 ** (fmt[1] - fmt[0] + 1)
     for i in range(high.size):
         rounded[i], tail[i], ulp[i], certain[i] = decide(high[i], low[i], radius[i], nudge[i], fmt)
-        exact[i] = high[i]
+        # Not 0, only too small to be told from it: the smallest float64 stands for it.
+        vanished = high[i] == 0 and (radius[i] > 0 or nudge[i] != 0)
+        exact[i] = (5e-324 if nudge[i] >= 0 else -5e-324) if vanished else high[i]
         size = abs(high[i])
         known = size * (1 - 2.0**-50) > radius[i] or (size == 0 and radius[i] == 0)
         sign[i] = (1 if high[i] > 0 else -1) if known and size > 0 else 0

@@ -121,7 +121,8 @@ def horner(row: Any, u: float) -> float:
     h = fma(u, h, row[3])
     h = fma(u, h, row[2])
     h = fma(u, h, row[1])
-    return fma(u, h, row[0])
+    total: float = fma(u, h, row[0])
+    return total
 
 
 def enclose(name: str, x: Float64) -> Float64:

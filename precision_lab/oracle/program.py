@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from mpmath.libmp import from_float, mpf_sub, to_float
+from mpmath.libmp import from_float, mpf_abs, mpf_add, mpf_sub, to_float
 from numpy.typing import NDArray
 
 from precision_lab.functions import Activation
@@ -66,11 +66,13 @@ class Case:
         argument = self.function.raw_factor_argument(self.output, self.params)
         if argument is None:
             return None
-        ball = certain_ball(lambda m: 1 - m.exp(m.constant(-argument)), 120)
+        # For large t this is 1 less next to nothing, of which the low part keeps 53 bits.
+        ball = certain_ball(lambda m: 1 - m.exp(m.constant(-argument)), 512)
         high = to_float(ball.middle, rnd="n")
-        low = to_float(mpf_sub(ball.middle, from_float(high), 200, "n"), rnd="n")
-        # What the pair cuts off, 2^-106, and the ball, 2^-120.
-        return high, low, abs(high) * 2.0**-105
+        rest = mpf_sub(ball.middle, from_float(high))
+        low = to_float(rest, rnd="n")
+        cut_off = mpf_add(mpf_abs(mpf_sub(rest, from_float(low))), ball.radius)
+        return high, low, to_float(cut_off, rnd="u") * (1 + 2.0**-50) + 2.0**-1074
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def program(cases: tuple[Case, ...]) -> Program:
     and one rounding in the product and in each FMA, the result is off by at most
     (max e_k + (n + 1)·u)·Σ|c_k b_k|, to first order; 1 + 2^-40 covers the second order, the rounding
     of Σ|c_k b_k| itself (n + 1 roundings) and of the products with this bound. The factor of a raw
-    gradient adds its own rounding to the coefficient: 2u and 2^-105.
+    gradient adds its own two roundings to the coefficient.
     """
     names: list[str] = []
     shape = (3, len(cases))
@@ -182,7 +184,7 @@ def _near_zero(case: Case, stretch: int) -> Pivot | None:
 
 
 def _far_out(case: Case, stretch: int) -> Pivot | None:
-    """f = C + rest with C a float64, the sign of the rest known and the rest below |C|/2.
+    """f = C + rest with C a float64, the sign of the rest known and, unless C = 0, the rest below |C|/2.
 
     The sign is `BasisFunction.approach`; a rest c·e^x is below from x = −log(4c/|C|) down; others are
     at most 2^-16 of their weight from |x| = 64 on (a claim that a test checks with Arb).
@@ -205,8 +207,10 @@ def _far_out(case: Case, stretch: int) -> Pivot | None:
             weight += abs(float(coefficient))
             start = start if term.basis == "exp" else 64.0
     constant = float(exact[0])
-    if len(signs) != 1 or any(exact[1:]) or not constant or Fraction(constant) != exact[0]:
+    if len(signs) != 1 or any(exact[1:]) or Fraction(constant) != exact[0]:
         return None
+    if constant == 0:  # only the sign is to be known
+        return (2.0 if start == 64.0 else 1.0, math.inf), (0.0, signs.pop())
     if start == 64.0 and weight * 2.0**-16 > abs(constant) / 2:
         return None
     if start == 1.0:

@@ -187,9 +187,10 @@ def score_one(
         add_sum(row, scale, int(np.rint(math.ldexp(error, SUM_BITS - 32 * scale))))
         in_float32 = float32_to_bits(np.float32(error))
         histogram[min(max((in_float32 >> BIN_SHIFT) - BIN_BASE, 0), BINS - 1)] += 1
-        if error != 0:
-            relative = error * ulp / size if size != 0 else math.inf
-            bits = count_relative(row, relative, precision)
+        if exact != 0:
+            bits = count_relative(row, max(error, FLOOR) / max(size / ulp, FLOOR), precision)
+        elif error != 0:
+            bits = count_relative(row, 1.0, precision)
     elif expected:
         bits = count_relative(row, 1.0, precision)
     row[BITS] += int(np.rint(bits * BITS_SCALE))
@@ -233,7 +234,8 @@ def score_tile(
     Args:
         smallest, largest: of |s|; widest: of b.
         pivot, side: where side is not 0, every |exact value| is known to be above (1) or below (-1) pivot,
-            however near: a gradient of 1/2 + tiny has the ulp of 1/2 or of what lies below it.
+            however near: a gradient of 1/2 + tiny has the ulp of 1/2 or of what lies below it. With
+            pivot 0, side is the values' sign.
         left: indices of inputs that this tier cannot decide, appended from `n_left` on.
         patterns: of the inputs; empty where input i has pattern offset + i.
         error, error32, size32, bins: scratch of at least n elements.
@@ -248,7 +250,8 @@ def score_tile(
         rows[2 * cell][N] += n
         rows[2 * cell][BITS] += n * np.int64(precision * BITS_SCALE)
         return n_left
-    row = rows[2 * cell + 1] if 0 < largest < normal else rows[2 * cell]
+    # A value of 0 with a bound is not 0, only too small to be told from it.
+    row = rows[2 * cell + 1] if high > 0 and largest < normal else rows[2 * cell]
     if high == 0 and _all_zero(y, n):
         row[N] += n
         row[VALID] += n
@@ -260,16 +263,16 @@ def score_tile(
     straddles = smallest < normal <= largest or (low <= half_subnormal <= high and largest > 0)
     if straddles or high >= max_finite or high == 0:
         return _score_singly(y, s, b, n, start, fmt, rows, histogram, cell, patterns, offset, left, n_left)
-    top = largest if side >= 0 or largest < pivot else pivot * (1 - 2.0**-53)
+    top = largest if side >= 0 or largest < pivot or pivot == 0 else pivot * (1 - 2.0**-53)
     exponent = max((float_to_bits(top) >> 52) - 1023, emin)
     inverse = math.ldexp(1.0, precision - 1 - exponent)  # of the ulp
     bottom, end = math.ldexp(1.0, exponent), math.ldexp(1.0, exponent + 1)
     above = exponent == emin or low > bottom or (side > 0 and pivot >= bottom)
-    below = high < end or (side < 0 and pivot <= end)
+    below = high < end or (side < 0 and 0 < pivot <= end)
     one_binade = above and below
     tolerance = widest * inverse
     undecided = misrounded = 0
-    largest_bits = np.int64(0)
+    largest_bits: Any = np.int64(0)
     uniform = one_binade and tolerance <= CERTIFIED
     if uniform:
         # 2^-50: what rounding the difference can do to an error around 1/2.
@@ -332,8 +335,9 @@ def score_tile(
         _count_signs(y, s, n, start, row, patterns, offset, error32, size32, undecided)
     if low <= half_subnormal:
         for i in range(n):
-            opposite = (float_to_bits(np.float64(y[i])) ^ float_to_bits(s[i])) < 0
-            known = (abs(s[i]) > b[i]) & (size32[i] < INFINITY32)
+            value = float(side) if side != 0 and pivot == 0 else s[i]
+            opposite = (float_to_bits(np.float64(y[i])) ^ float_to_bits(value)) < 0
+            known = (abs(value) > b[i]) & (size32[i] < INFINITY32)
             row[ZERO_SIGN] += (y[i] == 0) & opposite & (error[i] < 0.5) & known
     _sum_errors(row, error, n, largest_bits)
     if bits_to_float(largest_bits) < 2.0**-12 and nonfinite == 0:
@@ -381,7 +385,8 @@ def _all_zero(y: Any, n: int) -> bool:
     seen = np.int32(0)
     for i in range(n):
         seen |= float32_to_bits(y[i])
-    return (seen & np.int32(0x7FFFFFFF)) == 0
+    zero: bool = (seen & np.int32(0x7FFFFFFF)) == 0
+    return zero
 
 
 @compiled
@@ -446,7 +451,8 @@ def moves_against(y0: float, s0: float, b0: float, y1: float, s1: float, b1: flo
     ulp = bits_to_float((exponent + 1024 - int(fmt[PRECISION])) << 52)
     certain = abs(step) > MONOTONE_ULPS * ulp + (b0 + b1) * (1 + 2.0**-40)
     move = y1 - y0
-    return certain & (((move > 0) & (step < 0)) | ((move < 0) & (step > 0)))
+    against: bool = certain & (((move > 0) & (step < 0)) | ((move < 0) & (step > 0)))
+    return against
 
 
 @compiled
@@ -470,7 +476,7 @@ def _sum_bits(row: Any, error32: Any, size32: Any, n: int, precision: int, undec
     """
     least, one = np.float32(math.ldexp(1.0, -precision)), np.float32(1)
     scale, half = np.float32(BITS_SCALE), np.float32(0.5)
-    largest = np.int32(0)
+    largest: Any = np.int32(0)
     for i in range(n):
         relative = min(max(error32[i] / size32[i], least), one)
         error32[i] = relative

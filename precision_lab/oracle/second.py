@@ -131,7 +131,7 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                 th, tl, tr = ball_add(th, tl, tr, bh, bl, br)
                 up |= sign * wh > 0
                 down |= sign * wh < 0
-            if factor[0] != 1.0:
+            if factor[0] != 1.0 or factor[1] != 0.0 or factor[2] != 0.0:
                 th, tl, tr = ball_times(th, tl, tr, factor[0], factor[1], factor[2])
             nudge = (1 if up else 0) - (1 if down else 0)
             # What the nudges stand for is below 2^-1000: next to an exact number without digits down there

@@ -1,0 +1,271 @@
+"""Every pattern of a format in shards: each is written when it is done, and a killed sweep resumes.
+
+Shards are contiguous ranges of whole chunks. What a shard leaves behind is a `Tally` per
+output; merging them is associative and commutative, so the result and its digest are
+the same whatever the number of shards, their order or the number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from precision_lab.cells import Cells
+from precision_lab.chunks import CHUNK, every_chunk, sweep_chunks
+from precision_lab.exceptions import DamagedFileError
+from precision_lab.finish import finish
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.runner import effective_parameters
+from precision_lab.measure import blank_measurement, input_set
+from precision_lab.oracle.jit import source_stamp
+from precision_lab.results import Failure, Measurement, strict_json
+from precision_lab.selfcheck import environment, require_ieee
+from precision_lab.tallies import Tally
+
+SCHEMA = 1
+MANIFEST = "sweep.json"
+RESULT = "measurements.json"
+DEFAULT_SHARDS = 64
+
+Progress = Callable[[int, int], None]  # inputs done, inputs in all
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep.
+
+    Attributes:
+        digest: SHA-256 over the counts of all outputs.
+        resumed: shards that were taken from disk; redone: stored shards that were damaged.
+    """
+
+    measurements: tuple[Measurement, ...]
+    digest: str
+    shards: int
+    resumed: int
+    redone: int
+
+
+def sweep(
+    implementation: Implementation,
+    fmt: str,
+    outputs: Sequence[str],
+    params: Mapping[str, float] | None = None,
+    *,
+    params_name: str = "given",
+    shards: int = DEFAULT_SHARDS,
+    directory: Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Measures an implementation on every pattern of a format of up to 32 bits.
+
+    Args:
+        shards: how many pieces; at most one per chunk of 2^18 patterns.
+        directory: where shards and results are kept; nothing is kept without it.
+        resume: go on with the sweep that `directory` holds.
+        workers: threads, by default one per core.
+
+    Raises:
+        ValueError: fp64; a directory that holds a sweep though `resume` was not asked for, or
+            another sweep than this one; shards < 1.
+        KernelError: the adapter's library is missing, or its code raised.
+        EnvironmentAltersResultsError: subnormals are flushed to zero.
+    """
+    source = get_format(fmt)
+    if source.bits > 32:
+        raise ValueError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
+    if shards < 1:
+        raise ValueError(f"shards={shards!r}: at least one")
+    if resume and directory is None:
+        raise ValueError("resume=True needs the directory of the sweep to go on with")
+    definition = get_function(implementation.function)
+    for output in outputs:
+        definition.check_output(output)
+    require_ieee(workers=True)
+    asked = definition.check_params(params)
+    effective = effective_parameters(implementation, asked, source.name)
+    cells = input_set("exhaustive", source, definition.name, effective).cells
+    chunks = every_chunk(source)
+    shards = min(shards, len(chunks))
+    manifest = {
+        "schema": SCHEMA,
+        "function": definition.name,
+        "implementation": implementation.name,
+        "execution": implementation.execution_name,
+        "format": source.name,
+        "outputs": list(outputs),
+        "params": dict(sorted(effective.items())),
+        "chunk": CHUNK,
+        "shards": shards,
+        "oracle": source_stamp(),
+        "environment": {k: v for k, v in environment().items() if k != "torch threads"},
+    }
+    store = None if directory is None else _Store(directory, manifest, resume)
+    totals: dict[str, Tally | Failure] = {output: Tally.empty(cells.starts.size) for output in outputs}
+    resumed = redone = 0
+    size = min(CHUNK, 1 << source.bits)
+    everything = len(chunks) * size
+    for shard in range(shards):
+        mine = chunks[len(chunks) * shard // shards : len(chunks) * (shard + 1) // shards]
+        found: dict[str, Tally | Failure] | None = None
+        if store is not None:
+            try:
+                found = store.read(shard, outputs)
+                resumed += found is not None
+            except DamagedFileError:
+                redone += 1
+        if found is None:
+            found = sweep_chunks(
+                implementation, outputs, cells, effective, asked, mine, workers=workers,
+                progress=progress and partial(_advance, progress, mine[0] * size, everything),
+            )  # fmt: skip
+            if store is not None:
+                store.write(shard, found)
+        if progress is not None:
+            progress((mine[-1] + 1) * size, everything)
+        _merge(totals, found)
+    require_ieee(workers=True)
+    measurements = tuple(
+        _measurement(implementation, source.name, output, params_name, effective, cells, total)
+        for output, total in totals.items()
+    )
+    digest = hashlib.sha256()
+    for output, total in totals.items():
+        digest.update(output.encode())
+        digest.update((total.message if isinstance(total, Failure) else total.digest()).encode())
+    result = Sweep(measurements, digest.hexdigest(), shards, resumed, redone)
+    if store is not None:
+        store.write_result(result)
+    return result
+
+
+def _advance(progress: Progress, before: int, everything: int, done: int, _: int) -> None:
+    progress(before + done, everything)
+
+
+def _merge(totals: dict[str, Tally | Failure], found: Mapping[str, Tally | Failure]) -> None:
+    for output, part in found.items():
+        total = totals[output]
+        if isinstance(part, Failure):
+            totals[output] = part if not isinstance(total, Failure) else total
+        elif isinstance(total, Tally):
+            total.merge(part)
+
+
+def _measurement(
+    implementation: Implementation,
+    fmt: str,
+    output: str,
+    params_name: str,
+    effective: dict[str, float],
+    cells: Cells,
+    total: Tally | Failure,
+) -> Measurement:
+    failure = total if isinstance(total, Failure) else None
+    case = blank_measurement(
+        implementation, fmt, output, params_name, effective, "exhaustive", 1 << cells.fmt.bits, failure
+    )
+    return case if isinstance(total, Failure) else finish(case, cells, total)
+
+
+class _Store:
+    """Shards on disk: written whole or not at all, and read only if they are what was written."""
+
+    def __init__(self, directory: Path, manifest: dict[str, Any], resume: bool) -> None:
+        self.directory = directory
+        path = directory / MANIFEST
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            _write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
+            return
+        if not resume:
+            raise ValueError(
+                f"--out {str(directory)!r} holds a sweep already; --resume goes on with it, "
+                "or choose another folder"
+            )
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DamagedFileError(f"{path} is not a sweep's manifest: {error}") from error
+        if not isinstance(stored, dict):
+            raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
+        for key, value in manifest.items():
+            if stored.get(key) != value:
+                raise ValueError(
+                    f"--resume: {str(directory)!r} holds another sweep: its {key} is {stored.get(key)!r}, "
+                    f"this one's {value!r}"
+                )
+
+    def _path(self, shard: int) -> Path:
+        return self.directory / f"shard-{shard:05d}.npz"
+
+    def read(self, shard: int, outputs: Sequence[str]) -> dict[str, Tally | Failure] | None:
+        """The shard's counts; None where it was not done yet.
+
+        Raises:
+            DamagedFileError: the file is not what was written.
+        """
+        try:
+            data = self._path(shard).read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
+            raise DamagedFileError(f"{self._path(shard)}: its checksum does not match")
+        with np.load(io.BytesIO(data[32:]), allow_pickle=False) as arrays:
+            failures = json.loads(str(arrays["failures"]))
+            return {
+                output: Failure(**failures[output])
+                if output in failures
+                else Tally.from_arrays(
+                    {name: arrays[f"{output}/{name}"] for name in Tally.__dataclass_fields__}
+                )
+                for output in outputs
+            }
+
+    def write(self, shard: int, found: Mapping[str, Tally | Failure]) -> None:
+        arrays: dict[str, Any] = {
+            f"{output}/{name}": array
+            for output, part in found.items()
+            if isinstance(part, Tally)
+            for name, array in part.arrays().items()
+        }
+        failures = {output: asdict(part) for output, part in found.items() if isinstance(part, Failure)}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, failures=np.array(json.dumps(failures)), **arrays)
+        data = buffer.getvalue()
+        _write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
+
+    def write_result(self, result: Sweep) -> None:
+        data = {"digest": result.digest, "measurements": [m.to_json() for m in result.measurements]}
+        _write_atomically(self.directory / RESULT, (strict_json(data) + "\n").encode())
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """A reader, or a process that takes over after a kill, sees all of the file or none."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+__all__ = ["DEFAULT_SHARDS", "Sweep", "sweep"]
