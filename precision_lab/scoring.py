@@ -50,7 +50,10 @@ class Scorer:
             raise ValueError(f"outputs={tuple(outputs)!r}: at most {MAX_OUTPUTS} are scored together")
         self.cells, self.function, self.outputs, self.params = cells, function, tuple(outputs), dict(params)
         self.formats, self.saturating = tuple(formats), saturating
-        self.tallies = [Tally.empty(cells.starts.size) for _ in outputs]
+        # One array for all outputs, of which each tally's rows are a part: compiled code takes it whole.
+        self._rows = np.stack([columns.empty(cells.starts.size) for _ in outputs])
+        self._histograms = np.zeros((len(outputs), columns.BINS), np.int64)
+        self.tallies = [Tally(r, h) for r, h in zip(self._rows, self._histograms, strict=True)]
         self._keeps_edges = edges
         self._fmts = np.array([format_row(fmt, saturating) for fmt in formats])
         self._left: list[list[tuple[Any, ...]]] = [[] for _ in outputs]
@@ -92,14 +95,11 @@ class Scorer:
             p = self._program
             padded = (*ys, *[_NOTHING] * (MAX_OUTPUTS - count))
             listed = np.zeros(0, np.int64) if patterns is None else patterns
-            rows = tuple(tally.rows for tally in self.tallies)
-            histograms = tuple(tally.histogram for tally in self.tallies)
-            filler = (MAX_OUTPUTS - count) * (np.zeros((0, columns.COLUMNS), np.int64),)
             seen = fused.score_chunk(
                 x, padded, count, ordinary, listed, first, self._fmts,
                 p.slots, p.weights, p.relative, p.absolute, p.needed, p.windows, p.pivots,
                 (p.tables.layout, p.tables.coefficients, p.tables.bounds, p.tables.asymptotes),
-                (*rows, *filler), (*histograms, *(MAX_OUTPUTS - count) * (np.zeros(0, np.int64),)),
+                self._rows, self._histograms,
                 left, n_left, edges, fused.PROBE,
             )  # fmt: skip
             if seen:

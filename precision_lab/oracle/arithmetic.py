@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from precision_lab.oracle.jit import compiled, fma
+from precision_lab.oracle.jit import compiled, entry, fma
 
 U = 2.0**-53
 # Products below this, and their low parts, may underflow: what is lost there is at most a few
@@ -42,7 +42,7 @@ def two_product(a: float, b: float) -> tuple[float, float]:
     return p, fma(a, b, -p)
 
 
-@compiled
+@entry
 def two_products(a: Any, b: Any, high: Any, low: Any) -> None:
     """high + low = a·b element by element, exactly, under the conditions of `two_product`."""
     for i in range(a.size):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.oracle.exponential import exp_tile, q_tile
-from precision_lab.oracle.jit import bits_to_float, compiled, float_to_bits, fma
+from precision_lab.oracle.jit import bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.pieces import table_tile
 from precision_lab.oracle.program import EXP, EXPM1, MAX_TERMS, ONE, POSITIVE, TABLE, X2, X3, Q, X
 from precision_lab.oracle.scoring import count_moves, moves_against, score_tile
@@ -99,7 +99,7 @@ def fill(x: Any, n: int, stretch_needed: Any, values: Any, errors: Any, tables: 
             )
 
 
-@compiled
+@entry
 def score_chunk(
     x: Any, ys: Any, outputs: int, runs: Any, patterns: Any, offset: int, fmts: Any,
     slots: Any, weights: Any, relative: Any, absolute: Any, needed: Any, windows: Any, pivots: Any,
@@ -115,7 +115,7 @@ def score_chunk(
         patterns: int64, shape (n,), or empty where input i has pattern offset + i.
         fmts: a row per output; see `scoring`.
         windows, pivots: |x| from and below which a `pivot` and `side` of `score_tile` hold, two each.
-        rows, histograms: per output; added to.
+        rows, histograms: per output, shape (outputs, …); added to.
         left, n_left: per output, indices that this tier cannot decide, and how many.
         edges: per output, the first and last input's (index, y, s, b), index -1 where there is none.
     """
@@ -143,10 +143,10 @@ def score_chunk(
                         values, errors, slots[stretch, j], weights[stretch, j],
                         relative[stretch, j], absolute[stretch, j], n, s, b,
                     )  # fmt: skip
-                pivot, side = 0.0, 0
+                pivot, side = 0.0, np.int64(0)
                 for w in range(2):
                     if windows[stretch, j, w, 0] <= nearest and farthest < windows[stretch, j, w, 1]:
-                        pivot, side = pivots[stretch, j, w, 0], int(pivots[stretch, j, w, 1])
+                        pivot, side = pivots[stretch, j, w, 0], np.int64(pivots[stretch, j, w, 1])
                 n_left[j] = score_tile(
                     y, s, b, n, start, smallest, largest, widest,
                     pivot, side, fmts[j], rows[j], histograms[j], cell, patterns, offset,
@@ -158,7 +158,7 @@ def score_chunk(
                     moves += moves_against(last[1], last[2], last[3], np.float64(y[0]), s[0], b[0], fmts[j])
                 elif edges[j, 0, 0] < 0:
                     _keep(edges[j, 0], start, y, s, b, 0)
-                rows[j][2 * cell, MONOTONE] += moves
+                rows[j, 2 * cell, MONOTONE] += moves
                 _keep(last, start + n - 1, y, s, b, n - 1)
                 _keep(edges[j, 1], start + n - 1, y, s, b, n - 1)
     return seen | flushes(probe)

@@ -32,7 +32,12 @@ def source_stamp() -> str:
 
 
 def compiled(function: F) -> F:
-    """`function` compiled by numba, kept in its disk cache where there is a folder to write to.
+    """`function` compiled by numba, for use inside other compiled functions: not cached by itself."""
+    return cast(F, _njit(**_OPTIONS)(function))
+
+
+def entry(function: F) -> F:
+    """A compiled function that Python calls, kept in numba's disk cache where there is a folder to write to.
 
     Numba looks only at the file a function stands in to tell whether a cached one is still good;
     a changed bound in a neighbouring module would go unseen. So the stamp is of all modules here.

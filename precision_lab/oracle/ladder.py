@@ -19,7 +19,7 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.oracle import second
 from precision_lab.oracle.evaluate import certain_ball, output_ball
-from precision_lab.oracle.jit import compiled
+from precision_lab.oracle.jit import entry
 from precision_lab.oracle.mp import MpContext
 from precision_lab.oracle.program import Case
 from precision_lab.oracle.scoring import decide
@@ -127,7 +127,7 @@ def reference(
     return result
 
 
-@compiled
+@entry
 def _settle(
     high: Any, low: Any, radius: Any, nudge: Any, fmt: Any,
     rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, certain: Any,

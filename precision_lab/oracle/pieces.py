@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from precision_lab.functions.basis import BASIS
 from precision_lab.oracle.arithmetic import dd_plus_dd, dd_times_float
 from precision_lab.oracle.double_double import STEP, ball_add, ball_times
-from precision_lab.oracle.jit import bits_to_float, compiled, float_to_bits, fma
+from precision_lab.oracle.jit import bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.piecewise import DEGREE, DEGREE_DD, LOWS, table
 
 Float64 = NDArray[np.float64]
@@ -146,7 +146,7 @@ def enclose(name: str, x: Float64) -> Float64:
     return found
 
 
-@compiled
+@entry
 def _enclose(
     x: Any, layout: Any, coefficients: Any, lows: Any, bounds: Any, central: Any, remainder: Any,
     asymptote: Any, beyond: float, approach: int, found: Any,

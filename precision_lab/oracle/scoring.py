@@ -21,6 +21,7 @@ from precision_lab.oracle.arithmetic import two_sum
 from precision_lab.oracle.jit import (
     bits_to_float,
     compiled,
+    entry,
     float32_to_bits,
     float_to_bits,
 )
@@ -79,7 +80,7 @@ def first(row: Any, column: int, pattern: int, value: float) -> None:
         row[column + 1] = float_to_bits(value)
 
 
-@compiled
+@entry
 def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tuple[float, float, float, bool]:
     """rounded, tail and ulp of high + low ± radius in a format, and whether they are certain.
 
@@ -196,7 +197,7 @@ def score_one(
     row[BITS] += int(np.rint(bits * BITS_SCALE))
 
 
-@compiled
+@entry
 def score_many(
     rows: Any, histogram: Any, cells: Any, fmt: Any, patterns: Any, y: Any,
     rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, undecided: Any,
@@ -243,12 +244,13 @@ def score_tile(
     precision, emin = int(fmt[PRECISION]), int(fmt[EMIN])
     max_finite, normal = fmt[MAX_FINITE], math.ldexp(1.0, emin)
     half_subnormal = math.ldexp(0.5, emin - precision + 1)
+    # Halfway from the largest number to the next.
+    overflow = math.ldexp(2 * fmt[MAX_SIGNIFICAND] + 1, int(fmt[EMAX]) - precision)
     # Sums of a size and a bound round monotonically; one step more makes them safe to compare with.
     high = (largest + widest) * (1 + 2.0**-51)
     low = (smallest - widest) * (1 - 2.0**-51)
-    if high >= max_finite and _all_overflow(y, s, b, n, fmt):
-        rows[2 * cell][N] += n
-        rows[2 * cell][BITS] += n * np.int64(precision * BITS_SCALE)
+    if low > overflow and fmt[HAS_INFINITY] != 0 and fmt[SATURATING] == 0:
+        _score_overflow(y, s, n, start, rows[2 * cell], precision, patterns, offset)
         return n_left
     # A value of 0 with a bound is not 0, only too small to be told from it.
     row = rows[2 * cell + 1] if high > 0 and largest < normal else rows[2 * cell]
@@ -259,10 +261,13 @@ def score_tile(
         histogram[0] += n
         witness(row, 0, patterns[start] if patterns.size else offset + start, np.float64(y[0]))
         return n_left
-    # Where the tile straddles a threshold between kinds of results, each one is looked at alone.
+    # Where the tile straddles a threshold between kinds of results, or is 0 and y is not, each result
+    # is looked at alone, by the next tier.
     straddles = smallest < normal <= largest or (low <= half_subnormal <= high and largest > 0)
     if straddles or high >= max_finite or high == 0:
-        return _score_singly(y, s, b, n, start, fmt, rows, histogram, cell, patterns, offset, left, n_left)
+        for i in range(n):
+            left[n_left + i] = start + i
+        return n_left + n
     top = largest if side >= 0 or largest < pivot or pivot == 0 else pivot * (1 - 2.0**-53)
     exponent = max((float_to_bits(top) >> 52) - 1023, emin)
     inverse = math.ldexp(1.0, precision - 1 - exponent)  # of the ulp
@@ -390,35 +395,26 @@ def _all_zero(y: Any, n: int) -> bool:
 
 
 @compiled
-def _all_overflow(y: Any, s: Any, b: Any, n: int, fmt: Any) -> bool:
-    """Whether every exact value of the tile certainly rounds to an infinity and every y is that one."""
-    # Halfway from the largest number to the next.
-    threshold = math.ldexp(2 * fmt[MAX_SIGNIFICAND] + 1, int(fmt[EMAX]) - int(fmt[PRECISION]))
+def _score_overflow(
+    y: Any, s: Any, n: int, start: int, row: Any, precision: int, patterns: Any, offset: int
+) -> None:
+    """A tile in which every exact value certainly rounds to an infinity: anything else is a mismatch."""
     right = 0
     for i in range(n):
-        beyond = abs(s[i]) * (1 - 2.0**-50) - b[i] > threshold
-        right += beyond & (np.float64(y[i]) == math.copysign(math.inf, s[i]))
-    return right == n and fmt[HAS_INFINITY] != 0 and fmt[SATURATING] == 0
-
-
-@compiled
-def _score_singly(
-    y: Any, s: Any, b: Any, n: int, start: int, fmt: Any,
-    rows: Any, histogram: Any, cell: int, patterns: Any, offset: int, left: Any, n_left: int,
-) -> int:  # fmt: skip
-    """A tile with overflow, or with normal and subnormal results."""
+        right += np.float64(y[i]) == math.copysign(math.inf, s[i])
+    row[N] += n
+    row[BITS] += n * np.int64(precision * BITS_SCALE)
+    row[MISROUNDED] += n - right
+    row[NONFINITE] += n - right
+    if right == n:
+        return
     for i in range(n):
         pattern = patterns[start + i] if patterns.size else offset + start + i
-        rounded, tail, ulp, certain = decide(s[i], 0.0, b[i], 0, fmt)
-        size = abs(s[i])
-        sign = 0 if size == 0 else (1 if s[i] > 0 else -1)
-        known = size * (1 - 2.0**-50) > b[i] or (size == 0 and b[i] == 0)
-        if certain and known:
-            score_one(rows, histogram, cell, fmt, pattern, np.float64(y[i]), rounded, tail, ulp, s[i], sign)
-        else:
-            left[n_left] = start + i
-            n_left += 1
-    return n_left
+        if np.float64(y[i]) != math.copysign(math.inf, s[i]):
+            first(row, NONFINITE_PATTERN, pattern, np.float64(y[i]))
+        if np.float64(y[i]) * s[i] < 0:
+            row[WRONG_SIGN] += 1
+            first(row, SIGN_PATTERN, pattern, np.float64(y[i]))
 
 
 @compiled
@@ -442,7 +438,7 @@ def count_moves(y: Any, s: Any, b: Any, n: int, fmt: Any) -> int:
     return count
 
 
-@compiled
+@entry
 def moves_against(y0: float, s0: float, b0: float, y1: float, s1: float, b1: float, fmt: Any) -> bool:
     """Whether y1 − y0 has the other sign than s1 − s0, a step of more than 2^-9 ulp and the bounds."""
     step = s1 - s0

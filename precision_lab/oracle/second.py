@@ -20,7 +20,7 @@ from precision_lab.oracle.double_double import (
     parts,
     q_block,
 )
-from precision_lab.oracle.jit import compiled
+from precision_lab.oracle.jit import entry
 from precision_lab.oracle.program import (
     EXP,
     EXPM1,
@@ -71,7 +71,7 @@ def enclose(case: Case, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[
     return found[0], found[1], found[2], nudge
 
 
-@compiled
+@entry
 def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: Any, nudges: Any) -> None:
     high, low, radius = found[0], found[1], found[2]
     point, qh, ql = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
