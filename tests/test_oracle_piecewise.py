@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import os
-from collections.abc import Callable, Iterator
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from arb_witness import arithmetic
-from basis_witness import BASES, basis_inputs, containment
-from flint import arb
-from mpmath.libmp import to_rational
+from basis_witness import basis_inputs, containment
 
-from precision_lab.functions.basis import BASIS, BasisFunction
-from precision_lab.oracle import pieces, piecewise
-from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.pieces import Packed, enclose, pack, table_tile
-from precision_lab.oracle.piecewise import CENTRAL, MAX_SPLIT, Table, table
+from precision_lab.oracle.piecewise import CENTRAL, Table, table
 
 NAMES = (
     "sigmoid", "softplus", "silu", "silu'", "gelu", "gelu'", "gelu_tanh", "gelu_tanh'", "atlu", "atlu'",

@@ -31,7 +31,12 @@ class BasisFunction:
         derivative: d/dx as (weight, basis name) terms; None where no activation needs it.
         at_minus_infinity, at_plus_infinity: asymptotes; None where it grows faster than x^3.
         approach: the sign of f − asymptote for all |x| ≥ 2, towards −∞ and towards +∞ (0: f is the
-            asymptote). None where there is no such sign or no float64 asymptote.
+            asymptote). None where there is no such sign or no float64 asymptote. For x ≥ 2:
+            σ − 1 = −σ(−x) < 0; x·σ − x = −x·σ(−x) < 0, and so for Φ and for GELU's tanh form;
+            (x·σ)' − 1 = σ(−x)·(x·σ(x) − 1) > 0, as 2·σ(2) > 1 and x·σ grows; in GELU's tanh form
+            x·σ(x) has the further factor u'(x) > 1; (x·Φ)' − 1 = x·φ(x) − Φ(−x) > 0, as Mills' ratio
+            Φ(−x)/φ(x) is below 1/x; log(1+eˣ) − x = log(1+e^−x) > 0. For x ≤ −2 likewise with the
+            other sign. The arctan gate's gradient grows from 0 to 1, its slope being positive.
         beyond: |x| from which |f − asymptote| < 2^-1060; infinity where it shrinks slower.
         at_zero: value and slope at 0, where the value is a rational number: they say on which side of
             the value the function lies next to 0. No slope has to be exact.

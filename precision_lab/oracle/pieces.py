@@ -59,7 +59,7 @@ def pack(names: tuple[str, ...]) -> Packed:
 def table_tile(
     x: Any, n: int, layout: Any, coefficients: Any, bounds: Any, asymptote: Any, value: Any, bound: Any
 ) -> None:
-    """value and its absolute error bound at x[:n], of one sign and one binade, ordered by |x|, x ≠ 0."""
+    """value and its absolute error bound at x[:n]: one sign, one binade, ordered by |x|, |x| ≥ 2^-149."""
     first = abs(x[0])
     if first >= 2.0 ** layout[1]:
         known = first >= asymptote[2]
