@@ -71,8 +71,8 @@ def sweep_chunks(
                 saturating=implementation.saturating, edges=True,
             )  # fmt: skip
             scorers.append(mine.scorer)
-        first = chunk * size
-        bits = np.arange(first, first + size, dtype=fmt.bits_dtype)
+        first = int(chunk) * size
+        bits = (first + np.arange(size)).astype(fmt.bits_dtype)
         if parallel:
             computed = run(implementation, bits, fmt.name, asked, outputs)
         else:

@@ -114,11 +114,11 @@ def _statistics(
 
 def _sums(rows: Rows) -> NDArray[np.float64]:
     """Σ |error| of each row, from integers, in ulps."""
-    scales = np.ldexp(1.0, 32 * np.arange(columns.SCALES) - columns.SUM_BITS)
-    high = rows[:, columns.SUMS : columns.COLUMNS : 2].astype(np.float64)
-    low = rows[:, columns.SUMS + 1 : columns.COLUMNS : 2].astype(np.float64)
+    # The last limbs are beyond float64: a sum that reaches them is that large and no more.
+    exponents = 31 * np.arange(columns.LIMBS) - columns.SUM_BITS
+    weights = np.ldexp(1.0, np.minimum(exponents, 1023))
     with np.errstate(over="ignore"):
-        total: NDArray[np.float64] = ((high * 2.0**31 + low) * scales).sum(axis=1)
+        total: NDArray[np.float64] = (rows[:, columns.SUMS :].astype(np.float64) * weights).sum(axis=1)
     return total
 
 

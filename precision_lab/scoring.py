@@ -55,6 +55,7 @@ class Scorer:
         self._histograms = np.zeros((len(outputs), columns.BINS), np.int64)
         self.tallies = [Tally(r, h) for r, h in zip(self._rows, self._histograms, strict=True)]
         self._keeps_edges = edges
+        self._fed = 0
         self._fmts = np.array([format_row(fmt, saturating) for fmt in formats])
         self._left: list[list[tuple[Any, ...]]] = [[] for _ in outputs]
         self._fast = all(fmt.bits <= 32 for fmt in (cells.fmt, *formats))
@@ -82,6 +83,7 @@ class Scorer:
         Raises:
             EnvironmentAltersResultsError: this thread flushes subnormals, before or after.
         """
+        self._fed += x.size
         special = runs[:, 3] == SPECIAL_STRETCH
         ordinary = np.ascontiguousarray(runs[~special])
         for run in runs[special]:
@@ -127,9 +129,18 @@ class Scorer:
         self._keep_nearest(ordinary, ys, patterns, first)
 
     def finish(self) -> list[Tally]:
-        """The tallies, with what was still waiting for the slower tiers."""
-        for j in range(len(self.outputs)):
+        """The tallies, with what was still waiting for the slower tiers.
+
+        Raises:
+            RuntimeError: an input was counted twice or not at all, which would be a bug in here.
+        """
+        for j, tally in enumerate(self.tallies):
             self._escalate(j)
+            counted = int(tally.rows[:, columns.N].sum()) + tally.undecided.size
+            if not counted == int(tally.tiers.sum()) == self._fed:
+                raise RuntimeError(
+                    f"{self.function}.{self.outputs[j]}: {self._fed} inputs came in, {counted} were counted"
+                )
         return self.tallies
 
     def _escalate(self, j: int) -> None:

@@ -185,7 +185,7 @@ def score_one(
         error_bits = float_to_bits(error)
         witness(row, error_bits, pattern, y)
         scale = scale_of(error_bits)
-        add_sum(row, scale, int(np.rint(math.ldexp(error, SUM_BITS - 32 * scale))))
+        add_sum(row, scale, int(np.rint(math.ldexp(error, SUM_BITS - scale))))
         in_float32 = float32_to_bits(np.float32(error))
         histogram[min(max((in_float32 >> BIN_SHIFT) - BIN_BASE, 0), BINS - 1)] += 1
         if exact != 0:
@@ -264,6 +264,7 @@ def score_tile(
     # Where the tile straddles a threshold between kinds of results, or is 0 and y is not, each result
     # is looked at alone, by the next tier.
     straddles = smallest < normal <= largest or (low <= half_subnormal <= high and largest > 0)
+    straddles = straddles or (low <= 0 and not (side != 0 and pivot == 0))  # a sign is not known
     if straddles or high >= max_finite or high == 0:
         for i in range(n):
             left[n_left + i] = start + i
@@ -294,7 +295,8 @@ def score_tile(
             size32[i] = np.float32(max(abs(s[i]) * inverse, FLOOR))
             largest_bits = max(largest_bits, float_to_bits(kept))
     nonfinite = 0
-    if not uniform or largest_bits >= INFINITY_BITS:
+    uniform = uniform and largest_bits < INFINITY_BITS
+    if not uniform:
         undecided = misrounded = 0
         largest_bits = np.int64(0)
         for i in range(n):
@@ -315,9 +317,10 @@ def score_tile(
     row[NONFINITE] += nonfinite
     if undecided:
         for i in range(n):
-            a, m, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
             if uniform:
-                doubtful = abs(a - 0.5) <= tolerance + 2.0**-50
+                doubtful = abs(abs((np.float64(y[i]) - s[i]) * inverse) - 0.5) <= tolerance + 2.0**-50
+            else:
+                _, _, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
             if doubtful:
                 left[n_left] = start + i
                 n_left += 1
@@ -331,7 +334,8 @@ def score_tile(
                 break
     if largest_bits >= row[MAX_ERROR] and undecided + nonfinite < n:
         for i in range(n):
-            if float_to_bits(error[i]) == largest_bits and size32[i] < INFINITY32 and error32[i] < INFINITY32:
+            decided = size32[i] < INFINITY32 and abs(y[i]) <= max_finite
+            if decided and float_to_bits(error[i]) == largest_bits:
                 pattern = patterns[start + i] if patterns.size else offset + start + i
                 witness(row, largest_bits, pattern, np.float64(y[i]))
                 break
@@ -453,9 +457,9 @@ def moves_against(y0: float, s0: float, b0: float, y1: float, s1: float, b1: flo
 
 @compiled
 def _sum_errors(row: Any, error: Any, n: int, largest_bits: int) -> None:
-    """Adds Σ error[:n] in fixed point, each error rounded to 2^-51 of the largest's scale."""
+    """Adds Σ error[:n] in fixed point, each rounded to 2^-51 of the largest, or to 2^-21 if that is more."""
     scale = scale_of(largest_bits)
-    unit = math.ldexp(1.0, SUM_BITS - 32 * scale)
+    unit = math.ldexp(1.0, SUM_BITS - scale)
     total = 0
     for i in range(n):
         # error·unit < 2^51, so that the sum's low bits are ROUNDER's plus the nearest integer.

@@ -22,14 +22,17 @@ MAX_ERROR, MAX_PATTERN, MAX_VALUE = 8, 9, 10  # |error| as float64 bits, the inp
 MAX_RELATIVE = 11  # largest relative error, as float32 bits
 SIGN_PATTERN, SIGN_VALUE = 12, 13  # first input of wrong sign, and the computed value
 NONFINITE_PATTERN, NONFINITE_VALUE = 14, 15
-SUMS = 16  # Σ |error| as Σ_k (high·2^31 + low)·2^(32k − 20), two columns for each k
-SCALES = 33  # errors up to float64's largest number of ulps
-COLUMNS = SUMS + 2 * SCALES
+SUMS = 16  # Σ |error| as Σ_k limb_k·2^(31k − 20)
+LIMBS = 36  # errors up to float64's largest number of ulps
+COLUMNS = SUMS + LIMBS
 ADDED = (N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, *range(SUMS, COLUMNS))
 
 NO_PATTERN = 2**63 - 1
 BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
-SUM_BITS = 20  # errors in units of 2^-20 ulp, while they are below 2^31
+# Errors are summed in units of 2^-20 ulp while a tile's are below 2^31, beyond in units of 2^-50 of the
+# tile's largest or smaller.
+SUM_BITS = 20
+LIMB = (1 << 31) - 1
 
 # Histogram of |error|: 32 bins per octave from 2^-12 ulp on, that is float32's exponent and five more bits.
 BINS = 4096
@@ -69,9 +72,7 @@ def merge(into: NDArray[np.int64], other: NDArray[np.int64]) -> None:
 
 def total_error(row: Any) -> int:
     """Σ |error| of a row in units of 2^-20 ulp, exactly."""
-    return sum(
-        ((int(row[SUMS + 2 * k]) << 31) + int(row[SUMS + 2 * k + 1])) << (32 * k) for k in range(SCALES)
-    )
+    return sum(int(row[SUMS + k]) << (31 * k) for k in range(LIMBS))
 
 
 def bin_edge(index: int) -> float:
@@ -82,16 +83,19 @@ def bin_edge(index: int) -> float:
 
 @compiled
 def scale_of(bits: int) -> int:
-    """k such that |error|·2^(20−32k) < 2^51 for errors up to the one with these float64 bits."""
-    exponent = (bits >> 52) - 1023
-    return 0 if exponent < 0 else (exponent + 1) >> 5
+    """p such that |error|·2^(20−p) < 2^51 for errors up to the one with these float64 bits."""
+    return max((bits >> 52) - 1023 - 30, 0)
 
 
 @compiled
-def add_sum(row: Any, k: int, total: int) -> None:
-    """Adds a nonnegative `total` < 2^62 of units of scale k."""
-    row[SUMS + 2 * k] += total >> 31
-    row[SUMS + 2 * k + 1] += total & 0x7FFFFFFF
+def add_sum(row: Any, p: int, total: int) -> None:
+    """Adds a nonnegative total < 2^62 of units 2^p, in limbs of 31 bits that take 2^32 additions."""
+    k, shift = p // 31, p % 31
+    low = (total & LIMB) << shift
+    high = (total >> 31) << shift
+    row[SUMS + k] += low & LIMB
+    row[SUMS + k + 1] += (low >> 31) + (high & LIMB)
+    row[SUMS + k + 2] += high >> 31
 
 
 @compiled

@@ -1,0 +1,313 @@
+"""The fused pass against `metrics`, its tiers against each other, and what results must not depend on."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from precision_lab import metrics
+from precision_lab.cells import cells
+from precision_lab.exceptions import EnvironmentAltersResultsError
+from precision_lab.formats import FORMATS, get_format
+from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.oracle import FAR, NEAR, POSITIVE, evaluate, fused, reference, second
+from precision_lab.oracle import tally as columns
+from precision_lab.oracle.program import Case, program
+from precision_lab.scoring import Scorer
+from precision_lab.tallies import Tally
+
+CASES = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
+
+
+def computed(exact: Any, seed: int) -> np.ndarray:
+    """Correctly rounded values, some of them moved, negated, zeroed, or made NaN or infinite."""
+    fmt, rng = exact.fmt, np.random.default_rng(seed)
+    y = exact.rounded.copy()
+    kind = rng.integers(0, 12, y.size)
+    moved = (kind <= 3) & np.isfinite(y)
+    steps = rng.integers(-3, 4, y.size)
+    y[moved] = fmt.from_ordinal(
+        np.clip(fmt.ordinal(y[moved]) + steps[moved], -fmt.max_ordinal, fmt.max_ordinal)
+    )
+    y[kind == 4] *= -1
+    y[kind == 5] = 0.0
+    y[kind == 6] = -0.0
+    y[kind == 7] = np.nan
+    if fmt.has_infinity:
+        y[kind == 8] = np.inf
+    far = (kind == 9) & np.isfinite(y)
+    y[far] = fmt.from_ordinal(rng.integers(-fmt.max_ordinal, fmt.max_ordinal, int(far.sum())))
+    return y
+
+
+def score(function: str, output: str, params: Any, fmt: str, bits: np.ndarray, y: np.ndarray) -> Tally:
+    source = get_format(fmt)
+    found = cells(source, function, params)
+    scorer = Scorer(found, function, (output,), params, (source,))
+    patterns = bits.astype(np.uint64)
+    x = source.decode(bits).astype(np.float32)
+    scorer.score(x, [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
+    return scorer.finish()[0]
+
+
+def expected(exact: Any, y: np.ndarray, x: np.ndarray, output: str) -> dict[str, Any]:
+    asked = ~np.isnan(x) | (output == "forward")
+    errors = metrics.ulp_error(y, exact)
+    valid = np.isfinite(errors) & asked
+    size = np.abs(errors[valid])
+    return {
+        "n": x.size,
+        "valid": int(valid.sum()),
+        "misrounded": int((metrics.not_correctly_rounded(y, exact) & asked).sum()),
+        "wrong": int((metrics.wrong_sign(y, exact) & asked).sum()),
+        "nonfinite": int((metrics.nonfinite_mismatch(y, exact) & asked).sum()),
+        "zero": int((metrics.zero_sign_mismatch(y, exact, x, output) & asked).sum()),
+        "max": float(size.max()) if size.size else 0.0,
+        "mean": math.fsum(size) / max(size.size, 1),
+    }
+
+
+def counted(tally: Tally) -> dict[str, Any]:
+    total = tally.rows.sum(axis=0)
+    valid = int(total[columns.VALID])
+    errors = sum(columns.total_error(row) for row in tally.rows)
+    return {
+        "n": int(total[columns.N]),
+        "valid": valid,
+        "misrounded": int(total[columns.MISROUNDED]),
+        "wrong": int(total[columns.WRONG_SIGN]),
+        "nonfinite": int(total[columns.NONFINITE]),
+        "zero": int(total[columns.ZERO_SIGN]),
+        "max": float(tally.rows[:, columns.MAX_ERROR].max().view(np.float64)),
+        "mean": float(errors) / 2**20 / max(valid, 1),
+    }
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
+@pytest.mark.parametrize(("function", "name"), CASES, ids=lambda v: str(v))
+def test_every_count_is_what_the_definitions_give(function: str, name: str, fmt: str) -> None:
+    source, definition = get_format(fmt), get_function(function)
+    bits = source.all_bits()
+    x = source.decode(bits)
+    params = {
+        key: float(source.round(np.array([value]))[0])
+        for key, value in definition.parameter_sets[name].items()
+    }
+    for k, output in enumerate(definition.outputs):
+        exact = reference(function, output, params, x, fmt)
+        y = computed(exact, k)
+        found = score(function, output, params, fmt, bits, y)
+        true, seen = expected(exact, y, x, output), counted(found)
+        assert found.undecided.size == 0
+        assert int(found.tiers.sum()) == x.size
+        assert int(found.histogram.sum()) == true["valid"]
+        for key in ("max", "mean"):
+            assert seen.pop(key) == pytest.approx(true.pop(key), abs=2.0**-9, rel=1e-9), (output, key)
+        # The pass knows the sign of some values that the reference only knows to be next to nothing.
+        nameless = np.count_nonzero((y == 0) & (exact.rounded == 0) & (exact.sign == 0) & (exact.exact != 0))
+        assert 0 <= seen.pop("zero") - true.pop("zero") <= nameless, output
+        assert seen == true, output
+
+
+EXTREMES = [
+    {"alpha_p": 1e-30, "alpha_n": 1e-30, "beta": 0.5},
+    {"alpha_p": 1e30, "alpha_n": 1e30, "beta": 0.5},
+    {"alpha_p": 1e-40, "alpha_n": 1e-40, "beta": 0.5},
+    {"alpha_p": 0.8, "alpha_n": 0.25, "beta": 0.5},
+    {"alpha_p": 0.8, "alpha_n": 0.5, "beta": 0.5},
+    {"alpha_p": 0.8, "alpha_n": 1.0, "beta": 0.5},
+    {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.0},
+    {"alpha_p": 0.8, "alpha_n": 0.8, "beta": -0.5},
+    {"alpha_p": 3.0, "alpha_n": 0.75, "beta": 0.75},
+]
+
+
+@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
+@pytest.mark.parametrize("params", EXTREMES, ids=lambda p: f"{p['alpha_n']:g}-{p['beta']:g}")
+def test_extreme_parameters_are_certified(function: str, params: dict[str, float]) -> None:
+    source = get_format("fp32")
+    params = {key: float(np.float32(value)) for key, value in params.items()}
+    from precision_lab.inputs import stratified
+
+    bits = stratified("fp32", function, params, per_binade=8)
+    x = source.decode(bits)
+    definition = get_function(function)
+    for k, output in enumerate(definition.outputs):
+        exact = reference(function, output, params, x, "fp32")
+        assert not exact.undecided.any()
+        y = computed(exact, k)
+        found = score(function, output, params, "fp32", bits, y)
+        true, seen = expected(exact, y, x, output), counted(found)
+        assert found.undecided.size == 0
+        for key in ("max", "mean"):
+            assert seen.pop(key) == pytest.approx(true.pop(key), abs=2.0**-9, rel=1e-9), (output, key)
+        assert seen == true, output
+        # And the reference itself against mpmath, where the tiers have most to do.
+        for i in np.random.default_rng(k).choice(np.flatnonzero(np.isfinite(x)), 8, replace=False):
+            value = evaluate(function, float(x[i]), params, output=output, bits=120)
+            assert abs(value - exact.exact[i]) <= 2.0**-48 * abs(value) + 2.0**-1070
+
+
+@numba.njit
+def first_tier(x, stretch, needed, tables, slots, weights, relative, absolute, s, b):  # type: ignore[no-untyped-def]
+    values, errors = np.empty((needed.size, fused.TILE)), np.empty((needed.size - fused.TABLE, fused.TILE))
+    for start in range(0, x.size, fused.TILE):
+        n = min(fused.TILE, x.size - start)
+        fused.fill(x[start : start + n], n, needed, values, errors, tables, stretch)
+        fused.weighted_sum(
+            values, errors, slots, weights, relative, absolute, n, s[start : start + n], b[start : start + n]
+        )
+
+
+def tiers_agree(function: str, output: str, first: int, count: int) -> int:
+    """How many of the patterns from `first` on have tier 2 outside tier 1's bound (0 if all is well)."""
+    params = {k: float(np.float32(v)) for k, v in get_function(function).parameter_sets["init"].items()}
+    case = Case(get_function(function), output, params)
+    p = program((case,))
+    wrong = 0
+    found = cells("fp32", function, params)
+    bits = np.arange(first, first + count, dtype=np.uint32)
+    x = bits.view(np.float32)
+    tables = (p.tables.layout, p.tables.coefficients, p.tables.bounds, p.tables.asymptotes)
+    for start, end, _, stretch in found.runs_between(first, first + count):
+        if stretch < 0 or p.slots[stretch, 0, 0] < 0:
+            continue
+        part = x[start:end]
+        s, b = np.empty(part.size), np.empty(part.size)
+        first_tier(
+            part, stretch, p.needed[stretch], tables, p.slots[stretch, 0], p.weights[stretch, 0],
+            p.relative[stretch, 0], p.absolute[stretch, 0], s, b,
+        )  # fmt: skip
+        high, low, radius, nudge = second.enclose(case, part.astype(np.float64))
+        apart = np.abs((s - high) - low)
+        wrong += int(np.count_nonzero(~(apart <= (b + radius) * (1 + 2.0**-40) + (nudge != 0) * 2.0**-1000)))
+    return wrong
+
+
+TIER_CASES = [("xielu", o) for o in get_function("xielu").outputs] + [
+    (f, o)
+    for f in ("xiprelu", "silu", "gelu", "gelu_tanh", "atlu", "softplus", "xsilu")
+    for o in ("forward", "grad_x")
+]
+
+
+@pytest.mark.parametrize(("function", "output"), TIER_CASES, ids=lambda v: str(v))
+def test_the_second_tier_lies_within_the_firsts_bound(function: str, output: str) -> None:
+    for first in (
+        0x3E800000,
+        0xBE800000,
+        0xBF7FF000,
+        0xC0400000,
+        0x00000001,
+        0x80000001,
+        0x42C80000,
+        0xFF000000,
+    ):
+        assert tiers_agree(function, output, first, 1 << 13) == 0, hex(first)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("function", "output"), TIER_CASES, ids=lambda v: str(v))
+def test_the_second_tier_lies_within_the_firsts_bound_everywhere(function: str, output: str) -> None:
+    for first in range(0, 1 << 32, 1 << 22):
+        assert tiers_agree(function, output, first, 1 << 22) == 0, hex(first)
+
+
+def test_stretches_are_told_apart_as_the_formulas_need() -> None:
+    found = cells("fp32", "xielu", {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5})
+    fmt = FORMATS["fp32"]
+    for x, stretch in (
+        (-1.0, FAR),
+        (-0.875, NEAR),
+        (-(2.0**-149), NEAR),
+        (-(2.0**127), FAR),
+        (2.0**-90, POSITIVE),
+    ):
+        pattern = fmt.encode(np.array([x])).astype(np.uint64)
+        assert found.runs(pattern)[0, 3] == stretch
+
+
+# -- what results must not depend on ----------------------------------------------------------------
+
+DIGEST = """
+import numpy as np
+from precision_lab.implementations import get_implementation
+from precision_lab.sweep import sweep
+for function, name in (("xielu", "expm1"), ("silu", "torch"), ("gelu", "torch")):
+    i = get_implementation(function, name)
+    print(sweep(i, "bf16", i.measured_outputs()).digest)
+"""
+
+
+def digests(**environment: str) -> list[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", DIGEST],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize("cpu", ["haswell", "x86-64-v2"])
+def test_results_are_the_same_bit_for_bit_on_other_processors(cpu: str, tmp_path: Any) -> None:
+    """haswell has no AVX-512, x86-64-v2 not even FMA instructions: fma is then a library call."""
+    plain = digests()
+    assert len(plain) == 3
+    assert digests(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path)) == plain
+
+
+def test_a_fused_multiply_add_rounds_once_and_a_written_one_twice() -> None:
+    from precision_lab.oracle.jit import fma
+
+    @numba.njit
+    def both(a: np.ndarray, c: np.ndarray, fused_: np.ndarray, written: np.ndarray) -> None:
+        for i in range(a.size):
+            fused_[i] = fma(a[i], a[i], c[i])
+            written[i] = a[i] * a[i] + c[i]
+
+    a, c = np.full(64, 1 + 2.0**-30), np.full(64, -(1 + 2.0**-29))
+    fused_, written = np.empty(64), np.empty(64)
+    both(a, c, fused_, written)
+    assert (fused_ == 2.0**-60).all()
+    assert (written == 0).all()
+
+
+def test_a_thread_that_flushes_is_refused() -> None:
+    import torch
+
+    source = get_format("bf16")
+    bits = source.all_bits()
+    x = source.decode(bits)
+    torch.set_flush_denormal(True)
+    try:
+        assert fused.flushes(fused.PROBE) == 3
+        with pytest.raises(EnvironmentAltersResultsError, match="flushes subnormal results and operands"):
+            score("relu", "forward", {}, "bf16", bits, x)
+    finally:
+        torch.set_flush_denormal(False)
+    assert fused.flushes(fused.PROBE) == 0
+
+
+def test_functions_with_an_exponential_for_positive_x_are_refused_clearly() -> None:
+    from dataclasses import replace
+
+    from precision_lab.functions.base import UNIT, Term
+
+    growing = replace(get_function("elu"), positive=(Term(UNIT, "exp"),))
+    with pytest.raises(ValueError, match=r"elu.forward contains e\^x for x > 0"):
+        program((Case(growing, "forward", {"alpha": 1.0}),))
+
+
+def test_more_outputs_than_a_pass_takes_are_refused() -> None:
+    found = cells("bf16", "relu", {})
+    with pytest.raises(ValueError, match="at most 8"):
+        Scorer(found, "relu", ("forward",) * 9, {}, (get_format("bf16"),) * 9)
