@@ -422,10 +422,10 @@ def test_bounds_an_eighth_as_large_are_caught(
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "cache"))
-    table.cache_clear()
+    piecewise._table.cache_clear()
     attacks.cache_clear()
     yield tmp_path / "cache"
-    table.cache_clear()
+    piecewise._table.cache_clear()
     attacks.cache_clear()
 
 
@@ -445,7 +445,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def again() -> Table:
     """sigmoid's positive side, as the next process would get it."""
-    table.cache_clear()
+    piecewise._table.cache_clear()
     return table("sigmoid", 1, False)
 
 
@@ -583,5 +583,5 @@ def test_a_changed_formula_gets_a_new_table(with_own: None, monkeypatch: pytest.
         OWN["tanh"][0], formula=lambda m, x: 2 * m.sigmoid(3 * x) - 1, text="tanh(3x/2)"
     )
     monkeypatch.setitem(BASIS, "tanh", twice)
-    table.cache_clear()  # as in the next process
+    piecewise._table.cache_clear()  # as in the next process
     assert not identical(before, table("tanh", 1, False))

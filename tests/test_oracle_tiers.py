@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from basis_witness import BASES, basis_inputs, containment
+from basis_witness import BASES, containment
 from flint import arb
 from hypothesis import given
 from hypothesis import strategies as st
-from mpmath.libmp import from_float, mpf_abs, mpf_le, mpf_sub
 
 from precision_lab.functions.basis import BASIS
 from precision_lab.oracle import arithmetic as exact
 from precision_lab.oracle import double_double as dd
 from precision_lab.oracle import exponential as tier1
-from precision_lab.oracle import pieces, piecewise
-from precision_lab.oracle.mp import MpContext
+from precision_lab.oracle import piecewise
 
 COMPILED = tuple(
     ["sigmoid", "softplus", "silu", "silu'", "gelu", "gelu'", "gelu_tanh", "gelu_tanh'", "atlu", "atlu'"]
@@ -106,191 +104,6 @@ def test_exponentials_keep_their_bounds_on_a_million_inputs() -> None:
         assert ratio <= 1, (name, ratio)
     for name, ratio in check_double_double(1_000_000, 4).items():
         assert ratio <= 1, (name, ratio)
-
-
-# -- compiled tables ----------------------------------------------------------------------------
-
-
-def table_points(name: str, n: int, seed: int) -> np.ndarray:
-    """Edges of pieces and their neighbours, centres, and what `basis_inputs` finds."""
-    rng = np.random.default_rng(seed)
-    found = [basis_inputs(name, n, seed)]
-    for side in (-1, 1):
-        layout = piecewise.table(name, side, False).layout
-        for e, split in zip(range(layout[0], min(layout[1], 60)), layout[3::2], strict=False):
-            i = rng.integers(0, 1 << split, 6)
-            edges = np.ldexp(1 + i / 2.0**split, e)
-            centres = np.ldexp(1 + (i + 0.5) / 2.0**split, e)
-            found.append(side * near(np.concatenate([edges, centres]), 1))
-    found.append(near(np.array([-1.2784645427610738, -0.7517915524889843, -0.75246, 1.4, -1.0]), 3))
-    x = np.concatenate(found)
-    x = x[(x != 0) & (np.abs(x) < 600)]
-    return rng.permutation(x)[:n]
-
-
-def enclose_float64(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    packed = pieces.pack((name,))
-    value, bound = np.empty(x.size), np.empty(x.size)
-    one, error = np.empty(1), np.empty(1)
-    for i, point in enumerate(x):
-        side = 1 if point > 0 else 0
-        pieces.table_tile(
-            np.array([point]), 1, packed.layout[side], packed.coefficients, packed.bounds,
-            packed.asymptotes[side], one, error,
-        )  # fmt: skip
-        value[i], bound[i] = one[0], error[0]
-    return value, bound
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_compiled_tables_keep_their_bounds(name: str) -> None:
-    x = table_points(name, 700, 5)
-    seen = x[np.abs(x) >= FP32_SMALLEST]
-    value, bound = enclose_float64(name, seen)
-    ratio, where = containment(name, seen, value, np.zeros_like(value), bound)
-    assert ratio <= 1, (name, where, ratio)
-    high, low, radius, nudge = pieces.enclose(name, x)
-    plain = nudge == 0
-    ratio, where = containment(name, x[plain], high[plain], low[plain], radius[plain])
-    assert ratio <= 1, (name, where, ratio)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", COMPILED)
-def test_compiled_tables_keep_their_bounds_on_a_million_inputs(name: str) -> None:
-    x = np.concatenate([table_points(name, 250_000, seed) for seed in range(4)])
-    seen = x[np.abs(x) >= FP32_SMALLEST]
-    value, bound = enclose_float64(name, seen)
-    assert containment(name, seen, value, np.zeros_like(value), bound)[0] <= 1
-    high, low, radius, nudge = pieces.enclose(name, x)
-    plain = nudge == 0
-    assert containment(name, x[plain], high[plain], low[plain], radius[plain])[0] <= 1
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_a_tile_gives_what_single_inputs_give(name: str) -> None:
-    packed = pieces.pack((name,))
-    for side, sign in ((0, -1.0), (1, 1.0)):
-        for first in (0.75, 3.0, 2.0**-7, 2.0**-20):
-            x = sign * np.linspace(first, 1.3 * first, 900)
-            value, bound = np.empty(x.size), np.empty(x.size)
-            pieces.table_tile(
-                x, x.size, packed.layout[side], packed.coefficients, packed.bounds,
-                packed.asymptotes[side], value, bound,
-            )  # fmt: skip
-            single = enclose_float64(name, x)
-            assert np.array_equal(value, single[0]) and np.array_equal(bound, single[1])
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_tables_agree_with_mpmath_too(name: str) -> None:
-    """The tables are made with Arb; mpmath shares no code with it."""
-    x = table_points(name, 60, 6)
-    high, low, radius, nudge = pieces.enclose(name, x)
-    m = MpContext(400)
-    for value, h, s, r, side in zip(x, high, low, radius, nudge, strict=True):
-        if side:
-            continue
-        ball = BASIS[name].formula(m, m.constant(float(value)))
-        apart = mpf_abs(mpf_sub(mpf_sub(ball.middle, from_float(float(h))), from_float(float(s))))
-        allowed = from_float(float(r) * (1 + 2.0**-40) + 2.0**-1074)
-        assert mpf_le(mpf_sub(apart, ball.radius, 100, "d"), allowed), value
-
-
-@pytest.mark.parametrize("double", [False, True])
-def test_a_wrong_coefficient_is_caught(double: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = piecewise.table
-
-    def wrong(name: str, side: int, is_double: bool) -> Any:
-        table = true(name, side, is_double)
-        coefficients = table.coefficients.copy()
-        coefficients[:, 3] *= 1 + 2.0 ** (-30 if not double else -44)
-        return piecewise.Table(**{**table.__dict__, "coefficients": coefficients})
-
-    monkeypatch.setattr(pieces, "table", wrong)
-    x = table_points("silu", 400, 7)
-    if double:
-        high, low, radius, nudge = pieces.enclose("silu", x)
-        ratio = containment("silu", x[nudge == 0], high[nudge == 0], low[nudge == 0], radius[nudge == 0])[0]
-    else:
-        x = x[np.abs(x) >= FP32_SMALLEST]
-        value, bound = enclose_float64("silu", x)
-        ratio = containment("silu", x, value, np.zeros_like(value), bound)[0]
-    assert ratio > 1
-
-
-@pytest.mark.parametrize(
-    ("name", "formula", "witness"),
-    [
-        ("tanh", lambda m, x: 2 * m.sigmoid(2 * x) - 1, lambda x: x.tanh()),
-        ("arctan", lambda m, x: m.atan_over_pi(x) * m.pi, lambda x: x.atan()),
-        (
-            "normal_cdf",
-            lambda m, x: m.erfc(-x / m.sqrt(m.constant(2))) / 2,
-            lambda x: (-x / arb(2).sqrt()).erfc() / 2,
-        ),
-    ],
-)
-def test_a_definition_is_all_that_a_new_basis_function_needs(
-    name: str, formula: Any, witness: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from precision_lab.functions.basis import BasisFunction
-
-    new = BasisFunction(name, name, formula, None, None, None)
-    # A short range: what is tested is that nothing but the formula is asked for.
-    monkeypatch.setattr(piecewise, "FP32_END", 4)
-    monkeypatch.setitem(BASIS, name, new)
-    monkeypatch.setitem(BASES, name, witness)
-    x = np.random.default_rng(8).uniform(-15, 15, 400)
-    x = np.append(x, [2.0**-140, -(2.0**-140), 1 / 32, -1 / 32])
-    for side in (-1, 1):
-        for double in (False, True):
-            table = piecewise.compile_table(new, side, double)
-            monkeypatch.setattr(pieces, "table", lambda *_, table=table: table)
-            part = x[np.sign(x) == side]
-            if double:
-                high, low, radius, _ = pieces.enclose(name, part)
-            else:
-                high, radius = enclose_float64(name, part)
-                low = np.zeros_like(high)
-            assert containment(name, part, high, low, radius)[0] <= 1
-
-
-# -- tables on disk -------------------------------------------------------------------------------
-
-
-def test_a_damaged_table_is_compiled_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path))
-    piecewise.table.cache_clear()
-    first = piecewise.table("sigmoid", 1, False)
-    (path,) = tmp_path.glob("sigmoid-*.table")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-    assert piecewise._read(path) is None
-    piecewise.table.cache_clear()
-    again = piecewise.table("sigmoid", 1, False)
-    assert np.array_equal(first.coefficients, again.coefficients)
-    assert piecewise._read(path) is not None
-    piecewise.table.cache_clear()
-
-
-def test_a_folder_that_cannot_be_written_is_no_obstacle(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "file"
-    file.write_text("in the way")
-    monkeypatch.setenv("PRECISION_LAB_CACHE", str(file))
-    piecewise.table.cache_clear()
-    assert piecewise.table("sigmoid", 1, False).bounds.size > 10
-    piecewise.table.cache_clear()
-
-
-def test_the_key_of_a_table_follows_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = piecewise._key("silu", 1, False)
-    assert before != piecewise._key("silu", -1, False) != piecewise._key("silu", -1, True)
-    monkeypatch.setattr(piecewise, "VERSION", piecewise.VERSION + 1)
-    assert piecewise._key("silu", 1, False) != before
 
 
 # -- double-double arithmetic -----------------------------------------------------------------------

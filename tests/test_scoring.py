@@ -187,7 +187,8 @@ def tiers_agree(function: str, output: str, first: int, count: int) -> int:
         )  # fmt: skip
         high, low, radius, nudge = second.enclose(case, part.astype(np.float64))
         apart = np.abs((s - high) - low)
-        wrong += int(np.count_nonzero(~(apart <= (b + radius) * (1 + 2.0**-40) + (nudge != 0) * 2.0**-1000)))
+        allowed = (b + radius) * (1 + 2.0**-40) + (nudge != 0) * second.NUDGED
+        wrong += int(np.count_nonzero(~(apart <= allowed)))
     return wrong
 
 

@@ -143,7 +143,8 @@ def score_chunk(
                         values, errors, slots[stretch, j], weights[stretch, j],
                         relative[stretch, j], absolute[stretch, j], n, s, b,
                     )  # fmt: skip
-                pivot, side = 0.0, np.int64(0)
+                pivot: Any = 0.0
+                side: Any = np.int64(0)
                 for w in range(2):
                     if windows[stretch, j, w, 0] <= nearest and farthest < windows[stretch, j, w, 1]:
                         pivot, side = pivots[stretch, j, w, 0], np.int64(pivots[stretch, j, w, 1])

@@ -166,7 +166,7 @@ def enclosures(
     nonzero = np.flatnonzero(x != 0)
     if nonzero.size:
         high, low, radius, nudge = second.enclose(case, x[nonzero])
-        result[:, nonzero] = high, low, radius + np.where(nudge != 0, 2.0**-1000, 0.0)
+        result[:, nonzero] = high, low, radius + np.where(nudge != 0, second.NUDGED, 0.0)
     if nonzero.size < x.size:
         ball = certain_ball(lambda m: output_ball(definition, output, case.params, 0.0, m), 120)
         middle = to_float(ball.middle)

@@ -128,8 +128,8 @@ def horner(row: Any, u: float) -> float:
 def enclose(name: str, x: Float64) -> Float64:
     """high, low, radius and nudge of a basis function at finite nonzero x, shape (4, n).
 
-    A nudge is the sign of what f has beyond an asymptote that high + low is exactly; where the
-    table ends without one, the radius is infinite.
+    A nudge is the sign of what f has beyond an asymptote that high + low is exactly, less than
+    2^-1000; where the table ends without one, the radius is infinite.
     """
     found = np.zeros((4, x.size))
     for side in (-1, 1):
@@ -181,7 +181,7 @@ def _enclose(
             if remainder[j]:
                 ph, pl, pr = ball_times(asymptote[1], 0.0, 0.0, x[i], 0.0, 0.0)
                 ph, pl, pr = ball_add(ph, pl, pr, asymptote[0], 0.0, 0.0)
-                if abs(high) + radius < 2.0**-960 and approach != 0 and size >= 2:
+                if abs(high) + radius < 2.0**-1000 and approach != 0 and size >= 2:
                     found[0, i], found[1, i], found[2, i], found[3, i] = ph, pl, pr, approach
                     continue
                 high, low, radius = ball_add(ph, pl, pr, high, low, radius)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import marshal
 import math
 import os
 import tempfile
@@ -305,6 +306,12 @@ def _key(name: str, side: int, double: bool) -> str:
     import flint
 
     digest = hashlib.sha256(f"{VERSION}:{name}:{side}:{double}:{flint.__version__}".encode())
+    basis = BASIS[name]
+    # A function registered at run time stands in no module that is read below.
+    for formula in (basis.formula, basis.slope):
+        digest.update(b"" if formula is None else marshal.dumps(formula.__code__))
+    fields = (basis.at_minus_infinity, basis.at_plus_infinity, basis.approach, basis.beyond)
+    digest.update(repr(fields).encode())
     for module in (basis_module, arb_module, inspect.getmodule(_key)):
         assert module is not None
         digest.update(inspect.getsource(module).encode())
@@ -314,19 +321,19 @@ def _key(name: str, side: int, double: bool) -> str:
 FIELDS = ("layout", "coefficients", "lows", "bounds", "central", "remainder", "asymptote", "beyond", "proof")
 
 
-def _read(path: Path) -> Table | None:
-    """The stored table, or None if it is missing or not what its checksum says."""
+def _read(path: Path, key: str) -> Table | None:
+    """The table stored for a key, or None if it is missing or not what its checksum says."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
-    if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
+    if len(data) < 32 or hashlib.sha256(key.encode() + data[32:]).digest() != data[:32]:
         return None
     with np.load(io.BytesIO(data[32:]), allow_pickle=False) as stored:
         return Table(*(stored[field] for field in FIELDS))
 
 
-def _write(path: Path, table: Table) -> None:
+def _write(path: Path, key: str, table: Table) -> None:
     """Atomically; where nothing can be written, the next process compiles again."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{field: getattr(table, field) for field in FIELDS})
@@ -336,7 +343,7 @@ def _write(path: Path, table: Table) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(data).digest() + data)
+                file.write(hashlib.sha256(key.encode() + data).digest() + data)
             os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)
@@ -344,20 +351,25 @@ def _write(path: Path, table: Table) -> None:
         return
 
 
-@lru_cache(maxsize=256)
 def table(name: str, side: int, double: bool) -> Table:
-    """The table of a registered basis function, from disk or compiled now.
+    """The table of a registered basis function, from memory, from disk or compiled now.
 
     Args:
         side: -1 for x < 0, 1 for x > 0.
         double: for the second tier.
     """
+    return _table(BASIS[name], side, double)
+
+
+@lru_cache(maxsize=256)
+def _table(basis: BasisFunction, side: int, double: bool) -> Table:
+    name = basis.name
     tier = "dd" if double else "float64"
     sign = "negative" if side < 0 else "positive"
     key = _key(name, side, double)
     path = cache_directory() / f"{name.replace(chr(39), '_prime')}-{sign}-{tier}-{key[:24]}.table"
-    found = _read(path)
+    found = _read(path, key)
     if found is None:
-        found = compile_table(BASIS[name], side, double)
-        _write(path, found)
+        found = compile_table(basis, side, double)
+        _write(path, key, found)
     return found

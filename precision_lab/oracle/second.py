@@ -41,6 +41,8 @@ from precision_lab.oracle.program import (
 Float64 = NDArray[np.float64]
 
 VANISHED = -768.0  # e^x < 2^-1060 below: only its sign still counts
+# What nudges stand for: less than 2^-1000 each, times weights of at most 2^60, six of them at most.
+NUDGED = 2.0**-930
 TINY = 2.0**-400  # below, squares of x come near the smallest numbers
 
 
@@ -125,7 +127,7 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                     t = tables[slot - TABLE]
                     bh, bl, br, sign = t[0, start + i], t[1, start + i], t[2, start + i], t[3, start + i]
                 if abs(wh) > 2.0**60 and sign != 0:  # too heavy to be only a sign
-                    br += 2.0**-1060
+                    br += 2.0**-1000
                     sign = 0.0
                 bh, bl, br = ball_times(wh, wl, wr, bh, bl, br)
                 th, tl, tr = ball_add(th, tl, tr, bh, bl, br)
@@ -134,10 +136,11 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
             if factor[0] != 1.0 or factor[1] != 0.0 or factor[2] != 0.0:
                 th, tl, tr = ball_times(th, tl, tr, factor[0], factor[1], factor[2])
             nudge = (1 if up else 0) - (1 if down else 0)
-            # What the nudges stand for is below 2^-1000: next to an exact number without digits down there
-            # its sign is all that matters.
-            if (up or down) and (up == down or tr != 0 or not (tl == 0 or abs(tl) > 2.0**-900)):
-                tr += 2.0**-1000
+            # Next to an exact number without digits down there the sign of what nudges stand for is all that
+            # matters.
+            fine = (tl == 0 or abs(tl) > 2.0**-800) and (th == 0 or abs(th) > 2.0**-800)
+            if (up or down) and (up == down or tr != 0 or not fine):
+                tr += NUDGED
                 nudge = 0
             high[start + i], low[start + i], radius[start + i] = th, tl, tr
             nudges[start + i] = nudge
