@@ -220,6 +220,8 @@ class Scorer:
                 if part[i] == 0:
                     self._note(MINUS_ZERO if k == 1 else PLUS_ZERO, start + int(i), ys, patterns, first)
                 pattern = first + start + int(i) if patterns is None else int(patterns[start + i])
+                if exact.undecided[k]:
+                    tally.undecided = np.append(tally.undecided, pattern)
                 score_many(
                     tally.rows, tally.histogram, np.array([cell]), self._fmts[j], np.array([pattern]),
                     y[i : i + 1], exact.rounded[k : k + 1], exact.tail[k : k + 1], exact.ulp[k : k + 1],

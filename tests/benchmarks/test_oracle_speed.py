@@ -15,7 +15,7 @@ import torch
 from precision_lab.cells import cells
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation
+from precision_lab.implementations import get_implementation, implementations_for
 from precision_lab.implementations.runner import run
 from precision_lab.oracle import evaluate, reference
 from precision_lab.scoring import Scorer
@@ -86,7 +86,8 @@ def test_first_tier_xielu(benchmark: Any, outputs: tuple[str, ...], where: str, 
 @pytest.mark.parametrize("where", STARTS)
 @pytest.mark.parametrize("function", ["gelu", "silu", "gelu_tanh", "atlu"])
 def test_first_tier_compiled(benchmark: Any, function: str, where: str, threads: int) -> None:
-    chunk = Chunk(function, "torch", ("forward",), STARTS[where])
+    name = implementations_for(function, "eager")[0].name
+    chunk = Chunk(function, name, ("forward",), STARTS[where])
     timed(benchmark, in_threads(chunk, threads), threads * N, tier="float64", threads=threads, where=where)
 
 
