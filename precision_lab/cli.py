@@ -132,6 +132,10 @@ def report(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Also time the implementations.")
     ] = True,
+    exhaustive: Annotated[
+        bool,
+        typer.Option("--exhaustive", help="All 2^32 inputs of fp32: a minute or more per implementation."),
+    ] = False,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Rebuild the report from this report.json; measures nothing."),
@@ -150,7 +154,9 @@ def report(
     else:
         from precision_lab.study import StudySettings, run
 
-        settings = StudySettings(quick, tuple(function or ()), tuple(formats or ()), compiled, timing)
+        settings = StudySettings(
+            quick, tuple(function or ()), tuple(formats or ()), compiled, timing, exhaustive=exhaustive
+        )
         if not settings.chosen_functions():
             raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
         with _Progress() as progress:
@@ -241,6 +247,9 @@ def verify(
     max_ulp: Annotated[
         float, typer.Option("--max-ulp", help="Largest error allowed; 0.5 is correct rounding.")
     ] = 1.0,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="All 2^32 inputs of fp32 instead of a stratified set.")
+    ] = False,
     params: SetOption = "init",
     param: ParamOption = None,
     json_path: JsonOption = None,
@@ -259,6 +268,7 @@ def verify(
         outputs=tuple(output) if output else None,
         max_ulp=max_ulp,
         params=_parameters(function, params, param),
+        inputs="exhaustive" if exhaustive else None,
     )
     measurements = [m.to_json() for m in verdict.measurements]
     _write_json(

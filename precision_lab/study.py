@@ -35,6 +35,7 @@ class StudySettings:
             nothing compiled, short timings.
         functions, formats: empty means the defaults.
         compiled: also run torch.compile (its compile time is recorded apart).
+        exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
         timing, reductions: also time the implementations, also sum parameter gradients.
     """
 
@@ -44,6 +45,7 @@ class StudySettings:
     compiled: bool = True
     timing: bool = True
     reductions: bool = True
+    exhaustive: bool = False
 
     def __post_init__(self) -> None:
         for name in self.functions:
@@ -157,7 +159,12 @@ def _measure(
         report(stage, done, len(cases))
         params = get_function(implementation.function).parameter_sets[name]
         results += measure_all(
-            implementation, implementation.measured_outputs(), fmt, params, params_name=name
+            implementation,
+            implementation.measured_outputs(),
+            fmt,
+            params,
+            params_name=name,
+            inputs="exhaustive" if settings.exhaustive and FORMATS[fmt].bits <= 32 else None,
         )
     report(stage, len(cases), len(cases))
     return results

@@ -194,6 +194,8 @@ def _piece(
         if apart <= wanted / 4:
             break
     bound = (left_out + apart + rounding) * SLACK + 2.0**-1074
+    if not bound < math.inf:  # Arb could say nothing: whoever uses the piece climbs
+        bound = math.inf
     return _Piece(high, low, bound, (left_out, apart, rounding), size)
 
 

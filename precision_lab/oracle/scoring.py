@@ -373,7 +373,7 @@ def _judge(
     # Sums round monotonically: a high end at or above the binade's end is seen, a low end below its
     # start may come out as the start.
     outside = ((size - bound <= bottom) & (exponent > emin + 1023)) | (size + bound >= 2 * bottom)
-    doubtful = (tolerance > CERTIFIED) | outside | (abs(a - 0.5) <= tolerance + 2.0**-50)
+    doubtful = (not tolerance <= CERTIFIED) | outside | (abs(a - 0.5) <= tolerance + 2.0**-50)
     return a, size * inverse, doubtful
 
 
