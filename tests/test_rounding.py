@@ -1,9 +1,10 @@
-"""`round_enclosure` and `round_ball` against a rounding written with fractions alone."""
+"""`decide` and `round_ball` against a rounding written with fractions alone."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from mpmath.libmp import from_man_exp, fzero
 
 from precision_lab.formats import FORMATS, FloatFormat
-from precision_lab.rounding import CERTIFIED_ULPS, round_ball, round_enclosure
+from precision_lab.oracle.ladder import format_row
+from precision_lab.oracle.scoring import decide
+from precision_lab.rounding import CERTIFIED_ULPS, round_ball
 
 SETTINGS = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 FORMAT_NAMES = st.sampled_from(sorted(FORMATS))
@@ -46,17 +49,15 @@ def same(a: float, b: float) -> bool:
     return a == b or (math.isnan(a) and math.isnan(b))
 
 
-def one(high: float, low: float, radius: float, fmt: FloatFormat, **options: Any) -> Any:
-    nudge = options.pop("nudge", None)
-    with np.errstate(all="ignore"):
-        return round_enclosure(
-            np.array([high]),
-            np.array([low]),
-            np.array([radius]),
-            fmt,
-            nudge=None if nudge is None else np.array([nudge], np.int8),
-            **options,
-        )
+def one(
+    high: float, low: float, radius: float, fmt: FloatFormat, *, saturating: bool = False, nudge: int = 0
+) -> Any:
+    """What `decide` says, and the error that its tail may have."""
+    rounded, tail, ulp, decided = decide(high, low, radius, nudge, format_row(fmt, saturating))
+    # The tail is a float64 next to 1/2 at most: half its last place.
+    error = radius / ulp + 2.0**-54 if math.isfinite(rounded) else 0.0
+    found = {"rounded": rounded, "tail": tail, "ulp": ulp, "decided": decided, "tail_error": error}
+    return SimpleNamespace(**{name: np.array([value]) for name, value in found.items()})
 
 
 def boundaries(fmt: FloatFormat) -> list[Fraction]:

@@ -20,12 +20,11 @@ from precision_lab.oracle.arithmetic import (
     dd_plus_dd,
     dd_times_dd,
     dd_times_float,
-    fast_two_sum,
     two_product,
     two_sum,
 )
-from precision_lab.oracle.exponential import EXP_FLOOR, EXP_FLOOR_BOUND, INVERSE_LN2, REDUCED
-from precision_lab.oracle.jit import bits_to_float, compiled, fma
+from precision_lab.oracle.exponential import EXP_FLOOR, INVERSE_LN2, REDUCED
+from precision_lab.oracle.jit import bits_to_float, compiled
 
 # A radius below is a sum of at most eight products and sums of nonnegative floats, each rounded once.
 SLACK = 1.0 + 2.0**-49
@@ -180,9 +179,3 @@ def exp_block(x: Any, n: int, high: Any, low: Any, rh: Any, rl: Any) -> None:
         point = max(x[i], EXP_FLOOR)
         power = bits_to_float((int(np.rint(point * INVERSE_LN2)) + 1023) << 52)
         high[i], low[i] = ph * power, pl * power  # the low part may lose 2^-1074
-
-
-__all__ = [
-    "BLOCK", "EXP_FLOOR_BOUND", "EXP_RELATIVE_DD", "Q_RELATIVE_DD", "ball_add", "ball_times",
-    "exp_block", "fast_two_sum", "fma", "parts", "q_block",
-]  # fmt: skip

@@ -48,8 +48,9 @@ from precision_lab.oracle.tally import (
     correct_bits,
     scale_of,
 )
+from precision_lab.rounding import CERTIFIED_ULPS
 
-CERTIFIED = 2.0**-10
+CERTIFIED = CERTIFIED_ULPS
 INFINITY_BITS = 0x7FF0000000000000
 INFINITY32 = np.float32(np.inf)
 # Smaller errors and sizes, in ulps, count as this where only their ratio matters: dividing subnormal
@@ -85,7 +86,7 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
     """rounded, tail and ulp of high + low ± radius in a format, and whether they are certain.
 
     `nudge` is the sign of an infinitesimal beyond high + low that decides ties and powers of
-    two where the radius is 0. The counterpart of `rounding.round_enclosure` for one value.
+    two where the radius is 0.
     """
     precision, emin, emax = int(fmt[PRECISION]), int(fmt[EMIN]), int(fmt[EMAX])
     size = abs(high)
@@ -341,7 +342,7 @@ def score_tile(
                 break
     # The wrong sign is an error of at least the value's own size.
     if largest > half_subnormal and (nonfinite or bits_to_float(largest_bits) >= 0.5):
-        _count_signs(y, s, n, start, row, patterns, offset, error32, size32, undecided)
+        _count_signs(y, s, n, start, row, patterns, offset, error32, size32)
     if low <= half_subnormal:
         for i in range(n):
             value = float(side) if side != 0 and pivot == 0 else s[i]
@@ -379,9 +380,8 @@ def _judge(
 
 @compiled
 def _count_signs(
-    y: Any, s: Any, n: int, start: int, row: Any, patterns: Any, offset: int,
-    error32: Any, size32: Any, undecided: int,
-) -> None:  # fmt: skip
+    y: Any, s: Any, n: int, start: int, row: Any, patterns: Any, offset: int, error32: Any, size32: Any
+) -> None:
     for i in range(n):
         if np.float64(y[i]) * s[i] < 0 and error32[i] >= 0.5 and size32[i] < INFINITY32:
             row[WRONG_SIGN] += 1

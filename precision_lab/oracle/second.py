@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from precision_lab.oracle import pieces
 from precision_lab.oracle.double_double import (
     BLOCK,
-    EXP_FLOOR_BOUND,
     EXP_RELATIVE_DD,
     Q_RELATIVE_DD,
     STEP,
@@ -20,6 +19,7 @@ from precision_lab.oracle.double_double import (
     parts,
     q_block,
 )
+from precision_lab.oracle.exponential import EXP_FLOOR_BOUND
 from precision_lab.oracle.jit import entry
 from precision_lab.oracle.program import (
     EXP,
