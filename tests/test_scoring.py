@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import numba
@@ -86,7 +87,7 @@ def counted(tally: Tally) -> dict[str, Any]:
         "nonfinite": int(total[columns.NONFINITE]),
         "zero": int(total[columns.ZERO_SIGN]),
         "max": float(tally.rows[:, columns.MAX_ERROR].max().view(np.float64)),
-        "mean": float(errors) / 2**20 / max(valid, 1),
+        "mean": float(Fraction(errors, 2**20 * max(valid, 1))) if errors < 2**1000 else math.inf,
     }
 
 
@@ -312,3 +313,46 @@ def test_more_outputs_than_a_pass_takes_are_refused() -> None:
     found = cells("bf16", "relu", {})
     with pytest.raises(ValueError, match="at most 8"):
         Scorer(found, "relu", ("forward",) * 9, {}, (get_format("bf16"),) * 9)
+
+
+@pytest.mark.parametrize("function", ["xielu", "gelu"])
+def test_fp64_is_certified_through_the_second_tier(function: str) -> None:
+    from precision_lab.inputs import stratified
+
+    source, definition = get_format("fp64"), get_function(function)
+    params = definition.check_params({})
+    bits = stratified("fp64", function, params, per_binade=1)
+    # Where GELU is below fp64's smallest number only mpmath can say so, and it takes its time.
+    bits = np.sort(np.random.default_rng(9).choice(bits, 1000, replace=False))
+    bits = bits[(source.decode(bits) > -64) | (function == "xielu")]
+    x = source.decode(bits)
+    found = cells(source, function, params)
+    for k, output in enumerate(("forward", "grad_x")):
+        exact = reference(function, output, params, x, "fp64")
+        y = computed(exact, k)
+        scorer = Scorer(found, function, (output,), params, (source,))
+        patterns = bits.astype(np.uint64)
+        scorer.score(x, [y], found.runs(patterns), patterns.view(np.int64))
+        tally = scorer.finish()[0]
+        true, seen = expected(exact, y, x, output), counted(tally)
+        assert tally.undecided.size == 0
+        # Errors beyond float64's range count as its largest number here, and as no figure in `metrics`.
+        for key in ("n", "misrounded", "wrong", "nonfinite", "zero"):
+            assert seen[key] == true[key], (output, key)
+
+
+UNCACHED = """
+from precision_lab.measure import measure
+print(measure("torch", "relu", fmt="bf16").max_ulp)
+"""
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Any) -> None:
+    """Neither numba's folder nor the one for tables: both are files here."""
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    folders = {"NUMBA_CACHE_DIR": str(file), "PRECISION_LAB_CACHE": str(file), "XDG_CACHE_HOME": str(file)}
+    result = subprocess.run(
+        [sys.executable, "-c", UNCACHED], env={**os.environ, **folders}, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, "0.0"), result.stderr
