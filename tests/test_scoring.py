@@ -341,6 +341,14 @@ def test_fp64_is_certified_through_the_second_tier(function: str) -> None:
             assert seen[key] == true[key], (output, key)
 
 
+def test_a_remainder_that_fp64_may_see_is_left_to_mpmath() -> None:
+    from precision_lab.oracle import TIERS
+
+    # GELU at −41: e^−840 is 2^-1212, but all that the table says is less than 2^-1000.
+    near, far = reference("gelu", "forward", None, np.array([-41.0, -81.0]), "fp64").tier
+    assert (TIERS[near], TIERS[far]) == ("mpmath", "double_double")
+
+
 UNCACHED = """
 from precision_lab.measure import measure
 print(measure("torch", "relu", fmt="bf16").max_ulp)

@@ -37,7 +37,8 @@ class BasisFunction:
             x·σ(x) has the further factor u'(x) > 1; (x·Φ)' − 1 = x·φ(x) − Φ(−x) > 0, as Mills' ratio
             Φ(−x)/φ(x) is below 1/x; log(1+eˣ) − x = log(1+e^−x) > 0. For x ≤ −2 likewise with the
             other sign. The arctan gate's gradient grows from 0 to 1, its slope being positive.
-        beyond: |x| from which |f − asymptote| < 2^-1060; infinity where it shrinks slower.
+        beyond: |x| from which |f − asymptote| < 2^-1060, and < 2^-2000 from twice as far; infinity where
+            it shrinks slower.
         at_zero: value and slope at 0, where the value is a rational number: they say on which side of
             the value the function lies next to 0. No slope has to be exact.
         slope: f' in a closed form without cancellation, where the formula cancels too much for the

@@ -143,10 +143,10 @@ def _settle(
         known = size * (1 - 2.0**-50) > radius[i] or (size == 0 and radius[i] == 0)
         sign[i] = (1 if high[i] > 0 else -1) if known and size > 0 else 0
         if size == 0 and known and nudge[i] != 0:
-            sign[i] = nudge[i]
-            # In fp64 what is left has digits: mpmath finds them.
-            known = fmt[0] < 53
-        certain[i] &= known or size + radius[i] < smallest / 4
+            sign[i] = 1 if nudge[i] > 0 else -1
+            # In fp64 what is left may have digits: mpmath finds them.
+            known = fmt[0] < 53 or abs(nudge[i]) == 2
+        certain[i] &= known or (nudge[i] == 0 and 4 * (size + radius[i]) < smallest)
 
 
 def enclosures(

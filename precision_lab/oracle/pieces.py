@@ -129,7 +129,8 @@ def enclose(name: str, x: Float64) -> Float64:
     """high, low, radius and nudge of a basis function at finite nonzero x, shape (4, n).
 
     A nudge is the sign of what f has beyond an asymptote that high + low is exactly, less than
-    2^-1000; where the table ends without one, the radius is infinite.
+    2^-1000, or twice that sign where it is less than 2^-2000; where the table ends without one, the
+    radius is infinite.
     """
     found = np.zeros((4, x.size))
     for side in (-1, 1):
@@ -158,7 +159,7 @@ def _enclose(
             if size >= beyond:
                 ph, pl, pr = ball_times(asymptote[1], 0.0, 0.0, x[i], 0.0, 0.0)
                 found[0, i], found[1, i], found[2, i] = ball_add(ph, pl, pr, asymptote[0], 0.0, 0.0)
-                found[3, i] = approach
+                found[3, i] = approach * (2 if size >= 2 * beyond else 1)
             else:
                 found[2, i] = np.inf
         elif exponent < layout[0]:

@@ -49,6 +49,8 @@ TINY = 2.0**-400  # below, squares of x come near the smallest numbers
 def enclose(case: Case, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[np.int64]]:
     """high, low, radius and nudge of an output at finite nonzero x; see `scoring.decide` for nudge.
 
+    A nudge of ±2 stands for less than 2^-1900, which is nothing in fp64 either.
+
     A radius of infinity means that this tier knows nothing.
     """
     slots = np.full((3, MAX_TERMS), -1, np.int64)
@@ -97,6 +99,7 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
             stretch = POSITIVE if p > 0 else (FAR if p <= FAR_BELOW else NEAR)
             th, tl, tr = 0.0, 0.0, 0.0
             up = down = False
+            strong = True
             for k in range(MAX_TERMS):
                 slot = slots[stretch, k]
                 if slot < 0:
@@ -112,7 +115,7 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                         bh, bl, br = ball_times(bh, bl, br, p, 0.0, 0.0)
                 elif slot == EXP:
                     if p < VANISHED:
-                        bh, sign = 0.0, 1.0
+                        bh, sign = 0.0, 2.0 if p < 2 * VANISHED else 1.0
                     elif p < -700.0:
                         bh, br = 0.0, EXP_FLOOR_BOUND
                     else:
@@ -131,11 +134,12 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                     sign = 0.0
                 bh, bl, br = ball_times(wh, wl, wr, bh, bl, br)
                 th, tl, tr = ball_add(th, tl, tr, bh, bl, br)
+                strong &= abs(sign) != 1.0
                 up |= sign * wh > 0
                 down |= sign * wh < 0
             if factor[0] != 1.0 or factor[1] != 0.0 or factor[2] != 0.0:
                 th, tl, tr = ball_times(th, tl, tr, factor[0], factor[1], factor[2])
-            nudge = (1 if up else 0) - (1 if down else 0)
+            nudge = ((1 if up else 0) - (1 if down else 0)) * (2 if strong else 1)
             # Next to an exact number without digits down there the sign of what nudges stand for is all that
             # matters.
             fine = (tl == 0 or abs(tl) > 2.0**-800) and (th == 0 or abs(th) > 2.0**-800)
