@@ -54,14 +54,14 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _check_json(path: Path | None) -> None:
+def _check_json(path: Path | None, option: str = "--json") -> None:
     """Before measuring, what would only fail after it.
 
     Raises:
         ValueError: the file's folder does not exist.
     """
     if path is not None and not path.absolute().parent.is_dir():
-        raise ValueError(f"--json {str(path)!r}: its folder does not exist")
+        raise ValueError(f"{option} {str(path)!r}: its folder does not exist")
 
 
 def _write_json(path: Path | None, data: Any) -> None:
@@ -216,18 +216,33 @@ def explain(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="Also run torch.compile (slow the first time).")
     ] = False,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", help="Also run this TARGET, as `verify` takes it.")
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="Of --kernel, where it is not recognised.")
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab import explain as explaining
     from precision_lab.implementations import EXECUTIONS
+    from precision_lab.target import find
     from precision_lab.terminal import print_explanation
 
     point, pattern = _point(x), _pattern(bits)
     executions = tuple(e for e in EXECUTIONS if compiled or e != "compiled")
     values = _parameters(function, params, param)
+    own = None if kernel is None else find(kernel, function, (fmt,), framework=framework)
     found = explaining.explain(
-        function, fmt=fmt, x=point, bits=pattern, output=output, params=values, executions=executions
+        function,
+        fmt=fmt,
+        x=point,
+        bits=pattern,
+        output=output,
+        params=values,
+        executions=executions,
+        kernel=own,
     )
     _write_json(json_path, found.to_json())
     print_explanation(found)
@@ -237,7 +252,10 @@ def explain(
 @_clear_errors
 def verify(
     target: Annotated[
-        str, typer.Argument(help="package.module:attr, path/file.py:attr, or a registered name.")
+        str,
+        typer.Argument(
+            help="package.module:attr, path/file.py:attr, path/lib.so:symbol, or a registered name."
+        ),
     ],
     function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")],
     formats: FormatsOption = None,
@@ -245,37 +263,116 @@ def verify(
         list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")
     ] = None,
     max_ulp: Annotated[
-        float, typer.Option("--max-ulp", help="Largest error allowed; 0.5 is correct rounding.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--max-ulp", help="Largest error allowed (default 1); 0.5 is correct rounding."),
+    ] = None,
+    bound: Annotated[
+        Path | None, typer.Option("--bound", help="Bound file, such as precision.toml, instead.")
+    ] = None,
+    write_bound: Annotated[
+        bool,
+        typer.Option("--write-bound", help="Record what is measured in the bound file (precision.toml)."),
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", help="Must not be worse than this implementation; `eager` for the usual one."
+        ),
+    ] = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="All 2^32 inputs of fp32 instead of a stratified set.")
     ] = False,
+    properties: Annotated[
+        str,
+        typer.Option(
+            "--properties", help="Engineering properties: all, none, or names with commas between them."
+        ),
+    ] = "all",
+    search: Annotated[
+        bool, typer.Option("--search", help="Also vary the parameters, with Hypothesis (slower).")
+    ] = False,
     params: SetOption = "init",
     param: ParamOption = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params-file", help="TOML file of named parameter sets, all to be measured."),
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Run TARGET through torch.compile.")] = False,
+    isolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--isolate/--no-isolate", help="A process of its own; default for TARGETs from outside."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", help="Seconds without an answer that count as a hang.")
+    ] = 120.0,
+    device: Annotated[str, typer.Option("--device", help="Where the kernel runs; only cpu so far.")] = "cpu",
+    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Measure a kernel and hold it to a bound: exit code 0 if it passes, 1 if not."""
-    from precision_lab.target import load_target
+    """Measure and examine a kernel and hold it to a bound: exit code 0 if it passes, 1 if not."""
+    from precision_lab import verdict as judging
+    from precision_lab.bound_file import read, write
+    from precision_lab.faults import ENGINEERING
+    from precision_lab.parameter_file import read_parameter_sets
     from precision_lab.terminal import print_verdict
-    from precision_lab.verdict import verify as run_verify
 
     _check_json(json_path)
-    kernel = load_target(target)
-    verdict = run_verify(
-        kernel,
-        function,
-        fmts=tuple(formats or ("bf16",)),
-        outputs=tuple(output) if output else None,
-        max_ulp=max_ulp,
-        params=_parameters(function, params, param),
-        inputs="exhaustive" if exhaustive else None,
+    _check_json(junit, "--junit")
+    if device != "cpu":
+        raise ValueError(f"--device {device!r}: this version measures on 'cpu'")
+    if write_bound and (max_ulp is not None or against is not None):
+        raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
+    if params_file is not None and (param or params != "init"):
+        raise ValueError("--params-file names its own sets; it takes neither --params nor --param")
+    sets: dict[str, dict[str, float]] = (
+        {params if not param else "given": _parameters(function, params, param)}
+        if params_file is None
+        else read_parameter_sets(params_file, function)
     )
-    measurements = [m.to_json() for m in verdict.measurements]
-    _write_json(
-        json_path,
-        {"passed": verdict.passed, "failures": list(verdict.failures), "measurements": measurements},
-    )
-    print_verdict(verdict)
+    path = bound or Path("precision.toml")
+    if write_bound and not path.absolute().parent.is_dir():
+        raise ValueError(f"--bound {str(path)!r}: its folder does not exist")
+    if write_bound and path.exists():
+        read(path)
+    fmts = tuple(formats or ())
+    if not fmts and bound is not None and not write_bound:
+        fmts = read(bound).formats(function)
+    chosen = {"all": True, "none": False}.get(properties) if properties in ("all", "none") else None
+    with _Rate("fp32", quiet=not exhaustive) as progress:
+        verdict = judging.verify(
+            target,
+            function,
+            fmts=fmts or ("bf16",),
+            outputs=tuple(output) if output else None,
+            max_ulp=max_ulp,
+            bound=None if write_bound else bound,
+            params=sets,
+            inputs="exhaustive" if exhaustive else None,
+            properties=tuple(properties.split(",")) if chosen is None else chosen,
+            against=against,
+            framework=framework,
+            compiled=compiled,
+            isolate=isolate,
+            time_limit=time_limit,
+            progress=progress,
+            promise=not write_bound,
+            search=search,
+        )
+    _write_json(json_path, verdict.to_json())
+    if junit is not None:
+        from precision_lab.junit import write_junit
+
+        write_junit(verdict, junit)
+    print_verdict(verdict, brief=write_bound)
+    if write_bound:
+        write(path, verdict.measurements, (f for f in verdict.faults if f.kind in ENGINEERING))
+        typer.echo(f"bounds of what was measured: {path}")
+        return
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -310,15 +407,14 @@ def sweep(
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.bounds import Bound
-    from precision_lab.implementations import resolve
     from precision_lab.sweep import sweep as run_sweep
-    from precision_lab.target import load_target
+    from precision_lab.target import find
     from precision_lab.terminal import print_sweep
-    from precision_lab.verdict import judge
+    from precision_lab.verdict import describe, judge
 
     _check_json(json_path)
     bound = None if max_ulp is None else Bound(max_ulp)
-    chosen = resolve(load_target(implementation), function, fmt)
+    chosen = find(implementation, function, (fmt,))
     values = _parameters(function, params, param)
     with _Rate(fmt) as progress:
         found = run_sweep(
@@ -329,7 +425,9 @@ def sweep(
     _write_json(
         json_path, {"digest": found.digest, "measurements": [m.to_json() for m in found.measurements]}
     )
-    failures = [] if bound is None else [text for m in found.measurements for text in judge(m, bound)]
+    failures = (
+        [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]
+    )
     print_sweep(found, failures)
     if failures or any(m.undecided or m.failure for m in found.measurements):
         raise typer.Exit(1)
@@ -338,7 +436,7 @@ def sweep(
 class _Rate:
     """One progress bar in inputs, with rate and time left, on stderr."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, quiet: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -349,6 +447,7 @@ class _Rate:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            disable=quiet,
         )
         self._task = self._bar.add_task(name, total=None, rate="")
         self._start: tuple[float, int] | None = None

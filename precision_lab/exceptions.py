@@ -17,8 +17,7 @@ class UndecidedError(PrecisionLabError):
 class KernelError(PrecisionLabError):
     """A kernel under test raised, or returned something that is not its answer.
 
-    `kind` is one of `raised`, `wrong_shape`, `wrong_dtype`, `not_differentiable`,
-    `not_finite_parameters`, `missing_dependency`.
+    `kind` is one of `faults.RUNNING`.
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 import numpy as np
@@ -20,7 +20,11 @@ from precision_lab.inputs import regions
 from precision_lab.oracle import TIERS, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
 
+if TYPE_CHECKING:
+    from precision_lab.implementations.base import Implementation
+
 DIGITS = 30
+_CROWD = 4099  # copies of x in one call: full vectors and a tail
 BITS = 120  # certified relative accuracy of the value shown: finer than its digits
 
 
@@ -74,6 +78,7 @@ def explain(
     output: str = "forward",
     params: Mapping[str, float] | None = None,
     executions: Sequence[str] = ("eager", "upcast", "module", "fp8-fp32", "fp8-bf16"),
+    kernel: Implementation | None = None,
 ) -> Explanation:
     """The exact value of one output at one input, and every implementation's.
 
@@ -82,6 +87,7 @@ def explain(
         bits: bit pattern in the format; instead of x.
         params: asked values; rounded to the format, as an eager kernel receives them.
         executions: which of the registered executions to run.
+        kernel: a kernel of the caller's, shown first.
 
     Raises:
         ValueError: neither or both of x and bits, a pattern the format does not have, or an
@@ -123,7 +129,7 @@ def explain(
         lost_as_expm1=_lost(definition, output, values, point, split_everything=False)
         if finite
         else math.nan,
-        rows=tuple(_rows(definition, target, output, asked, point, executions)),
+        rows=tuple(_rows(definition, target, output, asked, point, executions, kernel)),
     )
 
 
@@ -217,6 +223,7 @@ def _rows(
     params: Mapping[str, float],
     x: float,
     executions: Sequence[str],
+    kernel: Implementation | None,
 ) -> list[Row]:
     from precision_lab.exceptions import KernelError
     from precision_lab.implementations import IMPLEMENTATIONS
@@ -224,9 +231,8 @@ def _rows(
     from precision_lab.results import Failure
 
     rows = []
-    for implementation in IMPLEMENTATIONS:
-        if implementation.function != function.name or implementation.execution not in executions:
-            continue
+    registered = [i for i in IMPLEMENTATIONS if i.function == function.name and i.execution in executions]
+    for implementation in [*([kernel] if kernel else []), *registered]:
         if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
             continue
         execution = implementation.execution_name
@@ -234,6 +240,7 @@ def _rows(
         try:
             effective = effective_parameters(implementation, params, fmt.name)
             got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
+            crowd = run(implementation, np.full(_CROWD, x), fmt.name, params, (output,))[output]
         except KernelError as error:
             got, effective = Failure(error.kind, str(error)), dict(params)
         if isinstance(got, Failure):
@@ -244,6 +251,12 @@ def _rows(
             function, output, effective, np.array([x]), out, saturating=implementation.saturating
         )
         notes = []
+        if isinstance(crowd, Failure):
+            notes.append(f"{crowd.kind} for {_CROWD} copies of x")
+        else:
+            others = sorted({float(v) for v in crowd if not (v == got[0] or (v != v and got[0] != got[0]))})
+            if others:
+                notes.append(f"{', '.join(repr(v) for v in others[:3])} among {_CROWD} copies of x")
         if metrics.wrong_sign(got, exact)[0]:
             notes.append("wrong sign")
         if metrics.nonfinite_mismatch(got, exact)[0]:

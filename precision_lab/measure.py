@@ -217,6 +217,7 @@ def blank_measurement(
         n_inputs=n_inputs,
         failure=failure,
         environment=environment(),
+        target=implementation.target,
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 SCHEMA = 1
@@ -69,6 +72,35 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a kernel; `kind` is one of `faults.KINDS`.
+
+    Attributes:
+        output, region: where it was seen; "" where the whole kernel, or every region, is meant.
+        ulps: the worst error seen, signed; NaN where it is no matter of ulps.
+        count: inputs or calls it was seen on.
+        message: one or two sentences with what was expected and what came.
+        replay: a command that shows it again; "" where there is none.
+    """
+
+    kind: str
+    function: str
+    implementation: str
+    fmt: str
+    output: str
+    params_name: str
+    message: str
+    region: str = ""
+    ulps: float = math.nan
+    count: int = 1
+    replay: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Fault:
+        return cls(**_floats(data, ("ulps",)))
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One implementation, one format, one output, one parameter set, one input set."""
 
@@ -103,6 +135,7 @@ class Measurement:
     time_ns_per_element: float | None = None
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    target: str = ""  # where a stranger's kernel was found
 
     @property
     def case(self) -> str:
@@ -233,11 +266,29 @@ class Results:
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error
 
 
+def exact_interval(witness: Witness) -> str:
+    """Two decimals with the exact value between them: one unit either way of the 25 digits shown.
+
+    The digits are rounded to nearest from a value certified to 2^-100, a millionth of that unit.
+    """
+    try:
+        shown = Decimal(witness.exact)
+    except InvalidOperation:
+        return witness.exact
+    if not shown.is_finite() or shown == 0:
+        return f"[{witness.exact}, {witness.exact}]"
+    with localcontext() as context:
+        context.prec = 40
+        unit = Decimal(1).scaleb(shown.adjusted() - 24)
+        return f"[{shown - unit}, {shown + unit}]"
+
+
 def replay_command(m: Measurement, witness: Witness) -> str:
     """The command that shows one input of a measurement again, with the parameters the kernel used."""
     words = [
         f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
         *(f"--param {name}={value!r}" for name, value in m.params.items()),
+        *([f"--kernel {shlex.quote(m.target)}"] if m.target else []),
     ]
     return " ".join(words)
 

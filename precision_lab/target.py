@@ -5,39 +5,93 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from precision_lab.implementations import Implementation
+
+LIBRARIES = (".so", ".dylib", ".dll")
+
+
+def is_registered_name(target: str) -> bool:
+    """Whether a TARGET is the name of a registered implementation, which needs no isolation."""
+    return ":" not in target
+
+
+def find(
+    target: str,
+    function: str,
+    formats: Sequence[str],
+    *,
+    framework: str | None = None,
+    compiled: bool = False,
+) -> Implementation:
+    """The implementation of `function` that a TARGET names.
+
+    Args:
+        target: `package.module:attr`, `path/to/file.py:attr`, `path/to/lib.so:symbol`, or a
+            registered name such as "stable" or "naive [upcast]".
+        framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
+        compiled: run a torch kernel through torch.compile.
+
+    Raises:
+        ValueError: it cannot be imported or called, has no such attribute, or wants arguments
+            that the function does not have.
+    """
+    from precision_lab.implementations import as_implementation, from_library, resolve
+
+    place, _, attribute = target.rpartition(":")
+    if is_registered_name(target):
+        if framework or compiled:
+            raise ValueError(f"TARGET {target!r} is registered: its execution is part of its name")
+        return resolve(target, function, formats[0])
+    if Path(place).suffix in LIBRARIES:
+        if framework or compiled:
+            raise ValueError(
+                f"TARGET {target!r} is a C function: neither a framework nor torch.compile applies"
+            )
+        return from_library(Path(place), attribute, function, target=target)
+    kernel = load_target(target)
+
+    def sibling(name: str) -> Any:
+        return getattr(_module(place), name, None)
+
+    try:
+        return as_implementation(
+            kernel, function, tuple(formats), framework=framework, siblings=sibling, target=target,
+            compiled=compiled,
+        )  # fmt: skip
+    except TypeError as error:
+        raise ValueError(f"TARGET {target!r} is a {type(kernel).__name__} and cannot be called") from error
 
 
 def load_target(target: str) -> Any:
-    """The object at `package.module:attr` or `path/to/file.py:attr`; a bare name stays a name.
-
-    A bare name is looked up among the registered implementations by whoever uses it.
+    """The Python object at `package.module:attr` or `path/to/file.py:attr`; a bare name stays a name.
 
     Raises:
-        ValueError: the file or module cannot be imported, has no such attribute, or the
-            attribute cannot be called.
+        ValueError: the file or module cannot be imported or has no such attribute.
     """
     place, colon, attribute = target.rpartition(":")
     if not colon:
         return target
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
-    found: Any = module
+    found: Any = _module(place)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ValueError(f"TARGET {target!r}: {place} has no attribute {attribute!r}")
         found = getattr(found, name)
-    if isinstance(found, type):  # a module class: an instance of it
-        found = found()
-    if not callable(found):
-        raise ValueError(f"TARGET {target!r} is a {type(found).__name__} and cannot be called")
     return found
+
+
+def _module(place: str) -> Any:
+    return _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
 
 
 def _from_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # a stranger's module may raise anything on import
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything on import
         raise ValueError(
             f"TARGET module {name!r} does not import: {type(error).__name__}: {error}"
         ) from error
@@ -47,15 +101,22 @@ def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"TARGET file {str(path)!r} does not exist")
     # A name of its own, so that it neither hides nor is hidden by an installed module.
-    name = f"_precision_lab_target_{path.stem}"
+    name = f"_precision_lab_target_{abs(hash(path.resolve())):x}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"TARGET file {str(path)!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    # What stands beside it can be imported, as from a script; last, so that it hides nothing.
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
+        del sys.modules[name]
         raise ValueError(
             f"TARGET file {str(path)!r} does not import: {type(error).__name__}: {error}"
         ) from error

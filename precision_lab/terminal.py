@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from precision_lab.explain import Explanation
+from precision_lab.faults import ENGINEERING
 from precision_lab.results import Measurement, replay_command
 from precision_lab.selfcheck import Check
 from precision_lab.sweep import Sweep
@@ -71,6 +72,7 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
             f"{m.function}.{m.output}  {m.implementation} [{m.execution}]  {m.fmt}  {m.inputs} ({m.n_inputs})"
         )
         if m.failure is not None:
+            title = title.rpartition("  ")[0]
             console.print(f"{title}: {m.failure.kind}: {m.failure.message}", style="red", soft_wrap=True)
             continue
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -91,13 +93,27 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
         console.print(table)
 
 
-def print_verdict(verdict: Verdict) -> None:
-    """A table per output and region, then the failures with witness and replay command."""
+def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
+    """A table per output and region, a line per property, then the faults with witness and replay command.
+
+    Args:
+        brief: leave the judgement out, where nothing was promised.
+    """
     console = _console()
-    _print_measurements(console, verdict.measurements)
+    _print_measurements(console, [m for m in verdict.measurements if m.failure is None])
+    if verdict.properties:
+        broken = {f.kind for f in verdict.faults if f.kind in ENGINEERING or not f.output}
+        failed = {m.fmt for m in verdict.measurements if m.failure is not None}
+        kinds = ", ".join(sorted(broken)) if broken else "all hold"
+        if failed and not broken:
+            kinds = f"not examined where a plain call fails ({', '.join(sorted(failed))})"
+        console.print(f"engineering properties: {', '.join(verdict.properties)}: {kinds}", soft_wrap=True)
+    for note in verdict.notes:
+        console.print(f"note: {note}", style="dim", soft_wrap=True)
     for failure in verdict.failures:
         console.print(failure, style="red", soft_wrap=True)
-    console.print("passed" if verdict.passed else "failed", style="green" if verdict.passed else "red")
+    if not brief:
+        console.print("passed" if verdict.passed else "failed", style="green" if verdict.passed else "red")
 
 
 def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:

@@ -1,61 +1,265 @@
-"""Measurement + bound → passed, failed or undecided; undecided never passes."""
+"""Measurements and examinations + bounds → passed, failed or undecided; undecided never passes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from precision_lab.bounds import Bound
-from precision_lab.results import Measurement, Witness, replay_command
+from precision_lab.exceptions import unknown_name
+from precision_lab.formats import get_format
+from precision_lab.results import Fault, Measurement, Statistics, Witness, exact_interval, replay_command
+from precision_lab.trial import Bounds, Event, Examined, Measured, Plan, Report, events
+
+SLACK = 2.0**-10  # to which the oracle certifies an error: it is over a bound only beyond that
+
+# What each finished verdict is handed to; the pytest plugin collects its report here.
+LISTENERS: list[Callable[[Verdict], None]] = []
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome over several formats and outputs.
+    """Outcome over several formats, outputs and properties.
 
     Attributes:
-        passed: every measurement is within its bound and nothing is undecided.
-        failures: one message per broken promise, each with a witness and a replay command.
+        faults: everything that is wrong, by kind; empty if the kernel passed.
+        notes: what a reader should know and no promise forbids.
+        properties: engineering properties that were examined.
     """
 
-    passed: bool
     measurements: tuple[Measurement, ...]
-    failures: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One message per fault, each with a witness and a replay command where there is one."""
+        return tuple(describe(fault) for fault in self.faults)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "passed": self.passed,
+            "failures": list(self.failures),
+            "faults": [asdict(fault) for fault in self.faults],
+            "notes": list(self.notes),
+            "properties": list(self.properties),
+            "measurements": [m.to_json() for m in self.measurements],
+        }
 
 
-def judge(measurement: Measurement, bound: Bound) -> tuple[str, ...]:
-    """The promises this measurement breaks, as messages; empty if it passes."""
+def describe(fault: Fault) -> str:
+    """A fault on one line."""
+    what = f"{fault.function}.{fault.output}" if fault.output else fault.function
+    where = ", ".join(part for part in (fault.implementation, fault.fmt, fault.params_name) if part)
+    replay = f". Replay: {fault.replay}" if fault.replay else ""
+    return f"{what}[{where}]: {fault.kind}: {fault.message}{replay}"
+
+
+def judge(measurement: Measurement, bound: Bound) -> tuple[Fault, ...]:
+    """The promises this measurement breaks; empty if it passes."""
     m = measurement
     if m.failure is not None:
-        return (f"{_title(m)}: {m.failure.kind}: {m.failure.message}",)
+        return (_fault(m, m.failure.kind, m.failure.message),)
     broken = []
     if m.undecided:
-        broken.append(f"{_title(m)}: undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass")
-    # The oracle certifies to 2^-10 ulp: an error is over the bound only beyond that.
-    if m.max_ulp > bound.max_ulp + 2.0**-10 and m.witness is not None:
         broken.append(
-            f"{_title(m)}: error {m.max_ulp:.4g} ulps exceeds bound {bound.max_ulp:g} {_at(m, m.witness)}"
+            _fault(m, "undecided", f"undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass")
         )
-    if m.wrong_sign and m.sign_witness is not None:
-        broken.append(f"{_title(m)}: wrong sign for {m.wrong_sign} inputs, {_at(m, m.sign_witness)}")
-    if m.nonfinite_mismatch and m.nonfinite_witness is not None:
-        broken.append(
-            f"{_title(m)}: wrong infinity or NaN for {m.nonfinite_mismatch} inputs, "
-            f"{_at(m, m.nonfinite_witness)}"
-        )
+    broken += _inaccurate(m, bound)
+    if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
+        broken.append(_counted(m, "wrong_sign", "wrong sign", m.wrong_sign, bound.wrong_sign, m.sign_witness))
+    if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
+        count, known = m.nonfinite_mismatch, bound.nonfinite
+        broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", count, known, m.nonfinite_witness))
+    if bound.zero_sign and m.zero_sign_mismatch:
+        text = f"a zero of the wrong sign for {m.zero_sign_mismatch} inputs"
+        broken.append(replace(_fault(m, "zero_sign", text), count=m.zero_sign_mismatch))
     return tuple(broken)
 
 
-def _title(m: Measurement) -> str:
-    return f"{m.function}.{m.output}[{m.implementation}, {m.execution}, {m.fmt}, {m.params_name}]"
+def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
+    """At most two faults: subnormals taken for zero, and the worst of all other regions."""
+    precision = get_format(m.output_fmt).precision
+    over = {
+        name: s
+        for name, s in m.regions.items()
+        if s.witness is not None and s.max_ulp > bound.limit(name, precision) + SLACK
+    }
+    flushed = {
+        name: s
+        for name, s in over.items()
+        if name in ("subnormal_result", "subnormal_input") and _is_flushed(m, s)
+    }
+    found = []
+    for kind, group in (
+        ("inaccurate", {name: s for name, s in over.items() if name not in flushed}),
+        ("flushes_subnormals", flushed),
+    ):
+        if not group:
+            continue
+        region = max(group, key=lambda name: group[name].max_ulp / bound.limit(name, precision))
+        worst = group[region]
+        assert worst.witness is not None
+        others = [f"{name} {s.max_ulp:.4g}" for name, s in group.items() if name != region]
+        also = f" (also {', '.join(others)})" if others else ""
+        said = "subnormals are taken for zero: " if kind == "flushes_subnormals" else ""
+        text = (
+            f"{said}error {worst.max_ulp:.4g} ulps exceeds bound {bound.limit(region, precision):g} "
+            f"in {region}{also} {_at(worst.witness)}"
+        )
+        fault = _fault(m, kind, text, worst.witness)
+        count = sum(s.not_correctly_rounded for s in group.values())
+        found.append(replace(fault, region=region, ulps=worst.witness.error_ulps, count=count))
+    return found
 
 
-def _at(m: Measurement, w: Witness) -> str:
+def _is_flushed(m: Measurement, s: Statistics) -> bool:
+    """Whether the worst result is what reading the input as zero, or storing zero, gives."""
+    if s.witness is None:
+        return False
+    return s.witness.computed == 0.0
+
+
+def _counted(m: Measurement, kind: str, what: str, count: int, known: int, witness: Witness) -> Fault:
+    more = f", {known} of them known" if known else ""
+    text = f"{what} for {count} inputs{more}, {_at(witness)}"
+    return replace(_fault(m, kind, text, witness), count=count, ulps=witness.error_ulps)
+
+
+def _fault(m: Measurement, kind: str, message: str, witness: Witness | None = None) -> Fault:
+    name = m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
+    replay = "" if witness is None else replay_command(m, witness)
+    return Fault(kind, m.function, name, m.fmt, m.output, m.params_name, message, replay=replay)
+
+
+def _at(w: Witness) -> str:
     return (
         f"at x={w.x!r} ({w.x_hex}, bits {w.bits}): computed {w.computed!r} ({w.computed_bits}), "
-        f"exact {w.exact}. Replay: {replay_command(m, w)}"
+        f"exact in {exact_interval(w)}"
     )
+
+
+def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
+    """Where a kernel is less accurate than another on the same inputs, both against the exact value."""
+    if m.failure is not None or baseline.failure is not None:
+        return ()
+    broken = []
+    for region, s in m.regions.items():
+        other = baseline.regions.get(region)
+        if other is not None and s.witness is not None and s.max_ulp > other.max_ulp + 2 * SLACK:
+            broken.append((s.max_ulp / max(other.max_ulp, 0.5), region, s, other))
+    faults = []
+    if broken:
+        _, region, s, other = max(broken, key=lambda entry: entry[:2])
+        assert s.witness is not None
+        text = (
+            f"error {s.max_ulp:.4g} ulps in {region}, where {baseline.implementation} has "
+            f"{other.max_ulp:.4g}, {_at(s.witness)}"
+        )
+        faults.append(replace(_fault(m, "worse_than", text, s.witness), region=region, ulps=s.max_ulp))
+    for what, mine, theirs, witness in (
+        ("wrong sign", m.wrong_sign, baseline.wrong_sign, m.sign_witness),
+        ("wrong infinity or NaN", m.nonfinite_mismatch, baseline.nonfinite_mismatch, m.nonfinite_witness),
+    ):
+        if mine > theirs and witness is not None:
+            text = f"{what} for {mine} inputs, {baseline.implementation} for {theirs}, {_at(witness)}"
+            faults.append(replace(_fault(m, "worse_than", text, witness), count=mine))
+    return tuple(faults)
+
+
+def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
+    """The verdict on a stream of events."""
+    bounds = Bounds(plan)
+    measurements: list[Measurement] = []
+    baselines: dict[tuple[str, str, str], Measurement] = {}
+    faults: list[Fault] = []
+    notes: list[str] = []
+    for event in stream:
+        if isinstance(event, Measured) and event.baseline:
+            m = event.measurement
+            baselines[m.fmt, m.output, m.params_name] = m
+        elif isinstance(event, Measured):
+            measurements.append(event.measurement)
+        elif isinstance(event, Examined):
+            faults += event.faults
+            notes += event.notes
+    judged: list[Fault] = []
+    for m in measurements:
+        bound = bounds.bound(m.fmt, m.output)
+        if bound is not None:
+            judged += judge(m, bound)
+        elif m.failure is not None or m.undecided:
+            judged += judge(m, Bound(1e300, wrong_sign=m.n_inputs, nonfinite=m.n_inputs))
+        baseline = baselines.get((m.fmt, m.output, m.params_name))
+        if baseline is not None:
+            judged += worse_than(m, baseline)
+        elif plan.against is not None and m.failure is None:
+            notes.append(f"{m.fmt} {m.output}: {plan.against} has no such output to compare with")
+    for fault in faults:
+        if fault.kind in bounds.accepted(fault.fmt):
+            notes.append(f"known: {describe(fault)}")
+        else:
+            judged.append(fault)
+    verdict = Verdict(tuple(measurements), tuple(judged), tuple(dict.fromkeys(notes)), plan.properties)
+    for listen in LISTENERS:
+        listen(verdict)
+    return verdict
+
+
+def make_plan(
+    function: str,
+    *,
+    fmts: Sequence[str],
+    outputs: Sequence[str] | None,
+    params: Mapping[str, float] | Mapping[str, Mapping[str, float]] | None,
+    inputs: str | None,
+    max_ulp: float | None,
+    bound: str | Path | None,
+    properties: Sequence[str] | bool,
+    against: str | None,
+) -> Plan:
+    """A checked plan.
+
+    Raises:
+        ValueError: an unknown function, format, output, parameter or property; max_ulp below 0.5;
+            max_ulp and a bound file together.
+    """
+    from precision_lab.functions import get_function
+
+    definition = get_function(function)
+    fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
+    for output in outputs or ():
+        definition.check_output(output)
+    if max_ulp is not None and bound is not None:
+        raise ValueError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
+    if max_ulp is not None:
+        Bound(max_ulp)
+    sets: dict[str, Mapping[str, float]] = {}
+    if params and all(isinstance(value, Mapping) for value in params.values()):
+        sets = {name: definition.check_params(values) for name, values in params.items()}  # type: ignore[arg-type]
+    else:
+        given: Any = params
+        values = definition.check_params(given)
+        sets = {"init" if values == definition.check_params() else "given": values}
+    if properties is True or properties is False:
+        properties = ENGINEERING_PROPERTIES if properties else ()
+    for name in properties:
+        if name not in ENGINEERING_PROPERTIES:
+            raise unknown_name("property", name, ENGINEERING_PROPERTIES)
+    if outputs is not None and len(outputs) == 0:
+        raise ValueError("outputs is empty: there is nothing to verify")
+    return Plan(
+        definition.name, fmts, None if outputs is None else tuple(outputs), sets, inputs, max_ulp,
+        None if bound is None else str(bound), tuple(properties), against,
+    )  # fmt: skip
 
 
 def verify(
@@ -64,34 +268,102 @@ def verify(
     *,
     fmts: Sequence[str] = ("bf16", "fp32"),
     outputs: Sequence[str] | None = None,
-    max_ulp: float = 1.0,
-    params: Mapping[str, float] | None = None,
+    max_ulp: float | None = None,
+    bound: str | Path | None = None,
+    params: Mapping[str, float] | Mapping[str, Mapping[str, float]] | None = None,
     inputs: str | None = None,
+    properties: Sequence[str] | bool = True,
+    against: str | None = None,
+    framework: str | None = None,
+    compiled: bool = False,
+    isolate: bool | None = None,
+    time_limit: float = 120.0,
+    progress: Report | None = None,
+    promise: bool = True,
+    search: bool = False,
 ) -> Verdict:
-    """Measures a kernel in several formats and holds every output to `max_ulp`.
+    """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
 
     Args:
-        kernel: as `measure`.
-        outputs: by default all that the kernel can give; a module of the caller's has no
-            parameter gradients.
+        kernel: as `measure`, a module's class or factory, a numpy, JAX or MLX callable, or a TARGET
+            such as "my_kernels.py:xielu" or "libkernels.so:xielu".
+        outputs: by default all that the kernel can give.
+        max_ulp: 1 if neither it nor `bound` nor `against` is given.
+        bound: a bound file instead.
+        params: values, or several named sets of values.
         inputs: as `measure`; by default exhaustive for 8- and 16-bit formats.
+        properties: engineering properties by name (`ENGINEERING_PROPERTIES`), True for all.
+        against: a registered implementation that the kernel must not be worse than, in any region.
+        framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
+        compiled: run a torch kernel through torch.compile.
+        isolate: run it in a process of its own. Only for a TARGET, and by default for every one.
+        time_limit: seconds without an answer after which an isolated kernel counts as hung.
+        progress: called with inputs done and inputs in all where that takes long.
+        promise: False to hold accuracy to nothing; engineering properties are then held to what
+            was measured.
+        search: also let Hypothesis vary the parameters, and check the function's laws.
 
     Raises:
-        ValueError: unknown function, format, output or parameter; max_ulp below 0.5.
+        ValueError: wrong use, of whatever kind; the message names the argument.
+        EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
-    from precision_lab.functions import get_function
-    from precision_lab.implementations import resolve
-    from precision_lab.measure import measure_all
+    from precision_lab.target import find, is_registered_name
 
-    bound = Bound(max_ulp)
-    definition = get_function(function)
-    measurements: list[Measurement] = []
-    for fmt in fmts:
-        implementation = resolve(kernel, definition.name, fmt)
-        chosen = tuple(outputs) if outputs is not None else implementation.measured_outputs()
-        measurements += measure_all(implementation, chosen, fmt, params, inputs=inputs)
-    failures = tuple(message for m in measurements for message in judge(m, bound))
-    return Verdict(not failures, tuple(measurements), failures)
+    if promise and max_ulp is None and bound is None and against is None:
+        max_ulp = 1.0
+    if against == "eager":
+        against = eager_baseline(function)
+    plan = make_plan(
+        function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
+        properties=properties, against=against,
+    )  # fmt: skip
+    stranger = isinstance(kernel, str) and not is_registered_name(kernel)
+    if isolate and not stranger:
+        raise ValueError(
+            f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
+            f"got kernel={kernel!r}"
+        )
+    if stranger and isolate is not False:
+        from precision_lab.isolation import isolated_events
+
+        stream = isolated_events(
+            plan, kernel, framework=framework, compiled=compiled, time_limit=time_limit, progress=progress
+        )
+        return collect(plan, stream)
+    if isinstance(kernel, str):
+        implementation = find(kernel, plan.function, plan.fmts, framework=framework, compiled=compiled)
+    else:
+        from precision_lab.implementations import as_implementation
+
+        implementation = as_implementation(
+            kernel, plan.function, plan.fmts, framework=framework, compiled=compiled
+        )
+    return collect(plan, events(plan, implementation, progress))
+
+
+# Spelt out here, so that help and checks need no torch; a test holds it to engineering's own.
+ENGINEERING_PROPERTIES = (
+    "determinism", "unwritten", "lengths", "shapes", "positions", "strides", "arguments_kept", "grad_mode",
+    "parameters_fresh", "upstream", "reductions",
+)  # fmt: skip
+
+# What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
+_EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}
+
+
+def eager_baseline(function: str) -> str:
+    """Name of the registered eager formulation that a kernel of this function is usually held to.
+
+    Raises:
+        ValueError: none is registered.
+    """
+    from precision_lab.implementations import implementations_for
+
+    names = [i.name for i in implementations_for(function, "eager")]
+    if not names:
+        raise ValueError(f"--against eager: no eager implementation of {function} is registered")
+    wanted = _EAGER.get(function, "torch")
+    return wanted if wanted in names else names[0]
 
 
 def assert_accurate(
@@ -99,19 +371,29 @@ def assert_accurate(
     function: str,
     *,
     dtype: Any,
-    max_ulp: float = 1.0,
+    max_ulp: float | None = None,
     outputs: Sequence[str] = ("forward", "grad_x"),
     params: Mapping[str, float] | None = None,
+    bound: str | Path | None = None,
+    inputs: str | None = None,
+    properties: Sequence[str] | bool = False,
+    against: str | None = None,
 ) -> None:
-    """Raises AssertionError, naming the worst inputs, unless every output is within `max_ulp`.
+    """Raises AssertionError, naming the worst inputs, unless every output is within its bound.
 
     Args:
         dtype: a torch dtype or the name of a format.
+        max_ulp: 1 if neither it nor `bound` nor `against` is given.
+        properties: engineering properties to examine beside accuracy; True for all.
+        The others: as `verify`.
     """
     from precision_lab.formats import FORMATS
 
     name = str(dtype).removeprefix("torch.")
     fmt = next((f.name for f in FORMATS.values() if name in (f.name, f.torch_name)), name)
-    verdict = verify(kernel, function, fmts=(fmt,), outputs=outputs, max_ulp=max_ulp, params=params)
+    verdict = verify(
+        kernel, function, fmts=(fmt,), outputs=outputs, max_ulp=max_ulp, params=params, bound=bound,
+        inputs=inputs, properties=properties, against=against, isolate=False,
+    )  # fmt: skip
     if not verdict.passed:
         raise AssertionError("\n".join(verdict.failures))

@@ -228,7 +228,11 @@ def test_a_summed_gradient_that_fails_leaves_the_others():
 
 @pytest.mark.parametrize(
     ("kernel", "kind"),
-    [(lambda x, **_: x[:1], "wrong_shape"), (lambda x, **_: x.double(), "wrong_dtype"), (len, "raised")],
+    [
+        (lambda x, **_: x[:1], "wrong_shape"),
+        (lambda x, **_: x.double(), "wrong_dtype"),
+        (lambda x, **_: 1 / 0, "raised"),
+    ],
 )
 def test_faults_of_summed_gradients_are_named(kernel, kind):
     x, params = np.ones(4), get_function("xielu").check_params()

@@ -37,14 +37,14 @@ def test_a_failure_gives_witness_and_replay():
 
 def test_undecided_never_passes():
     m = dataclasses.replace(measure(relu, "relu", fmt="bf16"), undecided=1)
-    assert any("undecided for 1 of 65536" in message for message in judge(m, Bound(1.0)))
+    assert any("undecided for 1 of 65536" in fault.message for fault in judge(m, Bound(1.0)))
 
 
 def test_wrong_signs_and_infinities_are_within_no_bound():
     m = measure(lambda x, **_: torch.where(x > 2, -x, torch.relu(x)), "relu", fmt="bf16")
-    assert any("wrong sign" in message for message in judge(m, Bound(1e300)))
+    assert "wrong_sign" in {fault.kind for fault in judge(m, Bound(1e300))}
     m = measure(lambda x, **_: torch.where(x > 2, torch.inf, torch.relu(x)), "relu", fmt="bf16")
-    assert any("wrong infinity or NaN" in message for message in judge(m, Bound(1e300)))
+    assert "nonfinite" in {fault.kind for fault in judge(m, Bound(1e300))}
 
 
 @pytest.mark.parametrize("value", [0.4, float("nan"), float("inf"), -1.0])

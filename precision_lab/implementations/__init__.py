@@ -9,6 +9,7 @@ from precision_lab.implementations import ablations, builtin, xielu, xiprelu
 from precision_lab.implementations.base import EXECUTIONS, Implementation
 from precision_lab.implementations.family import executions
 from precision_lab.implementations.module import from_module
+from precision_lab.implementations.stranger import as_implementation, from_library
 from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "IMPLEMENTATIONS",
     "Implementation",
     "as_implementation",
+    "from_library",
     "from_module",
     "get_implementation",
     "implementations_for",
@@ -55,43 +57,6 @@ def get_implementation(
         known = {i.name for i in implementations_for(function, execution)}
         raise unknown_name(f"{execution} implementation of {function}", name, known)
     return next((i for i in found if i.saturating == saturating), found[0])
-
-
-def as_implementation(kernel: Any, function: str, formats: tuple[str, ...]) -> Implementation:
-    """Wraps `kernel(x, **params) -> y`, or a module called as `module(x)`, run eagerly.
-
-    A `torch.nn.Module` with trainable parameters of its own goes through `from_module`,
-    which is told what they mean.
-
-    Raises:
-        TypeError: not callable.
-    """
-    import torch
-
-    if not callable(kernel):
-        raise TypeError(
-            f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
-        )
-    name = getattr(kernel, "__name__", type(kernel).__name__)
-    run: Any = kernel
-    outputs = None
-    if isinstance(kernel, torch.nn.Module):
-        module = kernel
-        outputs = ("forward", "grad_x")
-
-        def run(x: Any, **_: Any) -> Any:
-            return module(x)
-
-    return Implementation(
-        name=name,
-        function=function,
-        kernel=run,
-        execution="eager",
-        formats=formats,
-        compute_dtype="as written",
-        description="given by the caller",
-        outputs=outputs,
-    )
 
 
 def resolve(kernel: Any, function: str, fmt: str) -> Implementation:

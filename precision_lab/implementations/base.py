@@ -11,6 +11,7 @@ from precision_lab.functions import get_function
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
 EXECUTIONS = ("eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module")
+FOREIGN = ("numpy", "jax", "mlx", "c")
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Implementation:
             `saturating`.
         function: registered activation it computes.
         kernel: `kernel(x, **leaves) -> y`, differentiable through autograd unless said otherwise.
-        execution: one of `EXECUTIONS`. `eager`: every operation rounds to the storage
-            format. `upcast`: FP32 inside, one rounding at the end. `compiled`:
+        execution: one of `EXECUTIONS`, or of `FOREIGN` for a kernel that is not torch's. `eager`:
+            every operation rounds to the storage format. `upcast`: FP32 inside, one rounding
+            at the end. `compiled`:
             torch.compile on the eager kernel. `fp8-fp32`, `fp8-bf16`: E4M3/E5M2
             storage around a core of that dtype. `module`: as its own code runs it.
         formats: input formats it claims to support.
@@ -36,6 +38,7 @@ class Implementation:
             output `grad_NAME` is the gradient of leaf NAME. None: the function's parameters,
             rounded to the dtype the kernel computes with.
         effective: effective parameters that the kernel really uses then; None: the leaves.
+        target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Implementation:
     outputs: tuple[str, ...] | None = None
     leaves: Callable[[Mapping[str, float], str], dict[str, Any]] | None = None
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
+    target: str = ""
 
     @property
     def execution_name(self) -> str:

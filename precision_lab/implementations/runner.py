@@ -143,14 +143,14 @@ def run(
         outputs: any of the implementation's `measured_outputs()`.
     """
     try:
-        with _one_thread(implementation):
+        with one_thread(implementation):
             return _run(implementation, x, get_format(fmt), params, outputs)
     except KernelError as error:
         return dict.fromkeys(outputs, Failure(error.kind, str(error)))
 
 
 @contextmanager
-def _one_thread(implementation: Implementation) -> Iterator[None]:
+def one_thread(implementation: Implementation) -> Iterator[None]:
     """Run eagerly in one thread: 2^16 elements are two threads' smallest share, and on a busy machine
     waiting for the second takes a hundred times the work. Compiled code has its threads built in.
     """
@@ -220,7 +220,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
         raise
     except ImportError as error:
         raise KernelError("missing_dependency", str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise KernelError(
             "raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from error
@@ -248,7 +248,7 @@ def _gradients(
         tensors = torch.autograd.grad(
             y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
         )
-    except Exception as error:  # autograd of a stranger's kernel may raise anything
+    except (Exception, SystemExit) as error:  # autograd of a stranger's kernel may raise anything
         return {
             **dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")),
             **missing,
@@ -272,6 +272,8 @@ def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
         )
     if value.dtype != torch_dtype(fmt):
         raise KernelError("wrong_dtype", f"{output} is {value.dtype} for x of {torch_dtype(fmt)}")
+    if value.device != x.device:
+        raise KernelError("wrong_device", f"{output} is on {value.device} for x on {x.device}")
 
 
 def run_reduced(

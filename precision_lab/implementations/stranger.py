@@ -1,0 +1,246 @@
+"""Turns whatever a user calls a kernel into an `Implementation`: functions, modules, arrays, C."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from precision_lab.exceptions import KernelError
+from precision_lab.functions import Activation, get_function
+from precision_lab.functions.base import Parameter
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.foreign import framework_of, wrap, wrap_c
+from precision_lab.implementations.module import from_module
+
+FRAMEWORKS = ("torch", "numpy", "jax", "mlx")
+Siblings = Callable[[str], Any]  # name → attribute beside the kernel, or None
+
+_FACTORY_EXTRAS = ("dtype", "device")
+
+
+def as_implementation(
+    kernel: Any,
+    function: str,
+    formats: tuple[str, ...],
+    *,
+    framework: str | None = None,
+    siblings: Siblings | None = None,
+    target: str = "",
+    compiled: bool = False,
+) -> Implementation:
+    """Wraps what a user calls a kernel.
+
+    - `kernel(x, **params) -> y` on tensors. Parameters it does not take are taken to be fixed in
+      it; it then has no gradients for them.
+    - a `torch.nn.Module`, its class, or a function without x that makes one: the class or function
+      gets those of the function's parameters, and `dtype`, that it takes.
+    - a callable of numpy, JAX or MLX arrays; recognised, or named by `framework`.
+
+    Args:
+        siblings: finds what stands beside the kernel, such as `NAME_grad_x` for a numpy NAME.
+        target: where the kernel was found, for replay commands.
+        compiled: run it through torch.compile.
+
+    Raises:
+        TypeError: not callable.
+        ValueError: it wants an argument that the function does not have; unknown framework.
+    """
+    definition = get_function(function)
+    if isinstance(kernel, Implementation):
+        if kernel.function != definition.name:
+            raise ValueError(f"{kernel.label} computes {kernel.function}, not {definition.name}")
+        return kernel
+    if not callable(kernel):
+        raise TypeError(
+            f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
+        )
+    name = getattr(kernel, "__name__", type(kernel).__name__)
+    execution = "compiled" if compiled else "eager"
+    about: dict[str, Any] = {
+        "name": name, "function": definition.name, "formats": formats, "compute_dtype": "as written",
+        "description": "given by the caller", "target": target,
+    }  # fmt: skip
+    chosen = framework or framework_of(kernel) or "torch"
+    if chosen not in FRAMEWORKS:
+        raise ValueError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
+    if chosen != "torch":
+        found = wrap(kernel, chosen, definition.name, siblings=siblings or (lambda name: None))
+        return Implementation(**about, kernel=found.kernel, execution=chosen, outputs=found.outputs)
+    if isinstance(kernel, torch.nn.Module):
+        return Implementation(
+            **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x")
+        )
+    if _is_factory(kernel, definition):
+        return _from_factory(kernel, definition, about)
+    taken = accepted(kernel, definition)
+    if taken is None:
+        return Implementation(**about, kernel=kernel, execution=execution)
+    names = frozenset(taken)
+
+    def run(x: Tensor, **params: Tensor) -> Any:
+        return kernel(x, **{key: value for key, value in params.items() if key in names})
+
+    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
+    everything = len(names) == len(definition.parameters)
+    return Implementation(**about, kernel=kernel if everything else run, execution=execution, outputs=outputs)
+
+
+def from_library(path: Path, symbol: str, function: str, *, target: str) -> Implementation:
+    """A C function of a shared library.
+
+    Raises:
+        ValueError: the library or the symbol is not there.
+    """
+    found = wrap_c(path, symbol, function)
+    return Implementation(
+        name=symbol, function=get_function(function).name, kernel=found.kernel, execution="c",
+        formats=found.formats, compute_dtype="as written", description="a C function",
+        outputs=found.outputs, target=target,
+    )  # fmt: skip
+
+
+def accepted(kernel: Any, function: Activation) -> tuple[str, ...] | None:
+    """The function's parameters that a kernel takes by name; None where it takes any.
+
+    Raises:
+        ValueError: it needs an argument beyond x that the function does not have.
+    """
+    known = [p.name for p in function.parameters]
+    try:
+        arguments = list(inspect.signature(kernel).parameters.values())
+    except (TypeError, ValueError):  # built in: what it takes cannot be read
+        return ()
+    rest = arguments[1:]
+    if arguments and arguments[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        rest = arguments
+    taken = []
+    for argument in rest:
+        if argument.kind is inspect.Parameter.VAR_KEYWORD:
+            return None
+        if argument.kind is inspect.Parameter.VAR_POSITIONAL:
+            continue
+        by_name = argument.kind is not inspect.Parameter.POSITIONAL_ONLY
+        if argument.name in known and by_name:
+            taken.append(argument.name)
+        elif argument.default is inspect.Parameter.empty:
+            has = ", ".join(known) or "no parameters"
+            hint = "" if by_name else " by position only; parameters are given by name"
+            raise ValueError(
+                f"TARGET wants an argument {argument.name!r}{hint} that {function.name} does not have; "
+                f"it has {has}"
+            )
+    return tuple(taken)
+
+
+def _is_factory(kernel: Any, function: Activation) -> bool:
+    """A module's class, or a function of nothing but the activation's parameters: no x comes in."""
+    if isinstance(kernel, type):
+        return issubclass(kernel, torch.nn.Module)
+    try:
+        arguments = [a for a in inspect.signature(kernel).parameters.values() if a.kind is not a.VAR_KEYWORD]
+    except (TypeError, ValueError):
+        return False
+    if any(a.kind is a.VAR_POSITIONAL for a in arguments):
+        return False
+    names = {p.name for p in function.parameters} | set(_FACTORY_EXTRAS)
+    return all(a.name in names for a in arguments)
+
+
+class _Cast:
+    """A module instance, copied into the dtype of its input as `model.to(dtype)` would."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+        self._cast: dict[torch.dtype, torch.nn.Module] = {}
+
+    def __call__(self, x: Tensor, **_: Any) -> Any:
+        # One without tensors of its own has nothing to cast: the user's object itself is run.
+        if not any(True for _ in self._module.parameters()) and not any(True for _ in self._module.buffers()):
+            return self._module(x)
+        if x.dtype not in self._cast:
+            self._cast[x.dtype] = copy.deepcopy(self._module).to(x.dtype)
+        return self._cast[x.dtype](x)
+
+
+def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) -> Implementation:
+    """Modules made for given parameters; their own tensors are recognised by name and value."""
+    try:
+        names: set[str] | None = {
+            a.name for a in inspect.signature(factory).parameters.values() if a.kind is not a.VAR_KEYWORD
+        }
+    except (TypeError, ValueError):
+        names = set()
+
+    def make(params: Mapping[str, float], dtype: torch.dtype) -> torch.nn.Module:
+        arguments: dict[str, Any] = {k: v for k, v in params.items() if k in (names or ())}
+        if "dtype" in (names or ()):
+            arguments["dtype"] = dtype
+        module = factory(**arguments)
+        if not isinstance(module, torch.nn.Module):
+            raise KernelError(
+                "raised", f"{about['name']} made a {type(module).__name__}, not a torch.nn.Module"
+            )
+        cast: torch.nn.Module = module.to(dtype)
+        return cast
+
+    leaves, constraint = _leaves(make, function)
+
+    def effective(module: torch.nn.Module) -> dict[str, float]:
+        own = dict(module.named_parameters())
+        values: dict[str, float] = {}
+        with torch.no_grad():
+            for leaf, parameter in constraint.items():
+                raw = own[leaf]
+                value = raw if parameter.raw is None or leaves.get(parameter.name) else F.softplus(raw)
+                if parameter.raw == "softplus+beta" and not leaves.get(parameter.name):
+                    beta = values.get("beta", float(getattr(module, "beta", 0.5)))
+                    value = torch.tensor(beta, dtype=raw.dtype) + value
+                values[parameter.name] = float(value)
+        return values
+
+    found = from_module(
+        make, function.name, leaves=leaves, name=about["name"], formats=about["formats"],
+        effective=effective if constraint else None, description=about["description"],
+    )  # fmt: skip
+    return Implementation(**{**found.__dict__, "target": about["target"]})
+
+
+def _leaves(
+    make: Callable[[Mapping[str, float], torch.dtype], torch.nn.Module], function: Activation
+) -> tuple[dict[str, str], dict[str, Parameter]]:
+    """Which tensors of a module are parameters of the activation, effective or behind softplus.
+
+    A tensor counts where its name is the parameter's, perhaps after `raw_`, and its value what was
+    asked for: for two sets of parameters, so that no accident decides.
+    """
+    known = {p.name: p for p in function.parameters}
+    trials = [function.check_params(), {n: v + 0.125 for n, v in function.check_params().items()}]
+    try:
+        modules = [dict(make(trial, torch.float32).named_parameters()) for trial in trials]
+    except KernelError:
+        raise
+    except Exception:  # it will raise again when it is measured, and be named then
+        return {}, {}
+    leaves: dict[str, str] = {}
+    constraint: dict[str, Parameter] = {}
+    for own in modules[0]:
+        name = own.rsplit(".", 1)[-1].removeprefix("raw_").removesuffix("_raw")
+        parameter = known.get(name)
+        if parameter is None or any(module[own].numel() != 1 for module in modules):
+            continue
+        values = [float(module[own].detach()) for module in modules]
+        if all(abs(v - trial[name]) < 1e-4 for v, trial in zip(values, trials, strict=True)):
+            leaves[name], constraint[own] = own, parameter
+        elif parameter.raw in ("softplus", "softplus+beta"):
+            shift = [trial["beta"] if parameter.raw == "softplus+beta" else 0.0 for trial in trials]
+            reached = [float(F.softplus(torch.tensor(v))) + s for v, s in zip(values, shift, strict=True)]
+            if all(abs(v - trial[name]) < 1e-4 for v, trial in zip(reached, trials, strict=True)):
+                leaves[f"raw_{name}"], constraint[own] = own, parameter
+    return leaves, constraint

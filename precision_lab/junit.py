@@ -1,0 +1,41 @@
+"""A verdict as JUnit XML, which CI systems show as tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+from precision_lab.faults import ENGINEERING
+from precision_lab.results import Fault
+from precision_lab.verdict import Verdict, describe
+
+
+def write_junit(verdict: Verdict, path: Path) -> None:
+    """One test case per measured output, and one per format for its engineering properties."""
+    cases: dict[tuple[str, str], list[Fault]] = {}
+    classes: dict[str, str] = {}
+    for m in verdict.measurements:
+        classes[m.fmt] = f"{m.function}.{m.implementation}.{m.fmt}"
+        cases[m.fmt, f"{m.output} [{m.params_name}]"] = []
+    if verdict.properties:
+        for fmt in classes:
+            cases[fmt, "engineering properties"] = []
+    for fault in verdict.faults:
+        key = (fault.fmt, f"{fault.output} [{fault.params_name}]")
+        if fault.kind in ENGINEERING or key not in cases:
+            key = (fault.fmt, "engineering properties")
+        cases.setdefault(key, []).append(fault)
+    suite = xml.Element(
+        "testsuite", name="precision-lab", tests=str(len(cases)),
+        failures=str(sum(bool(faults) for faults in cases.values())), errors="0", skipped="0",
+    )  # fmt: skip
+    for (fmt, name), faults in cases.items():
+        case = xml.SubElement(suite, "testcase", classname=classes.get(fmt, fmt), name=name)
+        if faults:
+            kinds = ", ".join(dict.fromkeys(f.kind for f in faults))
+            failure = xml.SubElement(case, "failure", type=faults[0].kind, message=kinds)
+            failure.text = "\n".join(describe(f) for f in faults)
+    root = xml.Element("testsuites")
+    root.append(suite)
+    xml.indent(root)
+    path.write_bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

@@ -1,0 +1,38 @@
+"""Named parameter sets from a user's TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from precision_lab.functions import get_function
+
+
+def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]]:
+    """Parameter values by name of the set: `[layer-0]` followed by `alpha_p = 1.9` and so on.
+
+    Raises:
+        ValueError: the file is missing, no TOML or empty, or a parameter is unknown or not legal;
+            names the set.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--params-file {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--params-file {str(path)!r} is no TOML file: {error}") from error
+    if not data:
+        raise ValueError(f"--params-file {str(path)!r} names no parameter set")
+    definition = get_function(function)
+    found = {}
+    for name, values in data.items():
+        numbers = isinstance(values, dict) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.values()
+        )
+        if not numbers:
+            raise ValueError(f"{path}: {name}={values!r} must be a table of numbers")
+        try:
+            found[name] = definition.check_params(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: [{name}]: {error}") from error
+    return found
