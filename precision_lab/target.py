@@ -64,7 +64,9 @@ def find(
             compiled=compiled,
         )  # fmt: skip
     except TypeError as error:
-        raise ValueError(f"TARGET {target!r} is a {type(kernel).__name__} and cannot be called") from error
+        raise ValueError(
+            f"TARGET {target!r} is of type {type(kernel).__name__} and cannot be called"
+        ) from error
 
 
 def load_target(target: str) -> Any:

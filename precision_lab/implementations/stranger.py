@@ -16,7 +16,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Parameter
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.foreign import framework_of, wrap, wrap_c
+from precision_lab.implementations.foreign import accepted, framework_of, wrap, wrap_c
 from precision_lab.implementations.module import from_module
 
 FRAMEWORKS = ("torch", "numpy", "jax", "mlx")
@@ -104,39 +104,6 @@ def from_library(path: Path, symbol: str, function: str, *, target: str) -> Impl
         formats=found.formats, compute_dtype="as written", description="a C function",
         outputs=found.outputs, target=target,
     )  # fmt: skip
-
-
-def accepted(kernel: Any, function: Activation) -> tuple[str, ...] | None:
-    """The function's parameters that a kernel takes by name; None where it takes any.
-
-    Raises:
-        ValueError: it needs an argument beyond x that the function does not have.
-    """
-    known = [p.name for p in function.parameters]
-    try:
-        arguments = list(inspect.signature(kernel).parameters.values())
-    except (TypeError, ValueError):  # built in: what it takes cannot be read
-        return ()
-    rest = arguments[1:]
-    if arguments and arguments[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        rest = arguments
-    taken = []
-    for argument in rest:
-        if argument.kind is inspect.Parameter.VAR_KEYWORD:
-            return None
-        if argument.kind is inspect.Parameter.VAR_POSITIONAL:
-            continue
-        by_name = argument.kind is not inspect.Parameter.POSITIONAL_ONLY
-        if argument.name in known and by_name:
-            taken.append(argument.name)
-        elif argument.default is inspect.Parameter.empty:
-            has = ", ".join(known) or "no parameters"
-            hint = "" if by_name else " by position only; parameters are given by name"
-            raise ValueError(
-                f"TARGET wants an argument {argument.name!r}{hint} that {function.name} does not have; "
-                f"it has {has}"
-            )
-    return tuple(taken)
 
 
 def _is_factory(kernel: Any, function: Activation) -> bool:

@@ -1,0 +1,174 @@
+"""Bound files: strict to read, written so that what was measured passes and nothing worse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from precision_lab import bound_file
+from precision_lab.bounds import Bound
+from precision_lab.engineering import PROPERTIES
+from precision_lab.faults import ENGINEERING, KINDS
+from precision_lab.verdict import ENGINEERING_PROPERTIES, judge, verify
+
+torch = pytest.importorskip("torch")
+
+GOOD = """\
+version = 1
+
+[xielu.bf16]
+accepted = ["depends_on_length"]
+
+[xielu.bf16.forward]
+max_ulp = 1
+regions = { root_forward = 900.5 }
+flush_subnormals = true
+
+[xielu.bf16.grad_x]
+max_ulp = 2.5
+zero_sign = true
+wrong_sign = 12
+reason = "until the next release"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "precision.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    return path
+
+
+def test_every_key_reaches_the_bound(file: Path) -> None:
+    found = bound_file.read(file)
+    forward = found.bound("xielu", "bf16", "forward")
+    assert (forward.max_ulp, forward.regions, forward.flush_subnormals) == (
+        1.0,
+        {"root_forward": 900.5},
+        True,
+    )
+    gradient = found.bound("xielu", "bf16", "grad_x")
+    assert (gradient.zero_sign, gradient.wrong_sign) == (True, 12)
+    assert gradient.reason == "until the next release"
+    assert found.accepted["xielu", "bf16"] == {"depends_on_length"}
+    assert found.formats("xielu") == ("bf16",)
+    assert found.formats("silu") == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("version = 1", "", "version=None, expected version = 1"),
+        ("version = 1", "version = 2", "version=2"),
+        (
+            "max_ulp = 1\n",
+            "max_ulps = 1\n",
+            r"xielu.bf16.forward.max_ulps: unknown key .* did you mean max_ulp",
+        ),
+        ("max_ulp = 2.5", "max_ulp = 0.25", r"xielu.bf16.grad_x.max_ulp=0.25 .* at least 0.5"),
+        ("max_ulp = 2.5", "max_ulp = true", "max_ulp=True"),
+        ("max_ulp = 2.5", "", "xielu.bf16.grad_x has no max_ulp"),
+        ("root_forward", "root_forwad", r"regions.root_forwad: .* did you mean root_forward"),
+        ("[xielu.bf16.grad_x]", "[xielu.bf16.grad_y]", r"xielu.bf16.grad_y: .* did you mean"),
+        ("[xielu.bf16.grad_x]", "[xielu.bf61.grad_x]", r"xielu.bf61: .*unknown format"),
+        ("[xielu.bf16.grad_x]", "[xilu.bf16.grad_x]", r"xilu: .* did you mean"),
+        ("flush_subnormals = true", 'flush_subnormals = "yes"', "must be true or false"),
+        ("wrong_sign = 12", "wrong_sign = -1", "must be a count"),
+        ("depends_on_length", "depends_on_lenght", "did you mean depends_on_length"),
+        ("[xielu.bf16.grad_x]", "[xielu.bf16.grad_x", "is no TOML file"),
+    ],
+)
+def test_a_wrong_key_is_named_by_its_full_path(file: Path, old: str, new: str, words: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        bound_file.read(file)
+
+
+def test_what_the_file_does_not_bound_is_not_passed(file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"no bound for xielu.bf16.grad_beta; outputs bounded there: forward"
+    ):
+        bound_file.read(file).bound("xielu", "bf16", "grad_beta")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        bound_file.read(tmp_path / "none.toml")
+
+
+def clamped(x, *, alpha_p, alpha_n, beta):
+    eps = torch.tensor(-1e-6, dtype=x.dtype)
+    curve = alpha_n * torch.expm1(torch.minimum(x, eps)) - alpha_n * x + beta * x
+    return torch.where(x > 0, alpha_p * x * x + beta * x, curve)
+
+
+def naive(x, *, alpha_p, alpha_n, beta):
+    return torch.where(
+        x > 0, alpha_p * x * x + beta * x, alpha_n * (torch.exp(x) - 1) - alpha_n * x + beta * x
+    )
+
+
+def test_what_was_measured_passes_and_a_worse_kernel_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "precision.toml"
+    outputs = ("forward", "grad_x")
+    measured = verify(clamped, "xielu", fmts=("bf16",), outputs=outputs, promise=False)
+    assert measured.passed
+    bound_file.write(path, measured.measurements, measured.faults)
+    first = path.read_bytes()
+    assert verify(clamped, "xielu", fmts=("bf16",), outputs=outputs, bound=path).passed
+    worse = verify(naive, "xielu", fmts=("bf16",), outputs=outputs, bound=path)
+    assert {fault.kind for fault in worse.faults} >= {"inaccurate", "nonfinite"}
+    bound_file.write(path, measured.measurements, measured.faults)
+    assert path.read_bytes() == first, "recording the same state twice changes nothing"
+
+
+def test_writing_keeps_comments_other_entries_and_peoples_decisions(file: Path) -> None:
+    file.write_text(f"# ours\n{GOOD}\n[silu.bf16.forward]\nmax_ulp = 4\n", encoding="utf-8")
+    measured = verify(clamped, "xielu", fmts=("bf16",), outputs=("forward",), promise=False)
+    bound_file.write(file, measured.measurements, measured.faults)
+    assert file.read_text(encoding="utf-8").startswith("# ours\n")
+    found = bound_file.read(file)
+    assert found.bound("silu", "bf16", "forward").max_ulp == 4
+    assert found.bound("xielu", "bf16", "grad_x").max_ulp == 2.5
+    assert found.bound("xielu", "bf16", "forward").flush_subnormals
+    assert found.bound("xielu", "bf16", "forward").nonfinite == 1
+    assert ("xielu", "bf16") not in found.accepted
+
+
+def test_the_bound_of_two_parameter_sets_holds_for_both(tmp_path: Path) -> None:
+    path = tmp_path / "precision.toml"
+    sets = {"a": {"alpha_p": 0.8}, "b": {"alpha_p": 170.0, "alpha_n": 1.2}}
+    measured = verify(
+        clamped, "xielu", fmts=("bf16",), outputs=("forward",), params=sets, promise=False, properties=False
+    )
+    bound_file.write(path, measured.measurements, measured.faults)
+    bound = bound_file.read(path).bound("xielu", "bf16", "forward")
+    assert len(measured.measurements) == 2
+    for m in measured.measurements:
+        assert judge(m, bound) == ()
+
+
+@pytest.mark.parametrize("ulps", [0.5, 0.50001, 1.0, 1.23456, 344.4, 8.7e33, 1e300])
+def test_limits_are_rounded_up_never_down(ulps: float) -> None:
+    assert ulps <= bound_file._up(ulps) <= max(0.5, ulps * 1.0011)
+
+
+def test_flushing_is_forgiven_only_where_it_shows_and_only_when_asked() -> None:
+    def flushing(x, **_):
+        y = torch.relu(x)
+        return torch.where(y.abs() < torch.finfo(x.dtype).tiny, torch.zeros_like(y), y)
+
+    strict = verify(flushing, "relu", fmts=("bf16",), outputs=("forward",), properties=False)
+    assert [fault.kind for fault in strict.faults] == ["flushes_subnormals"]
+    (m,) = strict.measurements
+    assert judge(m, Bound(1.0, flush_subnormals=True)) == ()
+    assert judge(dataclasses.replace(m, wrong_sign=0), Bound(1.0)) != ()
+
+
+def test_the_names_of_properties_and_kinds_are_the_ones_examined() -> None:
+    assert tuple(PROPERTIES) == ENGINEERING_PROPERTIES
+    assert set(ENGINEERING) < set(KINDS)

@@ -1,0 +1,143 @@
+"""A stranger's kernel in its own process: deaths are named, and everything else goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from precision_lab.verdict import verify
+
+pytest.importorskip("torch")
+
+KERNELS = """
+import os, time
+import torch
+
+def good(x):
+    return torch.relu(x)
+
+def segfault_at(x):
+    if (x == 1.5).any():
+        import ctypes
+        ctypes.string_at(0)
+    return torch.relu(x)
+
+def long_calls_abort(x):
+    if x.numel() >= 4096:
+        os.abort()
+    return torch.relu(x)
+
+def hangs(x):
+    if (x == 1.5).any():
+        time.sleep(3600)
+    return torch.relu(x)
+
+def killed(x):
+    if x.requires_grad:
+        os.kill(os.getpid(), 9)
+    return torch.relu(x)
+
+def leaves(x):
+    os._exit(0)
+
+def strided_crash(x):
+    if not x.is_contiguous():
+        os.abort()
+    return torch.relu(x)
+
+def prints(x):
+    print("noise" * 10000, flush=True)
+    return torch.relu(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kernels") / "reference.py"  # a name of users' own, of all things
+    path.write_text(KERNELS, encoding="utf-8")
+    return path
+
+
+def run(kernels: Path, name: str, **options):
+    options = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False, **options}
+    return verify(f"{kernels}:{name}", "relu", **options)
+
+
+def test_a_right_kernel_passes_as_it_does_in_this_process(kernels: Path) -> None:
+    isolated = run(kernels, "good", properties=True)
+    here = run(kernels, "good", properties=True, isolate=False)
+    assert isolated.passed
+    assert [m.to_json() for m in isolated.measurements] == [m.to_json() for m in here.measurements]
+
+
+def test_output_of_the_kernel_is_no_answer(kernels: Path) -> None:
+    assert run(kernels, "prints").passed
+
+
+def test_a_crash_names_the_signal_the_line_and_the_input_and_other_outputs_go_on(kernels: Path) -> None:
+    verdict = run(kernels, "segfault_at", fmts=("bf16", "e4m3"), outputs=("forward",))
+    fault = verdict.faults[0]
+    assert fault.kind == "crashed"
+    assert "illegal memory access (SIGSEGV) at reference.py, line 11 in segfault_at" in fault.message
+    assert "x=1.5 (0x1.8000000000000p+0, bits 0x3fc0)" in fault.message
+    assert {m.fmt for m in verdict.measurements} == {"bf16", "e4m3"}
+
+
+def test_a_crash_of_long_calls_is_told_from_one_at_an_input(kernels: Path) -> None:
+    (fault,) = run(kernels, "long_calls_abort").faults
+    assert "aborted (SIGABRT)" in fault.message
+    assert "with all inputs in one call, not in calls of 256 elements" in fault.message
+
+
+def test_a_hang_ends_after_the_time_limit(kernels: Path) -> None:
+    (fault,) = run(kernels, "hangs", time_limit=2.0).faults
+    assert fault.kind == "hung"
+    assert "no answer within 2 s" in fault.message
+    assert "x=1.5" in fault.message
+
+
+def test_a_kill_of_one_output_leaves_the_other(kernels: Path) -> None:
+    verdict = run(kernels, "killed", outputs=("forward", "grad_x"))
+    assert {fault.kind for fault in verdict.faults} == {"out_of_memory"}
+    forward, gradient = sorted(verdict.measurements, key=lambda m: m.output)
+    assert (forward.failure, forward.max_ulp, forward.n_inputs) == (None, 0.0, 1 << 16)
+    assert gradient.failure is not None
+
+
+def test_a_kernel_that_ends_the_process_without_a_word_is_no_pass(kernels: Path) -> None:
+    (fault,) = run(kernels, "leaves").faults
+    assert "ended with exit code 0 in the middle of its work" in fault.message
+
+
+def test_a_crash_in_one_property_leaves_the_others(kernels: Path) -> None:
+    verdict = run(kernels, "strided_crash", properties=("lengths", "strides", "positions"))
+    (fault,) = verdict.faults
+    assert fault.kind == "crashed"
+    assert "while the property strides was examined" in fault.message
+    assert verdict.measurements[0].failure is None
+
+
+def test_only_a_target_can_be_isolated() -> None:
+    with pytest.raises(ValueError, match="isolate=True needs a TARGET"):
+        verify(lambda x: x, "relu", isolate=True)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_a_time_limit_must_be_positive(kernels: Path, limit: float) -> None:
+    with pytest.raises(ValueError, match="time_limit="):
+        run(kernels, "good", time_limit=limit)
+
+
+def test_a_module_that_kills_its_process_on_import_is_wrong_use(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("import os\nos.abort()\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="cannot be loaded: crashed: aborted"):
+        run(path, "kernel")
+
+
+def test_no_child_is_left_behind(kernels: Path) -> None:
+    run(kernels, "good")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
