@@ -149,6 +149,7 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
     for fmt in plan.fmts:
         for output in outputs:
             bounds.bound(fmt, output)  # a file without it is found before anything is measured
+    watch = _Watch(plan.function, implementation.name)
     baseline = None if plan.against is None else resolve(plan.against, definition.name, plan.fmts[0])
     for fmt in plan.fmts:
         for position, (name, params) in enumerate(plan.parameter_sets.items()):
@@ -159,11 +160,41 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
                     yield from _measured(
                         plan, implementation, fmt, name, params, group, stage, bounds, progress
                     )
+                    yield from watch.altered(fmt, name)
             stage = f"against {fmt} {name}"
             if baseline is not None and stage not in plan.done:
                 yield from _baseline(plan, baseline, fmt, name, params, outputs, stage)
             if position == 0:
                 yield from _examined(plan, implementation, fmt, name, params, outputs, bounds)
+                yield from watch.altered(fmt, name)
+
+
+class _Watch:
+    """torch's own switches, as they were before the kernel ran."""
+
+    def __init__(self, function: str, name: str) -> None:
+        import torch
+
+        self._function, self._name = function, name
+        self._dtype, self._grad = torch.get_default_dtype(), torch.is_grad_enabled()
+
+    def altered(self, fmt: str, params_name: str) -> Iterator[Event]:
+        """A fault for each switch that is not as it was; it is set back."""
+        import torch
+
+        changed = []
+        if torch.get_default_dtype() != self._dtype:
+            changed.append(f"torch's default dtype was changed to {torch.get_default_dtype()}")
+            torch.set_default_dtype(self._dtype)
+        if torch.is_grad_enabled() != self._grad:
+            changed.append("recording of gradients was switched over")
+            torch.set_grad_enabled(self._grad)
+        for words in changed:
+            fault = Fault(
+                "alters_environment", self._function, self._name, fmt, "", params_name,
+                f"{words} for the whole process; it is set back",
+            )  # fmt: skip
+            yield Examined((fault,), ())
 
 
 def _measured(

@@ -208,7 +208,9 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             notes.append(f"known: {describe(fault)}")
         else:
             judged.append(fault)
-    verdict = Verdict(tuple(measurements), tuple(judged), tuple(dict.fromkeys(notes)), plan.properties)
+    verdict = Verdict(
+        tuple(measurements), tuple(dict.fromkeys(judged)), tuple(dict.fromkeys(notes)), plan.properties
+    )
     for listen in LISTENERS:
         listen(verdict)
     return verdict

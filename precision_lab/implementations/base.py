@@ -38,6 +38,8 @@ class Implementation:
             output `grad_NAME` is the gradient of leaf NAME. None: the function's parameters,
             rounded to the dtype the kernel computes with.
         effective: effective parameters that the kernel really uses then; None: the leaves.
+        parameters: those of the function's parameters that it is given; None for all. The others
+            are fixed in it.
         target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
     """
 
@@ -52,6 +54,7 @@ class Implementation:
     outputs: tuple[str, ...] | None = None
     leaves: Callable[[Mapping[str, float], str], dict[str, Any]] | None = None
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
+    parameters: tuple[str, ...] | None = None
     target: str = ""
 
     @property

@@ -72,10 +72,12 @@ def as_implementation(
         raise ValueError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
     if chosen != "torch":
         found = wrap(kernel, chosen, definition.name, siblings=siblings or (lambda name: None))
-        return Implementation(**about, kernel=found.kernel, execution=chosen, outputs=found.outputs)
+        return Implementation(
+            **about, kernel=found.kernel, execution=chosen, outputs=found.outputs, parameters=found.parameters
+        )
     if isinstance(kernel, torch.nn.Module):
         return Implementation(
-            **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x")
+            **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x"), parameters=()
         )
     if _is_factory(kernel, definition):
         return _from_factory(kernel, definition, about)
@@ -89,7 +91,9 @@ def as_implementation(
 
     outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
     everything = len(names) == len(definition.parameters)
-    return Implementation(**about, kernel=kernel if everything else run, execution=execution, outputs=outputs)
+    return Implementation(
+        **about, kernel=kernel if everything else run, execution=execution, outputs=outputs, parameters=taken
+    )
 
 
 def from_library(path: Path, symbol: str, function: str, *, target: str) -> Implementation:
@@ -102,7 +106,7 @@ def from_library(path: Path, symbol: str, function: str, *, target: str) -> Impl
     return Implementation(
         name=symbol, function=get_function(function).name, kernel=found.kernel, execution="c",
         formats=found.formats, compute_dtype="as written", description="a C function",
-        outputs=found.outputs, target=target,
+        outputs=found.outputs, parameters=found.parameters, target=target,
     )  # fmt: skip
 
 

@@ -21,11 +21,13 @@ class Foreign:
     Attributes:
         kernel: `kernel(x, **params) -> y` on tensors, differentiable where the kernel has gradients.
         outputs: those it can give.
+        parameters: those it takes.
         formats: input formats it takes.
     """
 
     kernel: Callable[..., Any]
     outputs: tuple[str, ...]
+    parameters: tuple[str, ...]
     formats: tuple[str, ...] = FORMATS
 
 
@@ -67,7 +69,7 @@ def wrap(kernel: Any, framework: str, function: str, *, siblings: Callable[[str]
     else:
         from precision_lab.implementations.foreign.mlx_kernel import mlx_kernel as differentiable
     outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
-    return Foreign(differentiable(kernel, names), outputs)
+    return Foreign(differentiable(kernel, names), outputs, names)
 
 
 def wrap_c(path: Path, symbol: str, function: str) -> Foreign:

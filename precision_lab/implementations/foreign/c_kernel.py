@@ -94,7 +94,8 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
         }
 
     outputs = tuple(o for o in function.outputs if all((o, fmt) in functions for fmt in served))
-    return Foreign(Bridge(symbol, tuple(parameters), forward, backward), outputs, served)
+    names = tuple(parameters)
+    return Foreign(Bridge(symbol, names, forward, backward), outputs, names, served)
 
 
 def _scalar(name: str, values: NDArray[Any]) -> float:

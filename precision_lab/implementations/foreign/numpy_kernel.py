@@ -36,7 +36,8 @@ def wrap_numpy(
             if key in gradients
         }
 
-    return Foreign(Bridge(name, names, forward, backward), ("forward", *(f"grad_{key}" for key in gradients)))
+    outputs = ("forward", *(f"grad_{key}" for key in gradients))
+    return Foreign(Bridge(name, names, forward, backward), outputs, names)
 
 
 def _scalars(params: Arrays) -> dict[str, Any]:
