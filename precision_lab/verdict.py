@@ -208,9 +208,9 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             notes.append(f"known: {describe(fault)}")
         else:
             judged.append(fault)
-    verdict = Verdict(
-        tuple(measurements), tuple(dict.fromkeys(judged)), tuple(dict.fromkeys(notes)), plan.properties
-    )
+    # Said once, though several stages may have met it.
+    judged = list({describe(fault): fault for fault in judged}.values())
+    verdict = Verdict(tuple(measurements), tuple(judged), tuple(dict.fromkeys(notes)), plan.properties)
     for listen in LISTENERS:
         listen(verdict)
     return verdict

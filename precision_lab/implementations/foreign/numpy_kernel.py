@@ -25,16 +25,18 @@ def wrap_numpy(
     }
 
     def forward(x: NDArray[Any], params: Arrays) -> Any:
-        return kernel(x, **_scalars(params))
+        with np.errstate(all="ignore"):  # results are judged, not warned of
+            return kernel(x, **_scalars(params))
 
     def backward(
         x: NDArray[Any], upstream: NDArray[Any], params: Arrays, wanted: Collection[str]
     ) -> dict[str, Any]:
-        return {
-            key: np.broadcast_to(gradients[key](x, upstream, **_scalars(params)), x.shape)
-            for key in wanted
-            if key in gradients
-        }
+        with np.errstate(all="ignore"):
+            return {
+                key: np.broadcast_to(gradients[key](x, upstream, **_scalars(params)), x.shape)
+                for key in wanted
+                if key in gradients
+            }
 
     outputs = ("forward", *(f"grad_{key}" for key in gradients))
     return Foreign(Bridge(name, names, forward, backward), outputs, names)

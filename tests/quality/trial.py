@@ -1,0 +1,21 @@
+"""Puts a specimen of the zoo, or a control, to `verify`, as its tests and the kill table do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zoo import Specimen
+
+from precision_lab.verdict import Verdict, verify
+
+TIME_LIMIT = 3.0  # for the one that hangs
+
+
+def tried(s: Specimen, **options: Any) -> Verdict:
+    """Accuracy and every engineering property; only what dies is run in a process of its own."""
+    kernel = f"{Path(__file__).with_name('zoo.py')}:{s.name}" if s.isolate else s.kernel
+    return verify(
+        kernel, s.function, fmts=s.fmts, outputs=s.outputs, max_ulp=s.max_ulp, params=s.params,
+        framework=s.framework, time_limit=TIME_LIMIT, **options,
+    )  # fmt: skip
