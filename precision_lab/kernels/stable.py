@@ -102,8 +102,11 @@ class _StableXIELU(torch.autograd.Function):
         wide = _widen(x)
         negative = wide.clamp(max=0.0)
         expm1 = torch.expm1(negative)
-        rise = torch.where(wide > 0, 2 * _widen(alpha_p) * wide, _widen(alpha_n) * expm1)
-        return _gradients(ctx, wide, _widen(grad), rise + _widen(beta), _expm1_minus_x(negative, expm1))
+        a_n, b = _widen(alpha_n), _widen(beta)
+        # For alpha_n = beta only alpha_n·e^x is left, which expm1 has forgotten from −37 down.
+        below = torch.where(negative < -1.0, (b - a_n) + a_n * torch.exp(negative), a_n * expm1 + b)
+        slope = torch.where(wide > 0, 2 * _widen(alpha_p) * wide + b, below)
+        return _gradients(ctx, wide, _widen(grad), slope, _expm1_minus_x(negative, expm1))
 
 
 class _StableXIPReLU(torch.autograd.Function):

@@ -1,0 +1,105 @@
+"""The search finds what exhaustion knows, in a sixteenth of the evaluations; laws break where they should."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from precision_lab.exceptions import KernelError
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.measure import measure
+from precision_lab.search import LAWS, check_laws, search
+
+EAGER = [i for i in IMPLEMENTATIONS if i.function == "xielu" and i.execution == "eager"]
+
+
+@pytest.mark.parametrize("implementation", EAGER, ids=lambda i: i.name)
+@pytest.mark.parametrize("output", ["forward", "grad_x"])
+def test_it_comes_within_5_percent_of_the_true_maximum(implementation, output):
+    true = measure(implementation, "xielu", fmt="bf16", output=output).max_ulp
+    found = search(implementation, "xielu", fmt="bf16", output=output)
+    assert found.evaluations <= 4096
+    assert 0.95 * true <= found.max_ulp <= true * (1 + 2**-10)
+
+
+def test_it_is_the_same_every_time_and_counts_what_it_evaluates():
+    calls = []
+
+    def kernel(x, **_):
+        calls.append(x.numel())
+        return torch.relu(x)
+
+    first = search(kernel, "relu", evaluations=1000)
+    assert first.evaluations == sum(calls) == 1000
+    assert first == search(kernel, "relu", evaluations=1000)
+
+
+def test_a_fault_of_one_binade_is_climbed_to():
+    def kernel(x, **_):
+        return torch.where((x >= 32) & (x < 64), x * 1.5, torch.relu(x))
+
+    found = search(kernel, "relu")
+    assert found.x is not None
+    assert 32 <= found.x < 64
+
+
+def test_a_kernel_that_fails_is_named():
+    with pytest.raises(KernelError, match="no such luck"):
+        search(_raises, "relu")
+
+
+def _raises(x, **_):
+    raise RuntimeError("no such luck")
+
+
+def test_too_few_evaluations_are_refused():
+    with pytest.raises(ValueError, match="evaluations=10"):
+        search("torch", "relu", evaluations=10)
+
+
+@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
+def test_the_stable_kernels_keep_every_law(function):
+    assert check_laws("stable", function, max_examples=15) == []
+
+
+def test_the_published_clamp_breaks_what_it_is_known_to_break():
+    broken = {b.law: b for b in check_laws("eps-expm1", "xielu", max_examples=5)}
+    assert set(broken) == {"accuracy", "signs", "special_values", "continuity", "monotony"}
+    assert broken["signs"].params == {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}, "shrinks to the defaults"
+    assert "x=0.0 (0x0.0p+0, bits 0x0000): computed -0.30078125" in broken["signs"].message
+    assert "forward jumps by 8.009e-07 across 0" in broken["continuity"].message
+
+
+def test_parameters_shrink_to_the_simplest_that_break_a_law():
+    def large_alpha(x, *, alpha_p, alpha_n, beta):
+        return (
+            torch.relu(x) * 0
+            if float(alpha_p.reshape(-1)[:1].sum()) > 100
+            else _stable(x, alpha_p, alpha_n, beta)
+        )
+
+    (broken,) = check_laws(large_alpha, "xielu", laws=("accuracy",), max_examples=60)
+    assert broken.params["alpha_p"] > 100
+    assert (broken.params["alpha_n"], broken.params["beta"]) in {(0.8, 0.5), (1.2, 0.5)}
+
+
+def _stable(x, alpha_p, alpha_n, beta):
+    from precision_lab.kernels import stable_xielu
+
+    return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta)
+
+
+def test_an_unknown_law_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="unknown law 'sign'; did you mean signs"):
+        check_laws("torch", "relu", laws=("sign",))
+
+
+def test_no_folder_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search("torch", "relu", evaluations=64)
+    check_laws("torch", "relu", max_examples=2)
+    assert list(tmp_path.iterdir()) == []
+    assert len(LAWS) == 6
