@@ -288,8 +288,8 @@ def verify(
             "--properties", help="Engineering properties: all, none, or names with commas between them."
         ),
     ] = "all",
-    search: Annotated[
-        bool, typer.Option("--search", help="Also vary the parameters, with Hypothesis (slower).")
+    laws: Annotated[
+        bool, typer.Option("--laws", help="Also check laws for many parameters, with Hypothesis (slower).")
     ] = False,
     params: SetOption = "init",
     param: ParamOption = None,
@@ -361,7 +361,7 @@ def verify(
             time_limit=time_limit,
             progress=progress,
             promise=not write_bound,
-            search=search,
+            laws=laws,
         )
     _write_json(json_path, verdict.to_json())
     if junit is not None:

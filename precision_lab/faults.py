@@ -9,6 +9,7 @@ ACCURACY = {
     "flushes_subnormals": "subnormal inputs or results taken for zero",
     "zero_sign": "a zero of the wrong sign, where the bound asks for the right one",
     "undecided": "inputs that the oracle could not decide",
+    "breaks_law": "a law of the function broken for some parameters",
     "worse_than": "less accurate than the implementation it is held against",
 }
 

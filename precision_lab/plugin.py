@@ -15,7 +15,7 @@ import pytest
 
 _MARKER = "precision"
 _ARGUMENTS = (
-    "function", "formats", "outputs", "max_ulp", "bound", "params", "inputs", "properties", "against",
+    "function", "formats", "outputs", "max_ulp", "bound", "params", "inputs", "properties", "against", "laws",
     "framework",
 )  # fmt: skip
 
@@ -121,6 +121,7 @@ class _Report:
         finally:
             verdict.LISTENERS.remove(listen)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """A worker of pytest-xdist is done."""
         self._entries += json.loads(getattr(node, "workeroutput", {}).get(_MARKER, "[]"))

@@ -23,7 +23,7 @@ from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.measure import measure_all
 from precision_lab.oracle import reference
 from precision_lab.results import Failure, Fault, Measurement
-from precision_lab.verdict import describe, judge
+from precision_lab.verdict import judge
 
 EVALUATIONS = 4096
 BLOCK = 64  # inputs per call of the kernel
@@ -301,7 +301,7 @@ def _broken(
     except _Broken:
         params, found = last[-1]  # Hypothesis ends by running the simplest once more
         shown = ", ".join(f"{k}={v:g}" for k, v in params.items()) or "no parameters"
-        text = describe(found) if isinstance(found, Fault) else found
+        text = f"{found.output}: {found.message}" if isinstance(found, Fault) else found
         fault = found if isinstance(found, Fault) else None
         return Broken(name, params, f"{name} with {shown}: {text}", fault)
     return None

@@ -32,6 +32,7 @@ class Plan:
         bound_file: instead of max_ulp.
         properties: engineering properties to examine.
         against: registered implementation measured beside it.
+        laws: check the laws of `search` for parameters that Hypothesis chooses.
         one_by_one: formats, with a set of parameters, in which each output is run alone.
         done: stages to leave out.
     """
@@ -45,6 +46,7 @@ class Plan:
     bound_file: str | None = None
     properties: tuple[str, ...] = ()
     against: str | None = None
+    laws: bool = False
     one_by_one: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
 
@@ -166,6 +168,7 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
                 yield from _baseline(plan, baseline, fmt, name, params, outputs, stage)
             if position == 0:
                 yield from _examined(plan, implementation, fmt, name, params, outputs, bounds)
+                yield from _lawful(plan, implementation, fmt, name, outputs, bounds)
                 yield from watch.altered(fmt, name)
 
 
@@ -240,6 +243,30 @@ def _baseline(
     if fmt in baseline.formats and given:
         for m in measure_all(baseline, given, fmt, params, params_name=name, inputs=plan.inputs):
             yield Measured(m, baseline=True)
+
+
+def _lawful(
+    plan: Plan, implementation: Implementation, fmt: str, name: str, outputs: tuple[str, ...], bounds: Bounds
+) -> Iterator[Event]:
+    stage = f"laws {fmt} {name}"
+    if not plan.laws or stage in plan.done:
+        return
+    from precision_lab.search import check_laws
+
+    yield Begin(stage)
+    # Other parameters have other errors: of a file's bounds, the widest counts.
+    held = [bound for o in outputs if (bound := bounds.bound(fmt, o)) is not None]
+    if not held:
+        return
+    limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
+    faults = tuple(
+        Fault(
+            "breaks_law" if broken.fault is None else broken.fault.kind, plan.function, implementation.name,
+            fmt, "", "", broken.message, replay="" if broken.fault is None else broken.fault.replay,
+        )
+        for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
+    )  # fmt: skip
+    yield Examined(faults, ())
 
 
 def _examined(

@@ -227,6 +227,7 @@ def make_plan(
     bound: str | Path | None,
     properties: Sequence[str] | bool,
     against: str | None,
+    laws: bool,
 ) -> Plan:
     """A checked plan.
 
@@ -260,7 +261,7 @@ def make_plan(
         raise ValueError("outputs is empty: there is nothing to verify")
     return Plan(
         definition.name, fmts, None if outputs is None else tuple(outputs), sets, inputs, max_ulp,
-        None if bound is None else str(bound), tuple(properties), against,
+        None if bound is None else str(bound), tuple(properties), against, laws,
     )  # fmt: skip
 
 
@@ -282,7 +283,7 @@ def verify(
     time_limit: float = 120.0,
     progress: Report | None = None,
     promise: bool = True,
-    search: bool = False,
+    laws: bool = False,
 ) -> Verdict:
     """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
 
@@ -303,7 +304,7 @@ def verify(
         progress: called with inputs done and inputs in all where that takes long.
         promise: False to hold accuracy to nothing; engineering properties are then held to what
             was measured.
-        search: also let Hypothesis vary the parameters, and check the function's laws.
+        laws: also let Hypothesis choose parameters and check `search.LAWS` for them.
 
     Raises:
         ValueError: wrong use, of whatever kind; the message names the argument.
@@ -317,7 +318,7 @@ def verify(
         against = eager_baseline(function)
     plan = make_plan(
         function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
-        properties=properties, against=against,
+        properties=properties, against=against, laws=laws,
     )  # fmt: skip
     stranger = isinstance(kernel, str) and not is_registered_name(kernel)
     if isolate and not stranger:

@@ -262,4 +262,4 @@ def test_undecided_inputs_are_counted_and_in_no_statistic(monkeypatch):
     from precision_lab.bounds import Bound
     from precision_lab.verdict import judge
 
-    assert any("undecided" in broken for broken in judge(m, Bound(1.0)))
+    assert any("undecided" in fault.message for fault in judge(m, Bound(1.0)))
