@@ -68,6 +68,15 @@ def _silu(s: arb_series) -> arb_series:
     return s * _sigmoid(s)
 
 
+def _mish(s: arb_series) -> arb_series:
+    # tanh(log(1 + e^s)) = n/(n + 2) with n = e^s (e^s + 2); for large s, with e^-s, which stays small.
+    if s[0] > 0:
+        e = (-s).exp()
+        return s * (1 + 2 * e) / (1 + 2 * e + 2 * e * e)
+    n = s.exp() * (s.exp() + 2)
+    return s * n / (n + 2)
+
+
 def _normal_cdf(s: arb_series) -> arb_series:
     # erfc, not 1 + erf: the latter cancels x^2/2 * log2(e) bits on the far left.
     cdf = (-s / arb(2).sqrt()).erfc() / 2
@@ -154,6 +163,8 @@ FORMULAS: dict[str, Formula] = {
     "xatlu": lambda s, left, p: _expanded(_atlu(s), s, p["alpha"]),
     "xelu": lambda s, left, p: _expanded(_elu(s, left, arb_series([1])), s, p["alpha"]),
     "softplus": lambda s, left, p: _softplus(s),
+    "selu": lambda s, left, p: p["scale_alpha"] * (s.exp() - 1) if left else p["scale"] * s,
+    "mish": lambda s, left, p: _mish(s),
     "xielu_cubic": _xi(lambda s: s * s * s, _xielu_negative),
     "xielu_neg_xsilu": _xi(_square, lambda s, p: _expanded(_silu(s), s, p["alpha_n"])),
     "xielu_neg_silu": _xi(_square, lambda s, p: _silu(s)),

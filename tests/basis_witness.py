@@ -23,6 +23,8 @@ CONTEXT_BASES = (
     "sigmoid",
     "silu",
     "silu'",
+    "mish",
+    "mish'",
     "gelu_tanh",
     "gelu_tanh'",
 )
@@ -37,6 +39,17 @@ def _gelu_tanh(x: arb) -> tuple[arb, arb]:
     """Twice the argument of GELU's tanh, and its slope."""
     c, root = arb(fmpq(44715, 10**6)), 2 * (2 / arb.pi()).sqrt()
     return root * (x + c * x * x * x), root * (1 + 3 * c * x * x)
+
+
+def _mish_gate(x: arb) -> tuple[arb, arb]:
+    """tanh(log(1 + e^x)), its tail written for the side x is on, and its slope: sech² times σ."""
+    if x < 0:
+        n = x.exp() * (x.exp() + 2)
+        gate = n / (n + 2)
+    else:
+        e = (-x).exp()
+        gate = (1 + 2 * e) / (1 + 2 * e + 2 * e * e)
+    return gate, 1 / _softplus(x).cosh() ** 2 * _sigmoid(x)
 
 
 def _cdf(x: arb) -> arb:
@@ -64,6 +77,8 @@ BASES: dict[str, Callable[[arb], arb]] = {
     "softplus": _softplus,
     "silu": lambda x: x * _sigmoid(x),
     "silu'": lambda x: _sigmoid(x) + x * _sigmoid(x) * _sigmoid(-x),
+    "mish": lambda x: x * _mish_gate(x)[0],
+    "mish'": lambda x: _mish_gate(x)[0] + x * _mish_gate(x)[1],
     "gelu": lambda x: x * _cdf(x),
     "gelu'": lambda x: _cdf(x) + x * (-x * x / 2).exp() / (2 * arb.pi()).sqrt(),
     "gelu_tanh": lambda x: x * _sigmoid(_gelu_tanh(x)[0]),

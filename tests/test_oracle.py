@@ -150,7 +150,9 @@ def assert_agreement(case: tuple[str, str], name: str, factor: int = 1) -> None:
 
 
 @pytest.mark.parametrize("name", ["e4m3", "bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("function", ["silu", "elu", "gelu", "gelu_tanh", "swiglu", "softplus", "atlu"])
+@pytest.mark.parametrize(
+    "function", ["silu", "elu", "selu", "mish", "gelu", "gelu_tanh", "swiglu", "softplus", "atlu"]
+)
 def test_other_functions_agree_with_arb(
     function: str, name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,10 @@ FAR: dict[tuple[str, str, int], tuple[int, int, int]] = {
     ("gelu_tanh", "forward", 1): (0, 1, -1),
     ("gelu_tanh", "grad_x", 1): (1, 0, 1),
     ("gelu_tanh", "grad_x", -1): (0, 0, -1),
+    ("mish", "forward", 1): (0, 1, -1),
+    ("mish", "forward", -1): (0, 0, -1),
+    ("mish", "grad_x", 1): (1, 0, 1),
+    ("mish", "grad_x", -1): (0, 0, -1),
     ("softplus", "forward", 1): (0, 1, 1),
     ("softplus", "forward", -1): (0, 0, 1),
     ("softplus", "grad_x", 1): (1, 0, -1),

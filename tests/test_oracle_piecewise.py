@@ -37,11 +37,12 @@ from precision_lab.oracle.piecewise import (
 )
 
 NAMES = (
-    "sigmoid", "softplus", "silu", "silu'", "gelu", "gelu'", "gelu_tanh", "gelu_tanh'", "atlu", "atlu'",
+    "sigmoid", "softplus", "silu", "silu'", "mish", "mish'", "gelu", "gelu'",
+    "gelu_tanh", "gelu_tanh'", "atlu", "atlu'",
 )  # fmt: skip
 SIDES = (-1, 1)
-# Where silu', gelu' and gelu_tanh' vanish: a bound relative to f would be wrong there.
-ROOTS = (-1.2784645427610738, -0.7517916243494656, -0.7524614)
+# Where silu', gelu', gelu_tanh' and mish' vanish: a bound relative to f would be wrong there.
+ROOTS = (-1.2784645427610738, -0.7517916243494656, -0.7524614, -1.1924312145154955)
 # What `second` and `enclosures` charge where a nudge cannot stand for itself; to be changed with them.
 NUDGED = 2.0**-1000
 FP32_SMALLEST, FP32_BEYOND = 2.0**-149, 2.0**128

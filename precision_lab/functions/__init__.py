@@ -17,9 +17,11 @@ from precision_lab.functions.base import Activation, Parameter
 from precision_lab.functions.elu import ELU
 from precision_lab.functions.gelu import GELU
 from precision_lab.functions.gelu_tanh import GELU_TANH
+from precision_lab.functions.mish import MISH
 from precision_lab.functions.prelu import PRELU
 from precision_lab.functions.relu import RELU
 from precision_lab.functions.relu2 import RELU2
+from precision_lab.functions.selu import SELU
 from precision_lab.functions.silu import SILU
 from precision_lab.functions.softplus import SOFTPLUS
 from precision_lab.functions.swiglu import SWIGLU
@@ -51,6 +53,8 @@ FUNCTIONS: dict[str, Activation] = {
         XATLU,
         XELU,
         SOFTPLUS,
+        SELU,
+        MISH,
         XIELU_CUBIC,
         XIELU_NEG_XSILU,
         XIELU_NEG_SILU,

@@ -36,7 +36,10 @@ class BasisFunction:
             (x·σ)' − 1 = σ(−x)·(x·σ(x) − 1) > 0, as 2·σ(2) > 1 and x·σ grows; in GELU's tanh form
             x·σ(x) has the further factor u'(x) > 1; (x·Φ)' − 1 = x·φ(x) − Φ(−x) > 0, as Mills' ratio
             Φ(−x)/φ(x) is below 1/x; log(1+eˣ) − x = log(1+e^−x) > 0. For x ≤ −2 likewise with the
-            other sign. The arctan gate's gradient grows from 0 to 1, its slope being positive.
+            other sign. Mish, with s = σ(x) and r = σ(−x): x·s(1+r)/(1+r²) − x = −2x·r²/(1+r²), and its
+            gradient − 1 is that factor times 1 − 2x·s/(1+r²), where 2x·s > 3.5 for x ≥ 2; for x ≤ −2
+            the gradient has the sign of (1+r) + 4x·r²/(1+r²) < 2 − 3.4. The arctan gate's gradient
+            grows from 0 to 1, its slope being positive.
         beyond: |x| from which |f − asymptote| < 2^-1060, and < 2^-2000 from twice as far; infinity where
             it shrinks slower.
         at_zero: value and slope at 0, where the value is a rational number: they say on which side of
@@ -66,6 +69,27 @@ def _gelu_tanh_gradient(m: Any, x: Any) -> Any:
     v = _gelu_tanh_argument(m, x)
     slope = 2 * m.sqrt(2 / m.pi) * (1 + m.constant(Fraction(3 * 44715, 10**6)) * (x * x))
     return m.sigmoid(v) * (1 + x * m.sigmoid(-v) * slope)
+
+
+def _mish_gate(m: Any, x: Any) -> Any:
+    """tanh(log(1 + eˣ)) = (1 − r²)/(1 + r²) with r = σ(−x), and 1 − r = σ(x)."""
+    r = m.sigmoid(-x)
+    return m.sigmoid(x) * (1 + r) / (1 + r * r)
+
+
+def _mish_gradient(m: Any, x: Any) -> Any:
+    """The gate and x times its slope, dr/dx being −r(1 − r)."""
+    r = m.sigmoid(-x)
+    square = 1 + r * r
+    return _mish_gate(m, x) + x * (4 * r * r * m.sigmoid(x) / square / square)
+
+
+def _mish_curvature(m: Any, x: Any) -> Any:
+    """The slope of the gradient; r² stands before all that changes far right."""
+    r, s = m.sigmoid(-x), m.sigmoid(x)
+    square = 1 + r * r
+    bent = 2 * square + x * ((r - 2 * s) * square + 4 * r * r * s)
+    return 4 * r * r * s / square / square / square * bent
 
 
 def _normal_cdf(m: Any, x: Any) -> Any:
@@ -209,6 +233,29 @@ BASIS: dict[str, BasisFunction] = {
             approach=(-1, 1),
             beyond=768.0,
             at_zero=(Fraction(1, 2), 0.5),
+        ),
+        BasisFunction(
+            "mish",
+            "x·tanh(log(1+eˣ))",
+            lambda m, x: x * _mish_gate(m, x),
+            ((1, "mish'"),),
+            _ZERO,
+            _X,
+            approach=(-1, -1),
+            beyond=768.0,
+            at_zero=(Fraction(0), 0.6),
+        ),
+        BasisFunction(
+            "mish'",
+            "d/dx of x·tanh(log(1+eˣ))",
+            _mish_gradient,
+            None,
+            _ZERO,
+            _ONE,
+            approach=(-1, 1),
+            beyond=768.0,
+            slope=_mish_curvature,
+            at_zero=(Fraction(3, 5), 0.64),
         ),
         BasisFunction(
             "gelu",

@@ -67,6 +67,14 @@ def softplus(x: Tensor) -> Tensor:
     return F.softplus(x)
 
 
+def selu(x: Tensor) -> Tensor:
+    return F.selu(x)
+
+
+def mish(x: Tensor) -> Tensor:
+    return F.mish(x)
+
+
 def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
@@ -81,6 +89,8 @@ FORMULATIONS = (
     Formulation("torch", "elu", elu, "torch.nn.functional.elu scaled by α"),
     Formulation("torch", "swiglu", swiglu, "torch.nn.functional.silu(x)·b"),
     Formulation("torch", "softplus", softplus, "torch.nn.functional.softplus"),
+    Formulation("torch", "selu", selu, "torch.nn.functional.selu", parameters=()),
+    Formulation("torch", "mish", mish, "torch.nn.functional.mish"),
     Formulation("composed", "atlu", _atlu, "x·(atan(x)/π + ½)"),
     Formulation("composed", "xsilu", xsilu, "(1 + 2α)·silu(x) − α·x"),
     Formulation("composed", "xgelu", xgelu, "(1 + 2α)·gelu(x) − α·x"),

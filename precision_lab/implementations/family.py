@@ -20,6 +20,7 @@ class Formulation:
     kernel: Kernel
     description: str
     compute_dtype: str = "storage"
+    parameters: tuple[str, ...] | None = None
 
 
 def executions(
@@ -55,4 +56,5 @@ def _execution(
         compute_dtype=compute,
         description=f.description,
         saturating=saturating,
+        parameters=f.parameters,
     )

@@ -92,6 +92,8 @@ def effective_parameters(
 ) -> dict[str, float]:
     """The parameter values the kernel really uses: as rounded to the dtype it receives them in.
 
+    One that is fixed in the kernel is a number of its source, and FP32 arithmetic sees it in FP32.
+
     Raises:
         KernelError: the adapter's library is missing, or its code raised.
     """
@@ -100,7 +102,15 @@ def effective_parameters(
         values: dict[str, float] = _guarded(lambda: effective(params, fmt))
         return values
     core = get_format(core_format(implementation, fmt))
-    return {name: float(core.round(np.array([value]))[0]) for name, value in params.items()}
+    constant = core if core.bits > 32 else get_format("fp32")
+    return {
+        name: float((core if _given(implementation, name) else constant).round(np.array([value]))[0])
+        for name, value in params.items()
+    }
+
+
+def _given(implementation: Implementation, name: str) -> bool:
+    return implementation.parameters is None or name in implementation.parameters
 
 
 def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
@@ -114,7 +124,11 @@ def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fm
         tensors: dict[str, Tensor] = _guarded(lambda: make(params, fmt))
         return tensors
     core = get_format(core_format(implementation, fmt))
-    return {name: to_tensor(core.round(np.array([value])), core)[0] for name, value in params.items()}
+    return {
+        name: to_tensor(core.round(np.array([value])), core)[0]
+        for name, value in params.items()
+        if _given(implementation, name)
+    }
 
 
 def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:

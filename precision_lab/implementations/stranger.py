@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats import get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Parameter
 from precision_lab.implementations.base import Implementation
@@ -56,7 +59,7 @@ def as_implementation(
     if isinstance(kernel, Implementation):
         if kernel.function != definition.name:
             raise ValueError(f"{kernel.label} computes {kernel.function}, not {definition.name}")
-        return kernel
+        return dataclasses.replace(kernel, target=target or kernel.target)
     if not callable(kernel):
         raise TypeError(
             f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
@@ -77,23 +80,16 @@ def as_implementation(
         )
     if isinstance(kernel, torch.nn.Module):
         return Implementation(
-            **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x"), parameters=()
-        )
+            **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x"), parameters=(),
+            effective=_rounded if _has_tensors(kernel) else None,
+        )  # fmt: skip
     if _is_factory(kernel, definition):
         return _from_factory(kernel, definition, about)
     taken = accepted(kernel, definition)
     if taken is None:
         return Implementation(**about, kernel=kernel, execution=execution)
-    names = frozenset(taken)
-
-    def run(x: Tensor, **params: Tensor) -> Any:
-        return kernel(x, **{key: value for key, value in params.items() if key in names})
-
-    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
-    everything = len(names) == len(definition.parameters)
-    return Implementation(
-        **about, kernel=kernel if everything else run, execution=execution, outputs=outputs, parameters=taken
-    )
+    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in taken))
+    return Implementation(**about, kernel=kernel, execution=execution, outputs=outputs, parameters=taken)
 
 
 def from_library(path: Path, symbol: str, function: str, *, target: str) -> Implementation:
@@ -124,6 +120,16 @@ def _is_factory(kernel: Any, function: Activation) -> bool:
     return all(a.name in names for a in arguments)
 
 
+def _has_tensors(module: torch.nn.Module) -> bool:
+    return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
+
+
+def _rounded(params: Mapping[str, float], fmt: str) -> dict[str, float]:
+    """What tensors of a module hold once it is cast to the format."""
+    source = get_format(fmt)
+    return {name: float(source.round(np.array([value]))[0]) for name, value in params.items()}
+
+
 class _Cast:
     """A module instance, copied into the dtype of its input as `model.to(dtype)` would."""
 
@@ -133,7 +139,7 @@ class _Cast:
 
     def __call__(self, x: Tensor, **_: Any) -> Any:
         # One without tensors of its own has nothing to cast: the user's object itself is run.
-        if not any(True for _ in self._module.parameters()) and not any(True for _ in self._module.buffers()):
+        if not _has_tensors(self._module):
             return self._module(x)
         if x.dtype not in self._cast:
             self._cast[x.dtype] = copy.deepcopy(self._module).to(x.dtype)

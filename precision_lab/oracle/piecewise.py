@@ -54,7 +54,7 @@ TARGET_DD = 2.0**-98
 # Results this small are invisible to fp32 (first tier) or out of float64's reach (second).
 FLOOR, FLOOR_DD = 2.0**-190, 2.0**-1040
 REMAINDER_FROM = 2.0**-8  # where f is nearer to its asymptote, the second tier stores the difference
-PRECISIONS = (128, 256, 512, 1024, 2048, 4096)
+PRECISION, MAX_PRECISION = 128, 4096  # bits Arb starts with, and where it stops
 SLACK = 1 + 2.0**-30  # covers the host's roundings: a few hundred of 2^-53
 
 
@@ -147,6 +147,7 @@ class _Piece:
     bound: float
     proof: tuple[float, float, float]
     size: float
+    precision: int = PRECISION
 
 
 def _upper(value: Any) -> float:
@@ -161,21 +162,17 @@ def _piece(
     half: float,
     double: bool,
     less: tuple[float, float] | None,
+    precision: int,
 ) -> _Piece:
-    """Polynomial in u around `centre` with its bound; Arb's precision is raised while it matters."""
+    """Polynomial in u around `centre` with its bound; Arb's `precision` is doubled while it matters."""
     from flint import arb
 
     degree, lows = (DEGREE_DD, LOWS) if double else (DEGREE, 0)
     target, floor = (TARGET_DD, FLOOR_DD) if double else (TARGET, FLOOR)
-    for precision in PRECISIONS:
+    while True:
         with arb_module.settings(precision, degree + 2):
             width = arb(half)
             exact = _series(basis, side, centre, degree + 1, less)
-            try:
-                whole = _series(basis, side, arb(centre, half), degree + 2, less)[degree + 1]
-                left_out = _upper(whole * width ** (degree + 1))
-            except (ValueError, ZeroDivisionError):  # a divisor's ball contains 0: the piece is too wide
-                left_out = float("inf")
             high, low, apart = [], [], 0.0
             scale = arb(1)
             for k, a in enumerate(exact):
@@ -191,12 +188,19 @@ def _piece(
         rounding = _horner_dd(sizes) if double else _horner(sizes)
         size = max(sizes[0], sizes[1])
         wanted = max(target * size, floor)
-        if apart <= wanted / 4:
+        if apart <= wanted / 4 or precision >= MAX_PRECISION:
             break
+        precision *= 2
+    with arb_module.settings(precision, degree + 2):
+        try:
+            whole = _series(basis, side, arb(centre, half), degree + 2, less)[degree + 1]
+            left_out = _upper(whole * arb(half) ** (degree + 1))
+        except (ValueError, ZeroDivisionError):  # a divisor's ball contains 0: the piece is too wide
+            left_out = float("inf")
     bound = (left_out + apart + rounding) * SLACK + 2.0**-1074
     if not bound < math.inf:  # Arb could say nothing: whoever uses the piece climbs
         bound = math.inf
-    return _Piece(high, low, bound, (left_out, apart, rounding), size)
+    return _Piece(high, low, bound, (left_out, apart, rounding), size, precision)
 
 
 def _good(piece: _Piece, double: bool) -> bool:
@@ -211,10 +215,12 @@ def _binade(
     for s in range(max(guess - 2, 0), MAX_SPLIT + 1):
         half = 2.0 ** (e - s - 1)
         centres = [2.0**e + (2 * i + 1) * half for i in range(1 << s)]
-        ends = {centres[0], centres[-1]}
-        if s < MAX_SPLIT and not all(_good(_piece(basis, side, c, half, double, less), double) for c in ends):
+        ends = [_piece(basis, side, c, half, double, less, PRECISION) for c in (centres[0], centres[-1])]
+        if s < MAX_SPLIT and not all(_good(end, double) for end in ends):
             continue
-        pieces = [_piece(basis, side, c, half, double, less) for c in centres]
+        # What the ends needed, those between need: trying less would cost as much again.
+        precision = min(end.precision for end in ends)
+        pieces = [_piece(basis, side, c, half, double, less, precision) for c in centres]
         if s == MAX_SPLIT or all(_good(p, double) for p in pieces):
             return s, pieces
     raise AssertionError("unreachable: MAX_SPLIT is always accepted")
