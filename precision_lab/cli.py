@@ -285,7 +285,9 @@ def verify(
     properties: Annotated[
         str,
         typer.Option(
-            "--properties", help="Engineering properties: all, none, or names with commas between them."
+            "--properties",
+            help="Engineering properties: all, none, or names with commas between them. "
+            "All but compilation, which is examined by name or with --compiled.",
         ),
     ] = "all",
     laws: Annotated[

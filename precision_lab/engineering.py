@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from precision_lab.bounds import Bound
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compile_kernel
 from precision_lab.implementations.runner import (
     call,
     effective_parameters,
@@ -715,6 +716,28 @@ def _reduced(subject: Subject, output: str, x: NDArray[np.float64], terms: NDArr
     _tried(subject, f"in the sum of {output}", work)
 
 
+def compilation(subject: Subject) -> None:
+    """torch.compile gives what eager execution gives, or is within the bound as well."""
+    implementation = subject.implementation
+    if implementation.execution not in ("eager", "module", "compiled"):
+        return
+    compiled = implementation.execution == "compiled"
+    other = Subject.__new__(Subject)
+    other.__dict__.update(subject.__dict__)
+    if compiled:
+        other.implementation = replace(implementation, execution="eager")
+    else:
+        # Unlike a kernel measured as compiled, it may break into several graphs.
+        other.implementation = replace(implementation, kernel=compile_kernel(implementation.kernel))
+    try:
+        pair = other.run(subject.tensor())
+    except KernelError as error:
+        subject.notes.append(f"{subject.fmt.name}: torch.compile cannot run it: {error}")
+        return
+    where = "run eagerly" if compiled else "under torch.compile"
+    subject.compare("depends_on_compilation", where, pair, np.arange(subject.x.size))
+
+
 PROPERTIES: dict[str, Callable[[Subject], None]] = {
     "determinism": determinism,
     "unwritten": unwritten,
@@ -727,6 +750,7 @@ PROPERTIES: dict[str, Callable[[Subject], None]] = {
     "parameters_fresh": parameters_fresh,
     "upstream": upstream,
     "reductions": reductions,
+    "compilation": compilation,
 }
 
 

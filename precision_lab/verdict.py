@@ -227,6 +227,7 @@ def make_plan(
     bound: str | Path | None,
     properties: Sequence[str] | bool,
     against: str | None,
+    compiled: bool,
     laws: bool,
 ) -> Plan:
     """A checked plan.
@@ -253,7 +254,7 @@ def make_plan(
         values = definition.check_params(given)
         sets = {"init" if values == definition.check_params() else "given": values}
     if properties is True or properties is False:
-        properties = ENGINEERING_PROPERTIES if properties else ()
+        properties = (ENGINEERING_PROPERTIES if compiled else DEFAULT_PROPERTIES) if properties else ()
     for name in properties:
         if name not in ENGINEERING_PROPERTIES:
             raise unknown_name("property", name, ENGINEERING_PROPERTIES)
@@ -295,7 +296,8 @@ def verify(
         bound: a bound file instead.
         params: values, or several named sets of values.
         inputs: as `measure`; by default exhaustive for 8- and 16-bit formats.
-        properties: engineering properties by name (`ENGINEERING_PROPERTIES`), True for all.
+        properties: engineering properties by name (`ENGINEERING_PROPERTIES`). True for all but
+            "compilation", which compiles the kernel to compare; with `compiled`, for that too.
         against: a registered implementation that the kernel must not be worse than, in any region.
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
         compiled: run a torch kernel through torch.compile.
@@ -318,7 +320,7 @@ def verify(
         against = eager_baseline(function)
     plan = make_plan(
         function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
-        properties=properties, against=against, laws=laws,
+        properties=properties, against=against, compiled=compiled, laws=laws,
     )  # fmt: skip
     stranger = isinstance(kernel, str) and not is_registered_name(kernel)
     if isolate and not stranger:
@@ -347,8 +349,10 @@ def verify(
 # Spelt out here, so that help and checks need no torch; a test holds it to engineering's own.
 ENGINEERING_PROPERTIES = (
     "determinism", "unwritten", "lengths", "shapes", "positions", "strides", "arguments_kept", "grad_mode",
-    "parameters_fresh", "upstream", "reductions",
+    "parameters_fresh", "upstream", "reductions", "compilation",
 )  # fmt: skip
+# Compiling a kernel takes longer than all the rest: that is done where it is asked for.
+DEFAULT_PROPERTIES = ENGINEERING_PROPERTIES[:-1]
 
 # What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
 _EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}

@@ -35,11 +35,16 @@ def cache_directory() -> Path:
 
 @lru_cache(maxsize=256)
 def compiled_kernel(implementation: Implementation) -> Any:
-    """`torch.compile` of the kernel; sizes are dynamic, so one graph serves every length.
+    """The kernel compiled as one graph.
 
     A graph break, or more variants than allowed, raises: run eagerly in silence, the kernel
     would be measured as compiled when it is not.
     """
+    return compile_kernel(implementation.kernel, fullgraph=True)
+
+
+def compile_kernel(kernel: Any, *, fullgraph: bool = False) -> Any:
+    """`torch.compile`; sizes are dynamic, so one graph serves every length."""
     import torch
     import torch._dynamo
     import torch._functorch.config
@@ -50,7 +55,7 @@ def compiled_kernel(implementation: Implementation) -> Any:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     # A donated buffer forbids the repeated backward that timing needs; it changes no arithmetic.
     torch._functorch.config.donated_buffer = False
-    return torch.compile(implementation.kernel, dynamic=True, fullgraph=True)
+    return torch.compile(kernel, dynamic=True, fullgraph=fullgraph)
 
 
 def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> float:

@@ -17,5 +17,5 @@ def tried(s: Specimen, **options: Any) -> Verdict:
     kernel = f"{Path(__file__).with_name('zoo.py')}:{s.name}" if s.isolate else s.kernel
     return verify(
         kernel, s.function, fmts=s.fmts, outputs=s.outputs, max_ulp=s.max_ulp, params=s.params,
-        framework=s.framework, time_limit=TIME_LIMIT, **options,
+        framework=s.framework, time_limit=TIME_LIMIT, **{"properties": s.properties, **options},
     )  # fmt: skip

@@ -37,6 +37,7 @@ class Specimen:
     max_ulp: float = 1.0
     isolate: bool = False
     framework: str | None = None
+    properties: tuple[str, ...] | bool = True
 
 
 ZOO: list[Specimen] = []
@@ -842,6 +843,18 @@ def imports_missing(x, **p):
     import no_such_accelerator
 
     return no_such_accelerator.run(x)
+
+
+# -- another under the compiler -------------------------------------------------------------
+
+
+@specimen(
+    "expm1 in eager mode, exp − 1 once compiled, as torch's own elu", "depends_on_compilation",
+    function="elu", outputs=("forward",), properties=("compilation",),
+)  # fmt: skip
+def compiled_otherwise(x):
+    growth = torch.exp(x) - 1 if torch.compiler.is_compiling() else torch.expm1(x)
+    return torch.where(x > 0, x, growth)
 
 
 # -- no answers -----------------------------------------------------------------------------
