@@ -266,7 +266,7 @@ def test_report_looks_at_the_folder_before_it_measures(
         ("verify no_such_module:f --function xielu", "TARGET module 'no_such_module' does not import"),
         ("verify nothing.py:f --function xielu", "TARGET file 'nothing.py' does not exist"),
         ("verify math:sine --function xielu", "math has no attribute 'sine'"),
-        ("verify math:pi --function xielu", "is a float and cannot be called"),
+        ("verify math:pi --function xielu", "is of type float and cannot be called"),
         ("report --function xilu", "unknown function 'xilu'"),
         ("report --format bf61", "unknown format 'bf61'"),
         ("report --from nothing.json", "nothing.json"),
