@@ -284,10 +284,15 @@ def exact_interval(witness: Witness) -> str:
 
 
 def replay_command(m: Measurement, witness: Witness) -> str:
-    """The command that shows one input of a measurement again, with the parameters the kernel used."""
+    """The command that shows one input of a measurement again, with the parameters the kernel used.
+
+    A TARGET at the initial parameters gets them anew: one with raw parameters inside would put the
+    effective values through its constraint once more.
+    """
+    params = {} if m.target and m.params_name == "init" else m.params
     words = [
         f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
-        *(f"--param {name}={value!r}" for name, value in m.params.items()),
+        *(f"--param {name}={value!r}" for name, value in params.items()),
         *([f"--kernel {shlex.quote(m.target)}"] if m.target else []),
     ]
     return " ".join(words)

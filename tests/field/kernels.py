@@ -1,0 +1,142 @@
+"""Activations as people run them, each a TARGET: `precision-lab verify tests/field/kernels.py:NAME …`.
+
+Nothing here computes an activation on its own: these names hand a library what it asks for. A library
+that is not installed is missed only by its own names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from precision_lab.implementations import Implementation
+
+
+def _inverse_softplus(value: float) -> float:
+    return value + math.log(-math.expm1(-value))
+
+
+# -- torch's own ------------------------------------------------------------------------------
+
+
+def silu(x):
+    return F.silu(x)
+
+
+def gelu(x):
+    return F.gelu(x)
+
+
+def gelu_tanh(x):
+    return F.gelu(x, approximate="tanh")
+
+
+def elu(x):
+    return F.elu(x)
+
+
+def celu(x):
+    return F.celu(x)
+
+
+def selu(x):
+    return F.selu(x)
+
+
+def softplus(x):
+    return F.softplus(x)
+
+
+def mish(x):
+    return F.mish(x)
+
+
+def relu2(x):
+    return F.relu(x).square()
+
+
+# -- xIELU --------------------------------------------------------------------------------------
+
+
+def formula(x, alpha_p, alpha_n, beta):
+    """Equation 9 of arXiv 2411.13010 with expm1, as one writes it down."""
+    return torch.where(x > 0, alpha_p * x * x + beta * x, alpha_n * (torch.expm1(x) - x) + beta * x)
+
+
+def formula_jax(x, alpha_p, alpha_n, beta):
+    import jax.numpy as jnp
+
+    return jnp.where(x > 0, alpha_p * x * x + beta * x, alpha_n * (jnp.expm1(x) - x) + beta * x)
+
+
+def transformers_xielu(alpha_p: float, alpha_n: float, beta: float, dtype: torch.dtype) -> torch.nn.Module:
+    from transformers.activations import XIELUActivation
+
+    module = XIELUActivation(alpha_p_init=alpha_p, alpha_n_init=alpha_n, beta=beta, dtype=dtype)
+    return module.to(dtype)
+
+
+def _mlx_lm() -> Implementation:
+    """mlx-lm's function with arrays of x's dtype, as a model loaded in that dtype has them."""
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx_lm.models import activations
+
+    from precision_lab.formats import get_format
+    from precision_lab.implementations.foreign.mlx_kernel import mlx_kernel
+
+    dtypes = {"fp32": mx.float32, "bf16": mx.bfloat16, "fp16": mx.float16}
+    names = ("raw_alpha_p", "raw_alpha_n", "beta")
+
+    def arrays(params: Any, fmt: str) -> dict[str, Any]:
+        values = {
+            "raw_alpha_p": _inverse_softplus(params["alpha_p"]),
+            "raw_alpha_n": _inverse_softplus(params["alpha_n"] - params["beta"]),
+            "beta": params["beta"],
+        }
+        return {name: mx.array(value).astype(dtypes[fmt]) for name, value in values.items()}
+
+    def leaves(params: Any, fmt: str) -> dict[str, torch.Tensor]:
+        dtype = getattr(torch, get_format(fmt).torch_name)
+        return {name: torch.tensor(a.item(), dtype=dtype) for name, a in arrays(params, fmt).items()}
+
+    def effective(params: Any, fmt: str) -> dict[str, float]:
+        a = arrays(params, fmt)
+        return {
+            "alpha_p": nn.softplus(a["raw_alpha_p"]).item(),
+            "alpha_n": (a["beta"] + nn.softplus(a["raw_alpha_n"])).item(),
+            "beta": a["beta"].item(),
+        }
+
+    def kernel(x: Any, raw_alpha_p: Any, raw_alpha_n: Any, beta: Any) -> Any:
+        return activations.xielu(x, raw_alpha_p, raw_alpha_n, beta, mx.array(-1e-6).astype(x.dtype))
+
+    return Implementation(
+        name="mlx-lm", function="xielu", kernel=mlx_kernel(kernel, names), execution="mlx",
+        formats=tuple(dtypes), compute_dtype="storage", description="mlx_lm.models.activations.xielu",
+        outputs=("forward", "grad_x", "grad_raw_alpha_p", "grad_raw_alpha_n"),
+        leaves=leaves, effective=effective,
+    )  # fmt: skip
+
+
+def _ggml(function: str) -> Implementation:
+    import ggml
+
+    return ggml.implementation(function)
+
+
+_LATE = {
+    "mlx_lm_xielu": _mlx_lm,
+    "ggml_xielu": lambda: _ggml("xielu"),
+    "ggml_silu": lambda: _ggml("silu"),
+    "ggml_gelu_tanh": lambda: _ggml("gelu_tanh"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return _LATE[name]()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
