@@ -35,4 +35,6 @@ def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]
             found[name] = definition.check_params(values)
         except ValueError as error:
             raise ValueError(f"{path}: [{name}]: {error}") from error
+        if name == "init" and found[name] != definition.check_params():
+            raise ValueError(f"{path}: [init] is what {function} starts with; call other values otherwise")
     return found

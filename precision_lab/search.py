@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from precision_lab import metrics, strategies
 from precision_lab.bounds import Bound
 from precision_lab.exceptions import KernelError, unknown_name
-from precision_lab.formats import get_format
+from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import Implementation, resolve
 from precision_lab.implementations.runner import effective_parameters, run
@@ -27,6 +27,7 @@ from precision_lab.verdict import judge
 
 EVALUATIONS = 4096
 BLOCK = 64  # inputs per call of the kernel
+_SCAN = 3  # of this many parts of what is drawn, one goes into an even grid
 _CLIMB = 4  # of this many parts of the evaluations, one goes into climbing from the best found
 _COMMON: dict[str, Any] = {
     "deadline": None,
@@ -68,8 +69,8 @@ def search(
 ) -> Search:
     """Looks for a large error in a fixed number of evaluations, the same ones every time.
 
-    Hypothesis draws blocks of neighbouring inputs about its centres and climbs the error; what is
-    left of the evaluations goes into the neighbourhoods of the worst inputs found.
+    An even grid comes first; then Hypothesis draws blocks of neighbouring inputs about its centres and
+    climbs the error; what is left of the evaluations goes into the neighbourhoods of the worst inputs found.
 
     Args:
         kernel: as `measure`.
@@ -122,6 +123,7 @@ def search(
 
     try:
         errors(_edges(source.max_ordinal, source, definition, effective)[: drawn // 2])
+        errors(_grid(source, drawn // _SCAN))
         explore()
         _climb(found, errors, source.max_ordinal)
     except _Spent:
@@ -144,6 +146,13 @@ def _edges(limit: int, fmt: Any, function: Any, params: Mapping[str, float]) -> 
     near = [c + step for step in range(-24, 25) for c in (*centres, 0)]
     ends = [sign * (limit - step) for step in range(16) for sign in (1, -1)]
     return np.array([*near, *ends], np.int64)
+
+
+def _grid(fmt: FloatFormat, n: int) -> NDArray[np.int64]:
+    """n inputs, half of them even in value where exponentials are numbers, half even in bit patterns."""
+    values = np.unique(fmt.ordinal(fmt.round(np.linspace(-128.0, 128.0, n // 2 + 1))))
+    patterns = np.linspace(-fmt.max_ordinal, fmt.max_ordinal, n - n // 2).astype(np.int64)
+    return np.concatenate([values.astype(np.int64), patterns])
 
 
 def _climb(found: dict[int, float], errors: Callable[[NDArray[np.int64]], float], limit: int) -> None:

@@ -48,6 +48,9 @@ class Trained(torch.nn.Module):
 def make(alpha_p, alpha_n, beta, dtype):
     return Trained(alpha_p, alpha_n, beta).to(dtype)
 
+def right_at_first(x, alpha_p, alpha_n, beta):
+    return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n.clamp(max=2.0), beta=beta)
+
 def wants_more(x, eps):
     return x
 
@@ -160,6 +163,23 @@ def test_every_parameter_set_of_a_file_is_measured(kernels: Path, tmp_path: Path
         ("layer-0", 170.0),
         ("layer-9", 0.050048828125),
     ]
+
+
+def test_a_parameter_file_may_not_give_init_another_meaning(kernels: Path, tmp_path: Path) -> None:
+    sets = tmp_path / "layers.toml"
+    sets.write_text("[init]\nalpha_p = 170\n", encoding="utf-8")
+    result = run(f"{kernels}:xielu", "--function", "xielu", *HERE, "--params-file", sets)
+    assert result.exit_code == 2
+    assert "[init] is what xielu starts with" in result.output
+
+
+def test_laws_find_what_the_initial_parameters_hide(kernels: Path) -> None:
+    options = ("--function", "xielu", "--output", "forward", *HERE)
+    assert run(f"{kernels}:right_at_first", *options).exit_code == 0
+    result = run(f"{kernels}:right_at_first", *options, "--laws")
+    assert result.exit_code == 1
+    # The simplest value above the limit that Hypothesis shrinks to.
+    assert "accuracy with alpha_p=0.8, alpha_n=2.5, beta=0.5" in result.output.replace("\n", " ")
 
 
 def test_a_replay_command_shows_the_strangers_value_again(kernels: Path) -> None:

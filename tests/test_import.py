@@ -12,7 +12,7 @@ import pytest
 
 import precision_lab
 
-HEAVY = ("torch", "transformers", "plotly", "matplotlib", "jinja2")
+HEAVY = ("torch", "transformers", "plotly", "matplotlib", "jinja2", "jax", "mlx", "hypothesis")
 PACKAGE = Path(precision_lab.__file__).parent
 
 

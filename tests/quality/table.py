@@ -19,8 +19,10 @@ HEAD = """\
 # What `verify` catches
 
 Each of these kernels is wrong in one way ([zoo.py](../../tests/quality/zoo.py)); each control is right
-([controls.py](../../tests/quality/controls.py)). `verify` ran with its default properties and the formats and
-bound of the specimen. Written by `python tests/quality/table.py`; `tests/quality/test_zoo.py` holds it true.
+([controls.py](../../tests/quality/controls.py)). `verify` ran with its default properties, for one kernel
+with torch.compile, and with the formats and bound of the specimen. Written by
+`python tests/quality/table.py`; `tests/quality/test_zoo.py` holds it true. [How near a search for the worst
+input comes](search.md) is measured too.
 
 """
 
