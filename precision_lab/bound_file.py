@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.inputs import REGIONS
 from precision_lab.results import Fault, Measurement
+from precision_lab.toml_file import read_toml
 
 VERSION = 1
 _SWITCHES = ("flush_subnormals", "zero_sign")
@@ -67,12 +67,7 @@ def read(path: Path) -> BoundFile:
         ValueError: the file is missing or no TOML, or a key or value is not what it should be;
             names the key by its full path.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--bound {str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--bound {str(path)!r} is no TOML file: {error}") from error
+    data = read_toml(path, "--bound")
     version = data.pop("version", None)
     if version != VERSION:
         raise ValueError(f"{path}: version={version!r}, expected version = {VERSION} at the top")

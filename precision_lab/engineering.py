@@ -7,6 +7,7 @@ within the bound are notes: an accurate kernel may compute its vector lanes and 
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,7 +197,7 @@ class Subject:
         """Holds one call's results against the plain call's, input by input."""
         for output, values in self.values(pair).items():
             plain = self.plain[output][index]
-            differs = np.flatnonzero(~((values == plain) | (np.isnan(values) & np.isnan(plain))))
+            differs = np.flatnonzero(_differ(values, plain))
             if differs.size == 0:
                 continue
             chosen = index[differs]
@@ -244,6 +245,12 @@ def _take(exact: Reference, index: NDArray[np.intp]) -> Reference:
         exact.fmt, exact.rounded[index], exact.tail[index], exact.ulp[index], exact.exact[index],
         exact.sign[index], exact.tier[index], exact.undecided[index],
     )  # fmt: skip
+
+
+def _differ(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where two results are not the same number; NaN is the same as NaN."""
+    same: NDArray[np.bool_] = (values == others) | (np.isnan(values) & np.isnan(others))
+    return ~same
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:
@@ -414,7 +421,7 @@ def determinism(subject: Subject) -> None:
             values = subject.values(subject.run(subject.tensor()))
             for output, got in values.items():
                 plain = subject.plain[output]
-                differs = ~((got == plain) | (np.isnan(got) & np.isnan(plain)))
+                differs = _differ(got, plain)
                 if differs.any():
                     i = int(np.flatnonzero(differs)[0])
                     subject.fault(
@@ -493,8 +500,7 @@ def parameters_fresh(subject: Subject) -> None:
     if effective == subject.effective:
         return
     old, new = subject.leaves, leaf_tensors(subject.implementation, other, subject.fmt.name)
-    changed = Subject.__new__(Subject)
-    changed.__dict__.update(subject.__dict__)
+    changed = copy.copy(subject)
     changed.effective = effective
     changed.exact = {o: changed._reference(o) for o in subject.outputs}
 
@@ -603,7 +609,7 @@ def upstream(subject: Subject) -> None:
             _, same = subject.run(x, upstream=lambda y: make(y).contiguous())
             assert got is not None and same is not None
             values, plainly = (np.asarray(to_numpy(t.reshape(-1), fmt), np.float64) for t in (got, same))
-            differs = ~((values == plainly) | (np.isnan(values) & np.isnan(plainly))) & roomy[square]
+            differs = _differ(values, plainly) & roomy[square]
             with np.errstate(invalid="ignore"):
                 apart = np.abs(values - plainly) > (4 * limit[square] + 2) * fmt.ulp(plainly)
             wrong = differs & ~(np.isfinite(values) & ~apart)
@@ -722,8 +728,7 @@ def compilation(subject: Subject) -> None:
     if implementation.execution not in ("eager", "module", "compiled"):
         return
     compiled = implementation.execution == "compiled"
-    other = Subject.__new__(Subject)
-    other.__dict__.update(subject.__dict__)
+    other = copy.copy(subject)
     if compiled:
         other.implementation = replace(implementation, execution="eager")
     else:

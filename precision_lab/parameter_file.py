@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from precision_lab.functions import get_function
+from precision_lab.toml_file import read_toml
 
 
 def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]]:
@@ -15,12 +15,7 @@ def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]
         ValueError: the file is missing, no TOML or empty, or a parameter is unknown or not legal;
             names the set.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--params-file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--params-file {str(path)!r} is no TOML file: {error}") from error
+    data = read_toml(path, "--params-file")
     if not data:
         raise ValueError(f"--params-file {str(path)!r} names no parameter set")
     definition = get_function(function)

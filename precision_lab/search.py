@@ -18,7 +18,7 @@ from precision_lab.bounds import Bound
 from precision_lab.exceptions import KernelError, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import Implementation, resolve
+from precision_lab.implementations import resolve
 from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.measure import measure_all
 from precision_lab.oracle import reference
@@ -193,40 +193,37 @@ class Broken:
     fault: Fault | None = None
 
 
-Law = Callable[[Implementation, str, Mapping[str, float], Bound], str | Fault | None]
-
-
-def _measured(implementation: Implementation, fmt: str, params: Mapping[str, float]) -> list[Measurement]:
-    outputs = implementation.measured_outputs()
-    inputs = "exhaustive" if get_format(fmt).bits <= 16 else "stratified:4"
-    return measure_all(implementation, outputs, fmt, params, inputs=inputs)
+Law = Callable[[Sequence[Measurement], Bound], str | Fault | None]
 
 
 def _first(faults: Iterator[Fault]) -> Fault | None:
     return next(faults, None)
 
 
-def accuracy(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> Fault | None:
+def accuracy(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """Every output, autograd's gradients among them, is within its bound of the exact value."""
     kinds = ("inaccurate", "flushes_subnormals", "undecided")
-    return _first(f for m in _measured(i, fmt, params) for f in judge(m, bound) if f.kind in kinds)
+    return _first(f for m in measured for f in judge(m, bound) if f.kind in kinds)
 
 
-def signs(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> Fault | None:
+def signs(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """No result, and above all no gradient, has the wrong sign."""
-    return _first(f for m in _measured(i, fmt, params) for f in judge(m, bound) if f.kind == "wrong_sign")
+    return _first(f for m in measured for f in judge(m, bound) if f.kind == "wrong_sign")
 
 
-def special_values(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> Fault | None:
+def special_values(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """±0, ±inf and NaN give what the limits say, and no finite input an infinity or NaN of its own."""
-    return _first(f for m in _measured(i, fmt, params) for f in judge(m, bound) if f.kind == "nonfinite")
+    return _first(f for m in measured for f in judge(m, bound) if f.kind == "nonfinite")
 
 
-def continuity(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> str | None:
+def continuity(measured: Sequence[Measurement], bound: Bound) -> str | None:
     """What is continuous at 0 has no jump there."""
-    continuous = get_function(i.function).continuous
-    for m in _measured(i, fmt, params):
-        if m.failure is None and m.output in continuous and not m.jump_at_zero <= 4 * _ulp_at_zero(m):
+    for m in measured:
+        if (
+            m.failure is None
+            and m.output in get_function(m.function).continuous
+            and not m.jump_at_zero <= 4 * _ulp_at_zero(m)
+        ):
             return f"{m.output} jumps by {m.jump_at_zero:.4g} across 0"
     return None
 
@@ -238,17 +235,17 @@ def _ulp_at_zero(m: Measurement) -> float:
     return float(exact.ulp[0])
 
 
-def monotony(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> str | None:
+def monotony(measured: Sequence[Measurement], bound: Bound) -> str | None:
     """Between neighbours, results move as the exact values do, where those move by more than rounding."""
-    for m in _measured(i, fmt, params):
+    for m in measured:
         if m.failure is None and bound.max_ulp <= 1 and m.monotonicity_violations:
             return f"{m.output} moves against the exact values {m.monotonicity_violations} times"
     return None
 
 
-def runs(i: Implementation, fmt: str, params: Mapping[str, float], bound: Bound) -> str | None:
+def runs(measured: Sequence[Measurement], bound: Bound) -> str | None:
     """It gives every output for every legal parameter."""
-    for m in _measured(i, fmt, params):
+    for m in measured:
         if m.failure is not None and m.failure.kind != "not_finite_parameters":
             return f"{m.output}: {m.failure.kind}: {m.failure.message}"
     return None
@@ -293,14 +290,23 @@ def check_laws(
         return {k: v if given_ones is None or k in given_ones else fixed[k] for k, v in params.items()}
 
     drawn = strategies.parameters(definition.name, fmt).map(taken)
-    broken = (_broken(name, implementation, fmt, bound, drawn, max_examples) for name in laws)
+    inputs = "exhaustive" if get_format(fmt).bits <= 16 else "stratified:4"
+    memory: dict[tuple[float, ...], list[Measurement]] = {}  # every law is tried at the same parameters
+
+    def measured(params: Mapping[str, float]) -> list[Measurement]:
+        key = tuple(params.values())
+        if key not in memory:
+            outputs = implementation.measured_outputs()
+            memory[key] = measure_all(implementation, outputs, fmt, params, inputs=inputs)
+        return memory[key]
+
+    broken = (_broken(name, measured, bound, drawn, max_examples) for name in laws)
     return [found for found in broken if found is not None]
 
 
 def _broken(
     name: str,
-    implementation: Implementation,
-    fmt: str,
+    measured: Callable[[Mapping[str, float]], list[Measurement]],
     bound: Bound,
     drawn: SearchStrategy[dict[str, float]],
     max_examples: int,
@@ -310,7 +316,7 @@ def _broken(
     @settings(max_examples=max_examples, phases=[Phase.generate, Phase.shrink], **_COMMON)
     @given(drawn)
     def holds(params: dict[str, float]) -> None:
-        found = LAWS[name](implementation, fmt, params, bound)
+        found = LAWS[name](measured(params), bound)
         if found is not None:
             last.append((params, found))
             raise _Broken

@@ -186,7 +186,7 @@ def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) 
         make, function.name, leaves=leaves, name=about["name"], formats=about["formats"],
         effective=effective if constraint else None, description=about["description"],
     )  # fmt: skip
-    return Implementation(**{**found.__dict__, "target": about["target"]})
+    return dataclasses.replace(found, target=about["target"])
 
 
 def _leaves(

@@ -41,13 +41,13 @@ def _module(params: Mapping[str, float], dtype: torch.dtype) -> torch.nn.Module:
     # Its constructor inverts softplus as log(expm1(alpha)), which overflows at the alpha of trained
     # first layers; a trained raw parameter simply has the value.
     with torch.no_grad():
-        module.alpha_p.fill_(_inverse_softplus(params["alpha_p"]))
-        module.alpha_n.fill_(_inverse_softplus(params["alpha_n"] - params["beta"]))
+        module.alpha_p.fill_(inverse_softplus(params["alpha_p"]))
+        module.alpha_n.fill_(inverse_softplus(params["alpha_n"] - params["beta"]))
     cast: torch.nn.Module = module.to(dtype)
     return cast
 
 
-def _inverse_softplus(value: float) -> float:
+def inverse_softplus(value: float) -> float:
     """a with log(1 + e^a) = value: value + log(1 − e^−value), which neither overflows nor cancels."""
     return value + math.log(-math.expm1(-value))
 

@@ -19,6 +19,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.implementations import Implementation
 from precision_lab.implementations.foreign.bridge import Bridge
+from precision_lab.implementations.transformers_xielu import inverse_softplus
 
 _TYPES = {"float32": 0, "float16": 1, "bfloat16": 30}
 _PARAMS_AT = 84  # offset of op_params in ggml_tensor: type, buffer, ne[4], nb[4], op come before
@@ -76,11 +77,8 @@ def _apply(name: str, x: np.ndarray[Any, Any], *constants: float) -> tuple[Any, 
 
 def _raw(params: Mapping[str, float]) -> tuple[float, float, float, float]:
     """alpha_n, alpha_p behind their softplus, beta, eps: what ggml_xielu takes."""
-
-    def inverse(value: float) -> float:
-        return float(np.log(np.expm1(value)))
-
-    return inverse(params["alpha_n"] - params["beta"]), inverse(params["alpha_p"]), params["beta"], -1e-6
+    alpha_n = inverse_softplus(params["alpha_n"] - params["beta"])
+    return alpha_n, inverse_softplus(params["alpha_p"]), params["beta"], -1e-6
 
 
 def implementation(function: str) -> Implementation:

@@ -6,18 +6,13 @@ that is not installed is missed only by its own names.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from precision_lab.implementations import Implementation
-
-
-def _inverse_softplus(value: float) -> float:
-    return value + math.log(-math.expm1(-value))
-
+from precision_lab.implementations.transformers_xielu import inverse_softplus
 
 # -- torch's own ------------------------------------------------------------------------------
 
@@ -93,8 +88,8 @@ def _mlx_lm() -> Implementation:
 
     def arrays(params: Any, fmt: str) -> dict[str, Any]:
         values = {
-            "raw_alpha_p": _inverse_softplus(params["alpha_p"]),
-            "raw_alpha_n": _inverse_softplus(params["alpha_n"] - params["beta"]),
+            "raw_alpha_p": inverse_softplus(params["alpha_p"]),
+            "raw_alpha_n": inverse_softplus(params["alpha_n"] - params["beta"]),
             "beta": params["beta"],
         }
         return {name: mx.array(value).astype(dtypes[fmt]) for name, value in values.items()}
