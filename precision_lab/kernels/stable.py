@@ -10,10 +10,13 @@ This is a kernel like any other: it shares no code with the oracle that judges i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # x, α_p, α_n, β
 
 # Below this |x|, e^x − 1 − x is its Taylor polynomial. Cut off after x^6/720, the rest is below
 # x^7/5040·1.01, that is 2^-41 of x²/2 at |x| = 2^-6; the difference expm1(x) − x used elsewhere
@@ -26,7 +29,7 @@ def _widen(value: Tensor) -> Tensor:
     return value.float().double() if value.dtype.itemsize == 1 else value.double()
 
 
-def _round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
+def round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
     """float64 to `dtype` with one correct rounding.
 
     torch takes float64 to the small formats through float32, and rounding twice can go
@@ -53,78 +56,98 @@ def _expm1_minus_x(x: Tensor, expm1: Tensor) -> Tensor:
 
 def _reduce(gradient: Tensor, like: Tensor) -> Tensor:
     """The gradient summed in float64 to the parameter's shape, then rounded once."""
-    return _round_once(gradient.sum_to_size(like.shape), like.dtype)
+    return round_once(gradient.sum_to_size(like.shape), like.dtype)
 
 
 def _gradients(
-    ctx: Any, wide: Tensor, grad: Tensor, slope: Tensor, below: Tensor
+    inputs: Inputs, needed: Sequence[bool], wide: Tensor, grad: Tensor, slope: Tensor, below: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, α_p, α_n and β that are asked for, each rounded once.
+    """Gradients of x, α_p, α_n and β that are needed, each rounded once.
 
     Args:
         slope: df/dx. below: df/dα_n on x ≤ 0. All in float64, shaped like x.
     """
-    x, alpha_p, alpha_n, beta = ctx.saved_tensors
+    x, alpha_p, alpha_n, beta = inputs
     positive, zero = wide > 0, torch.zeros_like(wide)
     d_x = d_p = d_n = d_b = None
-    if ctx.needs_input_grad[0]:
-        d_x = _round_once(grad * slope, x.dtype)
-    if ctx.needs_input_grad[1]:
+    if needed[0]:
+        d_x = round_once(grad * slope, x.dtype)
+    if needed[1]:
         d_p = _reduce(grad * torch.where(positive, wide * wide, zero), alpha_p)
-    if ctx.needs_input_grad[2]:
+    if needed[2]:
         d_n = _reduce(grad * torch.where(positive, zero, below), alpha_n)
-    if ctx.needs_input_grad[3]:
+    if needed[3]:
         d_b = _reduce(grad * wide, beta)
     return d_x, d_p, d_n, d_b
 
 
+def xielu_forward(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    """f(x) of xIELU; arguments as `stable_xielu`, no gradients recorded."""
+    wide = _widen(x)
+    a_p, a_n, b = _widen(alpha_p), _widen(alpha_n), _widen(beta)
+    negative = wide.clamp(max=0.0)  # keeps e^x from overflowing on the discarded side
+    expm1 = torch.expm1(negative)
+    near = a_n * _expm1_minus_x(negative, expm1) + b * negative
+    # Far below 0, e^x − 1 − x would forget that beta·x takes back alpha_n·x. The slope is
+    # exact for parameters of fp32 or less; a slope of 0 times −inf must stay 0.
+    slope = b - a_n
+    far = a_n * expm1 + torch.where(slope == 0, torch.zeros_like(wide), slope * negative)
+    below = torch.where(negative < -1.0, far, near)
+    y = torch.where(wide > 0, wide * (a_p * wide + b), below)
+    # A sum of +0 and −0 is +0: hand zeros through as they came.
+    return round_once(torch.where(wide == 0, wide, y), x.dtype)
+
+
+def xielu_backward(grad: Tensor, inputs: Inputs, needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Gradients of x, α_p, α_n and β, None where not needed, for the upstream gradient `grad`."""
+    x, _, alpha_n, beta = inputs
+    wide = _widen(x)
+    negative = wide.clamp(max=0.0)
+    expm1 = torch.expm1(negative)
+    a_n, b = _widen(alpha_n), _widen(beta)
+    # For alpha_n = beta only alpha_n·e^x is left, which expm1 has forgotten from −37 down.
+    below = torch.where(negative < -1.0, (b - a_n) + a_n * torch.exp(negative), a_n * expm1 + b)
+    slope = torch.where(wide > 0, 2 * _widen(inputs[1]) * wide + b, below)
+    return _gradients(inputs, needed, wide, _widen(grad), slope, _expm1_minus_x(negative, expm1))
+
+
+def xiprelu_forward(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    """f(x) of xIPReLU; as `xielu_forward`."""
+    wide = _widen(x)
+    alpha = torch.where(wide > 0, _widen(alpha_p), _widen(alpha_n))
+    # The product is exact (24 + 24 bits), so the sum is right to half a float64 ulp at the root.
+    y = wide * (alpha * wide + _widen(beta))
+    return round_once(torch.where(wide == 0, wide, y), x.dtype)
+
+
+def xiprelu_backward(grad: Tensor, inputs: Inputs, needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """As `xielu_backward`."""
+    x, alpha_p, alpha_n, beta = inputs
+    wide = _widen(x)
+    alpha = torch.where(wide > 0, _widen(alpha_p), _widen(alpha_n))
+    return _gradients(inputs, needed, wide, _widen(grad), 2 * alpha * wide + _widen(beta), wide * wide)
+
+
 class _StableXIELU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-        ctx.save_for_backward(x, alpha_p, alpha_n, beta)
-        wide = _widen(x)
-        a_p, a_n, b = _widen(alpha_p), _widen(alpha_n), _widen(beta)
-        negative = wide.clamp(max=0.0)  # keeps e^x from overflowing on the discarded side
-        expm1 = torch.expm1(negative)
-        near = a_n * _expm1_minus_x(negative, expm1) + b * negative
-        # Far below 0, e^x − 1 − x would forget that beta·x takes back alpha_n·x. The slope is
-        # exact for parameters of fp32 or less; a slope of 0 times −inf must stay 0.
-        slope = b - a_n
-        far = a_n * expm1 + torch.where(slope == 0, torch.zeros_like(wide), slope * negative)
-        below = torch.where(negative < -1.0, far, near)
-        y = torch.where(wide > 0, wide * (a_p * wide + b), below)
-        # A sum of +0 and −0 is +0: hand zeros through as they came.
-        return _round_once(torch.where(wide == 0, wide, y), x.dtype)
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        return xielu_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, alpha_p, alpha_n, beta = ctx.saved_tensors
-        wide = _widen(x)
-        negative = wide.clamp(max=0.0)
-        expm1 = torch.expm1(negative)
-        a_n, b = _widen(alpha_n), _widen(beta)
-        # For alpha_n = beta only alpha_n·e^x is left, which expm1 has forgotten from −37 down.
-        below = torch.where(negative < -1.0, (b - a_n) + a_n * torch.exp(negative), a_n * expm1 + b)
-        slope = torch.where(wide > 0, 2 * _widen(alpha_p) * wide + b, below)
-        return _gradients(ctx, wide, _widen(grad), slope, _expm1_minus_x(negative, expm1))
+        return xielu_backward(grad, ctx.saved_tensors, ctx.needs_input_grad)
 
 
 class _StableXIPReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-        ctx.save_for_backward(x, alpha_p, alpha_n, beta)
-        wide = _widen(x)
-        alpha = torch.where(wide > 0, _widen(alpha_p), _widen(alpha_n))
-        # The product is exact (24 + 24 bits), so the sum is right to half a float64 ulp at the root.
-        y = wide * (alpha * wide + _widen(beta))
-        return _round_once(torch.where(wide == 0, wide, y), x.dtype)
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        return xiprelu_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, alpha_p, alpha_n, beta = ctx.saved_tensors
-        wide = _widen(x)
-        alpha = torch.where(wide > 0, _widen(alpha_p), _widen(alpha_n))
-        return _gradients(ctx, wide, _widen(grad), 2 * alpha * wide + _widen(beta), wide * wide)
+        return xiprelu_backward(grad, ctx.saved_tensors, ctx.needs_input_grad)
 
 
 def stable_xielu(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:

@@ -1,0 +1,258 @@
+"""Element functions of the stable Triton kernels: arithmetic on blocks in registers, no memory.
+
+bf16 and fp16 are computed in FP32. That is accurate enough everywhere but near the roots of f
+and f′, where the terms cancel and nothing of FP32's digits may be left. There the exact identities
+
+    f(r + t)  = A·(eᵗ − 1 − t) + f′(r)·t,  A = α_n·eʳ     if f(r) = 0
+    f′(s + t) = (α_n − β)·(eᵗ − 1)                        if f′(s) = 0
+
+are used, with the roots r and s found in FP64 once per program and t = x − root taken exactly
+(the root as a sum of two FP32 numbers; x − high is exact by Sterbenz' lemma). For a user that
+is free: the kernel is bound by memory. fp32 is computed in FP64 throughout.
+
+Bounds, relative to the exact value, before the one rounding to the storage format, u = 2⁻²⁴:
+
+- x > −1/2: h(x) = (eˣ − 1 − x)/x² is within 2⁻¹⁹·⁶ (the polynomial; a test evaluates it with Arb);
+  x·(c·x + β) adds a few u. Outside the window |f| ≥ 1/16 of its terms, which makes
+  at most 2⁻¹⁹·⁶⁺⁴ of the polynomial's share in f.
+- x ≤ −1/2: eˣ = 2^(x·log₂e) is within 2⁻²² + |x|·2⁻²⁴; terms of size α_n are at most 2⁷ times the
+  result outside the window, which leaves 2⁻¹⁶.
+- inside a window, |t| ≤ min(|r|, 1)/8: what the series leaves out is below 2⁻¹⁹, roundings of t and
+  of four steps some 4u.
+
+2⁻¹⁴·⁶ is 0.01 ulp of bf16 and 2⁻¹³ a quarter of an ulp of fp16, so both are rounded as
+promised: at most 0.51 and 0.75 ulp. Source of the functions: arXiv 2411.13010.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+XIELU: tl.constexpr = tl.constexpr(0)
+XIPRELU: tl.constexpr = tl.constexpr(1)
+
+# How a tensor's elements are stored. BITS is bf16 read and written as int16: Triton's interpreter
+# truncates where the device rounds to nearest, and misreads subnormal numbers.
+FP32: tl.constexpr = tl.constexpr(0)
+FP16: tl.constexpr = tl.constexpr(1)
+BF16: tl.constexpr = tl.constexpr(2)
+BITS: tl.constexpr = tl.constexpr(3)
+
+LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+
+# (eˣ − 1 − x)/x² on [−1/2, 0]: relative minimax of degree 3, coefficients rounded to FP32.
+H0: tl.constexpr = tl.constexpr(float.fromhex("0x1.ffffd6p-2"))
+H1: tl.constexpr = tl.constexpr(float.fromhex("0x1.554108p-3"))
+H2: tl.constexpr = tl.constexpr(float.fromhex("0x1.5228dcp-5"))
+H3: tl.constexpr = tl.constexpr(float.fromhex("0x1.cf00fap-8"))
+
+# ln 2 in two parts for FP64: the first has 32 bits, so that k·LN2_HIGH is exact for |k| < 2²¹.
+LN2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("0x1.62e42feep-1"))
+LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35793c76p-33"))
+ROUND64: tl.constexpr = tl.constexpr(6755399441055744.0)  # 1.5·2⁵²: adding it rounds to an integer
+
+
+@triton.jit
+def load(pointer, offsets, count, MASKED: tl.constexpr, FORMAT: tl.constexpr):
+    """Elements as FP32; beyond `count` zeros."""
+    if MASKED:
+        value = tl.load(pointer + offsets, mask=offsets < count, other=0)
+    else:
+        value = tl.load(pointer + offsets)
+    if FORMAT == BITS:
+        return (value.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    return value.to(tl.float32)
+
+
+@triton.jit
+def store(pointer, offsets, value, count, MASKED: tl.constexpr, FORMAT: tl.constexpr):
+    """Rounds to the storage format, to nearest, ties to even, and writes the first `count`."""
+    if FORMAT == BITS:
+        bits = value.to(tl.int32, bitcast=True)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        stored = tl.where(value != value, 0x7FC0, nearest).to(tl.int16)
+    elif FORMAT == BF16:
+        stored = value.to(tl.bfloat16)
+    elif FORMAT == FP16:
+        stored = value.to(tl.float16)
+    else:
+        stored = value.to(tl.float32)
+    if MASKED:
+        tl.store(pointer + offsets, stored, mask=offsets < count)
+    else:
+        tl.store(pointer + offsets, stored)
+
+
+# FP64 -------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def exponentials64(x):
+    """eˣ, eˣ − 1 and eˣ − 1 − x for x ≤ 0, each within a few 2⁻⁵³ of itself.
+
+    x = k·ln 2 + d with |d| ≤ 0.347; e^d − 1 − d by its series to d¹³, of which 2⁻⁵⁶ is left out.
+    For k = 0 that is the result; else |x| > 0.34 and subtracting x costs three bits.
+    """
+    x = tl.maximum(x, -800.0, propagate_nan=tl.PropagateNan.ALL)  # e^-800 is 0 in every format here
+    k = (x * LOG2E + ROUND64) - ROUND64
+    d = (x - k * LN2_HIGH) - k * LN2_LOW
+    h = d * (1.0 / 6227020800.0) + (1.0 / 479001600.0)
+    h = d * h + (1.0 / 39916800.0)
+    h = d * h + (1.0 / 3628800.0)
+    h = d * h + (1.0 / 362880.0)
+    h = d * h + (1.0 / 40320.0)
+    h = d * h + (1.0 / 5040.0)
+    h = d * h + (1.0 / 720.0)
+    h = d * h + (1.0 / 120.0)
+    h = d * h + (1.0 / 24.0)
+    h = d * h + (1.0 / 6.0)
+    h = d * h + 0.5
+    p = d * d * h
+    # NaN goes to 0 here and stays NaN in d. k ≥ −1154: the scale is made of two normal factors.
+    n = tl.where(k == k, k, 0.0).to(tl.int64)
+    half = n >> 1
+    first = ((half + 1023) << 52).to(tl.float64, bitcast=True)
+    second = ((n - half + 1023) << 52).to(tl.float64, bitcast=True)
+    power = first * second
+    expm1 = power * (d + p) + (power - 1.0)
+    return first * (second * (1.0 + (d + p))), expm1, tl.where(k == 0, p, expm1 - x)
+
+
+@triton.jit
+def forward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
+    """f(x) in FP64, for one rounding to FP32."""
+    if KIND == XIPRELU:
+        return x * (tl.where(x > 0, alpha_p, alpha_n) * x + beta)
+    m = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    _, expm1, q = exponentials64(m)
+    slope = beta - alpha_n
+    # 0·(−∞) is not what a slope of 0 means.
+    line = tl.where(slope == 0, 0.0 * alpha_n, slope * m)
+    below = tl.where(m < -1.0, alpha_n * expm1 + line, alpha_n * q + beta * m)
+    return tl.where(x > 0, x * (alpha_p * x + beta), below)
+
+
+@triton.jit
+def backward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
+    """f′(x), df/dα_p and df/dα_n in FP64."""
+    square = x * x
+    zero = 0.0 * alpha_p
+    if KIND == XIPRELU:
+        slope = 2.0 * tl.where(x > 0, alpha_p, alpha_n) * x + beta
+        return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, square)
+    m = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    exp, expm1, q = exponentials64(m)
+    q = tl.where(m < -800.0, -1.0 - m, q)
+    # For α_n = β only α_n·eˣ is left, which expm1 has forgotten far out.
+    below = tl.where(m < -1.0, (beta - alpha_n) + alpha_n * exp, alpha_n * expm1 + beta)
+    slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, below)
+    return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)
+
+
+# Roots ------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def root_of_f(rho):
+    """r < 0 with eʳ − 1 − r + ρ·r = 0, for 0 < ρ < 1: Newton's method in FP64.
+
+    g(x) = eˣ − 1 − (1 − ρ)·x is convex and positive left of r. It is positive at −1/(1 − ρ), being e^x
+    there, and at −2ρ/(1 − ρ), since −2t ≥ −2·artanh(t) = ln(1 − 2ρ) with t = ρ/(1 − ρ) for ρ < 1/2
+    (beyond, the first is nearer). So it starts left of r and rises to it without passing; six
+    steps from within a few per cent, or a factor of 1.3 at worst, end at FP64's precision.
+    """
+    x = -tl.minimum(1.0 + 0.0 * rho, 2.0 * rho) / (1.0 - rho)
+    for _ in tl.static_range(6):
+        _, expm1, q = exponentials64(x)
+        x = x - (q + rho * x) / (expm1 + rho)
+    return x
+
+
+@triton.jit
+def split(value):
+    """An FP64 number as high + low in FP32."""
+    high = value.to(tl.float32)
+    return high, (value - high.to(tl.float64)).to(tl.float32)
+
+
+@triton.jit
+def prepare_forward(alpha_n, beta):
+    """Root of f as high + low, the window's reach, f′(r) and A; NaN and a reach of −1 without a root.
+
+    The arguments are FP32 numbers.
+    """
+    a, b = alpha_n.to(tl.float64), beta.to(tl.float64)
+    ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
+    exists = (ratio > 0) & (ratio < 1) & (a != 0)
+    rho = tl.where(exists, ratio, 0.5)
+    root = root_of_f(rho)
+    _, expm1, _ = exponentials64(root)
+    slope = a * expm1 + b
+    high, low = split(root)
+    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
+    return high, low, reach, slope.to(tl.float32), (a + (a - b) * root).to(tl.float32)
+
+
+@triton.jit
+def prepare_backward(alpha_n, beta):
+    """Root of f′ as high + low, the window's reach and α_n − β; as `prepare_forward`."""
+    a, b = alpha_n.to(tl.float64), beta.to(tl.float64)
+    ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
+    exists = (ratio > 0) & (ratio < 1) & (a != 0)
+    root = tl.log(1.0 - tl.where(exists, ratio, 0.5))
+    high, low = split(root)
+    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
+    return high, low, reach, (a - b).to(tl.float32)
+
+
+# FP32 -------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND: tl.constexpr):
+    """f(x) in FP32 for x of bf16 or fp16; the last five from `prepare_forward`."""
+    if KIND == XIPRELU:
+        # The product inside the fused multiply-add is exact, so the root costs nothing.
+        return x * tl.fma(tl.where(x > 0, alpha_p, alpha_n), x, beta)
+    h = H3 * x + H2
+    h = h * x + H1
+    h = h * x + H0
+    near = x * tl.fma(tl.where(x > 0, alpha_p, alpha_n * h), x, beta)
+    line = beta - alpha_n
+    # 0·(−∞) is not what a slope of 0 means; the largest finite number does instead.
+    lowest = tl.where(line == 0, -3.0e38, float("-inf"))
+    m = tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
+    far = alpha_n * tl.exp2(m * LOG2E) + (line * m - alpha_n)
+    t = (x - high) - low
+    s = weight * (1.0 / 24.0) * t + weight * (1.0 / 6.0)
+    s = s * t + weight * 0.5
+    s = s * t + slope
+    y = tl.where(x > -0.5, near, far)
+    return tl.where(tl.abs(t) <= reach, t * s, y)
+
+
+@triton.jit
+def backward32(x, alpha_p, alpha_n, beta, high, low, reach, gap, KIND: tl.constexpr):
+    """f′(x), df/dα_p and df/dα_n in FP32 for x of bf16 or fp16; the last four from `prepare_backward`."""
+    square = x * x
+    zero = 0.0 * alpha_p
+    if KIND == XIPRELU:
+        slope = tl.fma(2.0 * tl.where(x > 0, alpha_p, alpha_n), x, beta)
+        return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, square)
+    h = H3 * x + H2
+    h = h * x + H1
+    h = h * x + H0
+    q = square * h
+    exp = tl.exp2(x * LOG2E)
+    near = alpha_n * (x + q) + beta
+    far = alpha_n * exp - gap
+    t = (x - high) - low
+    s = t * (1.0 / 24.0) + (1.0 / 6.0)
+    s = s * t + 0.5
+    s = s * t + 1.0
+    slope = tl.where(x > -0.5, near, far)
+    slope = tl.where(tl.abs(t) <= reach, gap * t * s, slope)
+    slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, slope)
+    q = tl.where(x > -0.5, q, (exp - 1.0) - x)
+    return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)
