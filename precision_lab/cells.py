@@ -49,12 +49,20 @@ class Cells:
         chosen = cell[first]
         return np.stack([first, last, chosen, self.stretch[chosen]], axis=1).astype(np.int64)
 
-    def runs_between(self, first: int, end: int) -> NDArray[np.int64]:
-        """`runs` of all patterns from `first` to before `end`, without listing them."""
+    def runs_between(self, first: int, end: int, *, every: int = 0) -> NDArray[np.int64]:
+        """`runs` of all patterns from `first` to before `end`, without listing them.
+
+        Args:
+            every: also cut at multiples of this pattern.
+        """
         low = int(np.searchsorted(self.starts, np.uint64(first), side="right")) - 1
         high = int(np.searchsorted(self.starts, np.uint64(end - 1), side="right"))
-        cell = np.arange(low, high)
-        begin = np.maximum(self.starts[low:high].astype(np.int64), first) - first
+        starts = self.starts[low:high].astype(np.int64)
+        begin = np.maximum(starts, first)
+        if every:
+            begin = np.union1d(begin, np.arange(-(-first // every) * every, end, every))
+        cell = low + np.searchsorted(starts, begin, side="right") - 1
+        begin -= first
         stop = np.append(begin[1:], end - first)
         return np.stack([begin, stop, cell, self.stretch[cell]], axis=1).astype(np.int64)
 

@@ -124,8 +124,7 @@ class Scorer:
                 cell = ordinary[np.searchsorted(ordinary[:, 0], chosen, side="right") - 1, 2]
                 pattern = first + chosen if patterns is None else patterns[chosen]
                 self._left[j].append((x[chosen], ys[j][chosen], cell, pattern))
-                if sum(part[0].size for part in self._left[j]) >= BATCH:
-                    self._escalate(j)
+                self._escalate_when_many(j)
         self._keep_nearest(ordinary, ys, patterns, first)
 
     def finish(self) -> list[Tally]:
@@ -142,6 +141,10 @@ class Scorer:
                     f"{self.function}.{self.outputs[j]}: {self._fed} inputs came in, {counted} were counted"
                 )
         return self.tallies
+
+    def _escalate_when_many(self, j: int) -> None:
+        if sum(part[0].size for part in self._left[j]) >= BATCH:
+            self._escalate(j)
 
     def _escalate(self, j: int) -> None:
         """Everything the first tier left of output j: through double-double and mpmath into the counts."""
