@@ -13,13 +13,15 @@ from precision_lab.cells import Cells
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.runner import run
+from precision_lab.implementations.runner import core_tensor, patterns_on_device, run, run_tensors
 from precision_lab.results import Failure
 from precision_lab.scoring import Scorer
 from precision_lab.tallies import Tally
 
 # A kernel's temporaries stay in the second-level cache, and one call costs little beside its work.
 CHUNK = 1 << 18
+# On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
+DEVICE_CHUNKS = 256
 
 # Eager kernels of the lab's own may run in several threads at once. Compiled ones share the compiler's
 # state, and a stranger's may have state of its own: those run one at a time, beside the scoring.
@@ -55,6 +57,8 @@ def sweep_chunks(
     Raises:
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
+    if implementation.on_cuda:
+        return _sweep_on_device(implementation, outputs, cells, effective, asked, chunks, progress=progress)
     fmt = cells.fmt
     size = min(CHUNK, 1 << fmt.bits)
     formats = {output: get_format(implementation.output_format(fmt.name, output)) for output in outputs}
@@ -110,6 +114,65 @@ def sweep_chunks(
     for scorer in scorers:
         for total, part in zip(totals, scorer.finish(), strict=True):
             total.merge(part)
+    return {output: failures.get(output, total) for output, total in zip(outputs, totals, strict=True)}
+
+
+def _sweep_on_device(
+    implementation: Implementation,
+    outputs: Sequence[str],
+    cells: Cells,
+    effective: Mapping[str, float],
+    asked: Mapping[str, float],
+    chunks: Sequence[int],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Tally | Failure]:
+    """`sweep_chunks` with kernel and scoring on a GPU: inputs are made there, results stay there.
+
+    Many chunks go in one call; should its memory not do, half as many, down to one.
+    """
+    import torch
+
+    from precision_lab.device_scoring import DeviceScorer
+
+    fmt, device = cells.fmt, torch.device(implementation.device)
+    size = min(CHUNK, 1 << fmt.bits)
+    formats = [get_format(implementation.output_format(fmt.name, output)) for output in outputs]
+    scorer = DeviceScorer(
+        cells, implementation.function, outputs, effective, formats,
+        saturating=implementation.saturating, edges=True, device=device, chunk=size,
+    )  # fmt: skip
+    failures: dict[str, Failure] = {}
+    at_once, done = DEVICE_CHUNKS, 0
+    while done < len(chunks) and len(failures) < len(outputs):
+        first = int(chunks[done]) * size
+        count = 1  # chunks that follow one another
+        while count < min(at_once, len(chunks) - done) and chunks[done + count] == chunks[done] + count:
+            count += 1
+        try:
+            x = patterns_on_device(fmt, first, count * size, device)
+            found = run_tensors(implementation, core_tensor(implementation, x, fmt), fmt, asked, outputs)
+            values = []
+            for output, value in found.items():
+                if isinstance(value, Failure):
+                    failures.setdefault(output, value)
+                    value = torch.zeros(count * size, device=device)
+                values.append(value.float().contiguous())
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if at_once == 1:
+                failure = Failure("out_of_memory", f"{size} inputs at once: {str(error).splitlines()[0]}")
+                return dict.fromkeys(outputs, failure)
+            at_once = max(1, at_once // 2)
+            continue
+        runs = cells.runs_between(first, first + count * size, every=size)
+        scorer.score(x.float(), values, runs, None, first)
+        done += count
+        if progress:
+            progress(done * size, len(chunks) * size)
+    if len(failures) == len(outputs):
+        return dict(failures)
+    totals = scorer.finish()
     return {output: failures.get(output, total) for output, total in zip(outputs, totals, strict=True)}
 
 

@@ -35,6 +35,9 @@ JsonOption = Annotated[
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where kernels run and are scored: cpu, cuda or cuda:N.")
+]
 SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
 
 
@@ -136,6 +139,7 @@ def report(
         bool,
         typer.Option("--exhaustive", help="All 2^32 inputs of fp32: a minute or more per implementation."),
     ] = False,
+    device: DeviceOption = "cpu",
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Rebuild the report from this report.json; measures nothing."),
@@ -155,8 +159,9 @@ def report(
         from precision_lab.study import StudySettings, run
 
         settings = StudySettings(
-            quick, tuple(function or ()), tuple(formats or ()), compiled, timing, exhaustive=exhaustive
-        )
+            quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
+            exhaustive=exhaustive, device=device,
+        )  # fmt: skip
         if not settings.chosen_functions():
             raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
         with _Progress() as progress:
@@ -222,6 +227,7 @@ def explain(
     framework: Annotated[
         str | None, typer.Option("--framework", help="Of --kernel, where it is not recognised.")
     ] = None,
+    device: DeviceOption = "cpu",
     json_path: JsonOption = None,
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
@@ -243,6 +249,7 @@ def explain(
         params=values,
         executions=executions,
         kernel=own,
+        device=device,
     )
     _write_json(json_path, found.to_json())
     print_explanation(found)
@@ -312,7 +319,7 @@ def verify(
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds without an answer that count as a hang.")
     ] = 120.0,
-    device: Annotated[str, typer.Option("--device", help="Where the kernel runs; only cpu so far.")] = "cpu",
+    device: DeviceOption = "cpu",
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -325,8 +332,6 @@ def verify(
 
     _check_json(json_path)
     _check_json(junit, "--junit")
-    if device != "cpu":
-        raise ValueError(f"--device {device!r}: this version measures on 'cpu'")
     if write_bound and (max_ulp is not None or against is not None):
         raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
     if params_file is not None and (param or params != "init"):
@@ -364,6 +369,7 @@ def verify(
             progress=progress,
             promise=not write_bound,
             laws=laws,
+            device=device,
         )
     _write_json(json_path, verdict.to_json())
     if junit is not None:
@@ -405,10 +411,12 @@ def sweep(
         float | None,
         typer.Option("--max-ulp", help="Also hold every output to this bound."),
     ] = None,
+    device: DeviceOption = "cpu",
     json_path: JsonOption = None,
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.bounds import Bound
+    from precision_lab.implementations.placement import on_device
     from precision_lab.sweep import sweep as run_sweep
     from precision_lab.target import find
     from precision_lab.terminal import print_sweep
@@ -416,7 +424,7 @@ def sweep(
 
     _check_json(json_path)
     bound = None if max_ulp is None else Bound(max_ulp)
-    chosen = find(implementation, function, (fmt,))
+    chosen = on_device(find(implementation, function, (fmt,)), device)
     values = _parameters(function, params, param)
     with _Rate(fmt) as progress:
         found = run_sweep(

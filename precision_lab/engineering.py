@@ -27,6 +27,7 @@ from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError,
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compile_kernel
+from precision_lab.implementations.placement import raise_if_lost
 from precision_lab.implementations.runner import (
     call,
     effective_parameters,
@@ -105,7 +106,11 @@ class Subject:
 
     def tensor(self, index: NDArray[np.intp] | slice = slice(None)) -> Tensor:
         """Inputs of the pool, contiguous, in memory of their own."""
-        return from_bits(self.bits[index], self.fmt)
+        return from_bits(self.bits[index], self.fmt).to(self.implementation.device)
+
+    def put(self, values: NDArray[np.float64]) -> Tensor:
+        """Values of the format as a tensor where the kernel runs."""
+        return to_tensor(values, self.fmt).to(self.implementation.device)
 
     def forward(self, x: Tensor, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
         """The kernel's result.
@@ -118,6 +123,7 @@ class Subject:
         except KernelError:
             raise
         except (Exception, SystemExit) as error:
+            raise_if_lost(self.implementation, error)
             raise KernelError("raised", f"{type(error).__name__}: {_line(error)}") from error
         _check(y, x, "forward")
         return y
@@ -150,6 +156,7 @@ class Subject:
         try:
             found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
         except (Exception, SystemExit) as error:
+            raise_if_lost(self.implementation, error)
             raise KernelError("raised", f"backward: {type(error).__name__}: {_line(error)}") from error
         for gradient, source in zip(found, sources, strict=True):
             if gradient is None:
@@ -256,7 +263,7 @@ def _differ(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
 def _bits(tensor: Tensor) -> NDArray[Any]:
     """A copy of a tensor's bits, so that NaN equals NaN and −0 is not 0."""
     integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    found: NDArray[Any] = tensor.detach().contiguous().view(integer).numpy().copy()
+    found: NDArray[Any] = tensor.detach().contiguous().cpu().view(integer).numpy().copy()
     return found
 
 
@@ -568,7 +575,7 @@ def upstream(subject: Subject) -> None:
     for name, scale in scales.items():
 
         def scaled(name: str = name, scale: NDArray[np.float64] = scale) -> None:
-            _, got = subject.run(subject.tensor(), upstream=lambda y: to_tensor(scale, fmt))
+            _, got = subject.run(subject.tensor(), upstream=lambda y: subject.put(scale))
             assert got is not None
             values = np.asarray(to_numpy(got, fmt), np.float64)
             expected = scale * exact
@@ -590,16 +597,16 @@ def upstream(subject: Subject) -> None:
         _tried(subject, f"with an upstream gradient of {name}", scaled)
     square = np.arange(4096)
     layouts: dict[str, Callable[[Tensor], Tensor]] = {
-        "expanded from one number, as y.sum() gives it": lambda y: torch.ones((), dtype=y.dtype).expand(
-            y.shape
-        ),
-        "transposed": lambda y: to_tensor(drawn[:4096], fmt).reshape(64, 64).t(),
+        "expanded from one number, as y.sum() gives it": lambda y: torch.ones(
+            (), dtype=y.dtype, device=y.device
+        ).expand(y.shape),
+        "transposed": lambda y: subject.put(drawn[:4096]).reshape(64, 64).t(),
         "a view at an odd offset": lambda y: (
-            to_tensor(drawn, fmt)[1:4097].reshape(64, 64)
+            subject.put(drawn)[1:4097].reshape(64, 64)
             if drawn.size > 4096
-            else to_tensor(drawn[:4096], fmt).reshape(64, 64)
+            else subject.put(drawn[:4096]).reshape(64, 64)
         ),
-        "every second column": lambda y: to_tensor(np.repeat(drawn[:4096], 2), fmt).reshape(64, 128)[:, ::2],
+        "every second column": lambda y: subject.put(np.repeat(drawn[:4096], 2)).reshape(64, 128)[:, ::2],
     }
     for name, make in layouts.items():
 
@@ -648,13 +655,13 @@ def _reduced(subject: Subject, output: str, x: NDArray[np.float64], terms: NDArr
     def gradient(index: NDArray[np.intp], weight: NDArray[np.float64]) -> float:
         leaves = dict(subject.leaves)
         leaves[name] = leaves[name].detach().clone().requires_grad_()
-        y = subject.forward(to_tensor(x[index], fmt), leaves)
-        return float(subject.backward(y, [leaves[name]], to_tensor(weight, fmt))[0].double().sum())
+        y = subject.forward(subject.put(x[index]), leaves)
+        return float(subject.backward(y, [leaves[name]], subject.put(weight))[0].double().sum())
 
     def separate(index: NDArray[np.intp]) -> NDArray[np.float64]:
         """The kernel's gradient for each element, as it gives it where the parameter is x-shaped."""
         leaves = dict(subject.leaves)
-        point = to_tensor(x[index], fmt)
+        point = subject.put(x[index])
         leaves[name] = leaves[name].detach().expand(point.shape).clone().requires_grad_()
         y = subject.forward(point, leaves)
         found = subject.backward(y, [leaves[name]], torch.ones_like(y))[0]

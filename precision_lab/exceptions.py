@@ -33,6 +33,10 @@ class EnvironmentAltersResultsError(PrecisionLabError):
     """The process flushes subnormals to zero or otherwise changes IEEE arithmetic."""
 
 
+class DeviceLostError(PrecisionLabError):
+    """A kernel destroyed this process's CUDA context: nothing more can be measured on the GPU in it."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """ValueError for a name that is not registered, with the nearest registered ones."""
     names = sorted(known)

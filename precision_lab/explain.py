@@ -79,6 +79,7 @@ def explain(
     params: Mapping[str, float] | None = None,
     executions: Sequence[str] = ("eager", "upcast", "module", "fp8-fp32", "fp8-bf16"),
     kernel: Implementation | None = None,
+    device: str = "cpu",
 ) -> Explanation:
     """The exact value of one output at one input, and every implementation's.
 
@@ -129,7 +130,7 @@ def explain(
         lost_as_expm1=_lost(definition, output, values, point, split_everything=False)
         if finite
         else math.nan,
-        rows=tuple(_rows(definition, target, output, asked, point, executions, kernel)),
+        rows=tuple(_rows(definition, target, output, asked, point, executions, kernel, device)),
     )
 
 
@@ -224,15 +225,21 @@ def _rows(
     x: float,
     executions: Sequence[str],
     kernel: Implementation | None,
+    device: str,
 ) -> list[Row]:
     from precision_lab.exceptions import KernelError
     from precision_lab.implementations import IMPLEMENTATIONS
+    from precision_lab.implementations.placement import on_device
     from precision_lab.implementations.runner import effective_parameters, run
     from precision_lab.results import Failure
 
     rows = []
-    registered = [i for i in IMPLEMENTATIONS if i.function == function.name and i.execution in executions]
-    for implementation in [*([kernel] if kernel else []), *registered]:
+    registered = [
+        on_device(i, device)
+        for i in IMPLEMENTATIONS
+        if i.function == function.name and i.execution in executions and device.partition(":")[0] in i.devices
+    ]
+    for implementation in [*([on_device(kernel, device)] if kernel else []), *registered]:
         if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
             continue
         execution = implementation.execution_name

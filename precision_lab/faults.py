@@ -23,8 +23,9 @@ RUNNING = {
     "missing_dependency": "a library that is not installed",
     "alters_environment": "floating-point or torch's switches changed for the whole process",
     "crashed": "the process died",
+    "unsupported_device": "a device that lacks what the kernel needs",
     "hung": "no answer within the time limit",
-    "out_of_memory": "the process was killed, as the system does when memory runs out",
+    "out_of_memory": "memory ran out: the device's, or the system killed the process",
 }
 
 ENGINEERING = {

@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from precision_lab.exceptions import EnvironmentAltersResultsError
+from precision_lab.exceptions import DeviceLostError, EnvironmentAltersResultsError
 from precision_lab.results import Failure, Fault, Measurement
 from precision_lab.trial import (
     PLAIN_CALL,
@@ -42,6 +42,7 @@ _SIGNALS = {
     "SIGFPE": "arithmetic trap",
     "SIGILL": "illegal instruction",
 }
+LOST = 86  # exit code of a child whose kernel destroyed the CUDA context
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
 
 
@@ -134,6 +135,7 @@ def isolated_events(
     compiled: bool,
     time_limit: float,
     progress: Report | None = None,
+    device: str = "cpu",
 ) -> Iterator[Event]:
     """`trial.events` of a TARGET, out of a child process that may die.
 
@@ -147,7 +149,7 @@ def isolated_events(
     """
     if not time_limit > 0:
         raise ValueError(f"time_limit={time_limit!r}: must be a positive number of seconds")
-    how = {"target": target, "framework": framework, "compiled": compiled}
+    how = {"target": target, "framework": framework, "compiled": compiled, "device": device}
     while True:
         stage: Begin | None = None
         finished: list[str] = []
@@ -205,6 +207,8 @@ def _property_fault(plan: Plan, target: str, stage: str, failure: Failure) -> Fa
 def _death(code: int, words: str) -> Failure:
     """What the end of a process means that had not finished."""
     said = f" {words}" if words else ""
+    if code == LOST:
+        return Failure("crashed", words.removeprefix("having said ").strip("'\""))
     if code == -signal.SIGKILL:
         return Failure(
             "out_of_memory",
@@ -268,6 +272,7 @@ def _encode(event: Event) -> dict[str, Any]:
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
+    from precision_lab.implementations.placement import on_device
     from precision_lab.target import find
     from precision_lab.trial import events
 
@@ -276,6 +281,7 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         implementation = find(
             job["target"], plan.function, plan.fmts, framework=job["framework"], compiled=job["compiled"]
         )
+        implementation = on_device(implementation, job["device"])
         if "narrow" in job:
             _narrow(job, plan, implementation, put)
         else:
@@ -283,6 +289,11 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
                 plan, implementation, lambda done, total: put({"done": done, "total": total})
             ):
                 put(_encode(event))
+    except DeviceLostError as error:
+        # A context cannot be had back: the process ends here, in the middle of its work, and another
+        # one goes on with the next stage.
+        print(error, file=sys.stderr, flush=True)
+        os._exit(LOST)
     except EnvironmentAltersResultsError as error:
         put({"error": str(error), "kind": "environment"})
     except (ValueError, ImportError) as error:

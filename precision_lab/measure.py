@@ -20,7 +20,8 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.runner import effective_parameters, run
+from precision_lab.implementations.placement import on_device
+from precision_lab.implementations.runner import effective_parameters, input_tensor, run, run_tensors
 from precision_lab.results import Failure, Measurement
 from precision_lab.scoring import Scorer
 from precision_lab.selfcheck import environment, require_ieee
@@ -87,19 +88,18 @@ def measure(
             reference uses the rounded ones.
         inputs: "exhaustive" (all 2^32 in fp32), "stratified", "stratified:N" or an array of float64
             values; by default exhaustive for 8- and 16-bit formats.
-        device: only "cpu" so far.
+        device: where the kernel runs and is scored: "cpu", "cuda" or "cuda:N".
 
     Raises:
         ValueError: unknown function, format, output, implementation or parameter, or a device
-            that is not there.
+            that is not there or that the kernel does not run on.
         KernelError: the kernel gave no such output (`measure_all` returns it as a finding).
         EnvironmentAltersResultsError: subnormals are flushed to zero.
+        DeviceLostError: the kernel destroyed the process's CUDA context.
     """
-    if device != "cpu":
-        raise ValueError(f"device={device!r}: this version measures on 'cpu'")
     definition = get_function(function)
     definition.check_output(output)
-    implementation = resolve(kernel, function, fmt)
+    implementation = on_device(resolve(kernel, function, fmt), device)
     result = measure_all(implementation, (output,), fmt, params, params_name=params_name, inputs=inputs)[0]
     if result.failure is not None:
         raise KernelError(result.failure.kind, result.failure.message)
@@ -173,6 +173,8 @@ def _score_listed(
     fmt = inputs.cells.fmt
     dtype = np.float64 if fmt.bits == 64 else np.float32
     bits = inputs.bits
+    if implementation.on_cuda and fmt.bits <= 32:
+        return _score_on_device(implementation, outputs, inputs, effective, asked)
     computed = run(implementation, bits, fmt.name, asked, outputs)
     good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
     if good:
@@ -191,6 +193,45 @@ def _score_listed(
         output: values if isinstance(values, Failure) else tallies[output]
         for output, values in computed.items()
     }
+
+
+def _score_on_device(
+    implementation: Implementation,
+    outputs: Sequence[str],
+    inputs: InputSet,
+    effective: Mapping[str, float],
+    asked: Mapping[str, float],
+) -> dict[str, Tally | Failure]:
+    """`_score_listed` for a kernel on a GPU, whose results are scored there."""
+    import torch
+
+    from precision_lab.device_scoring import DeviceScorer
+
+    assert inputs.bits is not None
+    fmt, bits = inputs.cells.fmt, inputs.bits
+    point = input_tensor(implementation, bits, fmt)
+    try:
+        computed = run_tensors(implementation, point, fmt, asked, outputs)
+    except torch.OutOfMemoryError as error:
+        failure = Failure("out_of_memory", f"{bits.size} inputs at once: {str(error).splitlines()[0]}")
+        return dict.fromkeys(outputs, failure)
+    good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
+    found: dict[str, Tally | Failure] = {o: v for o, v in computed.items() if isinstance(v, Failure)}
+    if good:
+        formats = [get_format(implementation.output_format(fmt.name, output)) for output in good]
+        scorer = DeviceScorer(
+            inputs.cells, implementation.function, tuple(good), effective, formats,
+            saturating=implementation.saturating, device=point.device,
+        )  # fmt: skip
+        ys = [values.float().contiguous() for values in good.values()]
+        if inputs.order is not None:
+            order = torch.from_numpy(inputs.order).to(point.device)
+            bits, ys = bits[inputs.order], [y[order] for y in ys]
+        patterns = bits.astype(np.uint64)
+        x = torch.from_numpy(fmt.decode(bits).astype(np.float32)).to(point.device)
+        scorer.score(x, ys, inputs.cells.runs(patterns), patterns.view(np.int64))
+        found |= dict(zip(good, scorer.finish(), strict=True))
+    return {output: found[output] for output in outputs}
 
 
 def blank_measurement(
@@ -218,6 +259,7 @@ def blank_measurement(
         failure=failure,
         environment=environment(),
         target=implementation.target,
+        device=implementation.device,
     )
 
 

@@ -136,6 +136,7 @@ class Measurement:
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
     target: str = ""  # where a stranger's kernel was found
+    device: str = "cpu"  # where the kernel ran
 
     @property
     def case(self) -> str:
@@ -294,6 +295,7 @@ def replay_command(m: Measurement, witness: Witness) -> str:
         f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
         *(f"--param {name}={value!r}" for name, value in params.items()),
         *([f"--kernel {shlex.quote(m.target)}"] if m.target else []),
+        *([f"--device {m.device}"] if m.device != "cpu" else []),
     ]
     return " ".join(words)
 

@@ -12,6 +12,7 @@ from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.placement import check_device, on_device
 from precision_lab.results import Binade, Measurement, Reduction, Results, Statistics, Timing
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class StudySettings:
         compiled: also run torch.compile (its compile time is recorded apart).
         exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
         timing, reductions: also time the implementations, also sum parameter gradients.
+        device: where kernels run and are scored: "cpu", "cuda" or "cuda:N".
     """
 
     quick: bool = False
@@ -46,6 +48,7 @@ class StudySettings:
     timing: bool = True
     reductions: bool = True
     exhaustive: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in self.functions:
@@ -54,11 +57,13 @@ class StudySettings:
         for name in self.formats:
             if name not in FORMATS:
                 raise unknown_name("format", name, FORMATS)
+        check_device(self.device)
 
     def chosen_functions(self) -> tuple[str, ...]:
         """In registry order, only those that some implementation computes."""
         asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
-        available = {implementation.function for implementation in IMPLEMENTATIONS}
+        kind = self.device.partition(":")[0]
+        available = {i.function for i in IMPLEMENTATIONS if kind in i.devices}
         return tuple(name for name in FUNCTIONS if name in asked and name in available)
 
     def chosen_formats(self) -> tuple[str, ...]:
@@ -67,8 +72,11 @@ class StudySettings:
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()
         compiled = self.compiled and not self.quick
+        kind = self.device.partition(":")[0]
         return tuple(
-            i for i in IMPLEMENTATIONS if i.function in functions and (compiled or i.execution != "compiled")
+            on_device(i, self.device)
+            for i in IMPLEMENTATIONS
+            if i.function in functions and kind in i.devices and (compiled or i.execution != "compiled")
         )
 
     def parameter_sets(self, function: str) -> tuple[str, ...]:

@@ -109,6 +109,7 @@ def sweep(
         "format": source.name,
         "outputs": list(outputs),
         "params": dict(sorted(effective.items())),
+        "device": implementation.device,
         "chunk": CHUNK,
         "shards": shards,
         "oracle": source_stamp(),

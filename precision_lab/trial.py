@@ -136,6 +136,7 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
     """
     from precision_lab.functions import get_function
     from precision_lab.implementations import resolve
+    from precision_lab.implementations.placement import on_device
     from precision_lab.selfcheck import require_ieee
 
     require_ieee()
@@ -152,7 +153,9 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
         for output in outputs:
             bounds.bound(fmt, output)  # a file without it is found before anything is measured
     watch = _Watch(plan.function, implementation.name)
-    baseline = None if plan.against is None else resolve(plan.against, definition.name, plan.fmts[0])
+    baseline = None
+    if plan.against is not None:
+        baseline = on_device(resolve(plan.against, definition.name, plan.fmts[0]), implementation.device)
     for fmt in plan.fmts:
         for position, (name, params) in enumerate(plan.parameter_sets.items()):
             groups = [(o,) for o in outputs] if f"{fmt} {name}" in plan.one_by_one else [tuple(outputs)]

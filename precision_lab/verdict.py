@@ -285,6 +285,7 @@ def verify(
     progress: Report | None = None,
     promise: bool = True,
     laws: bool = False,
+    device: str = "cpu",
 ) -> Verdict:
     """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
 
@@ -307,13 +308,17 @@ def verify(
         promise: False to hold accuracy to nothing; engineering properties are then held to what
             was measured.
         laws: also let Hypothesis choose parameters and check `search.LAWS` for them.
+        device: where the kernel runs: "cpu", "cuda" or "cuda:N". A kernel that destroys its CUDA
+            context is a crash, and is survived where it is isolated.
 
     Raises:
         ValueError: wrong use, of whatever kind; the message names the argument.
         EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
+    from precision_lab.implementations.placement import check_device, on_device
     from precision_lab.target import find, is_registered_name
 
+    check_device(device)
     if promise and max_ulp is None and bound is None and against is None:
         max_ulp = 1.0
     if against == "eager":
@@ -332,8 +337,9 @@ def verify(
         from precision_lab.isolation import isolated_events
 
         stream = isolated_events(
-            plan, kernel, framework=framework, compiled=compiled, time_limit=time_limit, progress=progress
-        )
+            plan, kernel, framework=framework, compiled=compiled, time_limit=time_limit, progress=progress,
+            device=device,
+        )  # fmt: skip
         return collect(plan, stream)
     if isinstance(kernel, str):
         implementation = find(kernel, plan.function, plan.fmts, framework=framework, compiled=compiled)
@@ -343,7 +349,7 @@ def verify(
         implementation = as_implementation(
             kernel, plan.function, plan.fmts, framework=framework, compiled=compiled
         )
-    return collect(plan, events(plan, implementation, progress))
+    return collect(plan, events(plan, on_device(implementation, device), progress))
 
 
 # Spelt out here, so that help and checks need no torch; a test holds it to engineering's own.
@@ -385,6 +391,7 @@ def assert_accurate(
     inputs: str | None = None,
     properties: Sequence[str] | bool = False,
     against: str | None = None,
+    device: str = "cpu",
 ) -> None:
     """Raises AssertionError, naming the worst inputs, unless every output is within its bound.
 
@@ -400,7 +407,7 @@ def assert_accurate(
     fmt = next((f.name for f in FORMATS.values() if name in (f.name, f.torch_name)), name)
     verdict = verify(
         kernel, function, fmts=(fmt,), outputs=outputs, max_ulp=max_ulp, params=params, bound=bound,
-        inputs=inputs, properties=properties, against=against, isolate=False,
+        inputs=inputs, properties=properties, against=against, isolate=False, device=device,
     )  # fmt: skip
     if not verdict.passed:
         raise AssertionError("\n".join(verdict.failures))

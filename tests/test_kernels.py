@@ -12,7 +12,7 @@ from precision_lab.implementations import get_implementation
 from precision_lab.implementations.runner import run, to_array, to_tensor
 from precision_lab.inputs import ROOT_WIDTH
 from precision_lab.kernels import stable_xielu, stable_xiprelu
-from precision_lab.kernels.stable import _round_once
+from precision_lab.kernels.stable import round_once
 from precision_lab.measure import measure_all
 
 OUTPUTS = ("forward", "grad_x", "grad_alpha_p", "grad_alpha_n")
@@ -102,7 +102,7 @@ def test_round_once_rounds_correctly_where_torch_rounds_twice(fmt):
     values = np.concatenate([ties * (1 - 2.0**-50), ties, ties * (1 + 2.0**-50)])
     values = np.concatenate([values, -values])
     dtype = getattr(torch, target.torch_name)
-    rounded = to_array(_round_once(torch.from_numpy(values), dtype), target)
+    rounded = to_array(round_once(torch.from_numpy(values), dtype), target)
     assert np.array_equal(rounded, target.round(values))
     twice = to_array(torch.from_numpy(values).float().to(dtype), target)
     assert not np.array_equal(twice, target.round(values))

@@ -10,7 +10,9 @@ from precision_lab.formats import output_format
 from precision_lab.functions import get_function
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
-EXECUTIONS = ("eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module")
+EXECUTIONS = (
+    "eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module", "operator", "triton", "cuda", "te"
+)  # fmt: skip
 FOREIGN = ("numpy", "jax", "mlx", "c")
 
 
@@ -27,7 +29,9 @@ class Implementation:
             every operation rounds to the storage format. `upcast`: FP32 inside, one rounding
             at the end. `compiled`:
             torch.compile on the eager kernel. `fp8-fp32`, `fp8-bf16`: E4M3/E5M2
-            storage around a core of that dtype. `module`: as its own code runs it.
+            storage around a core of that dtype. `module`: as its own code runs it. `operator`, `triton`,
+            `cuda`, `te`: a torch operator, a Triton kernel, CUDA C++, Transformer Engine, FP32 inside
+            unless the name says otherwise.
         formats: input formats it claims to support.
         compute_dtype: what arithmetic happens in, for people ("storage", "fp32", "fp64").
         description: one sentence for people.
@@ -41,6 +45,9 @@ class Implementation:
         parameters: those of the function's parameters that it is given; None for all. The others
             are fixed in it.
         target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
+        devices: kinds of devices that it can run on.
+        capability: the least CUDA compute capability, major and minor.
+        device: where it runs: "cpu", "cuda" or "cuda:N"; set by `on_device`.
     """
 
     name: str
@@ -56,6 +63,13 @@ class Implementation:
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
     parameters: tuple[str, ...] | None = None
     target: str = ""
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    capability: tuple[int, int] = (0, 0)
+    device: str = "cpu"
+
+    @property
+    def on_cuda(self) -> bool:
+        return self.device.startswith("cuda")
 
     @property
     def execution_name(self) -> str:

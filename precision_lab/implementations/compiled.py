@@ -80,7 +80,7 @@ def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> fl
     run(implementation, x, fmt, params, implementation.measured_outputs())
     if timed:
         leaves = leaf_tensors(implementation, params, fmt)
-        point = to_tensor(x, target)
+        point = to_tensor(x, target).to(implementation.device)
         with torch.no_grad():
             call(implementation, point, leaves)
         sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
@@ -115,7 +115,7 @@ def precompile(
         spent = warm(implementation, fmt, timed=implementation.function in timed)
         seconds[implementation.function, implementation.name, fmt] = round(spent, 2)
         # The first one also starts the compiler; a later slow one means that the cache is cold.
-        if done and spent > COLD_SECONDS and not shared:
+        if done and spent > COLD_SECONDS and not shared and not implementation.on_cuda:
             shared = True
             _compile_elsewhere(
                 [(i, f, i.function in timed) for i, f in cases[done + 1 :]],

@@ -59,7 +59,8 @@ def from_module(
 
     def kernel(x: Tensor, **tensors: Tensor) -> Tensor:
         replaced = {names[argument]: tensor for argument, tensor in tensors.items()}
-        result: Tensor = torch.func.functional_call(current["module"], replaced, (x,))
+        module = current["module"].to(x.device)
+        result: Tensor = torch.func.functional_call(module, replaced, (x,))
         return result
 
     def read(params: Mapping[str, float], fmt: str) -> dict[str, float]:

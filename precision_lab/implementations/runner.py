@@ -16,6 +16,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
+from precision_lab.implementations.placement import context_is_lost, raise_if_lost, require_capability
 from precision_lab.results import Failure
 from precision_lab.selfcheck import require_ieee
 
@@ -23,6 +24,12 @@ Float64 = NDArray[np.float64]
 
 _SIGNED = {8: np.uint8, 16: np.int16, 32: np.int32, 64: np.int64}
 _CORE = {"fp8-fp32": "fp32", "fp8-bf16": "bf16"}
+
+
+def synchronize(implementation: Implementation) -> None:
+    """Waits for the device, so that an error is met where it was made."""
+    if implementation.on_cuda:
+        torch.cuda.synchronize(implementation.device)
 
 
 def torch_dtype(fmt: FloatFormat) -> torch.dtype:
@@ -39,7 +46,7 @@ def to_tensor(values: Float64, fmt: FloatFormat) -> Tensor:
 def to_array(tensor: Tensor, fmt: FloatFormat) -> Float64:
     """Exact float64 values of a tensor of the format."""
     integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[fmt.bits]
-    bits = tensor.detach().contiguous().view(integer).numpy().view(fmt.bits_dtype)
+    bits = tensor.detach().contiguous().cpu().view(integer).numpy().view(fmt.bits_dtype)
     return fmt.decode(bits)
 
 
@@ -56,7 +63,7 @@ def _decoded(fmt: FloatFormat) -> NDArray[np.float32]:
 
 def to_numpy(tensor: Tensor, fmt: FloatFormat) -> NDArray[Any]:
     """Exact values of a tensor of the format: float64 for fp64, float32 for all others."""
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().contiguous().cpu()
     if fmt.bits >= 32:
         return tensor.numpy()
     integer = torch.uint8 if fmt.bits == 8 else torch.int16
@@ -122,10 +129,10 @@ def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fm
     make = implementation.leaves
     if make is not None:
         tensors: dict[str, Tensor] = _guarded(lambda: make(params, fmt))
-        return tensors
+        return {name: tensor.to(implementation.device) for name, tensor in tensors.items()}
     core = get_format(core_format(implementation, fmt))
     return {
-        name: to_tensor(core.round(np.array([value])), core)[0]
+        name: to_tensor(core.round(np.array([value])), core)[0].to(implementation.device)
         for name, value in params.items()
         if _given(implementation, name)
     }
@@ -156,11 +163,65 @@ def run(
         params: asked parameter values; the kernel gets them rounded.
         outputs: any of the implementation's `measured_outputs()`.
     """
+    source = get_format(fmt)
+    point = input_tensor(implementation, x, source)
+    found = run_tensors(implementation, point, source, params, outputs)
+    return {
+        output: value
+        if isinstance(value, Failure)
+        else to_numpy(value, get_format(implementation.output_format(fmt, output)))
+        for output, value in found.items()
+    }
+
+
+def input_tensor(implementation: Implementation, x: NDArray[Any], fmt: FloatFormat) -> Tensor:
+    """What the kernel gets for values or bit patterns of a format, on its device."""
+    core = get_format(core_format(implementation, fmt.name))
+    if x.dtype.kind == "f" or core is not fmt:
+        # FP8 values are exact in the core's format, so the core sees the stored numbers.
+        point = to_tensor(x if x.dtype.kind == "f" else fmt.decode(x), core)
+    else:
+        point = from_bits(x, fmt)
+    return point.to(implementation.device)
+
+
+def patterns_on_device(fmt: FloatFormat, first: int, count: int, device: torch.device) -> Tensor:
+    """A tensor of the format with `count` patterns from `first` on, made on the device."""
+    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[fmt.bits]
+    # Narrowing an integer keeps its low bits.
+    return torch.arange(first, first + count, device=device).to(integer).view(torch_dtype(fmt))
+
+
+def core_tensor(implementation: Implementation, values: Tensor, fmt: FloatFormat) -> Tensor:
+    """Numbers of the format as the kernel gets them: FP8 values are exact in the core's format."""
+    core = core_format(implementation, fmt.name)
+    return values if core == fmt.name else values.float().to(torch_dtype(get_format(core)))
+
+
+def run_tensors(
+    implementation: Implementation,
+    point: Tensor,
+    fmt: FloatFormat,
+    params: Mapping[str, float],
+    outputs: Sequence[str],
+) -> dict[str, Tensor | Failure]:
+    """`run` for the tensor of `input_tensor`; results stay where they are, in their output formats.
+
+    Raises:
+        torch.OutOfMemoryError: the device's memory is too small for so many inputs.
+        DeviceLostError: the kernel destroyed the CUDA context.
+    """
     try:
+        require_capability(implementation)
         with one_thread(implementation):
-            return _run(implementation, x, get_format(fmt), params, outputs)
+            found = _run(implementation, point, fmt, params, outputs)
+            synchronize(implementation)
+            return found
     except KernelError as error:
         return dict.fromkeys(outputs, Failure(error.kind, str(error)))
+    except RuntimeError as error:
+        raise_if_lost(implementation, error)
+        raise
 
 
 @contextmanager
@@ -179,17 +240,12 @@ def one_thread(implementation: Implementation) -> Iterator[None]:
 
 def _run(
     implementation: Implementation,
-    x: NDArray[Any],
+    point: Tensor,
     fmt: FloatFormat,
     params: Mapping[str, float],
     outputs: Sequence[str],
-) -> dict[str, NDArray[Any] | Failure]:
+) -> dict[str, Tensor | Failure]:
     core = get_format(core_format(implementation, fmt.name))
-    if x.dtype.kind == "f" or core is not fmt:
-        # FP8 values are exact in the core's format, so the core sees the stored numbers.
-        point = to_tensor(x if x.dtype.kind == "f" else fmt.decode(x), core)
-    else:
-        point = from_bits(x, fmt)
     leaves = leaf_tensors(implementation, params, fmt.name)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
@@ -208,7 +264,7 @@ def _run(
     y = _guarded(lambda: call(implementation, point, expanded))
     _check(y, point, core, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
-    result: dict[str, NDArray[Any] | Failure] = {}
+    result: dict[str, Tensor | Failure] = {}
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
     require_ieee()
     for output in outputs:
@@ -220,7 +276,7 @@ def _run(
             _check(value, point, core, output)
             if core is not fmt:
                 value = store(value, target, saturating=implementation.saturating)
-            result[output] = to_numpy(value, target)
+            result[output] = value.detach()
         except KernelError as error:
             result[output] = Failure(error.kind, str(error))
     return result
@@ -234,7 +290,11 @@ def _guarded(work: Callable[[], Any]) -> Any:
         raise
     except ImportError as error:
         raise KernelError("missing_dependency", str(error)) from error
+    except torch.OutOfMemoryError:
+        raise
     except (Exception, SystemExit) as error:
+        if context_is_lost(error):
+            raise
         raise KernelError(
             "raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from error
@@ -262,7 +322,11 @@ def _gradients(
         tensors = torch.autograd.grad(
             y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
         )
+    except torch.OutOfMemoryError:
+        raise
     except (Exception, SystemExit) as error:  # autograd of a stranger's kernel may raise anything
+        if context_is_lost(error):
+            raise
         return {
             **dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")),
             **missing,
@@ -301,7 +365,9 @@ def run_reduced(
     wanted = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
     source = get_format(fmt)
     core = get_format(core_format(implementation, fmt))
-    point, weight = to_tensor(x, core), to_tensor(source.round(upstream), core)
+    point, weight = (
+        to_tensor(values, core).to(implementation.device) for values in (x, source.round(upstream))
+    )
     try:
         leaves = leaf_tensors(implementation, params, fmt)
         names = {output.removeprefix("grad_") for output in wanted}

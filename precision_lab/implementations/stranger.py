@@ -135,15 +135,15 @@ class _Cast:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._cast: dict[torch.dtype, torch.nn.Module] = {}
+        self._cast: dict[tuple[torch.dtype, torch.device], torch.nn.Module] = {}
 
     def __call__(self, x: Tensor, **_: Any) -> Any:
         # One without tensors of its own has nothing to cast: the user's object itself is run.
         if not _has_tensors(self._module):
             return self._module(x)
-        if x.dtype not in self._cast:
-            self._cast[x.dtype] = copy.deepcopy(self._module).to(x.dtype)
-        return self._cast[x.dtype](x)
+        if (x.dtype, x.device) not in self._cast:
+            self._cast[x.dtype, x.device] = copy.deepcopy(self._module).to(x.device, x.dtype)
+        return self._cast[x.dtype, x.device](x)
 
 
 def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) -> Implementation:

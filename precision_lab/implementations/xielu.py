@@ -30,7 +30,7 @@ def expm1(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tenso
 
 
 def eps_naive(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
-    clamped = torch.minimum(x, torch.tensor(EPS, dtype=x.dtype))
+    clamped = torch.minimum(x, torch.tensor(EPS, dtype=x.dtype, device=x.device))
     return torch.where(
         x > 0,
         alpha_p * x * x + beta * x,
@@ -43,7 +43,7 @@ def eps_expm1(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> T
 
     As printed it takes a function of torch of a Python float, which raises; here eps is a tensor.
     """
-    clamped = torch.minimum(x, torch.tensor(EPS, dtype=x.dtype))
+    clamped = torch.minimum(x, torch.tensor(EPS, dtype=x.dtype, device=x.device))
     return torch.where(
         x > 0,
         alpha_p * x * x + beta * x,

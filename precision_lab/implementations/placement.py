@@ -1,0 +1,79 @@
+"""Where an implementation runs, and whether it can run there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.implementations.base import FOREIGN, Implementation
+
+# What errors say that leave a CUDA context of no use: every later call in the process fails too.
+_LOST = (
+    "illegal memory access", "misaligned address", "illegal instruction", "unspecified launch failure",
+    "device-side assert", "illegal address", "hardware stack error", "invalid program counter",
+    "CUDA_ERROR_ILLEGAL", "CUDA_ERROR_MISALIGNED", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_ASSERT",
+)  # fmt: skip
+
+
+def check_device(device: str) -> str:
+    """The device's name, if this process can use it.
+
+    Raises:
+        ValueError: not "cpu", "cuda" or "cuda:N", or no such CUDA device here.
+    """
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdigit())):
+        raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            built = "torch sees none" if torch.version.cuda else "this build of torch has no CUDA"
+            raise ValueError(f"device={device!r}: no CUDA device, {built}")
+        if colon and int(index) >= torch.cuda.device_count():
+            raise ValueError(f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def on_device(implementation: Implementation, device: str) -> Implementation:
+    """The implementation, to be run on a device.
+
+    Raises:
+        ValueError: no such device, or none that the implementation runs on.
+    """
+    check_device(device)
+    kind = device.partition(":")[0]
+    known = ("cpu",) if implementation.execution in FOREIGN else implementation.devices
+    if kind not in known:
+        raise ValueError(
+            f"{implementation.label} runs on {' and '.join(known)}, and device={device!r} was asked for"
+        )
+    return dataclasses.replace(implementation, device=device)
+
+
+def require_capability(implementation: Implementation) -> None:
+    """Raises a KernelError where the GPU is too old for the implementation."""
+    if not implementation.on_cuda or implementation.capability == (0, 0):
+        return
+    major, minor = torch.cuda.get_device_capability(implementation.device)
+    if (major, minor) < implementation.capability:
+        needed = ".".join(map(str, implementation.capability))
+        raise KernelError(
+            "unsupported_device",
+            f"{implementation.label} needs compute capability {needed}; this device has {major}.{minor}",
+        )
+
+
+def context_is_lost(error: BaseException) -> bool:
+    """Whether a CUDA error is of those after which the process can use its GPU no more."""
+    words = str(error)
+    return isinstance(error, RuntimeError) and "CUDA" in words and any(lost in words for lost in _LOST)
+
+
+def raise_if_lost(implementation: Implementation, error: BaseException) -> None:
+    """Raises a DeviceLostError for an error after which nothing can be measured on the GPU."""
+    if context_is_lost(error):
+        raise DeviceLostError(
+            f"{implementation.label} destroyed the CUDA context ({str(error).splitlines()[0]}); nothing more "
+            "can be measured on the GPU in this process"
+        ) from error
