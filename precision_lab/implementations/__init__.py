@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from precision_lab.exceptions import unknown_name
-from precision_lab.implementations import ablations, builtin, xielu, xiprelu
+from precision_lab.implementations import (
+    ablations,
+    builtin,
+    cuda,
+    transformer_engine,
+    triton,
+    xielu,
+    xiprelu,
+)
 from precision_lab.implementations.base import EXECUTIONS, Implementation
 from precision_lab.implementations.family import executions
 from precision_lab.implementations.module import from_module
@@ -30,6 +38,9 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
     *executions(xiprelu.FORMULATIONS, fp8=True),
     *executions(builtin.FORMULATIONS, fp8=False),
     *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
+    *triton.IMPLEMENTATIONS,
+    *cuda.IMPLEMENTATIONS,
+    *transformer_engine.IMPLEMENTATIONS,
 )
 
 

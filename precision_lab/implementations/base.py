@@ -45,6 +45,7 @@ class Implementation:
         parameters: those of the function's parameters that it is given; None for all. The others
             are fixed in it.
         target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
+        storage: format of its results where that is not the input's.
         devices: kinds of devices that it can run on.
         capability: the least CUDA compute capability, major and minor.
         device: where it runs: "cpu", "cuda" or "cuda:N"; set by `on_device`.
@@ -63,6 +64,7 @@ class Implementation:
     effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
     parameters: tuple[str, ...] | None = None
     target: str = ""
+    storage: str | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     capability: tuple[int, int] = (0, 0)
     device: str = "cpu"
@@ -86,4 +88,6 @@ class Implementation:
 
     def output_format(self, fmt: str, output: str) -> str:
         """Storage format of `output` for inputs of `fmt`: around an FP8 store E4M3 has E5M2 gradients."""
+        if self.storage is not None:
+            return self.storage
         return output_format(fmt, output).name if self.execution.startswith("fp8") else fmt

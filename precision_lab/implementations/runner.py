@@ -262,7 +262,8 @@ def _run(
             for leaf in expanded.values():
                 leaf.requires_grad_()
     y = _guarded(lambda: call(implementation, point, expanded))
-    _check(y, point, core, "forward")
+    stored = core if implementation.storage is None else get_format(implementation.storage)
+    _check(y, point, stored, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     result: dict[str, Tensor | Failure] = {}
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
@@ -273,7 +274,7 @@ def _run(
             value = y if output == "forward" else gradients[output.removeprefix("grad_")]
             if isinstance(value, KernelError):
                 raise value
-            _check(value, point, core, output)
+            _check(value, point, stored, output)
             if core is not fmt:
                 value = store(value, target, saturating=implementation.saturating)
             result[output] = value.detach()
