@@ -1,5 +1,8 @@
 """Time per element of each implementation, with its spread, and ratios within one run.
 
+On a GPU times are CUDA events' around each call, tensors are larger than its second-level cache and
+taken from several sets in turn, and bandwidth is set against that of a copy in the same rounds.
+
 Machines are shared and clocks move, so contenders of one dtype take turns: every round
 runs each of them once, and ratios compare medians of the same rounds. A bare time says
 little; the ratios to SiLU and to a copy are what carries over.
@@ -7,9 +10,11 @@ little; the ratios to SiLU and to a copy are what carries over.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +25,18 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.runner import call, leaf_tensors, to_tensor
+from precision_lab.implementations.placement import raise_if_lost, require_capability
+from precision_lab.implementations.runner import call, leaf_tensors, to_tensor, torch_dtype
 from precision_lab.results import Failure, Timing
 
 Progress = Callable[[str, int, int], None]
 
 DIRECTIONS = ("forward", "backward")
+BOTH = "forward+backward"
 SEED = 1913
+# On a GPU: 256 MiB of a 16-bit format, and sets of inputs that take turns.
+DEVICE_ELEMENTS = 2**27
+DEVICE_SETS = 2
 
 
 @dataclass(frozen=True)
@@ -43,116 +53,203 @@ def time_implementations(
     implementations: Sequence[Implementation],
     formats: Sequence[str],
     *,
-    n: int = 2**20,
+    n: int | None = None,
     rounds: int = 9,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> list[Timing]:
     """Forward and backward time of each implementation in each of its formats.
 
-    Backward is the gradient of x and of every parameter, given dy, without the forward.
+    Backward is the gradient of x and of every parameter, given dy, without the forward; on a GPU
+    both together are timed too.
 
     Args:
-        n: elements; standard normal inputs, initial parameters.
+        implementations: to be run on `device`.
+        n: elements; standard normal inputs, initial parameters. By default 2^20, on a GPU 2^27, or
+            as many as its memory takes.
         rounds: timed calls of each contender, after one untimed.
         progress: called with ("timing", done, total).
 
     Raises:
         ValueError: n or rounds below 1.
     """
-    if n < 1 or rounds < 1:
+    if (n is not None and n < 1) or rounds < 1:
         raise ValueError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
+    clock = Clock(device)
+    if n is None:
+        n = 2**20 if not clock.on_cuda else _that_fit(device)
     report = progress or (lambda stage, done, total: None)
     timings: list[Timing] = []
     chosen = [[i for i in implementations if fmt in i.formats] for fmt in formats]
     total = sum(map(len, chosen))
     done = 0
     for fmt, group in zip(formats, chosen, strict=True):
-        contenders = _baselines(fmt, n)
+        contenders = _baselines(fmt, n, clock)
         for implementation in group:
             report("timing", done, total)
-            made, failures = _prepare(implementation, fmt, n)
+            made, failures = _prepare(implementation, fmt, n, clock)
             contenders += made
             timings += [
                 _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
             ]
             done += 1
-        timings += _measure(contenders, fmt, n, rounds)
+        timings += _measure(contenders, fmt, n, rounds, clock)
         report("timing", done, total)
     return timings
 
 
-def _inputs(fmt: str, n: int) -> tuple[Tensor, Tensor]:
-    generator = np.random.Generator(np.random.PCG64(SEED))
+class Clock:
+    """Seconds that a piece of work takes on a device."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.on_cuda = device, device.startswith("cuda")
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """Of one call; on a GPU between two events on its stream."""
+        if not self.on_cuda:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+
+
+def _that_fit(device: str) -> int:
+    """Elements with which a dozen temporaries of four bytes, and the sets of inputs, fit in free memory."""
+    free = torch.cuda.mem_get_info(device)[0]
+    n = DEVICE_ELEMENTS
+    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > free:
+        n //= 2
+    return n
+
+
+def _inputs(fmt: str, n: int, clock: Clock, number: int = 0) -> tuple[Tensor, Tensor]:
+    """Standard normal x and dy; the same for the same number."""
     target = get_format(fmt)
+    if clock.on_cuda:
+        maker = torch.Generator(clock.device).manual_seed(SEED + number)
+        dtype = torch_dtype(target)
+        x, grad = (torch.randn(n, generator=maker, device=clock.device).to(dtype) for _ in range(2))
+        return x, grad
+    generator = np.random.Generator(np.random.PCG64(SEED + number))
     x, grad = (to_tensor(target.round(generator.standard_normal(n)), target) for _ in range(2))
     return x, grad
 
 
-def _baselines(fmt: str, n: int) -> list[_Contender]:
-    """A plain copy, and torch's SiLU forward and backward: what every ratio refers to."""
-    x, grad = _inputs(fmt, n)
-    leaf = x.clone().requires_grad_()
-    y = torch.nn.functional.silu(leaf)
-
-    def forward() -> Tensor:
-        with torch.no_grad():
-            return torch.nn.functional.silu(x)
-
-    return [
-        _Contender(None, "copy", x.clone, 0.0),
-        _Contender(None, "forward", forward, 0.0),
-        _Contender(None, "backward", lambda: torch.autograd.grad(y, leaf, grad, retain_graph=True), 0.0),
-    ]
+def _in_turn(works: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """Calls one after the other, a call each, so that nothing stays in a cache."""
+    turns = itertools.cycle(works)
+    return lambda: next(turns)()
 
 
-def _prepare(implementation: Implementation, fmt: str, n: int) -> tuple[list[_Contender], dict[str, Failure]]:
-    """Contenders of one implementation, each called once already."""
-    x, grad = _inputs(fmt, n)
-    made: list[_Contender] = []
-    try:
-        leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
-        tracked = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
-        point = x.clone().requires_grad_()
+def _baselines(fmt: str, n: int, clock: Clock) -> list[_Contender]:
+    """A plain copy, and torch's SiLU: what every ratio refers to."""
+    sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+    copies = [partial(torch.empty_like(x).copy_, x) for x, _ in sets]
+
+    def work(x: Tensor, grad: Tensor) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
+        leaf = x.clone().requires_grad_()
+        y = torch.nn.functional.silu(leaf)
 
         def forward() -> Tensor:
             with torch.no_grad():
-                return call(implementation, x, leaves)
-
-        made.append(_Contender(implementation, "forward", forward, _seconds(forward)))
-        start = time.perf_counter()
-        y = call(implementation, point, tracked)
-        sources = [point, *tracked.values()]
+                return torch.nn.functional.silu(x)
 
         def backward() -> Any:
-            return torch.autograd.grad(y, sources, grad, retain_graph=True, allow_unused=True)
+            return torch.autograd.grad(y, leaf, grad, retain_graph=True)
 
-        backward()
-        made.append(_Contender(implementation, "backward", backward, time.perf_counter() - start))
+        def both() -> Any:
+            return torch.autograd.grad(torch.nn.functional.silu(leaf), leaf, grad)
+
+        return forward, backward, both
+
+    forward, backward, both = zip(*(work(*given) for given in sets), strict=True)
+    found = [
+        _Contender(None, "copy", _in_turn(copies) if clock.on_cuda else sets[0][0].clone, 0.0),
+        _Contender(None, "forward", _in_turn(forward), 0.0),
+        _Contender(None, "backward", _in_turn(backward), 0.0),
+    ]
+    if clock.on_cuda:
+        found.append(_Contender(None, BOTH, _in_turn(both), 0.0))
+    for contender in found:
+        contender.work()
+    return found
+
+
+def _prepare(
+    implementation: Implementation, fmt: str, n: int, clock: Clock
+) -> tuple[list[_Contender], dict[str, Failure]]:
+    """Contenders of one implementation, each called once already."""
+    made: list[_Contender] = []
+    directions = (*DIRECTIONS, *((BOTH,) if clock.on_cuda else ()))
+    differentiable = implementation.outputs is None or len(implementation.outputs) > 1
+    try:
+        require_capability(implementation)
+        leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
+        tracked = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
+        sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+        points = [x.clone().requires_grad_() for x, _ in sets]
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return call(implementation, x, leaves)
+
+        work = _in_turn([partial(forward, x) for x, _ in sets])
+        made.append(_Contender(implementation, "forward", work, clock.seconds(work)))
+        if not differentiable:
+            return made, {}
+
+        def gradient(y: Tensor, point: Tensor, grad: Tensor, keep: bool) -> Any:
+            sources = [point, *tracked.values()]
+            return torch.autograd.grad(y, sources, grad, retain_graph=keep, allow_unused=True)
+
+        def both(point: Tensor, grad: Tensor) -> Any:
+            return gradient(call(implementation, point, tracked), point, grad, False)
+
+        start = time.perf_counter()
+        results = [call(implementation, point, tracked) for point in points]
+        work = _in_turn(
+            [partial(gradient, y, p, g, True) for y, p, (_, g) in zip(results, points, sets, strict=True)]
+        )
+        work()
+        made.append(_Contender(implementation, "backward", work, time.perf_counter() - start))
+        if clock.on_cuda:
+            work = _in_turn([partial(both, p, g) for p, (_, g) in zip(points, sets, strict=True)])
+            work()
+            made.append(_Contender(implementation, BOTH, work, 0.0))
     except KernelError as error:
         failure = Failure(error.kind, str(error))
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        failure = Failure("out_of_memory", f"{n} elements: {str(error).splitlines()[0]}")
     except Exception as error:  # a stranger's kernel may raise anything
+        raise_if_lost(implementation, error)
         failure = Failure("raised", f"{type(error).__name__}: {error}")
     else:
         return made, {}
-    return made, dict.fromkeys(DIRECTIONS[len(made) :], failure)
+    return made, dict.fromkeys(directions[len(made) :], failure)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int) -> list[Timing]:
-    seconds = np.array([[_seconds(c.work) for c in contenders] for _ in range(rounds)])
+def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, clock: Clock) -> list[Timing]:
+    seconds = np.array([[clock.seconds(c.work) for c in contenders] for _ in range(rounds)])
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
-    copy, silu = median[0], {"forward": median[1], "backward": median[2]}
+    base = {
+        c.direction: float(m) for c, m in zip(contenders, median, strict=True) if c.implementation is None
+    }
+    copy = base["copy"]
     size = get_format(fmt).bits // 8
+    copied = 2 * size / copy
+    # Read x, write y; read x and dy, write dx; both.
+    tensors = {"forward": 2, "backward": 3, BOTH: 5}
     timings = []
     for k, contender in enumerate(contenders):
         if contender.implementation is None:
             continue
-        moved = (2 if contender.direction == "forward" else 3) * size
+        moved = tensors[contender.direction] * size
         compiled = contender.implementation.execution == "compiled"
         timings.append(
             Timing(
@@ -167,9 +264,10 @@ def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int) ->
                 time_ns_low=float(low[k]),
                 time_ns_high=float(high[k]),
                 effective_gb_per_s=moved / float(median[k]),
-                ratio_to_silu=float(median[k] / silu[contender.direction]),
+                ratio_to_silu=float(median[k] / base[contender.direction]),
                 ratio_to_copy=float(median[k] / copy),
                 compile_seconds=round(contender.first_seconds, 3) if compiled else None,
+                bandwidth_share=moved / float(median[k]) / copied if clock.on_cuda else None,
             )
         )
     return timings

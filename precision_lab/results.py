@@ -197,7 +197,7 @@ class Timing:
     implementation: str
     execution: str
     fmt: str
-    direction: str  # "forward" or "backward"
+    direction: str  # "forward", "backward" or "forward+backward"
     n: int
     repeats: int
     time_ns: float  # median, per element
@@ -208,6 +208,7 @@ class Timing:
     ratio_to_copy: float
     compile_seconds: float | None = None
     failure: Failure | None = None
+    bandwidth_share: float | None = None  # effective_gb_per_s over that of a copy in the same run
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Timing:
@@ -225,6 +226,70 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """A cast of every number of a format to a narrower one, against the exact rounding.
+
+    Attributes:
+        misrounded: inputs within the target's range whose result is not the nearest number, ties to
+            even, with the input's sign.
+        overflow, infinity, nan: what comes of finite numbers beyond the range, of ±inf and of NaN:
+            "saturates", "infinity", "NaN", or several with their counts.
+    """
+
+    name: str
+    device: str
+    source: str
+    target: str
+    n_inputs: int = 0
+    misrounded: int = 0
+    witness: str = ""
+    overflow: str = ""
+    infinity: str = ""
+    nan: str = ""
+    failure: Failure | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Conversion:
+        return cls(**{**data, "failure": Failure(**data["failure"]) if data["failure"] else None})
+
+
+@dataclass(frozen=True)
+class Block:
+    """One activation in a Llama-style MLP block: time of a forward and backward pass, and memory.
+
+    Attributes:
+        hidden: width between the two matrix products; `gated` blocks have a third product.
+        time_ms: median per iteration, with its quartiles.
+        peak_mib: most memory held at once beyond what was held before the iteration.
+        ratio_to_silu, memory_to_silu: against SiLU in the same run.
+    """
+
+    function: str
+    implementation: str
+    execution: str
+    fmt: str
+    model_width: int
+    hidden: int
+    tokens: int
+    gated: bool
+    repeats: int
+    time_ms: float
+    time_ms_low: float
+    time_ms_high: float
+    peak_mib: float
+    ratio_to_silu: float
+    memory_to_silu: float
+    failure: Failure | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Block:
+        names = ("time_ms", "time_ms_low", "time_ms_high", "peak_mib", "ratio_to_silu", "memory_to_silu")
+        values = _floats(data, names)
+        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything one run of the study measured; a report is rebuilt from this alone."""
 
@@ -234,6 +299,8 @@ class Results:
     reductions: tuple[Reduction, ...]
     timings: tuple[Timing, ...]
     seconds: dict[str, float]  # wall time per stage: "oracle", "eager", "compiled", "compile", "timing"
+    conversions: tuple[Conversion, ...] = ()
+    blocks: tuple[Block, ...] = ()
     schema: int = SCHEMA
 
     def dumps(self) -> str:
@@ -262,6 +329,9 @@ class Results:
                 reductions=tuple(Reduction.from_json(r) for r in data["reductions"]),
                 timings=tuple(Timing.from_json(t) for t in data["timings"]),
                 seconds={k: float(v) for k, v in data["seconds"].items()},
+                # Reports of earlier versions have neither.
+                conversions=tuple(Conversion.from_json(c) for c in data.get("conversions", ())),
+                blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error

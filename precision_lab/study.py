@@ -13,7 +13,7 @@ from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.placement import check_device, on_device
-from precision_lab.results import Binade, Measurement, Reduction, Results, Statistics, Timing
+from precision_lab.results import Binade, Block, Measurement, Reduction, Results, Statistics, Timing
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -22,6 +22,7 @@ DEFAULT_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
 QUICK_FUNCTIONS = ("xielu", "xiprelu", "relu2", "silu")
 # The functions of the paper's Table 1; compiled timings of the others would double the stage.
 TIMED_COMPILED = ("xielu", "xiprelu", "relu2", "silu", "gelu")
+TIMED_ON_CUDA = ("eager", "module", "operator", "triton", "cuda", "te")
 # Plots walk down to 0⁻ and a little beyond ±1; further binades stay in each Measurement
 # but not in a stored study, where they would be most of the file.
 STORED_EXPONENTS = range(-40, 9)
@@ -92,7 +93,9 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     Raises:
         EnvironmentAltersResultsError: the process does not compute IEEE arithmetic.
     """
+    from precision_lab.conversions import conversions
     from precision_lab.implementations.compiled import precompile
+    from precision_lab.mlp_block import blocks
     from precision_lab.selfcheck import environment, require_ieee
 
     settings = settings or StudySettings()
@@ -117,6 +120,10 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     timings: list[Timing] = []
     if settings.timing:
         timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report))
+    found_conversions = _timed(seconds, "conversions", lambda: conversions(settings.device))
+    found_blocks: list[Block] = []
+    if settings.timing and settings.device.startswith("cuda"):
+        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.device))
     return Results(
         environment=environment(),
         settings={
@@ -128,6 +135,8 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
         reductions=tuple(reductions),
         timings=tuple(timings),
         seconds=seconds,
+        conversions=found_conversions,
+        blocks=tuple(found_blocks),
     )
 
 
@@ -202,14 +211,19 @@ def _time(
 ) -> list[Timing]:
     from precision_lab.benchmark import time_implementations
 
+    on_cuda = settings.device.startswith("cuda")
     chosen = tuple(
         i
         for i in implementations
-        if i.execution in ("eager", "module") or (i.execution == "compiled" and i.function in TIMED_COMPILED)
+        if i.execution in (TIMED_ON_CUDA if on_cuda else ("eager", "module"))
+        or (i.execution == "compiled" and i.function in TIMED_COMPILED)
     )
     formats = tuple(f for f in settings.chosen_formats() if FORMATS[f].bits >= 16)
+    n: int | None
     n, rounds = (2**18, 5) if settings.quick else (2**19, 9)
-    return time_implementations(chosen, formats, n=n, rounds=rounds, progress=report)
+    if on_cuda:
+        rounds, n = (15, 2**24) if settings.quick else (25, None)
+    return time_implementations(chosen, formats, n=n, rounds=rounds, device=settings.device, progress=report)
 
 
 def _stored(m: Measurement) -> Measurement:
