@@ -16,7 +16,8 @@ import numpy as np
 from precision_lab.exceptions import EnvironmentAltersResultsError
 
 PACKAGES = (
-    "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint"
+    "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint", "triton",
+    "cuda-bindings", "transformer-engine",
 )  # fmt: skip
 
 
@@ -110,18 +111,59 @@ def _torch_checks() -> list[Check]:
         Check("torch CPU capability", None, torch.backends.cpu.get_cpu_capability()),
         Check("torch threads", None, str(torch.get_num_threads())),
     ]
-    if cuda:
-        major, minor = torch.cuda.get_device_capability()
-        tf32 = torch.backends.cuda.matmul.allow_tf32
-        checks.append(
-            Check(
-                "CUDA device",
-                None,
-                f"{torch.cuda.get_device_name()}, compute {major}.{minor}, TF32 matmul {tf32}",
-            )
-        )
-    else:
-        checks.append(Check("CUDA device", None, "none"))
+    return [*checks, *(_cuda_checks() if cuda else [Check("CUDA device", None, "none")]), *_gpu_packages()]
+
+
+def _cuda_checks() -> list[Check]:
+    """What the GPU at hand can do; its clocks are read, never set."""
+    import torch
+
+    found = torch.cuda.get_device_properties(0)
+    capability = (found.major, found.minor)
+    flush = bool((torch.full((64,), 2.0**-149, device="cuda") * 2.0**100 == 0).any())
+    free, total = torch.cuda.mem_get_info()
+    features = [
+        name
+        for name, least in (("bf16", (8, 0)), ("FP8 conversions", (8, 9)), ("FP8 matrix products", (8, 9)))
+        if capability >= least
+    ]
+    return [
+        Check("CUDA device", None, f"{found.name}, compute capability {found.major}.{found.minor}"),
+        Check("CUDA device features", None, ", ".join(features) or "neither bf16 nor FP8"),
+        Check("CUDA memory", None, f"{free / 2**30:.1f} GiB free of {total / 2**30:.1f}"),
+        Check("CUDA keeps subnormals", not flush, "flushes inputs" if flush else "kept"),
+        Check(
+            "CUDA TF32", None,
+            f"matrix products {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}, "
+            f"convolutions {'on' if torch.backends.cudnn.allow_tf32 else 'off'}",
+        ),
+        Check("CUDA clocks", None, _clocks()),
+    ]  # fmt: skip
+
+
+def _clocks() -> str:
+    import torch
+
+    try:
+        return f"{torch.cuda.clock_rate()} MHz now, not touched"
+    except Exception:  # NVML's wrapper is missing, or not allowed: that is no failure of the device
+        return "not readable, not touched"
+
+
+def _gpu_packages() -> list[Check]:
+    """The optional packages that GPU subjects need."""
+    checks = []
+    for module, package, extra in (
+        ("triton", "triton", "triton"),
+        ("cuda.bindings", "cuda-bindings", "cuda"),
+        ("transformer_engine", "transformer-engine", "te"),
+    ):
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            checks.append(Check(module, None, f"not installed; pip install precision-lab[{extra}]"))
+        else:
+            checks.append(Check(module, None, version))
     return checks
 
 
@@ -169,8 +211,21 @@ def environment() -> dict[str, str]:
     if torch is not None:
         record["torch threads"] = str(torch.get_num_threads())
         record["torch CPU capability"] = torch.backends.cpu.get_cpu_capability()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            record |= _gpu_environment()
     record["flush to zero"] = _flushes() or "off"
     return record
+
+
+@lru_cache(maxsize=1)
+def _gpu_environment() -> dict[str, str]:
+    import torch
+
+    found = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": f"{found.name}, compute capability {found.major}.{found.minor}",
+        "cuda": str(torch.version.cuda),
+    }
 
 
 def _cpu_name() -> str:

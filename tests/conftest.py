@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Triton decides when it is imported whether kernels, its own library's included, are interpreted: in a
+# process without a GPU they are. Only tests with the fixture `interpreter` run any.
+os.environ["TRITON_INTERPRET"] = "0" if glob.glob("/dev/nvidia[0-9]*") else "1"
+with contextlib.suppress(ImportError):
+    import triton
+    import triton.language  # noqa: F401
+del os.environ["TRITON_INTERPRET"]
 
 # Without a deadline: a slow machine is no counterexample. Derandomised, so that a red run
 # is red again; HYPOTHESIS_PROFILE=explore looks further and prints how to replay.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Triton kernels, and the operators made of them, run in Triton's interpreter on CPU tensors.
+
+    The choice is made when a kernel is defined, so the modules are imported here first.
+    """
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    from precision_lab.kernels import triton_stable
+
+    if not triton_stable.INTERPRETED:
+        pytest.skip("Triton's kernels were defined for a GPU in this process")
+    yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +47,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     import torch
 
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if os.environ.get("PRECISION_LAB_REQUIRE_GPU") == "1":
+        raise pytest.UsageError("PRECISION_LAB_REQUIRE_GPU=1, and torch sees no CUDA device")
+    else:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none"))

@@ -32,6 +32,7 @@ def check_device(device: str) -> str:
             raise ValueError(f"device={device!r}: no CUDA device, {built}")
         if colon and int(index) >= torch.cuda.device_count():
             raise ValueError(f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     return device
 
 

@@ -91,7 +91,9 @@ def xielu_forward(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> 
     # Far below 0, e^x − 1 − x would forget that beta·x takes back alpha_n·x. The slope is
     # exact for parameters of fp32 or less; a slope of 0 times −inf must stay 0.
     slope = b - a_n
-    far = a_n * expm1 + torch.where(slope == 0, torch.zeros_like(wide), slope * negative)
+    # Where that line crosses 0 far out, alpha_n·e^x is all that is left, which expm1 has forgotten.
+    line = torch.where(slope == 0, torch.zeros_like(wide), slope * negative)
+    far = a_n * torch.exp(negative) + (line - a_n)
     below = torch.where(negative < -1.0, far, near)
     y = torch.where(wide > 0, wide * (a_p * wide + b), below)
     # A sum of +0 and −0 is +0: hand zeros through as they came.

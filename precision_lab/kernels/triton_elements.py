@@ -125,11 +125,12 @@ def forward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
     if KIND == XIPRELU:
         return x * (tl.where(x > 0, alpha_p, alpha_n) * x + beta)
     m = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    _, expm1, q = exponentials64(m)
+    exp, _, q = exponentials64(m)
     slope = beta - alpha_n
-    # 0·(−∞) is not what a slope of 0 means.
+    # 0·(−∞) is not what a slope of 0 means. The product is exact, so that far out, where the line
+    # crosses 0, α_n·eˣ is what is left.
     line = tl.where(slope == 0, 0.0 * alpha_n, slope * m)
-    below = tl.where(m < -1.0, alpha_n * expm1 + line, alpha_n * q + beta * m)
+    below = tl.where(m < -1.0, alpha_n * exp + (line - alpha_n), alpha_n * q + beta * m)
     return tl.where(x > 0, x * (alpha_p * x + beta), below)
 
 
@@ -190,6 +191,9 @@ def prepare_forward(alpha_n, beta):
     _, expm1, _ = exponentials64(root)
     slope = a * expm1 + b
     high, low = split(root)
+    # Beyond −21, α_n·eˣ within 2⁻²² of itself is nearer to the truth than a root within 2⁻⁵²: there the
+    # line (β − α_n)·x − α_n, fused and so rounded once, crosses 0 and α_n·eˣ may be all that is left.
+    exists = exists & (root > -21.0)
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
     return high, low, reach, slope.to(tl.float32), (a + (a - b) * root).to(tl.float32)
 
@@ -223,7 +227,7 @@ def forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND: 
     # 0·(−∞) is not what a slope of 0 means; the largest finite number does instead.
     lowest = tl.where(line == 0, -3.0e38, float("-inf"))
     m = tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
-    far = alpha_n * tl.exp2(m * LOG2E) + (line * m - alpha_n)
+    far = alpha_n * tl.exp2(m * LOG2E) + tl.fma(line, m, -alpha_n)
     t = (x - high) - low
     s = weight * (1.0 / 24.0) * t + weight * (1.0 / 6.0)
     s = s * t + weight * 0.5

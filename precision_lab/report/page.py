@@ -7,6 +7,7 @@ from typing import Any
 
 from precision_lab.report import tables
 from precision_lab.report.findings import TOPICS, Finding, derive
+from precision_lab.report.findings_use import PAPER_ORDER
 from precision_lab.report.rows import anchor
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
@@ -67,8 +68,26 @@ def content(results: Results) -> dict[str, Any]:
         "witnesses": tables.witnesses(results),
         "reductions": tables.reductions(results),
         "timings": tables.timings(results),
+        "shares": any(t.bandwidth_share is not None for t in results.timings),
+        "blocks": results.blocks,
+        "block_words": _block_words(results),
+        "conversions": results.conversions,
         "lead": LEAD_FUNCTIONS,
     }
+
+
+def _block_words(results: Results) -> str:
+    """What the table of MLP blocks shows."""
+    if not results.blocks:
+        return ""
+    b = results.blocks[0]
+    paper = " ≤ ".join(PAPER_ORDER)
+    return (
+        f"One forward and backward pass of a Llama-style MLP block in {b.fmt}: {b.tokens} tokens, model "
+        f"width {b.model_width}, hidden width as shown (a gated block has a third matrix and two thirds of "
+        "the width). Medians and the ratio to SiLU's block in the same rounds. The paper's Table 1 has the "
+        f"order {paper}; its figures are of another machine."
+    )
 
 
 def group(findings: tuple[Finding, ...]) -> list[tuple[str, str, list[Finding], list[Finding]]]:

@@ -1,0 +1,49 @@
+"""Casts to FP8 judged against the exact rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from precision_lab.conversions import conversions, judge
+from precision_lab.formats import get_format
+
+BF16 = get_format("bf16")
+
+
+@pytest.mark.parametrize("target", ["e4m3", "e5m2"])
+@pytest.mark.parametrize("saturating", [False, True])
+def test_the_exact_rounding_is_found_faultless(target: str, saturating: bool) -> None:
+    fmt, bits = get_format(target), BF16.all_bits()
+    c = judge("exact", "cpu", BF16, fmt, bits, fmt.round(BF16.decode(bits), saturating=saturating))
+    assert (c.misrounded, c.witness, c.n_inputs) == (0, "", 65536)
+    beyond = "saturates" if saturating else "infinity" if fmt.has_infinity else "NaN"
+    assert (c.overflow, c.infinity, c.nan) == (beyond, beyond, "NaN")
+
+
+def test_truncation_a_wrong_sign_and_a_wrapped_overflow_are_caught() -> None:
+    fmt, bits = get_format("e4m3"), BF16.all_bits()
+    x = BF16.decode(bits)
+    exact = fmt.round(x, saturating=True)
+    with np.errstate(invalid="ignore"):
+        truncated = np.where(np.abs(exact) > np.abs(x), exact - np.copysign(fmt.ulp(exact), x), exact)
+    assert judge("truncated", "cpu", BF16, fmt, bits, truncated).misrounded > 1000
+    flipped = exact.copy()
+    flipped[x == 0] = 0.0  # −0 becomes +0
+    c = judge("flipped", "cpu", BF16, fmt, bits, flipped)
+    assert c.misrounded == 1 and "x=-0.0 (bits 0x8000) became 0.0, not -0.0" in c.witness
+    wrapped = np.where(np.isfinite(x) & (np.abs(x) > 1000), -exact, exact)
+    assert "wrong sign" in judge("wrapped", "cpu", BF16, fmt, bits, wrapped).overflow
+
+
+def test_torchs_casts_round_correctly_on_the_cpu() -> None:
+    found = conversions("cpu")
+    assert [(c.name, c.target) for c in found] == [("torch", "e4m3"), ("torch", "e5m2")]
+    for c in found:
+        assert c.failure is None and c.misrounded == 0, c.witness
+        assert c.nan == "NaN"
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 'cpu'"):
+        conversions("npu")

@@ -1,0 +1,181 @@
+"""The GPU's first tier, compiled for this machine, against the CPU's: every statistic bit for bit.
+
+This tests the source and everything around it. That a GPU runs it the same is `test_gpu.py`'s claim.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import host_program
+import numpy as np
+import pytest
+import torch
+
+from precision_lab import chunks
+from precision_lab.cells import cells
+from precision_lab.device_scoring import DeviceScorer, _tiles, source
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.runner import effective_parameters, run
+from precision_lab.measure import input_set
+from precision_lab.results import Failure
+from precision_lab.scoring import Scorer
+from precision_lab.tallies import Tally
+
+needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")
+CPU = torch.device("cpu")
+CASES = [
+    (i, fmt, name)
+    for i in IMPLEMENTATIONS
+    if i.execution in ("eager", "fp8-fp32", "fp8-bf16") and "cpu" in i.devices
+    for fmt in i.formats
+    if get_format(fmt).bits <= 16
+    for name in list(get_function(i.function).parameter_sets)[: 4 if i.function == "xielu" else 1]
+]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> host_program.HostProgram:
+    return host_program.HostProgram(tmp_path_factory.mktemp("score"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("part", range(8))
+def test_every_statistic_of_every_16_bit_run_is_the_same(
+    part: int, program: host_program.HostProgram
+) -> None:
+    """All eager and FP8 subjects, every function, every 16- and 8-bit input, every output."""
+    for implementation, fmt_name, params_name in CASES[part::8]:
+        fmt = get_format(fmt_name)
+        params = get_function(implementation.function).parameter_sets[params_name]
+        effective = effective_parameters(implementation, params, fmt_name)
+        inputs = input_set("exhaustive", fmt, implementation.function, effective)
+        assert inputs.bits is not None
+        found = run(implementation, inputs.bits, fmt_name, params, implementation.measured_outputs())
+        good = {o: np.ascontiguousarray(v) for o, v in found.items() if not isinstance(v, Failure)}
+        formats = [get_format(implementation.output_format(fmt_name, o)) for o in good]
+        common = (inputs.cells, implementation.function, tuple(good), effective, formats)
+        options = {"saturating": implementation.saturating, "edges": True}
+        here = Scorer(*common, **options)
+        there = DeviceScorer(*common, **options, device=CPU, program=program)
+        patterns = inputs.bits.astype(np.uint64)
+        x, runs = fmt.decode(inputs.bits).astype(np.float32), inputs.cells.runs(patterns)
+        here.score(x, list(good.values()), runs, patterns.view(np.int64))
+        ys = [torch.from_numpy(v) for v in good.values()]
+        there.score(torch.from_numpy(x), ys, runs, patterns.view(np.int64))
+        for output, ours, theirs in zip(good, here.finish(), there.finish(), strict=True):
+            assert _different(ours, theirs) == [], (implementation.label, fmt_name, params_name, output)
+
+
+def _different(a: Tally, b: Tally) -> list[str]:
+    ours, theirs = a.arrays(), b.arrays()
+    return [name for name in ours if not np.array_equal(ours[name], theirs[name])]
+
+
+def _find(function: str, name: str) -> Implementation:
+    return next(i for i in IMPLEMENTATIONS if (i.function, i.name, i.execution) == (function, name, "eager"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("at_once", [1, 3, 256])
+@pytest.mark.parametrize(("function", "name"), [("xielu", "naive"), ("gelu", "torch"), ("relu2", "torch")])
+def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
+    function: str, name: str, at_once: int, program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp32, chunks around several thresholds, edges between chunks included, however they are grouped."""
+    implementation = _find(function, name)
+    params = get_function(function).check_params()
+    effective = effective_parameters(implementation, params, "fp32")
+    found = cells("fp32", function, effective)
+    # Around 0, through 2^-30, the near-zero region, −1 and roots, far out, infinity and NaN, both signs.
+    exponents = (0, 97, 106, 126, 127, 128, 133, 254, 255)
+    wanted = [((s << 31) + (e << 23)) // chunks.CHUNK + k for s in (0, 1) for e in exponents for k in (0, 1)]
+    outputs = implementation.measured_outputs()
+    monkeypatch.setattr(chunks, "DEVICE_CHUNKS", at_once)
+    import precision_lab.device_scoring as module
+
+    monkeypatch.setattr(module, "program_on", lambda device: program)
+    args = (implementation, outputs, found, effective, params, wanted)
+    expected = chunks.sweep_chunks(*args, workers=1)
+    got = chunks._sweep_on_device(*args)
+    for output in outputs:
+        ours, theirs = expected[output], got[output]
+        assert isinstance(ours, Tally) and isinstance(theirs, Tally)
+        assert _different(ours, theirs) == [], output
+
+
+@needs_compiler
+def test_too_little_memory_means_smaller_pieces(
+    program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import precision_lab.device_scoring as module
+
+    monkeypatch.setattr(module, "program_on", lambda device: program)
+    implementation = _find("relu2", "torch")
+    sizes: list[int] = []
+    usual = chunks.run_tensors
+
+    def scarce(implementation: Implementation, point: torch.Tensor, *rest: object) -> object:
+        sizes.append(point.numel())
+        if point.numel() > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return usual(implementation, point, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(chunks, "run_tensors", scarce)
+    found = cells("fp32", "relu2", {})
+    limit = 2 * chunks.CHUNK
+    got = chunks._sweep_on_device(implementation, ("forward",), found, {}, {}, range(0, 7))
+    tally = got["forward"]
+    assert isinstance(tally, Tally)
+    assert int(tally.tiers.sum()) == 7 * chunks.CHUNK
+    assert max(sizes) == 7 * chunks.CHUNK and sizes[-1] <= limit
+    limit = 0
+    (failure,) = chunks._sweep_on_device(implementation, ("forward",), found, {}, {}, range(0, 7)).values()
+    assert isinstance(failure, Failure)
+    assert failure.kind == "out_of_memory"
+
+
+def test_tiles_cover_every_run_once_and_adjoin_within_a_chunk() -> None:
+    runs = np.array([[0, 1500, 3, 2], [1500, 1501, 4, 2], [1600, 4000, 5, 0], [4096, 5000, 5, 1]])
+    tiles = _tiles(runs, 0, 4096)
+    covered = np.concatenate([np.arange(s, s + n) for s, n, *_ in tiles.tolist()])
+    assert np.array_equal(covered, np.concatenate([np.arange(a, b) for a, b, *_ in runs]))
+    assert tiles[:, 1].max() <= 1024
+    # The first of all, after a gap, and at a chunk's start; −1 < x < 0 and x ≤ −1 would be one side.
+    assert tiles[:, 4].tolist() == [0, 1, 1, 0, 1, 1, 0]
+
+
+def test_runs_between_are_cut_at_chunks() -> None:
+    found = cells("fp32", "xielu", get_function("xielu").check_params())
+    first, end = 5 * chunks.CHUNK, 41 * chunks.CHUNK
+    cut = found.runs_between(first, end, every=chunks.CHUNK)
+    pieces = [
+        found.runs_between(a, a + chunks.CHUNK) + np.array([a - first, a - first, 0, 0])
+        for a in range(first, end, chunks.CHUNK)
+    ]
+    assert np.array_equal(cut, np.concatenate(pieces))
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+def test_no_multiply_add_may_be_contracted(tmp_path: Path) -> None:
+    """In PTX an operation with a rounding of its own (.rn) is never fused; one without may be.
+
+    Even when the compiler is told that it may contract.
+    """
+    text = tmp_path / "score.cu"
+    text.write_text(source())
+    command = ["nvcc", "-arch=sm_90", "--fmad=true", "--ptx", str(text), "-o", str(tmp_path / "score.ptx")]
+    subprocess.run(command, check=True, capture_output=True)
+    ptx = (tmp_path / "score.ptx").read_text()
+    assert re.search(r"fma\.rn\.f64", ptx)
+    assert re.findall(r"\b(?:add|sub|mul|mad|div)(?:\.approx|\.full|\.ftz)?\.f(?:32|64)\b", ptx) == []
+    assert "ftz" not in ptx and "approx" not in ptx
+    fused = len(re.findall(r"fma\.rn\.f32", ptx))
+    # IEEE division is made of fused steps of the compiler's own; there is no other use in float.
+    assert fused <= 64

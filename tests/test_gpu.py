@@ -1,0 +1,142 @@
+"""What only a CUDA device can show; `tox -e gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from precision_lab.conversions import conversions
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
+from precision_lab.implementations.placement import on_device
+from precision_lab.implementations.runner import effective_parameters, run
+from precision_lab.measure import input_set, measure_all
+from precision_lab.results import Failure
+from precision_lab.scoring import Scorer
+from precision_lab.sweep import sweep
+from precision_lab.tallies import Tally
+from precision_lab.verdict import verify
+
+pytestmark = pytest.mark.gpu
+SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
+BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
+SUBJECTS = [i for i in IMPLEMENTATIONS if "cuda" in i.devices and i.execution != "compiled"]
+
+
+def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, rest: tuple) -> list[Tally]:  # type: ignore[type-arg]
+    scorer = cls(*args, **options)
+    scorer.score(x, ys, *rest)  # type: ignore[arg-type]
+    return scorer.finish()
+
+
+@pytest.mark.parametrize("implementation", SUBJECTS, ids=lambda i: f"{i.function}-{i.label}")
+def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
+    """The same results of a GPU kernel, scored there and here: all 16- and 8-bit inputs, bit for bit."""
+    from precision_lab.device_scoring import DeviceScorer
+
+    subject = on_device(implementation, "cuda")  # type: ignore[arg-type]
+    for name in subject.formats:
+        fmt = get_format(name)
+        if fmt.bits > 16:
+            continue
+        params = get_function(subject.function).check_params()
+        effective = effective_parameters(subject, params, name)
+        inputs = input_set("exhaustive", fmt, subject.function, effective)
+        assert inputs.bits is not None
+        found = run(subject, inputs.bits, name, params, subject.measured_outputs())
+        missing = [v for v in found.values() if isinstance(v, Failure)]
+        if missing and missing[0].kind in ("missing_dependency", "unsupported_device"):
+            pytest.skip(missing[0].message)
+        good = {o: np.ascontiguousarray(v) for o, v in found.items() if not isinstance(v, Failure)}
+        formats = [get_format(subject.output_format(name, o)) for o in good]
+        args = (inputs.cells, subject.function, tuple(good), effective, formats)
+        patterns = inputs.bits.astype(np.uint64)
+        rest = (inputs.cells.runs(patterns), patterns.view(np.int64))
+        x = fmt.decode(inputs.bits).astype(np.float32)
+        options = {"saturating": subject.saturating}
+        here = _scored(Scorer, args, options, x, list(good.values()), rest)
+        there = _scored(
+            DeviceScorer, args, {**options, "device": torch.device("cuda")}, torch.from_numpy(x).cuda(),
+            [torch.from_numpy(v).cuda() for v in good.values()], rest,
+        )  # fmt: skip
+        assert [t.digest() for t in here] == [t.digest() for t in there]
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
+@pytest.mark.parametrize(("function", "params"), SETS, ids=["-".join(s) for s in SETS])
+def test_stable_keeps_its_bound_for_every_16_bit_input(function: str, params: str, fmt: str) -> None:
+    stable = on_device(get_implementation(function, "stable", "operator"), "cuda")
+    values = get_function(function).parameter_sets[params]
+    for m in measure_all(stable, stable.measured_outputs(), fmt, values):
+        assert m.failure is None, m.failure
+        assert m.max_ulp <= BOUNDS[fmt], (m.case, m.max_ulp, m.witness)
+        assert (m.wrong_sign, m.nonfinite_mismatch, m.undecided) == (0, 0, 0), m.case
+
+
+@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
+def test_stable_keeps_its_bound_for_all_fp32_inputs(function: str) -> None:
+    stable = on_device(get_implementation(function, "stable", "operator"), "cuda")
+    for m in sweep(stable, "fp32", stable.measured_outputs(), shards=1).measurements:
+        assert m.failure is None and m.n_inputs == 2**32
+        assert m.max_ulp <= 1.0, (m.case, m.max_ulp, m.witness)
+        assert (m.wrong_sign, m.undecided) == (0, 0)
+
+
+def test_stable_passes_as_a_stranger_with_every_property() -> None:
+    for target in ("precision_lab.kernels:XIELU", "precision_lab.kernels:xielu"):
+        verdict = verify(target, "xielu", fmts=("bf16",), max_ulp=0.51, isolate=False, device="cuda")
+        assert verdict.passed, verdict.failures
+
+
+def test_more_than_2_to_the_31_elements() -> None:
+    from precision_lab.kernels import xielu
+
+    n = 2**31 + 4097
+    if torch.cuda.mem_get_info()[0] < 6 * n:
+        pytest.skip(f"needs {6 * n / 2**30:.0f} GiB of free device memory")
+    x = torch.full((n,), -1.0, dtype=torch.bfloat16, device="cuda")
+    x[-1] = 2.0
+    y = xielu(x, **{k: torch.tensor(v, device="cuda") for k, v in
+                    {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}.items()})  # fmt: skip
+    assert float(y[-1]) == 4.1875 and bool((y[:-1] == y[0]).all())
+
+
+ILLEGAL = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def far(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK).to(tl.int64)
+    tl.store(y_ptr + at + (1 << 40), tl.load(x_ptr + at))
+
+def bad(x, alpha_p, alpha_n, beta):
+    y = torch.empty_like(x)
+    if x.dtype == torch.float16:
+        far[(1,)](x, y, x.numel(), BLOCK=64)
+        return y
+    return torch.where(x > 0, alpha_p * x * x + beta * x,
+                       alpha_n * torch.expm1(x.clamp(max=0)) - alpha_n * x + beta * x)
+"""
+
+
+def test_isolation_survives_an_illegal_access(tmp_path: Path) -> None:
+    (tmp_path / "illegal.py").write_text(ILLEGAL)
+    verdict = verify(
+        f"{tmp_path / 'illegal.py'}:bad", "xielu", fmts=("fp16", "bf16"), outputs=("forward",),
+        properties=False, device="cuda",
+    )  # fmt: skip
+    by_format = {m.fmt: m for m in verdict.measurements}
+    assert by_format["fp16"].failure is not None and by_format["fp16"].failure.kind == "crashed"
+    assert by_format["bf16"].failure is None
+
+
+def test_casts_to_fp8_round_correctly() -> None:
+    for c in conversions("cuda"):
+        if c.failure is None:
+            assert c.misrounded == 0, (c.name, c.target, c.witness)
+        else:
+            assert c.failure.kind in ("missing_dependency", "unsupported_device"), c.failure

@@ -1,0 +1,302 @@
+"""The Triton kernels, in Triton's interpreter on the CPU; the same claims on a GPU in `test_gpu.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from precision_lab.functions import get_function
+from precision_lab.implementations import get_implementation
+from precision_lab.measure import measure_all
+from precision_lab.reduction import measure_reductions
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+tl = pytest.importorskip("triton.language")
+pytestmark = pytest.mark.usefixtures("interpreter")
+
+BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
+SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
+
+
+@pytest.mark.parametrize("fmt", BOUNDS)
+@pytest.mark.parametrize(("function", "params"), SETS, ids=["-".join(s) for s in SETS])
+def test_stable_keeps_its_bound_for_every_input(function: str, params: str, fmt: str) -> None:
+    stable = get_implementation(function, "stable", "operator")
+    values = get_function(function).parameter_sets[params]
+    inputs = "stratified:300" if fmt == "fp32" else None
+    for m in measure_all(stable, stable.measured_outputs(), fmt, values, inputs=inputs):
+        assert m.failure is None, m.failure
+        assert m.max_ulp <= BOUNDS[fmt], (m.case, m.max_ulp, m.witness)
+        assert (m.wrong_sign, m.nonfinite_mismatch, m.undecided) == (0, 0, 0), m.case
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha_p": 3.0, "alpha_n": 0.5, "beta": 0.5},  # β = α_n: the linear part vanishes
+        {"alpha_p": 0.1, "alpha_n": 200.0, "beta": 0.5},  # roots close to 0
+        {"alpha_p": 0.5, "alpha_n": 0.5078125, "beta": 0.5},  # roots far out
+        {"alpha_p": 1.0, "alpha_n": 1.0, "beta": 0.0},
+        {"alpha_p": 0.25, "alpha_n": 0.75, "beta": -0.5},  # a root at x > 0
+    ],
+    ids=lambda p: f"{p['alpha_n']}-{p['beta']}",
+)
+def test_stable_keeps_its_bound_at_the_edges_of_parameter_space(params: dict[str, float], fmt: str) -> None:
+    stable = get_implementation("xielu", "stable", "operator")
+    for m in measure_all(stable, ("forward", "grad_x", "grad_alpha_n"), fmt, params):
+        assert m.max_ulp <= BOUNDS[fmt], (m.case, m.max_ulp, m.witness)
+        assert m.nonfinite_mismatch == 0, (m.case, m.nonfinite_witness)
+
+
+def _every(dtype: torch.dtype) -> Tensor:
+    return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+@pytest.mark.parametrize("kind", ["xielu", "xiprelu"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_one_parameter_and_one_per_element_give_the_same_bits(kind: str, dtype: torch.dtype) -> None:
+    """What is measured per element is what a module with single parameters computes."""
+    from precision_lab.kernels import triton_stable
+
+    x = _every(dtype)
+    one = tuple(torch.tensor([v]) for v in (0.8, 1.2, 0.5))
+    each = tuple(p.expand(x.shape).contiguous() for p in one)
+    assert _same(triton_stable.forward(kind, x, one, False), triton_stable.forward(kind, x, each, True))
+    dy = torch.ones_like(x)
+    scalar = triton_stable.backward(kind, dy, x, one, False, True)
+    assert _same(scalar[0], triton_stable.backward(kind, dy, x, each, True, True)[0])
+
+
+@pytest.mark.parametrize("kind", ["xielu", "xiprelu"])
+def test_fp32_is_the_float64_fallback_bit_for_bit(kind: str) -> None:
+    from precision_lab.kernels import operators
+
+    x = torch.randn(20_000, generator=torch.Generator().manual_seed(3)) * 4
+    parameters = tuple(torch.tensor(v) for v in (170.0, 1.2, 0.5))
+    assert _same(operators.forward(kind, x, parameters), operators._PLAIN[kind][0](x, *parameters))
+
+
+def test_the_fallback_agrees_within_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU and GPU give neighbouring numbers at worst, and almost everywhere the same."""
+    from precision_lab.kernels import operators
+
+    for kind in ("xielu", "xiprelu"):
+        for dtype in (torch.bfloat16, torch.float16):
+            x = _every(dtype)
+            x = x[x.isfinite()]
+            parameters = tuple(torch.tensor(v) for v in (0.8, 0.8, 0.5))
+            ours, plain = operators.forward(kind, x, parameters), operators._PLAIN[kind][0](x, *parameters)
+            apart = (ours.view(torch.int16).int() - plain.view(torch.int16).int()).abs()
+            assert int(apart.max()) <= 1
+            assert int((apart > 0).sum()) < x.numel() // 500
+
+
+def test_the_polynomial_is_as_near_as_its_comment_says() -> None:
+    """(eˣ − 1 − x)/x² on [−1/2, 0] within 2^-19.6, by Arb over the whole interval in small pieces."""
+    flint = pytest.importorskip("flint")
+    from precision_lab.kernels import triton_elements as e
+
+    c = [flint.arb(float(v.value)) for v in (e.H0, e.H1, e.H2, e.H3)]
+    worst = 0.0
+    for k in range(4096):
+        x = flint.arb(-(k + 0.5) / 8192, 0.5 / 8192)
+        exact = sum((x**j / math.factorial(j + 2) for j in range(1, 24)), flint.arb(0.5))
+        poly = ((c[3] * x + c[2]) * x + c[1]) * x + c[0]
+        # Both are smooth: the difference at the middle, and what its derivative adds over the piece.
+        middle = flint.arb(-(k + 0.5) / 8192)
+        at = sum((middle**j / math.factorial(j + 2) for j in range(1, 24)), flint.arb(0.5))
+        p = ((c[3] * middle + c[2]) * middle + c[1]) * middle + c[0]
+        slope = abs(
+            (3 * c[3] * x + 2 * c[2]) * x
+            + c[1]
+            - sum((j * x ** (j - 1) / math.factorial(j + 2) for j in range(1, 24)), flint.arb(0))
+        )
+        error = (abs(p - at) + slope * flint.arb(0.5 / 8192)) / exact
+        worst = max(worst, float(error.upper()))
+        assert bool(abs(poly - exact) < 2.0**-12)
+    assert worst < 2.0**-19.5
+
+
+def _roots(rho_ptr, high_ptr, low_ptr, reach_ptr, slope_ptr, weight_ptr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    from precision_lab.kernels import triton_elements
+
+    at = tl.arange(0, N)
+    alpha = tl.load(rho_ptr + at)
+    high, low, reach, slope, weight = triton_elements.prepare_forward(alpha, alpha * 0.0 + 0.5)
+    tl.store(high_ptr + at, high)
+    tl.store(low_ptr + at, low)
+    tl.store(reach_ptr + at, reach)
+    tl.store(slope_ptr + at, slope)
+    tl.store(weight_ptr + at, weight)
+
+
+def test_roots_are_found_to_more_than_fp32() -> None:
+    alphas = np.array(
+        [0.5000001, 0.50001, 0.501, 0.51, 0.55, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5, 2, 5, 20, 170, 1000]
+    )
+    given = torch.tensor(alphas, dtype=torch.float32)
+    found = [torch.empty(16) for _ in range(5)]
+    with np.errstate(all="ignore"):
+        triton.jit(_roots)[(1,)](given, *found, N=16)
+    for k, alpha in enumerate(given.double().tolist()):
+        with mpmath.workprec(200):
+            a, b = mpmath.mpf(alpha), mpmath.mpf("0.5")
+
+            def f(x: mpmath.mpf, a: mpmath.mpf = a, b: mpmath.mpf = b) -> mpmath.mpf:
+                return a * (mpmath.expm1(x) - x) + b * x
+
+            rho = b / a
+            start = -min(mpmath.mpf(1), 2 * rho) / (1 - rho)
+            exact = mpmath.findroot(f, start, tol=1e-50)
+            assert exact < 0
+            slope = a * mpmath.expm1(exact) + b
+            root = mpmath.mpf(float(found[0][k])) + mpmath.mpf(float(found[1][k]))
+            assert abs(root / exact - 1) < 2**-40, alpha
+            assert abs(float(found[3][k]) / slope - 1) < 2**-22, alpha
+            assert abs(float(found[4][k]) / (a * mpmath.exp(exact)) - 1) < 2**-10 or abs(exact) > 20
+            assert float(found[2][k]) == pytest.approx(min(float(-exact), 1.0) / 8, rel=1e-6)
+
+
+def test_without_a_root_there_is_no_window() -> None:
+    given = torch.tensor([0.5, 0.4, 0.0, -1.0] * 4)
+    found = [torch.empty(16) for _ in range(5)]
+    with np.errstate(all="ignore"):
+        triton.jit(_roots)[(1,)](given, *found, N=16)
+    assert (found[2] < 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_sums_do_not_lose_accuracy_with_length(dtype: torch.dtype) -> None:
+    """The error stays a few 2^-24 of Σ|terms| from a thousand elements to a quarter of a million."""
+    from precision_lab.kernels import triton_stable
+
+    parameters = tuple(torch.tensor([v]) for v in (0.8, 0.8, 0.5))
+    generator = torch.Generator().manual_seed(11)
+    for n in (1000, 1 << 18):
+        x = torch.randn(n, generator=generator).to(dtype)
+        dy = torch.randn(n, generator=generator).to(dtype)
+        _, d_p, d_n, d_b = triton_stable.backward("xielu", dy, x, parameters, False, True)
+        wide, up = x.double(), dy.double()
+        negative = wide.clamp(max=0)
+        small = negative > -(2.0**-6)
+        series = negative**2 / 2 + negative**3 / 6 + negative**4 / 24 + negative**5 / 120
+        q = torch.where(small, series, torch.expm1(negative) - negative)
+        for got, terms in (
+            (d_p, torch.where(wide > 0, up * wide**2, 0.0)),
+            (d_n, up * q),
+            (d_b, up * wide),
+        ):
+            exact, size = math.fsum(terms.tolist()), math.fsum(terms.abs().tolist())
+            # Of each term: the polynomial's 2^-19.6 in 16 bits; of the sum: a few 2^-24.
+            assert abs(float(got) - exact) <= (2.0**-45 if dtype == torch.float32 else 2.0**-19) * size
+
+
+def test_sums_are_the_same_every_time_and_in_one_read() -> None:
+    from precision_lab.kernels import triton_stable
+
+    x, dy = (torch.randn(100_003, generator=torch.Generator().manual_seed(s)).bfloat16() for s in (1, 2))
+    parameters = tuple(torch.tensor([v]) for v in (0.8, 0.8, 0.5))
+    first = triton_stable.backward("xielu", dy, x, parameters, False, True)
+    again = triton_stable.backward("xielu", dy, x, parameters, False, True)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_reduced_gradients_are_correctly_rounded_but_for_ties() -> None:
+    stable = get_implementation("xielu", "stable", "operator")
+    for r in measure_reductions(stable, "bf16"):
+        assert r.failure is None
+        assert abs(r.error_ulps) < 0.51, (r.output, r.data, r.error_ulps)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("naive", "xielu"), ("eps-naive", "xielu"), ("exp2", "xielu"), ("as-printed", "xiprelu")],
+)
+def test_usual_kernels_run_and_show_their_known_faults(name: str, function: str) -> None:
+    usual = dataclasses.replace(get_implementation(function, name, "triton"), devices=("cpu",))
+    found = {m.output: m for m in measure_all(usual, usual.measured_outputs(), "bf16")}
+    assert not [m.failure for m in found.values() if m.failure]
+    if function == "xiprelu":
+        assert found["grad_x"].max_ulp <= 0.51
+    elif name == "eps-naive":
+        assert found["forward"].regions["zero"].wrong_sign + found["forward"].regions["eps_zone"].max_ulp > 1
+    else:
+        assert found["grad_alpha_n"].regions["near_zero_negative"].max_ulp > 10
+
+
+def test_elu_in_triton_needs_expm1() -> None:
+    naive = dataclasses.replace(get_implementation("elu", "naive", "triton"), devices=("cpu",))
+    (m,) = measure_all(naive, ("forward",), "bf16")
+    assert m.failure is None
+    assert m.max_ulp > 1
+
+
+def test_libdevice_is_a_named_failure_in_the_interpreter() -> None:
+    expm1 = dataclasses.replace(get_implementation("xielu", "expm1", "triton"), devices=("cpu",))
+    (m,) = measure_all(expm1, ("forward",), "bf16")
+    assert m.failure is not None
+    assert m.failure.kind == "raised"
+
+
+OFFLINE = """
+import re
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+import triton
+from precision_lab.implementations import triton_kernels as usual
+from precision_lab.kernels import triton_stable as ours
+
+def build(kernel, element, constants, capability):
+    pointers = {a: "*fp32" for a in kernel.arg_names if a.endswith("_ptr")}
+    pointers |= {a: element for a in ("x_ptr", "y_ptr", "dy_ptr", "dx_ptr") if a in pointers}
+    if "sums_ptr" in pointers:
+        pointers["sums_ptr"] = "*fp64"
+    signature = {a: pointers.get(a, "constexpr" if a in constants else "i32") for a in kernel.arg_names}
+    values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(ours.OPTIONS))
+    assert made.asm["ptx"], kernel
+    return made.asm["ptx"]
+
+count = 0
+for capability, formats, ways in ((80, (("*bf16", 2),), (False,)),
+                                  (90, (("*fp32", 0), ("*fp16", 1), ("*bf16", 2)), (False, True))):
+    for element, fmt in formats:
+        for each in ways:
+            how = {"KIND": 0, "FORMAT": fmt, "EACH": each}
+            build(ours.forward_kernel, element, {**how, "BLOCK": ours.FORWARD_BLOCK}, capability)
+            how |= {"SUM_BETA": True, "ROWS": ours.BACKWARD_ROWS}
+            text = build(ours.backward_kernel, element, how, capability)
+            assert not re.search(r"\\b(atom|red)\\.", text)  # sums in an order of their own
+            count += 2
+for form in usual.FORMS.values():
+    how = {"KIND": 0, "FORM": form, "FORMAT": 2, "EACH": False, "BLOCK": usual.BLOCK}
+    build(usual.forward_kernel, "*bf16", how, 90)
+    build(usual.backward_kernel, "*bf16", how, 90)
+    count += 2
+print(count, "compiled")
+"""
+
+
+def test_every_kernel_compiles_for_a_gpu_without_one() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OFFLINE], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "28 compiled"

@@ -1,0 +1,44 @@
+"""The MLP block of Table 1, at a toy size on the CPU."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from precision_lab.mlp_block import SUBJECTS, Shape, blocks
+
+SMALL = Shape(model_width=24, hidden=36, gated_hidden=24, tokens=16)
+
+
+def test_every_subject_has_its_row_and_silu_is_the_measure() -> None:
+    eager = [s for s in SUBJECTS if s[2] != "compiled"]
+    found = blocks(shape=SMALL, rounds=2, subjects=eager)
+    assert [(b.function, b.implementation, b.execution) for b in found] == eager
+    assert all(b.failure is None and b.time_ms > 0 for b in found), [b.failure for b in found]
+    assert found[0].ratio_to_silu == 1.0
+    assert {b.function: b.hidden for b in found}["swiglu"] == 24
+    assert all(math.isnan(b.peak_mib) for b in found)  # nobody counts a CPU's
+
+
+def test_a_block_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab import mlp_block
+    from precision_lab.exceptions import KernelError
+
+    usual = mlp_block.call
+
+    def failing(implementation, *rest):  # type: ignore[no-untyped-def]
+        if implementation.function == "gelu":
+            raise KernelError("raised", "out of order")
+        return usual(implementation, *rest)
+
+    monkeypatch.setattr(mlp_block, "call", failing)
+    silu, gelu = blocks(shape=SMALL, rounds=1, subjects=SUBJECTS[:2])
+    assert silu.failure is None
+    assert gelu.failure is not None and math.isnan(gelu.time_ms)
+
+
+def test_the_default_shape_is_the_papers() -> None:
+    assert (Shape().width("xielu"), Shape().width("swiglu"), Shape().tokens) == (9216, 6144, 4096)
+    with pytest.raises(ValueError, match="rounds=0"):
+        blocks(rounds=0)

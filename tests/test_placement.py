@@ -1,0 +1,162 @@
+"""Where kernels run: wrong devices, missing features, lost contexts; all without a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import precision_lab
+from precision_lab.cli import app
+from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.implementations import IMPLEMENTATIONS, get_implementation, transformer_engine
+from precision_lab.implementations.placement import (
+    check_device,
+    context_is_lost,
+    on_device,
+    require_capability,
+)
+from precision_lab.measure import measure_all
+from precision_lab.verdict import verify
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "mps", ""])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=r"expected 'cpu', 'cuda' or 'cuda:N'"):
+        check_device(device)
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", "naive", "--function", "xielu"],
+        ["report", "--quick"],
+        ["sweep", "xielu", "--implementation", "naive", "--format", "bf16"],
+        ["explain", "xielu", "--bits", "0xbf80"],
+    ],
+    ids=lambda c: c[0],
+)
+def test_no_cuda_is_said_in_one_sentence(command: list[str], tmp_path: Path) -> None:
+    if command[0] == "report":
+        command = [*command, "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [*command, "--device", "cuda"])
+    assert result.exit_code == 2
+    assert "device='cuda': no CUDA device" in result.output
+    assert result.output.count("\n") == 1
+
+
+@NO_GPU
+def test_measure_names_the_device() -> None:
+    with pytest.raises(ValueError, match=r"device='cuda': no CUDA device"):
+        precision_lab.measure("naive", "xielu", device="cuda")
+
+
+def test_a_gpu_kernel_does_not_run_on_the_cpu() -> None:
+    triton = get_implementation("xielu", "naive", "triton")
+    with pytest.raises(ValueError, match=r"naive \[triton\] runs on cuda, and device='cpu' was asked for"):
+        on_device(triton, "cpu")
+    with pytest.raises(ValueError, match="runs on cuda"):
+        verify("packed [cuda]", "xielu")
+
+
+def test_every_gpu_implementation_says_so() -> None:
+    for i in IMPLEMENTATIONS:
+        assert (i.devices == ("cuda",)) == (i.execution in ("triton", "cuda", "te")), i.label
+
+
+def test_an_old_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    te = dataclasses.replace(get_implementation("silu", "transformer-engine to e4m3", "te"), device="cuda")
+    with pytest.raises(KernelError, match=r"needs compute capability 8.9; this device has 7.5") as caught:
+        require_capability(te)
+    assert caught.value.kind == "unsupported_device"
+
+
+LOST = "CUDA error: an illegal memory access was encountered"
+
+
+def test_lost_contexts_are_told_from_other_errors() -> None:
+    assert context_is_lost(RuntimeError(LOST))
+    assert context_is_lost(RuntimeError("CUDA error: CUDA_ERROR_ILLEGAL_ADDRESS (700)"))
+    assert not context_is_lost(RuntimeError("CUDA error: invalid argument"))
+    assert not context_is_lost(ValueError(LOST))
+
+
+def test_a_lost_context_ends_the_measurement_in_this_process() -> None:
+    def kernel(x: torch.Tensor, *, alpha_p: object, alpha_n: object, beta: object) -> torch.Tensor:
+        raise RuntimeError(LOST)
+
+    with pytest.raises(DeviceLostError, match=r"kernel \[eager\] destroyed the CUDA context"):
+        precision_lab.measure(kernel, "xielu")
+
+
+KERNEL = f'''
+import torch
+def bad(x, alpha_p, alpha_n, beta):
+    if x.dtype == torch.float16:
+        raise RuntimeError("{LOST}")
+    return torch.where(x > 0, alpha_p * x * x + beta * x,
+                       alpha_n * torch.expm1(x.clamp(max=0)) - alpha_n * x + beta * x)
+'''
+
+
+def test_isolation_recovers_from_a_lost_context_and_goes_on(tmp_path: Path) -> None:
+    """What a GPU's driver says is raised here by hand; the process is given up and a new one goes on."""
+    (tmp_path / "lost.py").write_text(KERNEL)
+    verdict = verify(
+        f"{tmp_path / 'lost.py'}:bad", "xielu", fmts=("fp16", "bf16"), outputs=("forward",), max_ulp=4,
+        properties=False,
+    )  # fmt: skip
+    by_format = {m.fmt: m for m in verdict.measurements}
+    assert by_format["fp16"].failure is not None
+    assert by_format["fp16"].failure.kind == "crashed"
+    assert "destroyed the CUDA context" in by_format["fp16"].failure.message
+    assert by_format["bf16"].failure is None and by_format["bf16"].n_inputs == 65536
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="may be installed here")
+def test_transformer_engine_is_missed_by_name() -> None:
+    with pytest.raises(KernelError, match=r"pip install precision-lab\[te\]") as caught:
+        transformer_engine.library()
+    assert caught.value.kind == "missing_dependency"
+
+
+class _FakeTE(types.ModuleType):
+    """Its calling conventions, with torch behind them: kernels take (x, quantizer), rows and halves."""
+
+    @staticmethod
+    def silu(x: torch.Tensor, quantizer: object) -> torch.Tensor:
+        return torch.nn.functional.silu(x)
+
+    @staticmethod
+    def dsilu(dy: torch.Tensor, x: torch.Tensor, quantizer: object) -> torch.Tensor:
+        s = torch.sigmoid(x.float())
+        return (dy.float() * s * (1 + x.float() * (1 - s))).to(x.dtype)
+
+    @classmethod
+    def swiglu(cls, x: torch.Tensor, quantizer: object) -> torch.Tensor:
+        a, b = x.chunk(2, dim=-1)
+        return cls.silu(a, None) * b
+
+    @classmethod
+    def dswiglu(cls, dy: torch.Tensor, x: torch.Tensor, quantizer: object) -> torch.Tensor:
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([cls.dsilu(dy * b, a, None), dy * cls.silu(a, None)], dim=-1)
+
+
+@pytest.mark.parametrize("function", ["silu", "swiglu"])
+def test_transformer_engines_adapter_speaks_its_conventions(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer_engine, "library", lambda: _FakeTE("fake"))
+    te = dataclasses.replace(get_implementation(function, "transformer-engine", "te"), devices=("cpu",))
+    for m in measure_all(te, te.measured_outputs(), "fp32", inputs="stratified:20"):
+        assert m.failure is None, m.failure
+        assert m.regions["positive"].max_ulp < 8, (m.case, m.max_ulp)
