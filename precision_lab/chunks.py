@@ -166,7 +166,7 @@ def _sweep_on_device(
             at_once = max(1, at_once // 2)
             continue
         runs = cells.runs_between(first, first + count * size, every=size)
-        scorer.score(x.float(), values, runs, None, first)
+        scorer.score(x.detach().float(), values, runs, None, first)
         done += count
         if progress:
             progress(done * size, len(chunks) * size)

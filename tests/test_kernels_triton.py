@@ -73,7 +73,7 @@ def test_one_parameter_and_one_per_element_give_the_same_bits(kind: str, dtype: 
     from precision_lab.kernels import triton_stable
 
     x = _every(dtype)
-    one = tuple(torch.tensor([v]) for v in (0.8, 1.2, 0.5))
+    one = tuple(torch.tensor([v], dtype=torch.float64) for v in (0.8, 1.2, 0.5))
     each = tuple(p.expand(x.shape).contiguous() for p in one)
     assert _same(triton_stable.forward(kind, x, one, False), triton_stable.forward(kind, x, each, True))
     dy = torch.ones_like(x)
@@ -148,11 +148,11 @@ def test_roots_are_found_to_more_than_fp32() -> None:
     alphas = np.array(
         [0.5000001, 0.50001, 0.501, 0.51, 0.55, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5, 2, 5, 20, 170, 1000]
     )
-    given = torch.tensor(alphas, dtype=torch.float32)
+    given = torch.tensor(alphas, dtype=torch.float32).double()
     found = [torch.empty(16) for _ in range(5)]
     with np.errstate(all="ignore"):
         triton.jit(_roots)[(1,)](given, *found, N=16)
-    for k, alpha in enumerate(given.double().tolist()):
+    for k, alpha in enumerate(given.tolist()):
         with mpmath.workprec(200):
             a, b = mpmath.mpf(alpha), mpmath.mpf("0.5")
 
@@ -165,14 +165,17 @@ def test_roots_are_found_to_more_than_fp32() -> None:
             assert exact < 0
             slope = a * mpmath.expm1(exact) + b
             root = mpmath.mpf(float(found[0][k])) + mpmath.mpf(float(found[1][k]))
-            assert abs(root / exact - 1) < 2**-40, alpha
+            # 1 − β/α_n carries a rounding of 2^-53, which the root, about its inverse, magnifies.
+            assert abs(root / exact - 1) < 2**-46 + 2**-51 * abs(exact), alpha
             assert abs(float(found[3][k]) / slope - 1) < 2**-22, alpha
             assert abs(float(found[4][k]) / (a * mpmath.exp(exact)) - 1) < 2**-10 or abs(exact) > 20
-            assert float(found[2][k]) == pytest.approx(min(float(-exact), 1.0) / 8, rel=1e-6)
+            # Far out there is no window: these α_n − β are exact in FP32.
+            reach = min(float(-exact), 1.0) / 8 if exact > -21 else -1.0
+            assert float(found[2][k]) == pytest.approx(reach, rel=1e-6)
 
 
 def test_without_a_root_there_is_no_window() -> None:
-    given = torch.tensor([0.5, 0.4, 0.0, -1.0] * 4)
+    given = torch.tensor([0.5, 0.4, 0.0, -1.0] * 4, dtype=torch.float64)
     found = [torch.empty(16) for _ in range(5)]
     with np.errstate(all="ignore"):
         triton.jit(_roots)[(1,)](given, *found, N=16)
@@ -184,7 +187,7 @@ def test_sums_do_not_lose_accuracy_with_length(dtype: torch.dtype) -> None:
     """The error stays a few 2^-24 of Σ|terms| from a thousand elements to a quarter of a million."""
     from precision_lab.kernels import triton_stable
 
-    parameters = tuple(torch.tensor([v]) for v in (0.8, 0.8, 0.5))
+    parameters = tuple(torch.tensor([v], dtype=torch.float64) for v in (0.8, 0.8, 0.5))
     generator = torch.Generator().manual_seed(11)
     for n in (1000, 1 << 18):
         x = torch.randn(n, generator=generator).to(dtype)
@@ -209,7 +212,7 @@ def test_sums_are_the_same_every_time_and_in_one_read() -> None:
     from precision_lab.kernels import triton_stable
 
     x, dy = (torch.randn(100_003, generator=torch.Generator().manual_seed(s)).bfloat16() for s in (1, 2))
-    parameters = tuple(torch.tensor([v]) for v in (0.8, 0.8, 0.5))
+    parameters = tuple(torch.tensor([v], dtype=torch.float64) for v in (0.8, 0.8, 0.5))
     first = triton_stable.backward("xielu", dy, x, parameters, False, True)
     again = triton_stable.backward("xielu", dy, x, parameters, False, True)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -262,10 +265,9 @@ from precision_lab.implementations import triton_kernels as usual
 from precision_lab.kernels import triton_stable as ours
 
 def build(kernel, element, constants, capability):
-    pointers = {a: "*fp32" for a in kernel.arg_names if a.endswith("_ptr")}
+    other = "*fp64" if kernel in (ours.forward_kernel, ours.backward_kernel) else "*fp32"
+    pointers = {a: other for a in kernel.arg_names if a.endswith("_ptr")}
     pointers |= {a: element for a in ("x_ptr", "y_ptr", "dy_ptr", "dx_ptr") if a in pointers}
-    if "sums_ptr" in pointers:
-        pointers["sums_ptr"] = "*fp64"
     signature = {a: pointers.get(a, "constexpr" if a in constants else "i32") for a in kernel.arg_names}
     values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)

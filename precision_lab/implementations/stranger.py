@@ -172,7 +172,10 @@ def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) 
     def effective(module: torch.nn.Module) -> dict[str, float]:
         own = dict(module.named_parameters())
         values: dict[str, float] = {}
+        told = getattr(module, "effective_parameters", None)
         with torch.no_grad():
+            if callable(told):  # it may compute them in a wider dtype than its own
+                return {name: float(value) for name, value in told().items()}
             for leaf, parameter in constraint.items():
                 raw = own[leaf]
                 value = raw if parameter.raw is None or leaves.get(parameter.name) else F.softplus(raw)

@@ -25,16 +25,16 @@ def _raw(name: str, alpha: float, least: float, device: Any, dtype: torch.dtype 
 
 
 def _positive(raw: Tensor) -> Tensor:
-    """softplus in float64, rounded once to float32: one element, so it costs nothing."""
-    return softplus(raw.double(), threshold=50.0).float()
+    """softplus in float64, gradient included: one element, so it costs nothing."""
+    return softplus(raw.double(), threshold=50.0)
 
 
 class XIELU(nn.Module):
     """xIELU with trainable α_p and α_n, accurate in bf16, fp16 and fp32; Triton on CUDA, float64 on CPU.
 
     `alpha_p` and `alpha_n` are the raw parameters, shape (1,), that the optimiser sees, named and laid
-    out as in Hugging Face's `XIELUActivation`, whose state dict it loads; `effective()` gives the
-    values in the formula, α_p = softplus(alpha_p) and α_n = β + softplus(alpha_n).
+    out as in Hugging Face's `XIELUActivation`, whose state dict it loads; `effective_parameters()` gives
+    the values in the formula, α_p = softplus(alpha_p) and α_n = β + softplus(alpha_n).
 
     Args:
         alpha_p, alpha_n: initial effective values. beta: fixed.
@@ -68,21 +68,20 @@ class XIELU(nn.Module):
         """What α_n stays above."""
         return beta
 
-    def effective(self) -> tuple[Tensor, Tensor, Tensor]:
-        """α_p, α_n and β as the kernel receives them, in float32."""
-        beta = self.beta.float()
-        return _positive(self.alpha_p), beta + _positive(self.alpha_n), beta
+    def effective_parameters(self) -> dict[str, Tensor]:
+        """α_p, α_n and β as the kernel receives them, in float64; by these `verify` judges it."""
+        beta = self.beta.double()
+        return {"alpha_p": _positive(self.alpha_p), "alpha_n": beta + _positive(self.alpha_n), "beta": beta}
 
     def forward(self, x: Tensor) -> Tensor:
         """f(x); x of any floating-point dtype, shape and strides."""
-        alpha_p, alpha_n, beta = self.effective()
-        return xielu(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta)
+        return xielu(x, **self.effective_parameters())
 
     def extra_repr(self) -> str:
         if self.beta.is_meta:
             return "values not yet loaded"
-        alpha_p, alpha_n, beta = (float(value.detach()) for value in self.effective())
-        return f"alpha_p={alpha_p:.6g}, alpha_n={alpha_n:.6g}, beta={beta:.6g}"
+        values = self.effective_parameters()
+        return ", ".join(f"{name}={float(value.detach()):.6g}" for name, value in values.items())
 
 
 class XIPReLU(XIELU):
@@ -92,14 +91,17 @@ class XIPReLU(XIELU):
     def _least(beta: float) -> float:
         return 0.0
 
-    def effective(self) -> tuple[Tensor, Tensor, Tensor]:
-        """α_p, α_n and β as the kernel receives them, in float32."""
-        return _positive(self.alpha_p), _positive(self.alpha_n), self.beta.float()
+    def effective_parameters(self) -> dict[str, Tensor]:
+        """α_p, α_n and β as the kernel receives them, in float64; by these `verify` judges it."""
+        return {
+            "alpha_p": _positive(self.alpha_p),
+            "alpha_n": _positive(self.alpha_n),
+            "beta": self.beta.double(),
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """f(x); x of any floating-point dtype, shape and strides."""
-        alpha_p, alpha_n, beta = self.effective()
-        return xiprelu(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta)
+        return xiprelu(x, **self.effective_parameters())
 
 
 def _drop_eps(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:

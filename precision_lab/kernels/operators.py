@@ -65,11 +65,16 @@ def _dense(x: Tensor, like: Tensor) -> Tensor:
     return x if x.stride() == order else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
+def _scalars(parameters: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Single parameters without dimensions, so that they broadcast to an x that has none either."""
+    return tuple(p.reshape(()) if p.numel() == 1 else p for p in parameters)
+
+
 def _parameters(x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], bool]:
-    """Parameters in float32 as the Triton kernels take them, and whether there is one per element."""
+    """Parameters in float64 as the Triton kernels take them, and whether there is one per element."""
     if all(p.numel() == 1 for p in parameters):
-        return tuple(p.float().reshape(1) for p in parameters), False
-    return tuple(_dense(p.float().expand_as(x), x) for p in parameters), True
+        return tuple(p.double().reshape(1) for p in parameters), False
+    return tuple(_dense(p.double().expand_as(x), x) for p in parameters), True
 
 
 def forward(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
@@ -78,16 +83,15 @@ def forward(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
     Args:
         name: "xielu" or "xiprelu".
         x: any floating-point dtype, shape and strides.
-        parameters: α_p, α_n and β, effective values, that broadcast to x; read in float32 at most.
+        parameters: α_p, α_n and β, effective values, that broadcast to x.
 
     Raises:
         TypeError, ValueError: x is no floating-point tensor, a parameter's device or shape does not fit.
     """
     _check(name, x, parameters)
-    alpha_p, alpha_n, beta = parameters
     triton = _triton(x)
     if triton is None:
-        return _dense(_PLAIN[name][0](x, alpha_p, alpha_n, beta), x)
+        return _dense(_PLAIN[name][0](x, *_scalars(parameters)), x)
     given, each = _parameters(x, parameters)
     result: Tensor = triton.forward(name, _dense(x, x), given, each)
     return result
@@ -100,17 +104,20 @@ def backward(
 
     Sums over x are taken in float64 or with compensation and rounded once to the parameter's dtype.
     """
-    alpha_p, alpha_n, beta = parameters
     triton = _triton(x)
     if triton is None:
-        found = _PLAIN[name][1](dy, (x, alpha_p, alpha_n, beta), needed)
-        d_x, d_p, d_n, d_b = (x.new_empty(0) if d is None else d for d in found)
-        return (_dense(d_x, x) if needed[0] else d_x), d_p, d_n, d_b
+        alpha_p, alpha_n, beta = _scalars(parameters)
+        d_x, *found = _PLAIN[name][1](dy, (x, alpha_p, alpha_n, beta), needed)
+        d_p, d_n, d_b = (
+            x.new_empty(0) if d is None else d.reshape(p.shape)
+            for d, p in zip(found, parameters, strict=True)
+        )
+        return x.new_empty(0) if d_x is None else _dense(d_x, x), d_p, d_n, d_b
     given, each = _parameters(x, parameters)
     dense = _dense(x, x)
     d_x, *sums = triton.backward(name, _dense(dy, x), dense, given, each, needed[3])
     gradients = [
-        round_once(part.double().sum_to_size(p.shape) if each else part.reshape(p.shape), p.dtype)
+        round_once(part.sum_to_size(p.shape) if each else part.reshape(p.shape), p.dtype)
         if wanted
         else x.new_empty(0)
         for part, p, wanted in zip(sums, parameters, needed[1:], strict=True)

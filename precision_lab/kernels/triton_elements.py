@@ -84,6 +84,23 @@ def store(pointer, offsets, value, count, MASKED: tl.constexpr, FORMAT: tl.const
         tl.store(pointer + offsets, stored)
 
 
+@triton.jit
+def load64(pointer, offsets, count, MASKED: tl.constexpr):
+    """FP64 numbers; beyond `count` zeros."""
+    if MASKED:
+        return tl.load(pointer + offsets, mask=offsets < count, other=0)
+    return tl.load(pointer + offsets)
+
+
+@triton.jit
+def store64(pointer, offsets, value, count, MASKED: tl.constexpr):
+    """Writes the first `count` FP64 numbers."""
+    if MASKED:
+        tl.store(pointer + offsets, value, mask=offsets < count)
+    else:
+        tl.store(pointer + offsets, value)
+
+
 # FP64 -------------------------------------------------------------------------------------------
 
 
@@ -94,9 +111,9 @@ def exponentials64(x):
     x = k·ln 2 + d with |d| ≤ 0.347; e^d − 1 − d by its series to d¹³, of which 2⁻⁵⁶ is left out.
     For k = 0 that is the result; else |x| > 0.34 and subtracting x costs three bits.
     """
-    x = tl.maximum(x, -800.0, propagate_nan=tl.PropagateNan.ALL)  # e^-800 is 0 in every format here
-    k = (x * LOG2E + ROUND64) - ROUND64
-    d = (x - k * LN2_HIGH) - k * LN2_LOW
+    near = tl.maximum(x, -800.0, propagate_nan=tl.PropagateNan.ALL)  # e^-800 is 0 in every format here
+    k = (near * LOG2E + ROUND64) - ROUND64
+    d = (near - k * LN2_HIGH) - k * LN2_LOW
     h = d * (1.0 / 6227020800.0) + (1.0 / 479001600.0)
     h = d * h + (1.0 / 39916800.0)
     h = d * h + (1.0 / 3628800.0)
@@ -144,11 +161,21 @@ def backward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
         return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, square)
     m = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     exp, expm1, q = exponentials64(m)
-    q = tl.where(m < -800.0, -1.0 - m, q)
     # For α_n = β only α_n·eˣ is left, which expm1 has forgotten far out.
     below = tl.where(m < -1.0, (beta - alpha_n) + alpha_n * exp, alpha_n * expm1 + beta)
     slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, below)
     return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)
+
+
+@triton.jit
+def square64(x, for_p, for_n, KIND: tl.constexpr):
+    """df/dα_p and df/dα_n again with x² in FP64, which does not overflow; in FP32 it is exact or nothing."""
+    wide = x.to(tl.float64)
+    square = wide * wide
+    zero = tl.zeros_like(square)
+    if KIND == XIPRELU:
+        return tl.where(x > 0, square, zero), tl.where(x > 0, zero, square)
+    return tl.where(x > 0, square, zero), for_n.to(tl.float64)
 
 
 # Roots ------------------------------------------------------------------------------------------
@@ -181,9 +208,9 @@ def split(value):
 def prepare_forward(alpha_n, beta):
     """Root of f as high + low, the window's reach, f′(r) and A; NaN and a reach of −1 without a root.
 
-    The arguments are FP32 numbers.
+    The arguments are FP64 numbers.
     """
-    a, b = alpha_n.to(tl.float64), beta.to(tl.float64)
+    a, b = alpha_n, beta
     ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
     exists = (ratio > 0) & (ratio < 1) & (a != 0)
     rho = tl.where(exists, ratio, 0.5)
@@ -192,8 +219,10 @@ def prepare_forward(alpha_n, beta):
     slope = a * expm1 + b
     high, low = split(root)
     # Beyond −21, α_n·eˣ within 2⁻²² of itself is nearer to the truth than a root within 2⁻⁵²: there the
-    # line (β − α_n)·x − α_n, fused and so rounded once, crosses 0 and α_n·eˣ may be all that is left.
-    exists = exists & (root > -21.0)
+    # line (β − α_n)·x − α_n, fused and so rounded once, crosses 0 and α_n·eˣ may be all that is left. That
+    # holds if FP32 has both coefficients exactly.
+    exact = (a.to(tl.float32).to(tl.float64) == a) & ((b - a).to(tl.float32).to(tl.float64) == b - a)
+    exists = exists & ((root > -21.0) | (exact == 0))
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
     return high, low, reach, slope.to(tl.float32), (a + (a - b) * root).to(tl.float32)
 
@@ -201,7 +230,7 @@ def prepare_forward(alpha_n, beta):
 @triton.jit
 def prepare_backward(alpha_n, beta):
     """Root of f′ as high + low, the window's reach and α_n − β; as `prepare_forward`."""
-    a, b = alpha_n.to(tl.float64), beta.to(tl.float64)
+    a, b = alpha_n, beta
     ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
     exists = (ratio > 0) & (ratio < 1) & (a != 0)
     root = tl.log(1.0 - tl.where(exists, ratio, 0.5))
@@ -214,8 +243,9 @@ def prepare_backward(alpha_n, beta):
 
 
 @triton.jit
-def forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND: tl.constexpr):
+def forward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, slope, weight, KIND: tl.constexpr):
     """f(x) in FP32 for x of bf16 or fp16; the last five from `prepare_forward`."""
+    alpha_p, alpha_n, beta = alpha_p64.to(tl.float32), alpha_n64.to(tl.float32), beta64.to(tl.float32)
     if KIND == XIPRELU:
         # The product inside the fused multiply-add is exact, so the root costs nothing.
         return x * tl.fma(tl.where(x > 0, alpha_p, alpha_n), x, beta)
@@ -223,7 +253,7 @@ def forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND: 
     h = h * x + H1
     h = h * x + H0
     near = x * tl.fma(tl.where(x > 0, alpha_p, alpha_n * h), x, beta)
-    line = beta - alpha_n
+    line = (beta64 - alpha_n64).to(tl.float32)
     # 0·(−∞) is not what a slope of 0 means; the largest finite number does instead.
     lowest = tl.where(line == 0, -3.0e38, float("-inf"))
     m = tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
@@ -237,8 +267,9 @@ def forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND: 
 
 
 @triton.jit
-def backward32(x, alpha_p, alpha_n, beta, high, low, reach, gap, KIND: tl.constexpr):
+def backward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, gap, KIND: tl.constexpr):
     """f′(x), df/dα_p and df/dα_n in FP32 for x of bf16 or fp16; the last four from `prepare_backward`."""
+    alpha_p, alpha_n, beta = alpha_p64.to(tl.float32), alpha_n64.to(tl.float32), beta64.to(tl.float32)
     square = x * x
     zero = 0.0 * alpha_p
     if KIND == XIPRELU:

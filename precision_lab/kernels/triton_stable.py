@@ -43,14 +43,11 @@ def _forward_tile(
     at = tl.arange(0, BLOCK)
     x = elements.load(x_ptr, at, count, MASKED, FORMAT)
     if EACH:
-        alpha_p = elements.load(p_ptr, at, count, MASKED, FP32)
-        alpha_n = elements.load(n_ptr, at, count, MASKED, FP32)
-        beta = elements.load(b_ptr, at, count, MASKED, FP32)
+        alpha_p = elements.load64(p_ptr, at, count, MASKED)
+        alpha_n = elements.load64(n_ptr, at, count, MASKED)
+        beta = elements.load64(b_ptr, at, count, MASKED)
     if FORMAT == FP32:
-        wide = elements.forward64(
-            x.to(tl.float64), alpha_p.to(tl.float64), alpha_n.to(tl.float64), beta.to(tl.float64), KIND
-        )
-        y = wide.to(tl.float32)
+        y = elements.forward64(x.to(tl.float64), alpha_p, alpha_n, beta, KIND).to(tl.float32)
     else:
         if EACH:
             high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
@@ -67,7 +64,11 @@ def forward_kernel(
     """y = f(x) for n elements; EACH: parameters per element instead of one of each."""
     program = tl.program_id(0).to(tl.int64)  # offsets go beyond 2³¹
     programs = tl.num_programs(0).to(tl.int64)
-    alpha_p, alpha_n, beta = 0.0, 0.0, 0.0
+    alpha_p, alpha_n, beta = (
+        tl.full((), 0.0, tl.float64),
+        tl.full((), 0.0, tl.float64),
+        tl.full((), 0.0, tl.float64),
+    )
     high, low, reach, slope, weight = 0.0, 0.0, -1.0, 0.0, 0.0
     if not EACH:
         alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
@@ -109,23 +110,25 @@ def _backward_tile(
     x = elements.load(x_ptr, at, count, MASKED, FORMAT)
     dy = elements.load(dy_ptr, at, count, MASKED, FORMAT)
     if EACH:
-        alpha_p = elements.load(p_ptr, at, count, MASKED, FP32)
-        alpha_n = elements.load(n_ptr, at, count, MASKED, FP32)
-        beta = elements.load(b_ptr, at, count, MASKED, FP32)
+        alpha_p = elements.load64(p_ptr, at, count, MASKED)
+        alpha_n = elements.load64(n_ptr, at, count, MASKED)
+        beta = elements.load64(b_ptr, at, count, MASKED)
     if FORMAT == FP32:
         x, dy = x.to(tl.float64), dy.to(tl.float64)
-        slope, for_p, for_n = elements.backward64(
-            x, alpha_p.to(tl.float64), alpha_n.to(tl.float64), beta.to(tl.float64), KIND
-        )
+        slope, for_p, for_n = elements.backward64(x, alpha_p, alpha_n, beta, KIND)
     else:
         if EACH:
             high, low, reach, gap = elements.prepare_backward(alpha_n, beta)
         slope, for_p, for_n = elements.backward32(x, alpha_p, alpha_n, beta, high, low, reach, gap, KIND)
     elements.store(dx_ptr, at, (dy * slope).to(tl.float32), count, MASKED, FORMAT)
     if EACH:
-        elements.store(dp_ptr, at, (dy * for_p).to(tl.float32), count, MASKED, FP32)
-        elements.store(dn_ptr, at, (dy * for_n).to(tl.float32), count, MASKED, FP32)
-        elements.store(db_ptr, at, (dy * x).to(tl.float32), count, MASKED, FP32)
+        wide = dy.to(tl.float64)
+        each_p, each_n = for_p, for_n
+        if FORMAT != FP32:
+            each_p, each_n = elements.square64(x, for_p, for_n, KIND)
+        elements.store64(dp_ptr, at, wide * each_p, count, MASKED)
+        elements.store64(dn_ptr, at, wide * each_n, count, MASKED)
+        elements.store64(db_ptr, at, wide * x.to(tl.float64), count, MASKED)
     return tl.sum(dy * for_p, axis=1), tl.sum(dy * for_n, axis=1), tl.sum(dy * x, axis=1)
 
 
@@ -142,7 +145,11 @@ def backward_kernel(
     program = tl.program_id(0).to(tl.int64)  # offsets go beyond 2³¹
     programs = tl.num_programs(0).to(tl.int64)
     BLOCK: tl.constexpr = ROWS * COLUMNS
-    alpha_p, alpha_n, beta = 0.0, 0.0, 0.0
+    alpha_p, alpha_n, beta = (
+        tl.full((), 0.0, tl.float64),
+        tl.full((), 0.0, tl.float64),
+        tl.full((), 0.0, tl.float64),
+    )
     high, low, reach, gap = 0.0, 0.0, -1.0, 0.0
     if not EACH:
         alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
@@ -209,7 +216,7 @@ def forward(kind: str, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], eac
 
     Args:
         kind: "xielu" or "xiprelu". x: float32, float16 or bfloat16, no gaps between its elements.
-        parameters: α_p, α_n and β in float32: one element each, or with `each` laid out like x.
+        parameters: α_p, α_n and β in float64: one element each, or with `each` laid out like x.
     """
     y = torch.empty_like(x)
     n = x.numel()
@@ -228,7 +235,7 @@ def forward(kind: str, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], eac
 def backward(
     kind: str, dy: Tensor, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], each: bool, sum_beta: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dx, and the gradients of α_p, α_n and β: float64 sums, or with `each` float32 per element.
+    """dx, and the gradients of α_p, α_n and β: float64 sums, or with `each` float64 per element.
 
     Args:
         dy: like x in dtype and memory order; the others as `forward`.
@@ -238,7 +245,7 @@ def backward(
     n = x.numel()
     programs = max(min(triton.cdiv(n, BACKWARD_ROWS * COLUMNS.value), PROGRAMS), 1)
     sums = torch.zeros(programs, 3, dtype=torch.float64, device=x.device)
-    gradients = [torch.empty_like(x, dtype=torch.float32) if each else sums for _ in range(3)]
+    gradients = [torch.empty_like(x, dtype=torch.float64) if each else sums for _ in range(3)]
     if n:
         given, fmt = _stored(x)
         with _quiet(), _on_device(x):
