@@ -77,13 +77,14 @@ def explain(
     bits: int | None = None,
     output: str = "forward",
     params: Mapping[str, float] | None = None,
-    executions: Sequence[str] = ("eager", "upcast", "module", "fp8-fp32", "fp8-bf16"),
+    executions: Sequence[str] | None = None,
     kernel: Implementation | None = None,
     device: str = "cpu",
 ) -> Explanation:
     """The exact value of one output at one input, and every implementation's.
 
     Args:
+        executions: by default all but "compiled".
         x: rounded to the format if it is not one of its values.
         bits: bit pattern in the format; instead of x.
         params: asked values; rounded to the format, as an eager kernel receives them.
@@ -223,17 +224,19 @@ def _rows(
     output: str,
     params: Mapping[str, float],
     x: float,
-    executions: Sequence[str],
+    executions: Sequence[str] | None,
     kernel: Implementation | None,
     device: str,
 ) -> list[Row]:
     from precision_lab.exceptions import KernelError
-    from precision_lab.implementations import IMPLEMENTATIONS
+    from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
     from precision_lab.implementations.placement import on_device
     from precision_lab.implementations.runner import effective_parameters, run
     from precision_lab.results import Failure
 
     rows = []
+    if executions is None:
+        executions = [e for e in EXECUTIONS if e != "compiled"]
     registered = [
         on_device(i, device)
         for i in IMPLEMENTATIONS

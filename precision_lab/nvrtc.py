@@ -39,7 +39,7 @@ def _checked(result: Any) -> Any:
     status, *values = result
     if int(status) != 0:
         raise RuntimeError(f"CUDA error: {status.name} ({int(status)})")
-    return values[0] if len(values) == 1 else values
+    return values[0] if len(values) == 1 else values or None
 
 
 def compile_cubin(source: str, name: str, architecture: str, options: Sequence[str] = EXACT) -> bytes:
@@ -97,7 +97,10 @@ class CudaProgram:
         major, minor = torch.cuda.get_device_capability(device)
         cubin = compile_cubin(source, name, f"sm_{major}{minor}", options)
         with torch.cuda.device(device):
-            torch.cuda.current_stream().synchronize()  # the context exists from here on
+            torch.cuda.current_stream().synchronize()  # torch's context exists from here on
+            # The same one; autograd's threads may not have it current yet.
+            self._context = _checked(driver.cuDevicePrimaryCtxRetain(torch.cuda.current_device()))
+            _checked(driver.cuCtxSetCurrent(self._context))
             self._module = _checked(driver.cuModuleLoadData(cubin))
         self._functions: dict[str, Any] = {}
 
@@ -112,6 +115,7 @@ class CudaProgram:
         values = tuple(_value(a) for a in arguments)
         types = tuple(_type(a) for a in arguments)
         with torch.cuda.device(self.device):
+            _checked(self._driver.cuCtxSetCurrent(self._context))
             stream = torch.cuda.current_stream().cuda_stream
             _checked(
                 self._driver.cuLaunchKernel(

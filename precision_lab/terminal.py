@@ -172,6 +172,7 @@ def catalogue() -> dict[str, Any]:
                 "execution": i.execution,
                 "saturating": i.saturating,
                 "formats": list(i.formats),
+                "devices": list(i.devices),
                 "description": i.description,
             }
             for i in IMPLEMENTATIONS
@@ -198,8 +199,9 @@ def print_catalogue(data: dict[str, Any]) -> None:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for i in data["implementations"]:
         executions = grouped.setdefault((i["function"], i["name"], i["description"]), [])
-        if i["execution"] not in executions:
-            executions.append(i["execution"])
+        execution = i["execution"] if "cpu" in i["devices"] else f"{i['execution']} (CUDA)"
+        if execution not in executions:
+            executions.append(execution)
     for (function, name, description), executions in grouped.items():
         table.add_row(function, name, ", ".join(executions), description)
     console.print(table)
