@@ -210,7 +210,7 @@ def test_a_replay_command_shows_the_strangers_value_again(kernels: Path) -> None
             "unknown property 'length'; did you mean",
         ),
         (("{k}:xielu", "--function", "xielu", "--bound", "none.toml"), "--bound 'none.toml' cannot be read"),
-        (("{k}:xielu", "--function", "xielu", "--device", "cuda"), "--device 'cuda'"),
+        (("{k}:xielu", "--function", "xielu", "--device", "tpu"), "device='tpu': expected 'cpu', 'cuda'"),
         (("{k}:xielu", "--function", "xielu", "--against", "best"), "unknown eager implementation"),
         (("{k}:xielu", "--function", "xielu", "--write-bound", "--max-ulp", "1"), "takes neither --max-ulp"),
         (
