@@ -10,6 +10,7 @@ This is a kernel like any other: it shares no code with the oracle that judges i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ from torch import Tensor
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # x, α_p, α_n, β
 
-# Below this |x|, e^x − 1 − x is its Taylor polynomial. Cut off after x^6/720, the rest is below
-# x^7/5040·1.01, that is 2^-41 of x²/2 at |x| = 2^-6; the difference expm1(x) − x used elsewhere
-# has lost at most 2·2^-53/|x| = 2^-46 there. Both are far below fp32's 2^-24.
-SERIES_BELOW = 2.0**-6
+# Below this |x|, e^x − 1 − x is its Taylor polynomial. Cut off after x^13/13!, the rest is below
+# x^12·2/14!·1.02, that is 2^-58 of x²/2 at |x| = 2^-2; the difference expm1(x) − x used elsewhere has
+# lost at most 2^-53·|x| of x²/2, that is 2^-50. Near a root of f, where fp32 numbers lie within 2^-25
+# of it, either must stay well below fp32's 2^-24.
+SERIES_BELOW = 2.0**-2
+_SERIES = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
 
 
 def _widen(value: Tensor) -> Tensor:
@@ -50,7 +53,10 @@ def round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _expm1_minus_x(x: Tensor, expm1: Tensor) -> Tensor:
     """e^x − 1 − x for x ≤ 0, given e^x − 1."""
-    series = x * x * (0.5 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x / 720))))
+    series = torch.full_like(x, _SERIES[0])
+    for coefficient in _SERIES[1:]:
+        series = series * x + coefficient
+    series = x * x * series
     return torch.where(x > -SERIES_BELOW, series, expm1 - x)
 
 

@@ -50,6 +50,9 @@ H3: tl.constexpr = tl.constexpr(float.fromhex("0x1.cf00fap-8"))
 # ln 2 in two parts for FP64: the first has 32 bits, so that k·LN2_HIGH is exact for |k| < 2²¹.
 LN2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("0x1.62e42feep-1"))
 LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35793c76p-33"))
+# The second part again with 32 bits, and what is left, for pairs.
+LN2_MIDDLE: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35600000p-33"))
+LN2_REST: tl.constexpr = tl.constexpr(float.fromhex("0x1.93c7673007e5fp-65"))
 ROUND64: tl.constexpr = tl.constexpr(6755399441055744.0)  # 1.5·2⁵²: adding it rounds to an integer
 
 
@@ -137,23 +140,27 @@ def exponentials64(x):
 
 
 @triton.jit
-def forward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
-    """f(x) in FP64, for one rounding to FP32."""
+def forward64(x, alpha_p, alpha_n, beta, root, rest, reach, slope, weight, KIND: tl.constexpr):
+    """f(x) in FP64, for one rounding to FP32; the last five from `prepare_forward64`."""
     if KIND == XIPRELU:
         return x * (tl.where(x > 0, alpha_p, alpha_n) * x + beta)
     m = tl.minimum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     exp, _, q = exponentials64(m)
-    slope = beta - alpha_n
+    steepness = beta - alpha_n
     # 0·(−∞) is not what a slope of 0 means. The product is exact, so that far out, where the line
     # crosses 0, α_n·eˣ is what is left.
-    line = tl.where(slope == 0, 0.0 * alpha_n, slope * m)
+    line = tl.where(steepness == 0, 0.0 * alpha_n, steepness * m)
     below = tl.where(m < -1.0, alpha_n * exp + (line - alpha_n), alpha_n * q + beta * m)
+    # eᵗ − 1 − t to t⁴ for |t| ≤ 2⁻¹⁰: what is left out is below 2⁻⁴⁴ of f.
+    t = (m - root) - rest
+    s = ((t * (1.0 / 24.0) + 1.0 / 6.0) * t + 0.5) * t
+    below = tl.where(tl.abs(t) <= reach, t * (slope + weight * s), below)
     return tl.where(x > 0, x * (alpha_p * x + beta), below)
 
 
 @triton.jit
-def backward64(x, alpha_p, alpha_n, beta, KIND: tl.constexpr):
-    """f′(x), df/dα_p and df/dα_n in FP64."""
+def backward64(x, alpha_p, alpha_n, beta, root, rest, reach, gap, KIND: tl.constexpr):
+    """f′(x), df/dα_p and df/dα_n in FP64; the last four from `prepare_backward64`."""
     square = x * x
     zero = 0.0 * alpha_p
     if KIND == XIPRELU:
@@ -237,6 +244,103 @@ def prepare_backward(alpha_n, beta):
     high, low = split(root)
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
     return high, low, reach, (a - b).to(tl.float32)
+
+
+@triton.jit
+def two_product(a, b):
+    """a·b as high + low within 2⁻¹⁰⁵: split by masks, so that it does not matter what compilers fuse."""
+    ah = (a.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
+    bh = (b.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
+    al, bl = a - ah, b - bh
+    p = a * b
+    return p, ((ah * bh - p) + (ah * bl + al * bh)) + al * bl
+
+
+@triton.jit
+def two_sum(a, b):
+    """a + b as high + low, exactly."""
+    s = a + b
+    v = s - a
+    return s, (a - (s - v)) + (b - v)
+
+
+@triton.jit
+def exp_pair(x):
+    """eˣ as high + low for −700 ≤ x < 0, relative error below 2⁻⁸⁰.
+
+    x = k·ln 2 + d with ln 2 in three parts, d = x − k·ln 2 as a pair; e^(d/256) by its series to
+    the seventh power, |d/256| < 2⁻⁹·⁵, of which 2⁻⁹¹ is left out; then squared eight times, which
+    magnifies relative errors by 2⁸.
+    """
+    k = (x * LOG2E + ROUND64) - ROUND64
+    high, low = two_sum(x - k * LN2_HIGH, -(k * LN2_MIDDLE))
+    low = low - k * LN2_REST
+    high, low = high * 0.00390625, low * 0.00390625
+    sh, sl = high * 0.0 + 1.0 / 5040.0, high * 0.0
+    # Horner: s = 1/n! + d·s; the reciprocals' low parts are those that double lacks.
+    for n in tl.static_range(7):
+        ph, pl = two_product(sh, high)
+        pl = pl + (sh * low + sl * high)
+        if n == 0:
+            ch, cl = 1.0 / 720.0, -5.300543954373577e-20
+        elif n == 1:
+            ch, cl = 1.0 / 120.0, 1.1564823173178714e-19
+        elif n == 2:
+            ch, cl = 1.0 / 24.0, 2.3129646346357427e-18
+        elif n == 3:
+            ch, cl = 1.0 / 6.0, 9.25185853854297e-18
+        elif n == 4:
+            ch, cl = 0.5, 0.0
+        else:
+            ch, cl = 1.0, 0.0
+        sh, e = two_sum(high * 0.0 + ch, ph)
+        sl = e + (pl + cl)
+    for _ in tl.static_range(8):
+        ph, pl = two_product(sh, sh)
+        sh, sl = two_sum(ph, pl + 2.0 * sh * sl)
+    power = ((k.to(tl.int64) + 1023) << 52).to(tl.float64, bitcast=True)
+    return power * sh, power * sl
+
+
+@triton.jit
+def prepare_forward64(alpha_n, beta):
+    """As `prepare_forward` with all five in FP64: root and rest, reach, f′(r) and A.
+
+    One more step of Newton's from the FP64 root, with f there as a pair, finds what FP64 lacks: fp32
+    numbers may lie within 2⁻³⁰ of a root, and then a root within 2⁻⁵³ would not do.
+    """
+    ratio = beta / tl.where(alpha_n == 0, 1.0 + 0.0 * alpha_n, alpha_n)
+    # Farther out than −40 eʳ is below 2⁻⁵⁷, and the line that is left crosses 0 where fp32 tells.
+    exists = (ratio > 0) & (ratio < 0.975) & (alpha_n != 0)
+    root = root_of_f(tl.where(exists, ratio, 0.5))
+    eh, el = exp_pair(root)
+    # α_n·(eʳ − 1) + (β − α_n)·r, every product and sum as a pair.
+    dh, dl = two_sum(eh, -1.0 + 0.0 * eh)
+    ph, pl = two_product(alpha_n, dh)
+    pl = pl + alpha_n * (dl + el)
+    gap, gap_low = two_sum(beta, -alpha_n)
+    qh, ql = two_product(gap, root)
+    ql = ql + gap_low * root
+    value, low = two_sum(ph, qh)
+    slope = alpha_n * eh + gap
+    rest = -(value + (low + (pl + ql))) / slope
+    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.0009765625, -1.0)
+    return root, rest, reach, slope, alpha_n * eh
+
+
+@triton.jit
+def prepare_backward64(alpha_n, beta):
+    """Root of f′ and rest, reach and α_n − β, in FP64; see `prepare_forward64`."""
+    ratio = beta / tl.where(alpha_n == 0, 1.0 + 0.0 * alpha_n, alpha_n)
+    exists = (ratio > 0) & (ratio < 1) & (alpha_n != 0)
+    root = tl.log(1.0 - tl.where(exists, ratio, 0.5))
+    eh, el = exp_pair(root)
+    dh, dl = two_sum(eh, -1.0 + 0.0 * eh)
+    ph, pl = two_product(alpha_n, dh)
+    value, low = two_sum(ph, beta)
+    rest = -(value + (low + (pl + alpha_n * (dl + el)))) / (alpha_n * eh)
+    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.0009765625, -1.0)
+    return root, rest, reach, alpha_n - beta
 
 
 # FP32 -------------------------------------------------------------------------------------------

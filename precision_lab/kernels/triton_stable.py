@@ -47,7 +47,12 @@ def _forward_tile(
         alpha_n = elements.load64(n_ptr, at, count, MASKED)
         beta = elements.load64(b_ptr, at, count, MASKED)
     if FORMAT == FP32:
-        y = elements.forward64(x.to(tl.float64), alpha_p, alpha_n, beta, KIND).to(tl.float32)
+        if EACH:
+            high, low, reach, slope, weight = elements.prepare_forward64(alpha_n, beta)
+        wide = elements.forward64(
+            x.to(tl.float64), alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND
+        )
+        y = wide.to(tl.float32)
     else:
         if EACH:
             high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
@@ -72,8 +77,11 @@ def forward_kernel(
     high, low, reach, slope, weight = 0.0, 0.0, -1.0, 0.0, 0.0
     if not EACH:
         alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
-        if FORMAT != FP32 and KIND == elements.XIELU:
-            high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
+        if KIND == elements.XIELU:
+            if FORMAT == FP32:
+                high, low, reach, slope, weight = elements.prepare_forward64(alpha_n, beta)
+            else:
+                high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
     full = n // BLOCK
     for tile in tl.range(program, full, programs):
         base = tile * BLOCK
@@ -115,7 +123,9 @@ def _backward_tile(
         beta = elements.load64(b_ptr, at, count, MASKED)
     if FORMAT == FP32:
         x, dy = x.to(tl.float64), dy.to(tl.float64)
-        slope, for_p, for_n = elements.backward64(x, alpha_p, alpha_n, beta, KIND)
+        if EACH:
+            high, low, reach, gap = elements.prepare_backward64(alpha_n, beta)
+        slope, for_p, for_n = elements.backward64(x, alpha_p, alpha_n, beta, high, low, reach, gap, KIND)
     else:
         if EACH:
             high, low, reach, gap = elements.prepare_backward(alpha_n, beta)
@@ -153,8 +163,11 @@ def backward_kernel(
     high, low, reach, gap = 0.0, 0.0, -1.0, 0.0
     if not EACH:
         alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
-        if FORMAT != FP32 and KIND == elements.XIELU:
-            high, low, reach, gap = elements.prepare_backward(alpha_n, beta)
+        if KIND == elements.XIELU:
+            if FORMAT == FP32:
+                high, low, reach, gap = elements.prepare_backward64(alpha_n, beta)
+            else:
+                high, low, reach, gap = elements.prepare_backward(alpha_n, beta)
     kind: tl.constexpr = tl.float64 if FORMAT == FP32 else tl.float32
     sum_p, lost_p = tl.zeros((ROWS,), kind), tl.zeros((ROWS,), kind)
     sum_n, lost_n = tl.zeros((ROWS,), kind), tl.zeros((ROWS,), kind)
