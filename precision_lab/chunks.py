@@ -22,6 +22,7 @@ from precision_lab.tallies import Tally
 CHUNK = 1 << 18
 # On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
 DEVICE_CHUNKS = 256
+SCORING_BYTES = 10  # per input: its place among those left over, and a share of its tile's records
 
 # Eager kernels of the lab's own may run in several threads at once. Compiled ones share the compiler's
 # state, and a stranger's may have state of its own: those run one at a time, beside the scoring.
@@ -158,6 +159,11 @@ def _sweep_on_device(
                     failures.setdefault(output, value)
                     value = torch.zeros(count * size, device=device)
                 values.append(value.float().contiguous())
+            # Made anew: a kernel may have written into its input. And what scoring will need, while there
+            # is still a way back.
+            x = patterns_on_device(fmt, first, count * size, device).float()
+            del found
+            torch.empty(SCORING_BYTES * count * size, dtype=torch.uint8, device=device)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             if at_once == 1:
@@ -166,7 +172,7 @@ def _sweep_on_device(
             at_once = max(1, at_once // 2)
             continue
         runs = cells.runs_between(first, first + count * size, every=size)
-        scorer.score(x.detach().float(), values, runs, None, first)
+        scorer.score(x, values, runs, None, first)
         done += count
         if progress:
             progress(done * size, len(chunks) * size)

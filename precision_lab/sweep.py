@@ -101,6 +101,8 @@ def sweep(
     cells = input_set("exhaustive", source, definition.name, effective).cells
     chunks = every_chunk(source)
     shards = min(shards, len(chunks))
+    if directory is None and implementation.on_cuda:
+        shards = 1  # nothing is kept, and every shard begins anew with its tables on the device
     manifest = {
         "schema": SCHEMA,
         "function": definition.name,
