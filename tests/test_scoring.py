@@ -259,7 +259,7 @@ def digests(**environment: str) -> list[str]:
     return result.stdout.split()
 
 
-@pytest.mark.parametrize("cpu", ["haswell", "x86-64-v2"])
+@pytest.mark.parametrize("cpu", [pytest.param("haswell", marks=pytest.mark.slow), "x86-64-v2"])
 def test_results_are_the_same_bit_for_bit_on_other_processors(cpu: str, tmp_path: Any) -> None:
     """haswell has no AVX-512, x86-64-v2 not even FMA instructions: fma is then a library call."""
     plain = digests()
