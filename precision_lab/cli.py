@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that help costs no torch.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -499,7 +500,7 @@ def tables(
     folder = out or golden.tables_directory()
     if check:
         try:
-            rows = golden.check_tables(folder)
+            rows = golden.check_tables(folder, os.cpu_count() or 1)
         except DamagedFileError as error:  # what was asked about, not wrong use
             typer.echo(f"precision-lab: {error}", err=True)
             raise typer.Exit(1) from error

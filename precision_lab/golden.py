@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -241,8 +243,11 @@ def _parse(path: Path, line: int, content: str, function: Activation, fmt: Float
         ) from error
 
 
-def check_tables(directory: str | Path) -> int:
+def check_tables(directory: str | Path, workers: int = 1) -> int:
     """Number of rows, after every checksum matched and every row came out the same again.
+
+    Args:
+        workers: processes that share the work, each a fresh interpreter.
 
     Raises:
         DamagedFileError: names the file, and the line where there is one.
@@ -253,17 +258,23 @@ def check_tables(directory: str | Path) -> int:
     for name in sorted(present ^ set(sums)):
         state = "is not listed in" if name in present else "is missing, though listed in"
         raise DamagedFileError(f"{folder / name} {state} {CHECKSUMS}")
-    rows = 0
-    for name, digest in sorted(sums.items()):
-        table = read_table(folder / name)
-        check_rows(table)
-        if _sha256(folder / name) != digest:
-            raise DamagedFileError(
-                f"{folder / name}: every row is right, but the file is not the one in {CHECKSUMS}: "
-                "a row or a reason was changed, added or removed"
-            )
-        rows += len(table.rows)
-    return rows
+    paths, digests = [folder / name for name in sorted(sums)], [sums[name] for name in sorted(sums)]
+    if workers == 1:
+        return sum(map(_check_table, paths, digests))
+    # Not forked: numba and mpmath's backend may already run threads.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(_check_table, paths, digests))
+
+
+def _check_table(path: Path, digest: str) -> int:
+    table = read_table(path)
+    check_rows(table)
+    if _sha256(path) != digest:
+        raise DamagedFileError(
+            f"{path}: every row is right, but the file is not the one in {CHECKSUMS}: "
+            "a row or a reason was changed, added or removed"
+        )
+    return len(table.rows)
 
 
 def check_rows(table: GoldenTable) -> None:
