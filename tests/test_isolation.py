@@ -138,6 +138,14 @@ def test_a_module_that_kills_its_process_on_import_is_wrong_use(tmp_path: Path) 
 
 
 def test_no_child_is_left_behind(kernels: Path) -> None:
+    # Children of earlier tests, such as multiprocessing's resource tracker, may live on.
+    before = children()
     run(kernels, "good")
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
+
+
+def children() -> set[str]:
+    found = [file.read_text().split() for file in Path(f"/proc/{os.getpid()}/task").glob("*/children")]
+    if not found:
+        pytest.skip("the system does not list a process's children in /proc")
+    return {pid for pids in found for pid in pids}
