@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from precision_lab.formats import FORMATS, FloatFormat, get_format
     from precision_lab.functions import FUNCTIONS, get_function
+    from precision_lab.lowprecision.capture import capture
     from precision_lab.measure import measure
     from precision_lab.oracle import Reference, evaluate, reference
     from precision_lab.results import Measurement, Results
@@ -25,6 +26,7 @@ _HOMES = {
     "get_format": "formats",
     "FUNCTIONS": "functions",
     "get_function": "functions",
+    "capture": "lowprecision.capture",
     "evaluate": "oracle",
     "reference": "oracle",
     "Reference": "oracle",
@@ -45,6 +47,7 @@ __all__ = [
     "Results",
     "Verdict",
     "assert_accurate",
+    "capture",
     "evaluate",
     "get_format",
     "get_function",

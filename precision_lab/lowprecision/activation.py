@@ -1,0 +1,256 @@
+"""An activation on its way into the next matrix product: exact f(x) against what a recipe lets through.
+
+Pre-activations are BF16, as a matrix product leaves them, so that there are 2^16 of them: exact values come
+from a table of all, certified by the oracle, and so does what a kernel makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from precision_lab.exceptions import KernelError, unknown_name
+from precision_lab.formats import FORMATS, get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations import get_implementation
+from precision_lab.implementations.runner import run
+from precision_lab.lowprecision.quality import Quality, quality
+from precision_lab.lowprecision.quantized import Quantized, as_matrix, per_element
+from precision_lab.lowprecision.recipes import Recipe, Unscaled, get_recipe
+from precision_lab.lowprecision.scales import AmaxHistory, amax
+from precision_lab.oracle import reference
+from precision_lab.results import Failure
+
+Float64 = NDArray[np.float64]
+Path = Literal["fused", "unfused", "fp8-in"]
+EXACT = "exact"  # in a formulation's place: the correctly rounded result
+# log₂ of the largest number over the smallest one, and the least magnitude that rounds beyond the largest.
+_BINADES = {
+    **{
+        name: math.log2(f.max_finite) - math.log2(f.min_subnormal)
+        for name, f in FORMATS.items()
+        if f.bits < 64
+    },
+    "e2m1": math.log2(12),
+}
+_BEYOND = {"e4m3": 464.0, "e5m2": 61440.0, "e2m1": 7.0}
+_BF16 = get_format("bf16")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a recipe made of a tensor.
+
+    Attributes:
+        exact: float64, shape (tokens, channels).
+        stored: float64 values of what was stored, the shape of exact.
+        elements: float64 values of the stored codes before they are scaled back; stored, without a scale.
+        clipped: where the cast met a value beyond its largest number.
+        fmt: format of the elements.
+    """
+
+    exact: Float64
+    stored: Float64
+    elements: Float64
+    clipped: NDArray[np.bool_]
+    fmt: str
+
+    def tensor(self) -> Quality:
+        """Quality of the tensor as a whole."""
+        return self._quality(slice(None))
+
+    def channels(self) -> list[Quality]:
+        """Quality of each channel, that is of each column."""
+        return [self._quality(j) for j in range(self.exact.shape[1])]
+
+    def _quality(self, j: int | slice) -> Quality:
+        return quality(
+            self.exact[:, j], self.stored[:, j], self.elements[:, j], self.clipped[:, j], self._binades
+        )
+
+    @property
+    def _binades(self) -> float:
+        return _BINADES[self.fmt]
+
+
+def forward_passage(
+    function: str,
+    params: Mapping[str, float] | None,
+    x: Tensor,
+    recipe: str | Recipe,
+    *,
+    path: Path = "fused",
+    formulation: str = EXACT,
+    gate: Tensor | None = None,
+    state: AmaxHistory | None = None,
+    generator: torch.Generator | None = None,
+) -> Passage:
+    """f(x) as the next matrix product receives it.
+
+    Args:
+        x: bfloat16, shape (…, channels).
+        path: "fused" computes in FP32 and casts as the recipe's fused kernel does, "unfused" stores BF16 in
+            between, "fp8-in" stores x by the recipe first and then goes on as "fused". A recipe that
+            is not fused is "unfused" in its place.
+        formulation: name of an implementation, or "exact" for correctly rounded results.
+        gate: bfloat16, the shape of x; what SwiGLU multiplies by.
+        state: the history of this tensor under delayed scaling.
+
+    Raises:
+        ValueError: unknown function, parameter, path, recipe or implementation; x is not bfloat16; a gate
+            is missing or of another shape.
+        KernelError: the implementation failed.
+    """
+    return _passage(function, params, x, recipe, "forward", path, formulation, gate, None, state, generator)
+
+
+def gradient_passage(
+    function: str,
+    params: Mapping[str, float] | None,
+    x: Tensor,
+    upstream: Tensor,
+    recipe: str | Recipe,
+    *,
+    path: Path = "fused",
+    formulation: str = EXACT,
+    gate: Tensor | None = None,
+    state: AmaxHistory | None = None,
+    generator: torch.Generator | None = None,
+) -> Passage:
+    """upstream·f′(x) as the previous layer's two matrix products receive it; arguments as `forward_passage`.
+
+    Args:
+        upstream: bfloat16, the shape of x: the gradient of the loss by f(x).
+    """
+    _check_pair("upstream", upstream, x)
+    return _passage(
+        function, params, x, recipe, "grad_x", path, formulation, gate, upstream, state, generator
+    )
+
+
+def _passage(
+    function: str,
+    params: Mapping[str, float] | None,
+    x: Tensor,
+    recipe: str | Recipe,
+    output: str,
+    path: Path,
+    formulation: str,
+    gate: Tensor | None,
+    upstream: Tensor | None,
+    state: AmaxHistory | None,
+    generator: torch.Generator | None,
+) -> Passage:
+    recipe = get_recipe(recipe)
+    if path not in get_args(Path):
+        raise unknown_name("path", path, get_args(Path))
+    if x.dtype != torch.bfloat16 or x.ndim == 0:
+        raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
+    if get_function(function).name == "swiglu":
+        _check_pair("gate", gate, x)
+    values = tuple(sorted(get_function(function).check_params(params).items()))
+    factor = np.ones(())
+    for tensor in (gate if function == "swiglu" else None, upstream):
+        if tensor is not None:
+            factor = factor * as_matrix(tensor.detach()).cpu().double().numpy()
+    rows = as_matrix(x.detach())
+    pattern = rows.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
+    exact = exact_table(function, output, values)[pattern] * factor
+    role: Literal["input", "gradient"] = "input" if upstream is None else "gradient"
+    fused = recipe.name == "fp32" or (bool(recipe.fused) and path != "unfused")
+    if path == "fp8-in" and not isinstance(recipe, Unscaled):
+        arrived = recipe.quantize(rows, state=_warm(recipe, "input", rows), generator=generator)
+        point = arrived.dequantize()
+        computed = _at(function, output, values, point.cpu().double().numpy())
+    else:
+        computed = computed_table(function, output, values, formulation, "fp32" if fused else "bf16")[pattern]
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = torch.from_numpy((computed * factor).astype(np.float32)).to(x.device)
+    if isinstance(recipe, Unscaled):
+        kept = recipe.store(result).cpu().double().numpy()
+        return Passage(exact, kept, kept, np.isinf(kept) & np.isfinite(exact), recipe.forward)
+    unrounded = amax(result) if recipe.fused == "bf16" and fused else None
+    tensor = result if recipe.fused == "fp32" and fused else result.bfloat16()
+    found = recipe.quantize(
+        tensor, role, state=state if state is not None else _warm(recipe, role, tensor),
+        unrounded_amax=unrounded, generator=generator,
+    )  # fmt: skip
+    stored, elements = (values.cpu().double().numpy() for values in (found.dequantize(), found.values()))
+    return Passage(exact, stored, elements, _clipped(tensor, found), found.fmt)
+
+
+def _warm(recipe: Recipe, role: Literal["input", "gradient"], tensor: Tensor) -> AmaxHistory | None:
+    """A history that has seen this very tensor: delayed scaling in a run whose tensors do not change."""
+    state = recipe.state(role)
+    if state is not None:
+        state.collect(amax(tensor))
+        state.step()
+    return state
+
+
+def _clipped(tensor: Tensor, found: Quantized) -> NDArray[np.bool_]:
+    decode = found.decode.double()
+    if found.block is not None:
+        decode = per_element(decode, found.block, found.codes.shape)
+    over = (tensor.double().abs() > decode * _BEYOND[found.fmt]) | ~tensor.isfinite()
+    clipped: NDArray[np.bool_] = over.cpu().numpy()
+    return clipped
+
+
+def _check_pair(name: str, tensor: Tensor | None, x: Tensor) -> None:
+    if tensor is None or tensor.dtype != torch.bfloat16 or tensor.shape != x.shape:
+        seen = None if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        raise ValueError(f"{name}={seen}: expected bfloat16 of the shape of x, {tuple(x.shape)}")
+
+
+Params = tuple[tuple[str, float], ...]
+
+
+def _linear(function: str, params: Params) -> dict[str, float]:
+    """SwiGLU's second input is a factor of its own."""
+    return {**dict(params), "b": 1.0} if function == "swiglu" else dict(params)
+
+
+@lru_cache(maxsize=64)
+def exact_table(function: str, output: str, params: Params) -> Float64:
+    """An output at every bf16 number, by bit pattern, to about float64 precision; SwiGLU for b = 1.
+
+    Raises:
+        ValueError: as `oracle.reference`.
+    """
+    return _at(function, output, params, _BF16.decode(_BF16.all_bits()))
+
+
+def _at(function: str, output: str, params: Params, x: Float64) -> Float64:
+    points, where = np.unique(x, return_inverse=True)
+    exact = reference(function, output, _linear(function, params), points, "fp64").exact
+    found: Float64 = exact[where.reshape(x.shape)]
+    return found
+
+
+@lru_cache(maxsize=64)
+def computed_table(function: str, output: str, params: Params, formulation: str, fmt: str) -> Float64:
+    """What a formulation computes for every bf16 number, in fp32 or bf16, by bit pattern.
+
+    Raises:
+        KernelError: the implementation failed.
+    """
+    if formulation == EXACT:
+        return get_format(fmt).round(exact_table(function, output, params))
+    implementation = get_implementation(function, formulation)
+    x = _BF16.decode(_BF16.all_bits())
+    found = run(implementation, x, fmt, _linear(function, params), (output,))[output]
+    if isinstance(found, Failure):
+        raise KernelError(found.kind, found.message)
+    return found.astype(np.float64)
+
+
+__all__ = ["EXACT", "Passage", "computed_table", "exact_table", "forward_passage", "gradient_passage"]

@@ -1,0 +1,223 @@
+"""Watches the activations of a PyTorch model while it runs, and counts what passes."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from precision_lab.lowprecision.captured import CHANNEL_BITS, Captured, Histogram, Layer
+from precision_lab.lowprecision.quantized import as_matrix
+
+# Activation modules by class name: of torch, of Hugging Face transformers, and the lab's own.
+FUNCTIONS: Mapping[str, str] = {
+    "XIELU": "xielu",
+    "XIELUActivation": "xielu",
+    "XIPReLU": "xiprelu",
+    "SiLU": "silu",
+    "SiLUActivation": "silu",
+    "GELU": "gelu",
+    "GELUActivation": "gelu",
+    "NewGELUActivation": "gelu_tanh",
+    "FastGELUActivation": "gelu_tanh",
+    "PytorchGELUTanh": "gelu_tanh",
+    "GELUTanh": "gelu_tanh",
+    "ReLU": "relu",
+    "ReLUSquaredActivation": "relu2",
+    "ReLU2": "relu2",
+    "Mish": "mish",
+    "MishActivation": "mish",
+    "ELU": "elu",
+    "SELU": "selu",
+}
+# The name of an activation in a model whose class is none of these.
+NAMES = ("act_fn", "act", "activation", "activation_fn")
+
+
+class capture:
+    """Counts what enters a model's activations, and the gradients that come back to them.
+
+    Use it as a context manager around forward (and backward) passes; `captured` then holds the counts:
+
+        with precision_lab.capture(model, steps=10) as seen:
+            for batch in batches: ...
+        seen.captured.save("run.npz")
+
+    The numbers are counted as bf16; a float32 tensor is rounded to it. A gated layer (a module with
+    `gate_proj` and `up_proj`, as in a Llama) also has the factor it multiplies by counted, as "gate".
+
+    Args:
+        model: any module.
+        match: pattern of qualified names of the modules to watch, such as "*.mlp.act_fn"; or a predicate of
+            name and module. By default, every activation that is known by its class or its name.
+        steps: forward passes to count for each module; then its hooks do nothing.
+        tokens: rows of each pass that are counted, evenly spread; all when None. The largest
+            magnitudes are of all rows.
+        gradients: count gradients too.
+
+    Raises:
+        ValueError: no module matches, naming some of the model's; steps or tokens below 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        match: str | Callable[[str, nn.Module], bool] | None = None,
+        *,
+        steps: int = 10,
+        tokens: int | None = 256,
+        gradients: bool = True,
+    ) -> None:
+        for name, value in (("steps", steps), ("tokens", tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value!r}: at least 1")
+        self._model, self._steps, self._tokens, self._gradients = model, steps, tokens, gradients
+        modules = dict(model.named_modules())
+        chosen = {name: module for name, module in modules.items() if _matches(match, name, module)}
+        if not chosen:
+            some = ", ".join(sorted({type(m).__name__ for m in modules.values()})[:12])
+            raise ValueError(
+                f"match={match!r}: no module of {type(model).__name__} matches; its modules are of {some}"
+            )
+        self._watched = [_Watched(name, module) for name, module in chosen.items()]
+        self._modules = modules
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> capture:
+        for watched in self._watched:
+            self._handles.append(
+                watched.module.register_forward_hook(
+                    lambda _, inputs, output, w=watched: self._seen(w, inputs, output)
+                )
+            )
+            parent = self._modules.get(watched.name.rpartition(".")[0])
+            up = getattr(parent, "up_proj", None)
+            if isinstance(up, nn.Module) and hasattr(parent, "gate_proj"):
+                self._handles.append(
+                    up.register_forward_hook(lambda _, __, output, w=watched: self._gate(w, output))
+                )
+                watched.gated = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @property
+    def captured(self) -> Captured:
+        """What has been counted so far.
+
+        Raises:
+            ValueError: nothing: no forward pass came through a watched module.
+        """
+        layers = tuple(watched.layer() for watched in self._watched if watched.counters)
+        if not layers:
+            raise ValueError(f"nothing was captured: no forward pass of {type(self._model).__name__} came by")
+        return Captured(type(self._model).__name__, max(w.steps for w in self._watched), layers)
+
+    def _seen(self, watched: _Watched, inputs: tuple[Any, ...], output: Any) -> None:
+        if watched.steps >= self._steps or not inputs or not isinstance(inputs[0], Tensor):
+            return
+        self._count(watched, "input", inputs[0])
+        watched.steps += 1
+        if self._gradients and isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._count(watched, "gradient", gradient)
+            )
+
+    def _gate(self, watched: _Watched, output: Any) -> None:
+        if watched.gates < self._steps:
+            self._count(watched, "gate", output)
+            watched.gates += 1
+
+    def _count(self, watched: _Watched, kind: str, tensor: Any) -> None:
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
+            return
+        rows = as_matrix(tensor.detach())
+        if kind not in watched.counters:
+            watched.counters[kind] = _Counter(rows.shape[1], rows.device)
+        watched.counters[kind].add(rows, self._tokens)
+
+
+class _Counter:
+    """Counts on the tensor's own device."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        self._patterns = torch.zeros(1 << 16, dtype=torch.int64, device=device)
+        self._coarse = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
+        self._amax = torch.zeros(channels, device=device)
+
+    def add(self, rows: Tensor, tokens: int | None) -> None:
+        low, high = torch.aminmax(rows, dim=0)
+        largest = torch.maximum(-low, high).float()
+        if not largest.isfinite().all():  # rare, and then the columns are gone through again
+            largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
+        torch.maximum(self._amax, largest, out=self._amax)
+        if tokens is not None and rows.shape[0] > tokens:
+            rows = rows[:: -(-rows.shape[0] // tokens)]
+        patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
+        self._patterns += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
+        channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
+        coarse = (patterns >> (16 - CHANNEL_BITS)) + channel
+        self._coarse += torch.bincount(coarse.reshape(-1), minlength=self._coarse.numel())
+
+    def histogram(self) -> Histogram:
+        return Histogram(
+            self._patterns.cpu().numpy().astype(np.uint64),
+            self._coarse.cpu().numpy().astype(np.uint64).reshape(-1, 1 << CHANNEL_BITS),
+            self._amax.cpu().numpy().copy(),
+        )
+
+
+class _Watched:
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.module, self.gated = name, module, False
+        self.steps = self.gates = 0
+        self.counters: dict[str, _Counter] = {}
+
+    def layer(self) -> Layer:
+        function = FUNCTIONS.get(type(self.module).__name__, "")
+        if self.gated and function == "silu":
+            function = "swiglu"
+        return Layer(
+            self.name, type(self.module).__name__, function, _parameters(self.module, function),
+            {kind: counter.histogram() for kind, counter in self.counters.items()},
+        )  # fmt: skip
+
+
+def _parameters(module: nn.Module, function: str) -> dict[str, float]:
+    """Effective parameters: what the module says, or as Hugging Face's xIELU keeps them."""
+    tell: Any = getattr(module, "effective_parameters", None)
+    if tell is not None:
+        return {name: float(value.detach()) for name, value in tell().items()}
+    raw: list[Any] = [getattr(module, name, None) for name in ("alpha_p", "alpha_n", "beta")]
+    if function == "xielu" and all(isinstance(value, Tensor) for value in raw):
+        beta = float(raw[2])
+        positive, negative = (
+            float(nn.functional.softplus(value.detach().double()).mean()) for value in raw[:2]
+        )
+        return {"alpha_p": positive, "alpha_n": beta + negative, "beta": beta}
+    return {}
+
+
+def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, module: nn.Module) -> bool:
+    if callable(match):
+        return match(name, module)
+    if match is not None:
+        return fnmatch.fnmatchcase(name, match)
+    known = type(module).__name__ in FUNCTIONS or name.rpartition(".")[2] in NAMES
+    return bool(name) and known
+
+
+__all__ = ["FUNCTIONS", "capture"]

@@ -1,0 +1,269 @@
+"""What was seen of a model's tensors: histograms by bit pattern, small enough to send by mail.
+
+A file is a npz of plain arrays, without pickle: counts of the bf16 patterns of each layer, counts of
+coarser patterns of each channel, and a JSON header with a digest of them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.exceptions import DamagedFileError, unknown_name
+from precision_lab.formats import get_format
+
+VERSION = 1
+# Sign, exponent and the first bit of the fraction of a bf16 number: what is counted for each channel.
+CHANNEL_BITS = 10
+_DROPPED = 16 - CHANNEL_BITS
+KINDS = ("input", "gate", "gradient")
+_BF16 = get_format("bf16")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of one tensor of one layer.
+
+    Attributes:
+        patterns: uint64, shape (65536,); how often each bf16 pattern was seen.
+        channels: uint64, shape (channels, 1024); the same by the first 10 bits, for each channel.
+        amax: float32, shape (channels,); largest finite magnitude of each channel over everything that
+            passed, whether counted or only looked at.
+    """
+
+    patterns: NDArray[np.uint64]
+    channels: NDArray[np.uint64]
+    amax: NDArray[np.float32]
+
+    def __add__(self, other: Histogram) -> Histogram:
+        if self.channels.shape != other.channels.shape:
+            raise ValueError(f"channels={other.channels.shape[0]}: expected {self.channels.shape[0]}")
+        return Histogram(
+            self.patterns + other.patterns,
+            self.channels + other.channels,
+            np.maximum(self.amax, other.amax),
+        )
+
+    @property
+    def n(self) -> int:
+        """Numbers counted."""
+        return int(self.patterns.sum())
+
+    @property
+    def not_finite(self) -> tuple[int, int]:
+        """How many infinities and how many NaN were counted."""
+        values = _values()
+        return int(self.patterns[np.isinf(values)].sum()), int(self.patterns[np.isnan(values)].sum())
+
+    def sample(self, tokens: int, rng: np.random.Generator) -> NDArray[np.uint16]:
+        """bf16 patterns drawn from the histogram, each channel from its own; NaN and infinities left out.
+
+        A channel's coarse pattern is drawn first, then one of the layer's patterns that begin so.
+
+        Returns:
+            uint16, shape (tokens, channels).
+
+        Raises:
+            ValueError: a channel of which nothing finite was counted.
+        """
+        finite = np.isfinite(_values())
+        weights = np.where(finite, self.patterns, 0).astype(np.float64)
+        inner = weights.reshape(-1, 1 << _DROPPED)
+        total = np.cumsum(inner, axis=1)
+        coarse = np.where(inner.sum(1) > 0, self.channels, 0).astype(np.float64)
+        drawn = np.empty((tokens, coarse.shape[0]), np.uint16)
+        for j, row in enumerate(coarse):
+            if row.sum() == 0:
+                raise ValueError(f"channel={j}: nothing finite was captured of it")
+            first = np.searchsorted(np.cumsum(row) / row.sum(), rng.random(tokens), "right")
+            chosen = np.minimum(first, row.size - 1)
+            part = rng.random(tokens) * total[chosen, -1]
+            low = (total[chosen] <= part[:, None]).sum(1)
+            drawn[:, j] = (chosen << _DROPPED) + np.minimum(low, (1 << _DROPPED) - 1)
+        return drawn
+
+
+def empty(channels: int) -> Histogram:
+    """A histogram of nothing yet."""
+    return Histogram(
+        np.zeros(1 << 16, np.uint64),
+        np.zeros((channels, 1 << CHANNEL_BITS), np.uint64),
+        np.zeros(channels, np.float32),
+    )
+
+
+def _values() -> NDArray[np.float64]:
+    return _BF16.decode(_BF16.all_bits())
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One activation of the model.
+
+    Attributes:
+        name: its qualified name in the model.
+        module: the class of the module.
+        function: the activation's name here; "" where it is not known.
+        params: its effective parameters when last seen, where the module tells.
+        tensors: histograms by kind: "input", "gate", "gradient".
+    """
+
+    name: str
+    module: str
+    function: str
+    params: Mapping[str, float]
+    tensors: Mapping[str, Histogram]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Everything captured of a model; `+` merges, in any order.
+
+    Attributes:
+        model: the class of the model.
+        steps: forward passes that were counted.
+        layers: in the order of the model.
+    """
+
+    model: str
+    steps: int
+    layers: tuple[Layer, ...] = field(default_factory=tuple)
+
+    def __add__(self, other: Captured) -> Captured:
+        """Both together; parameters are those of `other`.
+
+        Raises:
+            ValueError: other layers, kinds or channel counts; names what differs.
+        """
+        names, others = [layer.name for layer in self.layers], [layer.name for layer in other.layers]
+        if names != others:
+            raise ValueError(f"layers={others}: cannot be merged with {names}")
+        merged = []
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            if set(mine.tensors) != set(theirs.tensors):
+                raise ValueError(
+                    f"layer {mine.name!r} has {sorted(theirs.tensors)}: cannot be merged with "
+                    f"{sorted(mine.tensors)}"
+                )
+            try:
+                tensors = {kind: h + theirs.tensors[kind] for kind, h in mine.tensors.items()}
+            except ValueError as error:
+                raise ValueError(f"layer {mine.name!r}: {error}") from error
+            merged.append(replace(theirs, tensors=tensors))
+        return Captured(self.model, self.steps + other.steps, tuple(merged))
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name.
+
+        Raises:
+            ValueError: there is none; names the nearest ones.
+        """
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise unknown_name("layer", name, [layer.name for layer in self.layers])
+
+    def warnings(self) -> list[str]:
+        """A sentence for each layer in whose tensors infinities or NaN were seen."""
+        found = []
+        for layer in self.layers:
+            for kind, histogram in layer.tensors.items():
+                infinite, nan = histogram.not_finite
+                if infinite or nan:
+                    found.append(
+                        f"layer {layer.name!r}: {infinite} infinities and {nan} NaN among "
+                        f"{histogram.n} captured {kind} values; they are left out"
+                    )
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a npz file, whole or not at all."""
+        arrays: dict[str, NDArray[Any]] = {}
+        layers = []
+        for i, layer in enumerate(self.layers):
+            for kind, histogram in layer.tensors.items():
+                seen = np.flatnonzero(histogram.patterns)
+                arrays[f"{i}.{kind}.patterns"] = seen.astype(np.uint16)
+                arrays[f"{i}.{kind}.counts"] = histogram.patterns[seen]
+                arrays[f"{i}.{kind}.channels"] = histogram.channels
+                arrays[f"{i}.{kind}.amax"] = histogram.amax
+            layers.append(
+                {
+                    "name": layer.name,
+                    "module": layer.module,
+                    "function": layer.function,
+                    "params": dict(layer.params),
+                    "kinds": sorted(layer.tensors),
+                }
+            )
+        header = {
+            "version": VERSION,
+            "model": self.model,
+            "steps": self.steps,
+            "layers": layers,
+            "digest": _digest(arrays),
+        }
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        partial.replace(target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Captured:
+        """What `save` wrote.
+
+        Raises:
+            DamagedFileError: missing, cut off or changed; names the file.
+            ValueError: written by another version of precision_lab's format.
+        """
+        try:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(arrays.pop("header").tobytes())
+            version = header["version"]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DamagedFileError(f"{str(path)!r} is no capture: {type(error).__name__}: {error}") from error
+        if version != VERSION:
+            raise ValueError(
+                f"{str(path)!r} has version={version!r}; this precision_lab reads {VERSION}: capture again"
+            )
+        try:
+            if _digest(arrays) != header["digest"]:
+                raise DamagedFileError(f"{str(path)!r} is damaged: its counts do not match its digest")
+            layers = tuple(_layer(i, found, arrays) for i, found in enumerate(header["layers"]))
+            return cls(header["model"], header["steps"], layers)
+        except (KeyError, TypeError, IndexError) as error:
+            raise DamagedFileError(f"{str(path)!r} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _layer(i: int, found: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Layer:
+    tensors = {}
+    for kind in found["kinds"]:
+        patterns = np.zeros(1 << 16, np.uint64)
+        patterns[arrays[f"{i}.{kind}.patterns"]] = arrays[f"{i}.{kind}.counts"]
+        tensors[kind] = Histogram(patterns, arrays[f"{i}.{kind}.channels"], arrays[f"{i}.{kind}.amax"])
+    return Layer(found["name"], found["module"], found["function"], found["params"], tensors)
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+__all__ = ["CHANNEL_BITS", "KINDS", "VERSION", "Captured", "Histogram", "Layer", "empty"]

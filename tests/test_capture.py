@@ -1,0 +1,182 @@
+"""What a model's activations saw, counted, stored, merged and drawn again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import precision_lab as pl  # noqa: E402
+from precision_lab.exceptions import DamagedFileError  # noqa: E402
+from precision_lab.kernels import XIELU  # noqa: E402
+from precision_lab.lowprecision.captured import Captured  # noqa: E402
+
+
+def small() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(8, 16), XIELU(), torch.nn.Linear(16, 4), torch.nn.GELU())
+
+
+def seen(model: torch.nn.Module, batches: list[torch.Tensor], **options) -> Captured:
+    with pl.capture(model, **options) as watching:
+        for batch in batches:
+            model(batch).sum().backward()
+    return watching.captured
+
+
+def batches(n: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(5, 7, 8, generator=generator) for _ in range(n)]
+
+
+def test_every_number_is_counted_once_where_it_belongs() -> None:
+    model = small()
+    captured = seen(model, batches(1))
+    assert [layer.name for layer in captured.layers] == ["1", "3"]
+    layer = captured.layer("1")
+    assert (layer.module, layer.function) == ("XIELU", "xielu")
+    assert layer.params["alpha_p"] == pytest.approx(0.8)
+    x = model[0](batches(1)[0]).detach().reshape(-1, 16)
+    patterns = x.bfloat16().view(torch.int16).numpy().view(np.uint16)
+    histogram = layer.tensors["input"]
+    np.testing.assert_array_equal(histogram.patterns, np.bincount(patterns.ravel(), minlength=1 << 16))
+    for j in range(16):
+        np.testing.assert_array_equal(histogram.channels[j], np.bincount(patterns[:, j] >> 6, minlength=1024))
+    np.testing.assert_array_equal(histogram.amax, x.abs().amax(0))
+
+
+def test_gradients_are_those_that_come_back_to_the_activation() -> None:
+    layer = seen(small(), batches(1)).layer("3")
+    one = 0x3F80  # the sum's gradient is 1 everywhere
+    assert layer.tensors["gradient"].patterns[one] == layer.tensors["gradient"].n == 5 * 7 * 4
+
+
+def test_counting_stops_after_the_steps_and_changes_nothing() -> None:
+    model, plain = small(), small()
+    captured = seen(model, batches(5), steps=2)
+    assert captured.steps == 2
+    assert captured.layer("1").tensors["input"].n == 2 * 35 * 16
+    assert captured.layer("1").tensors["gradient"].n == 2 * 35 * 16
+    for batch in batches(5):
+        plain(batch).sum().backward()
+    for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_rows_are_sampled_but_the_largest_magnitude_is_of_all() -> None:
+    model = small()
+    captured = seen(model, batches(1), tokens=7)
+    histogram = captured.layer("1").tensors["input"]
+    assert histogram.n == 7 * 16
+    np.testing.assert_array_equal(
+        histogram.amax, model[0](batches(1)[0]).detach().reshape(-1, 16).abs().amax(0)
+    )
+
+
+def test_a_file_says_the_same_and_parts_add_up_in_any_order(tmp_path: Path) -> None:
+    parts = [seen(small(), [batch]) for batch in batches(3)]
+    together = seen(small(), batches(3))
+    for order in ((0, 1, 2), (2, 0, 1)):
+        a, b, c = (parts[i] for i in order)
+        for total in ((a + b) + c, a + (b + c)):
+            path = total.save(tmp_path / "c.npz")
+            found = Captured.load(path)
+            assert (found.model, found.steps) == ("Sequential", 3)
+            for mine, theirs in zip(found.layers, together.layers, strict=True):
+                for kind, histogram in mine.tensors.items():
+                    np.testing.assert_array_equal(histogram.patterns, theirs.tensors[kind].patterns)
+                    np.testing.assert_array_equal(histogram.channels, theirs.tensors[kind].channels)
+                    np.testing.assert_array_equal(histogram.amax, theirs.tensors[kind].amax)
+
+
+def test_what_is_drawn_is_distributed_as_what_was_seen() -> None:
+    model = torch.nn.Sequential(XIELU())
+    x = torch.randn(1 << 14, 4, generator=torch.Generator().manual_seed(3)) * torch.tensor([1, 10, 0.1, 3])
+    drawn = seen(model, [x], tokens=None, gradients=False).layer("0").tensors["input"].sample(
+        1 << 14, np.random.default_rng(0)
+    )  # fmt: skip
+    values = torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16).float()
+    for j in range(4):
+        assert float(values[:, j].std() / x[:, j].std()) == pytest.approx(1, abs=0.03)
+        # Two samples of one distribution: Kolmogorov and Smirnov's distance for 1 in 10^6.
+        a, b = np.sort(values[:, j].numpy()), np.sort(x[:, j].numpy())
+        grid = np.concatenate([a, b])
+        distance = np.abs(np.searchsorted(a, grid) - np.searchsorted(b, grid)).max() / a.size
+        assert distance < 2.7 * (2 / a.size) ** 0.5
+
+
+def test_nan_and_infinities_are_counted_and_named_by_layer() -> None:
+    x = batches(1)[0]
+    model = torch.nn.Sequential(torch.nn.SiLU())
+    x[0, 0, 0], x[1, 1, 1], x[1, 1, 2] = np.nan, np.inf, -np.inf
+    captured = seen(model, [x.requires_grad_()])
+    assert captured.layer("0").tensors["input"].not_finite == (2, 1)
+    assert any("layer '0': 2 infinities and 1 NaN among 280" in w for w in captured.warnings())
+    assert np.isfinite(captured.layer("0").tensors["input"].amax).all()
+    drawn = captured.layer("0").tensors["input"].sample(64, np.random.default_rng(0))
+    assert torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["apertus", "llama"])
+def test_hugging_face_models_are_understood(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 32,
+    }  # fmt: skip
+    config = {"apertus": "ApertusConfig", "llama": "LlamaConfig"}[kind]
+    model = {"apertus": "ApertusForCausalLM", "llama": "LlamaForCausalLM"}[kind]
+    torch.manual_seed(0)
+    network = getattr(transformers, model)(getattr(transformers, config)(**sizes))
+    with pl.capture(network, steps=1) as watching:
+        network(input_ids=torch.arange(16)[None], labels=torch.arange(16)[None]).loss.backward()
+    captured = watching.captured
+    assert [layer.name for layer in captured.layers] == [f"model.layers.{i}.mlp.act_fn" for i in (0, 1)]
+    layer = captured.layers[0]
+    assert layer.function == {"apertus": "xielu", "llama": "swiglu"}[kind]
+    assert set(layer.tensors) == {"input", "gradient"} | ({"gate"} if kind == "llama" else set())
+    assert {h.n for h in layer.tensors.values()} == {16 * 32}
+    if kind == "apertus":
+        assert layer.params == pytest.approx({"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}, rel=1e-2)
+
+
+def test_damaged_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
+    path = seen(small(), batches(1)).save(tmp_path / "c.npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedFileError, match=r"c\.npz"):
+        Captured.load(path)
+    with pytest.raises(DamagedFileError, match=r"missing\.npz"):
+        Captured.load(tmp_path / "missing.npz")
+    path.write_bytes(whole)
+    with np.load(path) as file:
+        arrays = dict(file)
+    changed = {**arrays, "0.input.counts": arrays["0.input.counts"] + 1}
+    np.savez(path, **changed)
+    with pytest.raises(DamagedFileError, match="digest"):
+        Captured.load(path)
+    header = {**json.loads(arrays["header"].tobytes()), "version": 99}
+    np.savez(path, **{**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    with pytest.raises(ValueError, match="version=99"):
+        Captured.load(path)
+
+
+def test_misuse_is_named() -> None:
+    with pytest.raises(ValueError, match="no module of Linear matches"):
+        pl.capture(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"match='\*\.mlp'.*GELU"):
+        pl.capture(small(), "*.mlp")
+    with pytest.raises(ValueError, match="steps=0"):
+        pl.capture(small(), steps=0)
+    with pytest.raises(ValueError, match="nothing was captured"):
+        _ = pl.capture(small()).captured
+    one, other = seen(small(), batches(1)), seen(torch.nn.Sequential(XIELU()), batches(1))
+    with pytest.raises(ValueError, match="cannot be merged"):
+        _ = one + other
+    with pytest.raises(ValueError, match="layer"):
+        one.layer("mlp")
