@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.lowprecision.quantized import as_matrix
-from precision_lab.lowprecision.recipes import Recipe, Role, Unscaled, get_recipe
+from precision_lab.lowprecision.recipes import CurrentScaling, DelayedScaling, Recipe, Role, Unscaled, get_recipe
 from precision_lab.lowprecision.scales import AmaxHistory
 
 
@@ -34,11 +34,10 @@ class Operands:
             kept = self.recipe.store(x)
             return kept, kept
         state = self.states[role]
-        rowwise = self.recipe.quantize(x, role, state=state, generator=self.generator)
-        row = rowwise.dequantize()
-        if rowwise.block is None:  # one scale per tensor: the transpose holds the same codes
-            return row, row
-        return row, self.recipe.quantize(x, role, columnwise=True, generator=self.generator).dequantize()
+        row = self.recipe.round_trip(x, role, state=state, generator=self.generator)
+        if isinstance(self.recipe, (DelayedScaling, CurrentScaling)):
+            return row, row  # one scale per tensor: the transpose holds the same codes
+        return row, self.recipe.round_trip(x, role, columnwise=True, generator=self.generator)
 
     def step(self) -> None:
         """Ends a step of the histories."""

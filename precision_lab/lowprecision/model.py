@@ -149,14 +149,16 @@ class Attention(nn.Module):
         self.register_buffer("sine", angle.sin(), persistent=False)
 
     def _rotated(self, x: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, -1)
+        first, second = x.chunk(2, -1)
         c, s = (table[: x.shape[-2]] for table in (self.cosine, self.sine))
-        return torch.cat([first * c - second * s, second * c + first * s], -1).to(x.dtype)
+        return torch.cat([first * c - second * s, second * c + first * s], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in self.qkv_proj(x).chunk(3, -1))
+        # In FP32 like the softmax of any recipe; torch's BF16 attention is also several times slower on a CPU.
+        qkv = self.qkv_proj(x).float().chunk(3, -1)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in qkv)
         y = nn.functional.scaled_dot_product_attention(self._rotated(q), self._rotated(k), v, is_causal=True)
-        return self.o_proj(y.transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
+        return self.o_proj(y.transpose(-3, -2).flatten(-2).to(x.dtype))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.lowprecision.casts import e2m1_values, fp8_values
+from precision_lab.lowprecision.loops import block_amax_cpu
 from precision_lab.lowprecision.scales import amax
 
 
@@ -70,6 +71,8 @@ def block_amax(matrix: Tensor, block: tuple[int, int]) -> Tensor:
     Returns:
         float32, shape (⌈rows/block rows⌉, ⌈columns/block columns⌉).
     """
+    if matrix.device.type == "cpu":
+        return block_amax_cpu(matrix.float().contiguous(), block)
     rows, columns = matrix.shape
     high, wide = min(block[0], max(rows, 1)), min(block[1], max(columns, 1))
     down, right = -rows % high, -columns % wide

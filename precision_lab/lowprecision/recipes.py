@@ -17,6 +17,7 @@ from torch import Tensor
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import get_format
 from precision_lab.lowprecision.casts import e8m0_codes, e8m0_reciprocals, e8m0_values, fp8_codes
+from precision_lab.lowprecision.loops import round_trip_cpu
 from precision_lab.lowprecision.nvfp4 import GROUP, hadamard, quantize_nvfp4
 from precision_lab.lowprecision.quantized import Quantized, as_matrix, block_amax, per_element
 from precision_lab.lowprecision.scales import AmaxHistory, amax, scale_from_amax
@@ -24,6 +25,24 @@ from precision_lab.lowprecision.scales import AmaxHistory, amax, scale_from_amax
 Role = Literal["input", "weight", "gradient"]
 # Elements worked on at a time: what lies between two passes stays in the cache of a core.
 _PIECE = 1 << 17
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a tensor's elements are multiplied by before and after the cast to FP8.
+
+    Attributes:
+        multiplier, decode: float32, 0-d for one scale per tensor, else shape (row blocks, column blocks).
+        block: rows and columns of a block; None for one scale per tensor.
+        amax: float32, 0-d; the largest magnitude of the tensor.
+        codes: the scales as stored where that is not float32.
+    """
+
+    multiplier: Tensor
+    decode: Tensor
+    block: tuple[int, int] | None
+    amax: Tensor
+    codes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,13 +102,47 @@ class Recipe:
             ValueError: no such role; x without a dimension; what the recipe needs is missing.
             TypeError: x is not of these dtypes.
         """
-        if role not in get_args(Role):
-            raise unknown_name("role", role, get_args(Role))
-        if x.ndim == 0:
-            raise ValueError("x has no dimension: a recipe stores vectors or matrices")
-        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise TypeError(f"x.dtype={x.dtype}: a recipe stores float32, bfloat16 or float16")
+        _check(x, role)
         return self._quantize(x.detach(), role, columnwise, state, unrounded_amax, generator)
+
+    def round_trip(
+        self,
+        x: Tensor,
+        role: Role = "input",
+        *,
+        columnwise: bool = False,
+        state: AmaxHistory | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`quantize(…).dequantize()`, the same bits; on a CPU several times as fast.
+
+        Raises:
+            ValueError, TypeError: as `quantize`.
+        """
+        _check(x, role)
+        if x.device.type != "cpu" or not self.saturating:
+            return self.quantize(
+                x, role, columnwise=columnwise, state=state, generator=generator
+            ).dequantize()
+        matrix = as_matrix(x.detach())
+        scaling = self._scaling(matrix, role, columnwise, state, None)
+        if scaling is None:
+            return self.quantize(x, role, columnwise=columnwise, generator=generator).dequantize()
+        matrix = matrix.float().contiguous()
+        return round_trip_cpu(
+            matrix, self.fmt(role), scaling.multiplier, scaling.decode, scaling.block
+        ).reshape(x.shape)
+
+    def _scaling(
+        self,
+        matrix: Tensor,
+        role: Role,
+        columnwise: bool,
+        state: AmaxHistory | None,
+        unrounded_amax: Tensor | None,
+    ) -> Scaling | None:
+        """The scales of an FP8 recipe; None where there is more to it than scales."""
+        return None
 
     def _quantize(
         self,
@@ -100,29 +153,22 @@ class Recipe:
         unrounded_amax: Tensor | None,
         generator: torch.Generator | None,
     ) -> Quantized:
-        raise NotImplementedError
-
-    def _tensor_scaled(self, x: Tensor, fmt: str, scale: Tensor, a: Tensor) -> Quantized:
-        flat = x.reshape(-1)
-        codes = torch.empty(flat.shape, dtype=torch.uint8, device=x.device)
-        piece = _PIECE if x.device.type == "cpu" else max(flat.numel(), 1)
-        for start in range(0, flat.numel(), piece):
-            part = slice(start, start + piece)
-            codes[part] = fp8_codes(flat[part].float() * scale, fmt, saturating=self.saturating)
-        return Quantized(codes.reshape(x.shape), fmt, 1.0 / scale, None, a)
-
-    def _block_scaled(self, matrix: Tensor, fmt: str, multiplier: Tensor, block: tuple[int, int]) -> Tensor:
-        """Codes of a matrix whose blocks are multiplied each by its own scale."""
-        codes = torch.empty(matrix.shape, dtype=torch.uint8, device=matrix.device)
+        fmt, matrix = self.fmt(role), as_matrix(x)
+        scaling = self._scaling(matrix, role, columnwise, state, unrounded_amax)
+        assert scaling is not None
+        block = scaling.block or (1, max(matrix.shape[1], 1))
+        codes = torch.empty(matrix.shape, dtype=torch.uint8, device=x.device)
         rows, columns = matrix.shape
         piece = rows if matrix.is_cuda else max(_PIECE // max(columns, 1) // block[0], 1) * block[0]
         for start in range(0, rows, max(piece, 1)):
-            part = matrix[start : start + piece].float()
-            scales = multiplier[start // block[0] : -(-(start + piece) // block[0])]
-            codes[start : start + piece] = fp8_codes(
-                part * per_element(scales, block, part.shape), fmt, saturating=self.saturating
-            )
-        return codes
+            part, scales = matrix[start : start + piece].float(), scaling.multiplier
+            if scaling.block is not None:
+                scales = scales[start // block[0] : -(-(start + piece) // block[0])]
+                scales = per_element(scales, block, part.shape)
+            codes[start : start + piece] = fp8_codes(part * scales, fmt, saturating=self.saturating)
+        return Quantized(
+            codes.reshape(x.shape), fmt, scaling.decode, scaling.block, scaling.amax, scaling.codes
+        )
 
 
 @dataclass(frozen=True)
@@ -157,23 +203,22 @@ class DelayedScaling(Recipe):
         fmax = get_format(self.fmt(role)).max_finite
         return AmaxHistory(fmax, self.history, self.margin, self.most_recent)
 
-    def _quantize(
+    def _scaling(
         self,
-        x: Tensor,
+        matrix: Tensor,
         role: Role,
         columnwise: bool,
         state: AmaxHistory | None,
         unrounded_amax: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Quantized:
+    ) -> Scaling:
         if state is None:
             raise ValueError(
                 f"state=None: recipe {self.name!r} scales by earlier steps; pass recipe.state({role!r})"
             )
-        a = amax(x) if unrounded_amax is None else unrounded_amax.float()
-        found = self._tensor_scaled(x, self.fmt(role), state.scale.to(x.device), a)
+        a = amax(matrix) if unrounded_amax is None else unrounded_amax.float()
         state.collect(a)
-        return found
+        scale = state.scale.to(matrix.device)
+        return Scaling(scale, 1.0 / scale, None, a)
 
 
 @dataclass(frozen=True)
@@ -183,19 +228,18 @@ class CurrentScaling(Recipe):
     power_of_two: bool = False
     eps: float = 0.0
 
-    def _quantize(
+    def _scaling(
         self,
-        x: Tensor,
+        matrix: Tensor,
         role: Role,
         columnwise: bool,
         state: AmaxHistory | None,
         unrounded_amax: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Quantized:
-        fmt = self.fmt(role)
-        a = amax(x) if unrounded_amax is None else unrounded_amax.float()
-        scale = scale_from_amax(a, get_format(fmt).max_finite, power_of_two=self.power_of_two, eps=self.eps)
-        return self._tensor_scaled(x, fmt, scale, a)
+    ) -> Scaling:
+        a = amax(matrix) if unrounded_amax is None else unrounded_amax.float()
+        fmax = get_format(self.fmt(role)).max_finite
+        scale = scale_from_amax(a, fmax, power_of_two=self.power_of_two, eps=self.eps)
+        return Scaling(scale, 1.0 / scale, None, a)
 
 
 @dataclass(frozen=True)
@@ -205,44 +249,40 @@ class BlockScaling(Recipe):
     power_of_two: bool = True
     eps: float = 0.0
 
-    def _quantize(
+    def _scaling(
         self,
-        x: Tensor,
+        matrix: Tensor,
         role: Role,
         columnwise: bool,
         state: AmaxHistory | None,
         unrounded_amax: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Quantized:
-        fmt, block = self.fmt(role), _block(role, 128, columnwise)
-        matrix = as_matrix(x)
+    ) -> Scaling:
+        block = _block(role, 128, columnwise)
+        a = block_amax(matrix, block)
         scale = scale_from_amax(
-            block_amax(matrix, block), get_format(fmt).max_finite, power_of_two=self.power_of_two,
-            largest=float(torch.finfo(x.dtype).max), eps=self.eps,
+            a, get_format(self.fmt(role)).max_finite, power_of_two=self.power_of_two,
+            largest=float(torch.finfo(matrix.dtype).max), eps=self.eps,
         )  # fmt: skip
-        codes = self._block_scaled(matrix, fmt, scale, block)
-        return Quantized(codes.reshape(x.shape), fmt, 1.0 / scale, block, amax(x))
+        return Scaling(scale, 1.0 / scale, block, amax(a))
 
 
 @dataclass(frozen=True)
 class MXFP8(Recipe):
     """Power-of-two scales of pieces of 32 elements, stored as E8M0."""
 
-    def _quantize(
+    def _scaling(
         self,
-        x: Tensor,
+        matrix: Tensor,
         role: Role,
         columnwise: bool,
         state: AmaxHistory | None,
         unrounded_amax: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Quantized:
-        fmt, block = self.fmt(role), (32, 1) if columnwise else (1, 32)
-        matrix = as_matrix(x)
-        inverse = float(np.float32(1) / np.float32(get_format(fmt).max_finite))
-        scale_codes = e8m0_codes(block_amax(matrix, block) * inverse)
-        codes = self._block_scaled(matrix, fmt, e8m0_reciprocals(scale_codes), block)
-        return Quantized(codes.reshape(x.shape), fmt, e8m0_values(scale_codes), block, amax(x), scale_codes)
+    ) -> Scaling:
+        block = (32, 1) if columnwise else (1, 32)
+        a = block_amax(matrix, block)
+        inverse = float(np.float32(1) / np.float32(get_format(self.fmt(role)).max_finite))
+        codes = e8m0_codes(a * inverse)
+        return Scaling(e8m0_reciprocals(codes), e8m0_values(codes), block, amax(a), codes)
 
 
 @dataclass(frozen=True)
@@ -276,6 +316,15 @@ class NVFP4(Recipe):
             found.codes.t().reshape(x.shape), found.fmt, found.decode.t(), block, found.amax,
             found.scale_codes.t(),
         )  # fmt: skip
+
+
+def _check(x: Tensor, role: Role) -> None:
+    if role not in get_args(Role):
+        raise unknown_name("role", role, get_args(Role))
+    if x.ndim == 0:
+        raise ValueError("x has no dimension: a recipe stores vectors or matrices")
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise TypeError(f"x.dtype={x.dtype}: a recipe stores float32, bfloat16 or float16")
 
 
 def _block(role: Role, size: int, columnwise: bool) -> tuple[int, int]:

@@ -40,11 +40,13 @@ def entry(function: F) -> F:
     """A compiled function that Python calls, kept in numba's disk cache where there is a folder to write to.
 
     Numba looks only at the file a function stands in to tell whether a cached one is still good;
-    a changed bound in a neighbouring module would go unseen. So the stamp is of all modules here.
+    a changed bound in a neighbouring module would go unseen. So the stamp is of that file and of all
+    modules here.
     """
     try:
         dispatcher: Any = _njit(cache=True, **_OPTIONS)(function)
-        dispatcher._cache._cache_file._source_stamp = source_stamp()
+        own = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest()
+        dispatcher._cache._cache_file._source_stamp = source_stamp() + own
     except (RuntimeError, AttributeError):
         # No folder that numba may write, or a numba whose cache cannot be stamped: compile in every process.
         dispatcher = _njit(**_OPTIONS)(function)

@@ -1,0 +1,113 @@
+"""Storing and scaling back in one pass on a CPU: what training emulated there spends most of its time on.
+
+The values are those of `Recipe.quantize(…).dequantize()`, which tests hold them to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from precision_lab.formats import get_format
+from precision_lab.oracle.jit import entry
+
+
+@entry
+def _block_amax(x: Any, high: int, wide: int, out: Any) -> None:
+    rows, columns = x.shape
+    for i in range(rows):
+        found = out[i // high]
+        if wide == 1:
+            for j in range(columns):
+                magnitude = abs(x[i, j])
+                found[j] = magnitude if magnitude > found[j] else found[j]
+            continue
+        for k in range(found.size):
+            largest = found[k]
+            for j in range(k * wide, min((k + 1) * wide, columns)):
+                magnitude = abs(x[i, j])
+                # A comparison with NaN is false: NaN is left out.
+                largest = magnitude if magnitude > largest else largest
+            found[k] = largest
+
+
+@entry
+def _round_trip(
+    x: Any, multiplier: Any, decode: Any, high: int, wide: int, dropped: Any, smallest: Any, largest: Any,
+    anchor: Any, line: Any, bits: Any, out: Any,
+) -> None:  # fmt: skip
+    rows, columns = x.shape
+    one = np.uint32(1)
+    half = np.uint32((one << np.uint32(dropped - one)) - one)
+    keep = np.uint32(~np.uint32((one << dropped) - one))
+    for i in range(rows):
+        before, after = multiplier[i // high], decode[i // high]
+        if wide == 1:
+            for j in range(columns):
+                line[j] = x[i, j] * before[j]
+        else:
+            for k in range(before.size):
+                scale = before[k]
+                for j in range(k * wide, min((k + 1) * wide, columns)):
+                    line[j] = x[i, j] * scale
+        # As `casts.fp8_codes`: ties to even by integers, below emin by an addition.
+        for j in range(columns):
+            line[columns + j] = (abs(line[j]) + anchor) - anchor
+        for j in range(columns):
+            magnitude = np.uint32(bits[j] & np.uint32(0x7FFF_FFFF))
+            rounded = np.uint32(magnitude + np.uint32(np.uint32(magnitude >> dropped) & one))
+            rounded = np.uint32(np.uint32(rounded + half) & keep)
+            rounded = bits[columns + j] if magnitude < smallest else rounded
+            rounded = rounded if rounded < largest else largest
+            rounded = magnitude if magnitude > np.uint32(0x7F80_0000) else rounded
+            bits[j] = np.uint32(rounded | np.uint32(bits[j] & np.uint32(0x8000_0000)))
+        if wide == 1:
+            for j in range(columns):
+                out[i, j] = line[j] * after[j]
+        else:
+            for k in range(after.size):
+                scale = after[k]
+                for j in range(k * wide, min((k + 1) * wide, columns)):
+                    out[i, j] = line[j] * scale
+
+
+def block_amax_cpu(matrix: Tensor, block: tuple[int, int]) -> Tensor:
+    """`quantized.block_amax` of a float32 matrix on the CPU."""
+    rows, columns = matrix.shape
+    out = np.zeros((-(-rows // block[0]), -(-columns // block[1])), np.float32)
+    _block_amax(matrix.numpy(), block[0], block[1], out)
+    return torch.from_numpy(out)
+
+
+def round_trip_cpu(
+    matrix: Tensor, fmt: str, multiplier: Tensor, decode: Tensor, block: tuple[int, int] | None
+) -> Tensor:
+    """Every element times its block's multiplier, cast with saturation, times its block's decode.
+
+    Args:
+        matrix: float32, shape (rows, columns), on the CPU.
+        fmt: "e4m3" or "e5m2".
+        multiplier, decode: float32, one for each block; 0-d when block is None.
+        block: rows and columns of a block.
+
+    Returns:
+        float32, the shape of matrix.
+    """
+    target = get_format(fmt)
+    rows, columns = matrix.shape
+    high, wide = (max(rows, 1), max(columns, 1)) if block is None else block
+    largest, smallest = (np.float32(v).view(np.uint32) for v in (target.max_finite, 2.0**target.emin))
+    out, line = np.empty((rows, columns), np.float32), np.empty(2 * columns, np.float32)
+    scales = (scale.reshape(-1, 1) if scale.ndim == 0 else scale for scale in (multiplier, decode))
+    up, down = (scale.contiguous().numpy() for scale in scales)
+    _round_trip(
+        matrix.numpy(), up, down, high, wide, np.uint32(23 - target.fraction_bits), smallest, largest,
+        np.float32(target.min_subnormal * 2.0**23), line, line.view(np.uint32), out,
+    )  # fmt: skip
+    return torch.from_numpy(out)
+
+
+__all__ = ["block_amax_cpu", "round_trip_cpu"]
