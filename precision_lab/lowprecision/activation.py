@@ -23,7 +23,7 @@ from precision_lab.functions import get_function
 from precision_lab.implementations import get_implementation
 from precision_lab.implementations.runner import run
 from precision_lab.lowprecision.quality import Quality, quality
-from precision_lab.lowprecision.quantized import Quantized, as_matrix, per_element
+from precision_lab.lowprecision.quantized import BEYOND, Quantized, as_matrix, per_element
 from precision_lab.lowprecision.recipes import Recipe, Unscaled, get_recipe
 from precision_lab.lowprecision.scales import AmaxHistory, amax
 from precision_lab.oracle import reference
@@ -32,7 +32,7 @@ from precision_lab.results import Failure
 Float64 = NDArray[np.float64]
 Path = Literal["fused", "unfused", "fp8-in"]
 EXACT = "exact"  # in a formulation's place: the correctly rounded result
-# log₂ of the largest number over the smallest one, and the least magnitude that rounds beyond the largest.
+# log₂ of the largest number over the smallest one.
 _BINADES = {
     **{
         name: math.log2(f.max_finite) - math.log2(f.min_subnormal)
@@ -41,7 +41,6 @@ _BINADES = {
     },
     "e2m1": math.log2(12),
 }
-_BEYOND = {"e4m3": 464.0, "e5m2": 61440.0, "e2m1": 7.0}
 _BF16 = get_format("bf16")
 
 
@@ -200,7 +199,7 @@ def _clipped(tensor: Tensor, found: Quantized) -> NDArray[np.bool_]:
     decode = found.decode.double()
     if found.block is not None:
         decode = per_element(decode, found.block, found.codes.shape)
-    over = (tensor.double().abs() > decode * _BEYOND[found.fmt]) | ~tensor.isfinite()
+    over = (tensor.double().abs() > decode * BEYOND[found.fmt]) | ~tensor.isfinite()
     clipped: NDArray[np.bool_] = over.cpu().numpy()
     return clipped
 

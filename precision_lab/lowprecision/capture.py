@@ -97,7 +97,7 @@ class capture:
             )
             parent = self._modules.get(watched.name.rpartition(".")[0])
             up = getattr(parent, "up_proj", None)
-            if isinstance(up, nn.Module) and hasattr(parent, "gate_proj"):
+            if isinstance(up, nn.Module) and isinstance(getattr(parent, "gate_proj", None), nn.Module):
                 self._handles.append(
                     up.register_forward_hook(lambda _, __, output, w=watched: self._gate(w, output))
                 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from precision_lab.lowprecision.quantized import as_matrix
+from precision_lab.lowprecision.quantized import BEYOND, as_matrix
 from precision_lab.lowprecision.recipes import CurrentScaling, DelayedScaling, Recipe, Role, Unscaled, get_recipe
 from precision_lab.lowprecision.scales import AmaxHistory
 
@@ -26,7 +26,8 @@ class Operands:
         self.states: dict[Role, AmaxHistory | None] = {
             role: self.recipe.state(role) for role in ("input", "weight", "gradient")
         }
-        self.clipped: dict[Role, float] = {}
+        self.watch = False
+        self.clipped: dict[Role, float] = {}  # share beyond the format's range, where watched
 
     def pair(self, x: Tensor, role: Role) -> tuple[Tensor, Tensor]:
         """float32 values of a matrix as stored row-wise and column-wise."""
@@ -34,6 +35,9 @@ class Operands:
             kept = self.recipe.store(x)
             return kept, kept
         state = self.states[role]
+        if self.watch and state is not None:
+            beyond = BEYOND[self.recipe.fmt(role)] / state.scale.to(x.device)
+            self.clipped[role] = float((x.abs() > beyond).float().mean())
         row = self.recipe.round_trip(x, role, state=state, generator=self.generator)
         if isinstance(self.recipe, (DelayedScaling, CurrentScaling)):
             return row, row  # one scale per tensor: the transpose holds the same codes
@@ -99,9 +103,19 @@ class EmulatedLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, columns))
         self.operands = Operands(recipe, generator)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x·wᵀ, shape (…, rows)."""
-        return product(x, self.weight, self.operands)
+    def forward(self, x: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
+        """x·wᵀ, shape (…, rows).
+
+        Args:
+            x: shape (…, columns).
+            rows, columns: factors of the weight's rows and columns.
+        """
+        weight = self.weight
+        if rows is not None:
+            weight = weight * rows[:, None]
+        if columns is not None:
+            weight = weight * columns
+        return product(x, weight, self.operands)
 
 
 __all__ = ["EmulatedLinear", "Operands", "product"]

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation
+from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import call
 from precision_lab.lowprecision.linear import EmulatedLinear
 from precision_lab.lowprecision.recipes import get_recipe
+from precision_lab.lowprecision.remedies import REMEDIES, Remedy, get_remedy, smoothing_scales
 
 GATED = ("swiglu",)
 
@@ -35,7 +36,6 @@ class ModelConfig:
         hidden: width of a gated MLP; one without a gate is 1.5 times as wide.
         context: tokens of a sequence.
         vocabulary: token values; 256 for bytes.
-        edge_bf16: blocks at either end whose products stay in BF16.
     """
 
     width: int = 64
@@ -44,7 +44,6 @@ class ModelConfig:
     hidden: int = 128
     context: int = 64
     vocabulary: int = 256
-    edge_bf16: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "hidden", "context", "vocabulary"):
@@ -56,20 +55,78 @@ class ModelConfig:
             )
 
 
+@dataclass(frozen=True)
+class Ageing:
+    """What long training does to a model, brought about at once or step by step.
+
+    Some channels of each MLP see their weights grow and, where there is a gate, align; α_p grows. The next
+    weight shrinks by as much as an activation of the same degree grows (2, or 1 for GELU and its like), so
+    that what the model computes hardly changes: only what the casts see. Weights are stored as they were and
+    scaled where they are used, so that the optimiser's steps mean what they meant before.
+
+    Source of the picture: Fishman et al., arXiv 2409.12517, section 4.
+
+    Attributes:
+        name: the project's name of it.
+        description: one line for people.
+        channels: of each MLP, spread evenly.
+        factor: by which their pre-activations grow.
+        alpha: by which α_p grows.
+        steps: over which both grow; 0 for at once.
+    """
+
+    name: str
+    description: str
+    channels: int = 4
+    factor: float = 1.0
+    alpha: float = 1.0
+    steps: int = 0
+
+    def at(self, step: int) -> tuple[float, float]:
+        """Both factors, steps after the ageing began."""
+        share = 1.0 if self.steps == 0 else min(step / self.steps, 1.0)
+        return self.factor**share, self.alpha**share
+
+    def growth(self, degree: int) -> float:
+        """By how much the largest activations grow from one step to the next."""
+        return float((self.factor**degree * self.alpha) ** (1 / self.steps)) if self.steps else 1.0
+
+
+AGEINGS: dict[str, Ageing] = {
+    ageing.name: ageing
+    for ageing in (
+        Ageing("none", "as trained"),
+        Ageing("mild", "4 channels 8 times as large, aligned", factor=8.0),
+        Ageing("severe", "4 channels 64 times as large, aligned", factor=64.0),
+        Ageing(
+            "growing", "4 channels growing 64-fold, α_p 200-fold, over 24 steps", factor=64.0, alpha=200.0,
+            steps=24,
+        ),
+    )
+}  # fmt: skip
+
+
+def degree(function: str) -> int:
+    """Power of x that the function grows with."""
+    return 2 if function in (*GATED, "xielu", "xiprelu", "relu2") else 1
+
+
 class Activation(nn.Module):
     """A formulation of a function with its trainable raw parameters, in FP32.
 
     Args:
         function: name, e.g. "xielu".
-        formulation: name of one of its implementations.
+        formulation: an implementation's name, e.g. "naive" or "stable [operator]".
+        remedy: may cap α_p and soften the square.
     """
 
-    def __init__(self, function: str, formulation: str) -> None:
+    def __init__(self, function: str, formulation: str, remedy: Remedy = REMEDIES["none"]) -> None:
         super().__init__()
-        self.implementation: Implementation = get_implementation(function, formulation)
+        self.implementation: Implementation = resolve(formulation, function, "fp32")
         self.definition = get_function(function)
         self.raw = nn.ParameterDict()
-        self.cap = math.inf
+        self.remedy = remedy
+        self.grown = 1.0
         values = self.definition.check_params()
         beta = values.get("beta", 0.0)
         for parameter in self.definition.parameters:
@@ -90,13 +147,16 @@ class Activation(nn.Module):
                     value = nn.functional.softplus(value)
                 if parameter.raw == "softplus+beta":
                     value = value + values["beta"]
-                found[parameter.name] = value.clamp(max=self.cap)
+                if parameter.name == "alpha_p":
+                    value = (value * self.grown).clamp(max=self.remedy.alpha_cap)
+                found[parameter.name] = value
             else:
                 found[parameter.name] = torch.tensor(values[parameter.name], dtype=torch.float32)
         return found
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """f(x), or SiLU(x)·gate; in the dtype of x."""
+        x = self.remedy.softened(x)
         if gate is not None:
             return call(self.implementation, x, {"b": gate})
         return call(
@@ -114,7 +174,7 @@ class RMSNorm(nn.Module):
         return scaled * self.weight
 
 
-Linear = Callable[[int, int], nn.Module]
+Linear = Callable[[int, int], EmulatedLinear]
 
 
 class MLP(nn.Module):
@@ -128,11 +188,43 @@ class MLP(nn.Module):
         self.gate_proj = linear(config.width, hidden) if gated else None
         self.up_proj = linear(config.width, hidden)
         self.down_proj = linear(hidden, config.width)
+        self.factors: Tensor
+        self.register_buffer("factors", torch.ones(hidden), persistent=False)
+        self.watch = False
+        self.kurtosis = (math.nan, math.nan)  # of the activation's input and output, where watched
+
+    def align(self, channels: Tensor) -> None:
+        """Makes the gate's rows of these channels those of the other factor, as long training tends to."""
+        if self.gate_proj is not None:
+            with torch.no_grad():
+                self.up_proj.weight[channels] = self.gate_proj.weight[channels]
+
+    def grow(self, channels: Tensor, factor: float, alpha: float) -> None:
+        """Sets how much larger than its weights the block is."""
+        self.factors[channels] = factor
+        self.act.grown = alpha if "alpha_p" in self.act.raw else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
+        up = self.factors
         if self.gate_proj is not None:
-            return self.down_proj(self.act(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]
-        return self.down_proj(self.act(self.up_proj(x)))  # type: ignore[no-any-return]
+            before = self.gate_proj(x, rows=up)
+            h = self.act(before, self.up_proj(x, rows=up))
+        else:
+            before = self.up_proj(x, rows=up)
+            h = self.act(before)
+        if self.watch:
+            self.kurtosis = (kurtosis(before), kurtosis(h))
+        down = 1 / (up ** degree(self.act.definition.name) * self.act.grown)
+        if self.act.remedy.smooth:
+            scales = smoothing_scales(h)
+            h, down = h / scales.to(h.dtype), down * scales
+        return self.down_proj(h, columns=down)  # type: ignore[no-any-return]
+
+
+def kurtosis(x: Tensor) -> float:
+    """Fourth central moment over the squared variance, of all elements."""
+    centred = x.detach().double() - x.detach().double().mean()
+    return float(centred.pow(4).mean() / centred.square().mean().square())
 
 
 class Attention(nn.Module):
@@ -180,13 +272,22 @@ class Model(nn.Module):
     Args:
         function, formulation: the activation, as `Activation`.
         recipe: what every product of the blocks goes through.
+        remedy: what is done for the activation.
         seed: of the weights, which are the same for all recipes and formulations; of stochastic rounding.
     """
 
     def __init__(
-        self, config: ModelConfig, function: str, formulation: str, recipe: str, *, seed: int = 0
+        self,
+        config: ModelConfig,
+        function: str,
+        formulation: str,
+        recipe: str,
+        *,
+        remedy: str | Remedy = "none",
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        remedy = get_remedy(remedy)
         self.config = config
         self.dtype = torch.float32 if recipe == "fp32" else torch.bfloat16
         self.generator = torch.Generator().manual_seed(seed)
@@ -194,11 +295,11 @@ class Model(nn.Module):
         self.embedding = nn.Parameter(torch.empty(config.vocabulary, config.width))
         blocks = []
         for i in range(config.layers):
-            edge = i < config.edge_bf16 or i >= config.layers - config.edge_bf16
+            edge = i < remedy.edge_bf16 or i >= config.layers - remedy.edge_bf16
             linear = partial(
                 EmulatedLinear, recipe=get_recipe(outer if edge else recipe), generator=self.generator
             )
-            blocks.append(Block(config, Activation(function, formulation), linear))
+            blocks.append(Block(config, Activation(function, formulation, remedy), linear))
         self.blocks = nn.ModuleList(blocks)
         self.norm = RMSNorm(config.width)
         self.output = EmulatedLinear(config.width, config.vocabulary, outer)
@@ -222,11 +323,28 @@ class Model(nn.Module):
             x = block(x, self.dtype)
         return self.output(self.norm(x).to(self.dtype)).float()  # type: ignore[no-any-return]
 
+    def linears(self) -> dict[str, EmulatedLinear]:
+        """Every product, by its qualified name."""
+        return {n: m for n, m in self.named_modules() if isinstance(m, EmulatedLinear)}
+
+    def mlps(self) -> list[MLP]:
+        """The MLP of each block."""
+        return [m for m in self.modules() if isinstance(m, MLP)]
+
+    def age(self, ageing: Ageing, step: int) -> None:
+        """The model as old as it is `step` steps after the ageing began."""
+        factor, alpha = ageing.at(step)
+        for mlp in self.mlps():
+            hidden = mlp.factors.numel()
+            channels = torch.arange(ageing.channels, device=mlp.factors.device) * hidden // ageing.channels
+            if step == 0 and ageing.name != "none":
+                mlp.align(channels)
+            mlp.grow(channels, factor, alpha)
+
     def step(self) -> None:
         """Ends a step of every history."""
-        for module in self.modules():
-            if isinstance(module, EmulatedLinear):
-                module.operands.step()
+        for linear in self.linears().values():
+            linear.operands.step()
 
 
-__all__ = ["Activation", "Model", "ModelConfig"]
+__all__ = ["AGEINGS", "Activation", "Ageing", "Model", "ModelConfig"]

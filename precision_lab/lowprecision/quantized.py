@@ -13,6 +13,10 @@ from precision_lab.lowprecision.loops import block_amax_cpu
 from precision_lab.lowprecision.scales import amax
 
 
+# The least magnitude that rounds to more than the largest number.
+BEYOND = {"e4m3": 464.0, "e5m2": 61440.0, "e2m1": 7.0}
+
+
 @dataclass(frozen=True)
 class Quantized:
     """Codes and scales of one tensor.
