@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.formats import get_format
+from precision_lab.lowprecision.loops import e2m1_codes_cpu
 
 NAN = 0x7F  # the one NaN of E4M3, and the one a GPU's conversion gives in E5M2
 _FP32_BIAS = 127
@@ -90,6 +91,8 @@ def e2m1_codes(x: Tensor) -> Tensor:
     Returns:
         uint8 in 0 … 15, the shape of x: one number per element, not packed.
     """
+    if x.device.type == "cpu":
+        return torch.from_numpy(e2m1_codes_cpu(x.contiguous().numpy(), None))
     magnitude = x.abs()
     # Midpoints between neighbours; a tie goes to the even code, that is below 0.25, 1.25, 2.5 and 5
     # included, and above 0.75, 1.75 and 3.5 included.
@@ -111,6 +114,8 @@ def e2m1_codes_stochastic(x: Tensor, random: Tensor) -> Tensor:
     Returns:
         uint8 in 0 … 15, the shape of x.
     """
+    if x.device.type == "cpu":
+        return torch.from_numpy(e2m1_codes_cpu(x.contiguous().numpy(), random.contiguous().numpy()))
     # In float64 the sum is exact, or too far below the next number of the grid for a rounding to reach it.
     magnitude = x.abs().double()
     step = torch.where(magnitude < 2, 0.5, torch.where(magnitude < 4, 1.0, 2.0))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.formats import get_format
@@ -74,6 +75,34 @@ def _round_trip(
                     out[i, j] = line[j] * scale
 
 
+@entry
+def _e2m1(x: Any, sign: Any, random: Any, out: Any) -> None:
+    for i in range(x.size):
+        m = abs(x[i])
+        code = (
+            (m > np.float32(0.25)) + (m >= np.float32(0.75)) + (m > np.float32(1.25))
+            + (m >= np.float32(1.75)) + (m > np.float32(2.5)) + (m >= np.float32(3.5)) + (m > np.float32(5.0))
+        )  # fmt: skip
+        if random.size > 0:
+            wide = np.float64(m)
+            step = 0.5 if wide < 2.0 else (1.0 if wide < 4.0 else 2.0)
+            m64 = wide + random[i] / 256.0 * step
+            code = (
+                (m64 >= 0.5) + (m64 >= 1.0) + (m64 >= 1.5) + (m64 >= 2.0) + (m64 >= 3.0) + (m64 >= 4.0)
+                + (m64 >= 6.0)
+            )  # fmt: skip
+        out[i] = 7 if m != m else code | ((sign[i] >> 31) << 3)
+
+
+def e2m1_codes_cpu(x: NDArray[np.float32], random: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """`casts.e2m1_codes`, and with random bytes `casts.e2m1_codes_stochastic`, on the CPU."""
+    out = np.empty(x.shape, np.uint8)
+    flat = x.reshape(-1)
+    random = np.empty(0, np.uint8) if random is None else random.reshape(-1)
+    _e2m1(flat, flat.view(np.uint32), random, out.reshape(-1))
+    return out
+
+
 def block_amax_cpu(matrix: Tensor, block: tuple[int, int]) -> Tensor:
     """`quantized.block_amax` of a float32 matrix on the CPU."""
     rows, columns = matrix.shape
@@ -110,4 +139,4 @@ def round_trip_cpu(
     return torch.from_numpy(out)
 
 
-__all__ = ["block_amax_cpu", "round_trip_cpu"]
+__all__ = ["block_amax_cpu", "e2m1_codes_cpu", "round_trip_cpu"]

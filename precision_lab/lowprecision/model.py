@@ -96,11 +96,12 @@ AGEINGS: dict[str, Ageing] = {
     ageing.name: ageing
     for ageing in (
         Ageing("none", "as trained"),
-        Ageing("mild", "4 channels 8 times as large, aligned", factor=8.0),
-        Ageing("severe", "4 channels 64 times as large, aligned", factor=64.0),
+        Ageing("mild", "4 channels 16 times as large, aligned", factor=16.0),
+        Ageing("severe", "4 channels 128 times as large, aligned", factor=128.0),
+        Ageing("extreme", "4 channels 1024 times as large, aligned", factor=1024.0),
         Ageing(
-            "growing", "4 channels growing 64-fold, α_p 200-fold, over 24 steps", factor=64.0, alpha=200.0,
-            steps=24,
+            "growing", "4 channels growing 128-fold, α_p 200-fold, over 20 steps", factor=128.0, alpha=200.0,
+            steps=20,
         ),
     )
 }  # fmt: skip
