@@ -25,6 +25,7 @@ from precision_lab.implementations.runner import run
 from precision_lab.lowprecision.quality import Quality, quality
 from precision_lab.lowprecision.quantized import BEYOND, Quantized, as_matrix, per_element
 from precision_lab.lowprecision.recipes import Recipe, Unscaled, get_recipe
+from precision_lab.lowprecision.remedies import smoothing_scales
 from precision_lab.lowprecision.scales import AmaxHistory, amax
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
@@ -91,6 +92,8 @@ def forward_passage(
     gate: Tensor | None = None,
     state: AmaxHistory | None = None,
     generator: torch.Generator | None = None,
+    growth: float = 1.0,
+    smooth: bool = False,
 ) -> Passage:
     """f(x) as the next matrix product receives it.
 
@@ -101,14 +104,18 @@ def forward_passage(
             is not fused is "unfused" in its place.
         formulation: name of an implementation, or "exact" for correctly rounded results.
         gate: bfloat16, the shape of x; what SwiGLU multiplies by.
-        state: the history of this tensor under delayed scaling.
+        state: the history of this tensor under delayed scaling; by default one that has seen this tensor.
+        growth: that default history saw it this many times smaller.
+        smooth: channels are divided by powers of two before the cast, as `remedies.smoothing_scales`.
 
     Raises:
         ValueError: unknown function, parameter, path, recipe or implementation; x is not bfloat16; a gate
             is missing or of another shape.
         KernelError: the implementation failed.
     """
-    return _passage(function, params, x, recipe, "forward", path, formulation, gate, None, state, generator)
+    return _passage(
+        function, params, x, recipe, "forward", path, formulation, gate, None, state, generator, growth, smooth
+    )
 
 
 def gradient_passage(
@@ -123,6 +130,7 @@ def gradient_passage(
     gate: Tensor | None = None,
     state: AmaxHistory | None = None,
     generator: torch.Generator | None = None,
+    growth: float = 1.0,
 ) -> Passage:
     """upstream·f′(x) as the previous layer's two matrix products receive it; arguments as `forward_passage`.
 
@@ -131,8 +139,9 @@ def gradient_passage(
     """
     _check_pair("upstream", upstream, x)
     return _passage(
-        function, params, x, recipe, "grad_x", path, formulation, gate, upstream, state, generator
-    )
+        function, params, x, recipe, "grad_x", path, formulation, gate, upstream, state, generator, growth,
+        smooth=False,
+    )  # fmt: skip
 
 
 def _passage(
@@ -147,6 +156,8 @@ def _passage(
     upstream: Tensor | None,
     state: AmaxHistory | None,
     generator: torch.Generator | None,
+    growth: float,
+    smooth: bool,
 ) -> Passage:
     recipe = get_recipe(recipe)
     if path not in get_args(Path):
@@ -173,24 +184,30 @@ def _passage(
         computed = computed_table(function, output, values, formulation, "fp32" if fused else "bf16")[pattern]
     with np.errstate(over="ignore", invalid="ignore"):
         result = torch.from_numpy((computed * factor).astype(np.float32)).to(x.device)
+    scales = smoothing_scales(result) if smooth else torch.ones(result.shape[1], device=x.device)
+    result = result / scales  # exact: powers of two
+    back = scales.cpu().double().numpy()
     if isinstance(recipe, Unscaled):
-        kept = recipe.store(result).cpu().double().numpy()
+        kept = recipe.store(result).cpu().double().numpy() * back
         return Passage(exact, kept, kept, np.isinf(kept) & np.isfinite(exact), recipe.forward)
     unrounded = amax(result) if recipe.fused == "bf16" and fused else None
     tensor = result if recipe.fused == "fp32" and fused else result.bfloat16()
     found = recipe.quantize(
-        tensor, role, state=state if state is not None else _warm(recipe, role, tensor),
+        tensor, role, state=state if state is not None else _warm(recipe, role, tensor, growth),
         unrounded_amax=unrounded, generator=generator,
     )  # fmt: skip
     stored, elements = (values.cpu().double().numpy() for values in (found.dequantize(), found.values()))
+    stored = stored * back
     return Passage(exact, stored, elements, _clipped(tensor, found), found.fmt)
 
 
-def _warm(recipe: Recipe, role: Literal["input", "gradient"], tensor: Tensor) -> AmaxHistory | None:
-    """A history that has seen this very tensor: delayed scaling in a run whose tensors do not change."""
+def _warm(
+    recipe: Recipe, role: Literal["input", "gradient"], tensor: Tensor, growth: float = 1.0
+) -> AmaxHistory | None:
+    """A history that has seen this very tensor, or a smaller one: what delayed scaling knew a step before."""
     state = recipe.state(role)
     if state is not None:
-        state.collect(amax(tensor))
+        state.collect(amax(tensor) / growth)
         state.step()
     return state
 

@@ -49,7 +49,9 @@ class capture:
         seen.captured.save("run.npz")
 
     The numbers are counted as bf16; a float32 tensor is rounded to it. A gated layer (a module with
-    `gate_proj` and `up_proj`, as in a Llama) also has the factor it multiplies by counted, as "gate".
+    `gate_proj` and `up_proj`, as in a Llama) also has the factor it multiplies by counted, as "gate". An
+    activation of your own tells its function by an attribute, `precision_lab_function = "xielu"`, and its
+    parameters by a method `effective_parameters()` that returns tensors by name.
 
     Args:
         model: any module.
@@ -148,6 +150,15 @@ class capture:
         if kind not in watched.counters:
             watched.counters[kind] = _Counter(rows.shape[1], rows.device)
         watched.counters[kind].add(rows, self._tokens)
+        if watched.gated and kind != "gradient":
+            watched.pair(kind, rows, self._tokens)
+
+
+def _some(rows: Tensor, tokens: int | None) -> Tensor:
+    """At most so many rows, evenly spread."""
+    if tokens is not None and rows.shape[0] > tokens:
+        return rows[:: -(-rows.shape[0] // tokens)]
+    return rows
 
 
 class _Counter:
@@ -164,8 +175,7 @@ class _Counter:
         if not largest.isfinite().all():  # rare, and then the columns are gone through again
             largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
         torch.maximum(self._amax, largest, out=self._amax)
-        if tokens is not None and rows.shape[0] > tokens:
-            rows = rows[:: -(-rows.shape[0] // tokens)]
+        rows = _some(rows, tokens)
         patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
         self._patterns += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
         channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
@@ -185,14 +195,30 @@ class _Watched:
         self.name, self.module, self.gated = name, module, False
         self.steps = self.gates = 0
         self.counters: dict[str, _Counter] = {}
+        self.moments: Tensor | None = None
+        self._half: dict[str, Tensor] = {}  # of input and gate, the one that came first
+
+    def pair(self, kind: str, rows: Tensor, tokens: int | None) -> None:
+        """Adds to the moments once both have come."""
+        self._half[kind] = _some(rows, tokens).double()
+        if len(self._half) < 2:
+            return
+        x, g = self._half.pop("input"), self._half.pop("gate")
+        if x.shape != g.shape:
+            return
+        finite = x.isfinite() & g.isfinite()
+        x, g = torch.where(finite, x, 0.0), torch.where(finite, g, 0.0)
+        sums = torch.stack([finite.double().sum(0), *(t.sum(0) for t in (x, g, x * x, g * g, x * g))])
+        self.moments = sums if self.moments is None else self.moments + sums
 
     def layer(self) -> Layer:
-        function = FUNCTIONS.get(type(self.module).__name__, "")
+        function = _function(self.module)
         if self.gated and function == "silu":
             function = "swiglu"
         return Layer(
             self.name, type(self.module).__name__, function, _parameters(self.module, function),
             {kind: counter.histogram() for kind, counter in self.counters.items()},
+            None if self.moments is None else self.moments.cpu().numpy(),
         )  # fmt: skip
 
 
@@ -211,12 +237,17 @@ def _parameters(module: nn.Module, function: str) -> dict[str, float]:
     return {}
 
 
+def _function(module: nn.Module) -> str:
+    told = getattr(module, "precision_lab_function", "")
+    return told if isinstance(told, str) and told else FUNCTIONS.get(type(module).__name__, "")
+
+
 def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, module: nn.Module) -> bool:
     if callable(match):
         return match(name, module)
     if match is not None:
         return fnmatch.fnmatchcase(name, match)
-    known = type(module).__name__ in FUNCTIONS or name.rpartition(".")[2] in NAMES
+    known = bool(_function(module)) or name.rpartition(".")[2] in NAMES
     return bool(name) and known
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -64,10 +65,16 @@ class Histogram:
         values = _values()
         return int(self.patterns[np.isinf(values)].sum()), int(self.patterns[np.isnan(values)].sum())
 
-    def sample(self, tokens: int, rng: np.random.Generator) -> NDArray[np.uint16]:
+    def sample(
+        self, tokens: int, rng: np.random.Generator, quantiles: NDArray[np.float64] | None = None
+    ) -> NDArray[np.uint16]:
         """bf16 patterns drawn from the histogram, each channel from its own; NaN and infinities left out.
 
         A channel's coarse pattern is drawn first, then one of the layer's patterns that begin so.
+
+        Args:
+            quantiles: in [0, 1), shape (tokens, channels): which coarse pattern, in the order of values;
+                drawn when None.
 
         Returns:
             uint16, shape (tokens, channels).
@@ -80,12 +87,17 @@ class Histogram:
         inner = weights.reshape(-1, 1 << _DROPPED)
         total = np.cumsum(inner, axis=1)
         coarse = np.where(inner.sum(1) > 0, self.channels, 0).astype(np.float64)
+        half = coarse.shape[1] // 2
+        # Patterns in the order of their values: negative ones, which come last and largest last, reversed.
+        order = np.concatenate([np.arange(2 * half)[:half - 1:-1], np.arange(half)])
+        if quantiles is None:
+            quantiles = rng.random((tokens, coarse.shape[0]))
         drawn = np.empty((tokens, coarse.shape[0]), np.uint16)
         for j, row in enumerate(coarse):
             if row.sum() == 0:
                 raise ValueError(f"channel={j}: nothing finite was captured of it")
-            first = np.searchsorted(np.cumsum(row) / row.sum(), rng.random(tokens), "right")
-            chosen = np.minimum(first, row.size - 1)
+            share = np.cumsum(row[order]) / row.sum()
+            chosen = order[np.minimum(np.searchsorted(share, quantiles[:, j], "right"), row.size - 1)]
             part = rng.random(tokens) * total[chosen, -1]
             low = (total[chosen] <= part[:, None]).sum(1)
             drawn[:, j] = (chosen << _DROPPED) + np.minimum(low, (1 << _DROPPED) - 1)
@@ -115,6 +127,8 @@ class Layer:
         function: the activation's name here; "" where it is not known.
         params: its effective parameters when last seen, where the module tells.
         tensors: histograms by kind: "input", "gate", "gradient".
+        moments: float64, shape (6, channels): of input x and gate g, the count and the sums of x, g, x², g²
+            and x·g; None without a gate.
     """
 
     name: str
@@ -122,6 +136,42 @@ class Layer:
     function: str
     params: Mapping[str, float]
     tensors: Mapping[str, Histogram]
+    moments: NDArray[np.float64] | None = None
+
+    def correlation(self) -> NDArray[np.float64]:
+        """Of input and gate, for each channel; 0 where there is none.
+
+        Raises:
+            ValueError: the layer has no gate.
+        """
+        if self.moments is None:
+            raise ValueError(f"layer {self.name!r} has no gate")
+        n, x, g, xx, gg, xg = self.moments
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = (xg - x * g / n) / np.sqrt((xx - x * x / n) * (gg - g * g / n))
+        return np.clip(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)
+
+    def sample(
+        self, tokens: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+        """bf16 patterns of input and gate, shape (tokens, channels), correlated as they were.
+
+        Each follows its own histogram; a normal copula ties them (a sum over histograms of pairs would not
+        be small). Inputs alone where the layer has no gate.
+
+        Raises:
+            ValueError: as `Histogram.sample`.
+        """
+        if "gate" not in self.tensors or self.moments is None:
+            return self.tensors["input"].sample(tokens, rng), None
+        rho = self.correlation()
+        z, e = rng.standard_normal((2, tokens, rho.size))
+        first, second = (_normal_cdf(v) for v in (z, rho * z + np.sqrt(1 - rho * rho) * e))
+        return self.tensors["input"].sample(tokens, rng, first), self.tensors["gate"].sample(tokens, rng, second)
+
+
+def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2
 
 
 @dataclass(frozen=True)
@@ -158,7 +208,10 @@ class Captured:
                 tensors = {kind: h + theirs.tensors[kind] for kind, h in mine.tensors.items()}
             except ValueError as error:
                 raise ValueError(f"layer {mine.name!r}: {error}") from error
-            merged.append(replace(theirs, tensors=tensors))
+            moments = None
+            if mine.moments is not None and theirs.moments is not None:
+                moments = mine.moments + theirs.moments
+            merged.append(replace(theirs, tensors=tensors, moments=moments))
         return Captured(self.model, self.steps + other.steps, tuple(merged))
 
     def layer(self, name: str) -> Layer:
@@ -196,6 +249,8 @@ class Captured:
                 arrays[f"{i}.{kind}.counts"] = histogram.patterns[seen]
                 arrays[f"{i}.{kind}.channels"] = histogram.channels
                 arrays[f"{i}.{kind}.amax"] = histogram.amax
+            if layer.moments is not None:
+                arrays[f"{i}.moments"] = layer.moments
             layers.append(
                 {
                     "name": layer.name,
@@ -254,7 +309,10 @@ def _layer(i: int, found: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]])
         patterns = np.zeros(1 << 16, np.uint64)
         patterns[arrays[f"{i}.{kind}.patterns"]] = arrays[f"{i}.{kind}.counts"]
         tensors[kind] = Histogram(patterns, arrays[f"{i}.{kind}.channels"], arrays[f"{i}.{kind}.amax"])
-    return Layer(found["name"], found["module"], found["function"], found["params"], tensors)
+    return Layer(
+        found["name"], found["module"], found["function"], found["params"], tensors,
+        arrays.get(f"{i}.moments"),
+    )  # fmt: skip
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -134,8 +134,12 @@ def _signed(codes: Tensor, x: Tensor) -> Tensor:
 
 def e2m1_values(codes: Tensor) -> Tensor:
     """The float32 value of each E2M1 code; uint8 in, any shape."""
-    table = torch.tensor([*E2M1_VALUES, *(-v for v in E2M1_VALUES)], dtype=torch.float32, device=codes.device)
-    return table[codes.int()]
+    return _e2m1_table().to(codes.device)[codes.int()]
+
+
+@lru_cache
+def _e2m1_table() -> Tensor:
+    return torch.tensor([*E2M1_VALUES, *(-v for v in E2M1_VALUES)], dtype=torch.float32)
 
 
 def e8m0_codes(v: Tensor) -> Tensor:

@@ -125,6 +125,7 @@ class Activation(nn.Module):
         super().__init__()
         self.implementation: Implementation = resolve(formulation, function, "fp32")
         self.definition = get_function(function)
+        self.precision_lab_function = function  # for `capture`
         self.raw = nn.ParameterDict()
         self.remedy = remedy
         self.grown = 1.0

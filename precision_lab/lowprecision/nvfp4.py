@@ -5,6 +5,8 @@ Source: the rules of Transformer Engine 2.20 (`core_nvfp4.cuh` and its reference
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,12 +54,16 @@ def hadamard(x: Tensor) -> Tensor:
         raise ValueError(
             f"x.shape={tuple(x.shape)}: the Hadamard transform takes groups of {GROUP} numbers of a row"
         )
+    groups = x.double().reshape(*x.shape[:-1], -1, GROUP)
+    return (groups @ _matrix().to(x.device)).float().bfloat16().reshape(x.shape)
+
+
+@lru_cache
+def _matrix() -> Tensor:
     h = torch.ones(1, 1, dtype=torch.float64)
     while h.shape[0] < GROUP:
         h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)])
-    matrix = (torch.tensor(SIGNS, dtype=torch.float64)[:, None] * h / 4).to(x.device)
-    groups = x.double().reshape(*x.shape[:-1], -1, GROUP)
-    return (groups @ matrix).float().bfloat16().reshape(x.shape)
+    return torch.tensor(SIGNS, dtype=torch.float64)[:, None] * h / 4
 
 
 def quantize_nvfp4(

@@ -1,0 +1,210 @@
+"""Three numbers that say whether a recipe carries an activation, and a score made of two of them.
+
+Channels count alike, whatever their size: the next weights make up for it, and a channel that vanishes beside
+a large one is lost however little of the tensor's energy it held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from precision_lab.lowprecision.activation import EXACT, Passage, Path, forward_passage, gradient_passage
+from precision_lab.lowprecision.captured import Captured, Layer
+from precision_lab.lowprecision.distributions import modelled
+from precision_lab.lowprecision.quality import Quality
+from precision_lab.lowprecision.recipes import Recipe, get_recipe
+from precision_lab.lowprecision.remedies import Remedy, get_remedy
+
+TOKENS = 128  # rows drawn from a histogram
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """One layer's tensors, drawn or captured.
+
+    Attributes:
+        name: of the layer, or of the distribution.
+        function, params: its activation.
+        x, upstream: bfloat16, shape (tokens, channels).
+        gate: the same, for a gated activation.
+    """
+
+    name: str
+    function: str
+    params: Mapping[str, float]
+    x: Tensor
+    upstream: Tensor
+    gate: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What decides.
+
+    Attributes:
+        forward_noise: root mean square over channels of |stored − exact| relative to the channel, each
+            counted as at most 1.
+        gradient_noise: the same of the gradient that goes back through the activation.
+        clipped: the larger share of values beyond the format's range, of both.
+        forward, gradient: all measures of both tensors.
+    """
+
+    forward_noise: float
+    gradient_noise: float
+    clipped: float
+    forward: Quality
+    gradient: Quality
+
+    @property
+    def score(self) -> float:
+        """√(forward² + gradient²): the predicted risk."""
+        return math.hypot(self.forward_noise, self.gradient_noise)
+
+
+def channel_noise(passage: Passage) -> float:
+    """`Numbers.forward_noise` of one tensor; NaN when nothing in it is finite and nonzero."""
+    finite = np.isfinite(passage.exact)
+    unit = np.where(finite, np.abs(passage.exact), 0).max(0)
+    used = unit > 0
+    if not used.any():
+        return math.nan
+    e = np.where(finite, passage.exact, 0)[:, used] / unit[used]
+    with np.errstate(invalid="ignore", over="ignore"):
+        s = np.where(finite, passage.stored, 0)[:, used] / unit[used]
+        relative: NDArray[np.float64] = np.sum((s - e) ** 2, 0) / np.sum(e**2, 0)
+    relative = np.where(np.isfinite(relative), np.minimum(relative, 1), 1)
+    return math.sqrt(float(relative.mean()))
+
+
+def numbers(
+    tensors: Tensors,
+    recipe: str | Recipe,
+    *,
+    remedy: str | Remedy = "none",
+    growth: float = 1.0,
+    path: Path = "fused",
+    formulation: str = EXACT,
+    seed: int = 0,
+) -> Numbers:
+    """The numbers of one layer under a recipe.
+
+    Args:
+        growth: how many times larger its tensors are than delayed scaling has seen.
+        path, formulation: as `activation.forward_passage`.
+        seed: of stochastic rounding.
+
+    Raises:
+        ValueError: growth is below 1 or not finite; else as `activation.forward_passage`.
+    """
+    if not 1 <= growth < math.inf:
+        raise ValueError(f"growth={growth!r}: at least 1 and finite")
+    recipe, remedy = get_recipe(recipe), get_remedy(remedy)
+    params, x, upstream = dict(tensors.params), tensors.x, tensors.upstream
+    if "alpha_p" in params:
+        params["alpha_p"] = min(params["alpha_p"], remedy.alpha_cap)
+    if math.isfinite(remedy.soften):
+        slope = torch.where(x > 0, 1 - torch.tanh(x.float() / remedy.soften) ** 2, torch.ones(()))
+        x, upstream = remedy.softened(x.float()).bfloat16(), (upstream.float() * slope).bfloat16()
+    generator = torch.Generator().manual_seed(seed)
+    forward = forward_passage(
+        tensors.function, params, x, recipe, path=path, formulation=formulation, gate=tensors.gate,
+        growth=growth, smooth=remedy.smooth, generator=generator,
+    )  # fmt: skip
+    gradient = gradient_passage(
+        tensors.function, params, x, upstream, recipe, path=path, formulation=formulation,
+        gate=tensors.gate, growth=growth, generator=generator,
+    )  # fmt: skip
+    f, g = forward.tensor(), gradient.tensor()
+    return Numbers(channel_noise(forward), channel_noise(gradient), max(f.overflow, g.overflow), f, g)
+
+
+def risk(
+    layers: Sequence[Tensors],
+    recipe: str | Recipe,
+    *,
+    remedy: str | Remedy = "none",
+    growth: float = 1.0,
+) -> float:
+    """The predicted risk of training: root mean square of the layers' scores; layers in BF16 count as such."""
+    remedy = get_remedy(remedy)
+    edge = remedy.edge_bf16
+    found = []
+    for i, tensors in enumerate(layers):
+        outer = i < edge or i >= len(layers) - edge
+        chosen = "bf16" if outer and get_recipe(recipe).name != "fp32" else recipe
+        found.append(numbers(tensors, chosen, remedy=remedy, growth=growth).score)
+    return math.sqrt(math.fsum(s * s for s in found) / len(found))
+
+
+def from_capture(captured: Captured, *, tokens: int = TOKENS, seed: int = 0) -> tuple[list[Tensors], list[str]]:
+    """Layers drawn from a capture, and a sentence for each that could not be.
+
+    Raises:
+        ValueError: no layer's activation is known here.
+    """
+    rng = np.random.default_rng(seed)
+    found, left_out = [], []
+    for layer in captured.layers:
+        try:
+            found.append(_drawn(layer, tokens, rng))
+        except ValueError as error:
+            left_out.append(f"layer {layer.name!r} is left out: {error}")
+    if not found:
+        raise ValueError(f"no layer of the capture of {captured.model} can be judged: {'; '.join(left_out)}")
+    return found, left_out
+
+
+def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
+    if not layer.function:
+        raise ValueError(f"its activation {layer.module} is none of precision_lab's functions")
+    gated = layer.function == "swiglu"
+    if gated and "gate" not in layer.tensors:
+        raise ValueError("its gate was not captured")
+    x, gate = layer.sample(tokens, rng)
+    if "gradient" in layer.tensors:
+        upstream = layer.tensors["gradient"].sample(tokens, rng)
+    else:
+        upstream = None
+    return Tensors(
+        layer.name, layer.function, layer.params, _tensor(x),
+        modelled(tokens=tokens, channels=x.shape[1], seed=1, scale=1e-3) if upstream is None
+        else _tensor(upstream),
+        _tensor(gate) if gated and gate is not None else None,
+    )  # fmt: skip
+
+
+def _tensor(patterns: NDArray[np.uint16]) -> Tensor:
+    return torch.from_numpy(patterns.view(np.int16).copy()).view(torch.bfloat16)
+
+
+def from_distribution(
+    function: str,
+    params: Mapping[str, float],
+    distribution: str,
+    *,
+    scale: float = 1.0,
+    tokens: int = 256,
+    channels: int = 512,
+    seed: int = 0,
+) -> Tensors:
+    """Modelled pre-activations, with normal gradients a thousandth as large.
+
+    Raises:
+        ValueError: as `distributions.modelled`.
+    """
+    x = modelled(distribution, tokens, channels, scale=scale, seed=seed)
+    gate = modelled(distribution, tokens, channels, scale=scale, seed=seed + 1) if function == "swiglu" else None
+    return Tensors(
+        distribution, function, dict(params), x,
+        modelled("normal", tokens, channels, scale=1e-3, seed=seed + 2), gate,
+    )  # fmt: skip
+
+
+__all__ = ["Numbers", "Tensors", "channel_noise", "from_capture", "from_distribution", "numbers", "risk"]
