@@ -96,7 +96,7 @@ def quality(
         sqnr = 10 * math.log10(power / noise) if power > 0 else -math.inf
     codes = elements[finite]
     kept = np.abs(codes[np.isfinite(codes) & (codes != 0)])
-    used = math.log2(kept.max() / kept.min()) / format_binades if kept.size else 0.0
+    used = (math.log2(kept.max()) - math.log2(kept.min())) / format_binades if kept.size else 0.0
     count = max(int(nonzero.sum()), 1)
     return Quality(
         n=int(e.size),
@@ -108,6 +108,6 @@ def quality(
         signs_lost=float((nonzero & ~(np.sign(s) == np.sign(e))).sum()) / count,
         sqnr_db=sqnr,
         mean_bias=bias,
-        binades=math.log2(amax / float(magnitude[nonzero].min())) if nonzero.any() else 0.0,
+        binades=math.log2(amax) - math.log2(magnitude[nonzero].min()) if nonzero.any() else 0.0,
         range_used=used,
     )

@@ -1,0 +1,325 @@
+"""The training probe: small models of many activations through many recipes, each run kept as it ends.
+
+Results are a folder: `manifest.json`, one file for each run, one for each prediction. A probe that was cut
+short goes on where it was and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import typing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from precision_lab.exceptions import DamagedFileError
+from precision_lab.lowprecision import corpus
+from precision_lab.lowprecision.capture import capture
+from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
+from precision_lab.lowprecision.risk import from_capture, risk
+from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+from precision_lab.results import strict_json
+from precision_lab.selfcheck import environment
+from precision_lab.toml_file import read_toml
+
+SCHEMA = 1
+BASELINE = "fp32"
+OnRun = Callable[[int, int, Run], None]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs from the beginning to the end, whose losses are compared.
+
+    Attributes:
+        subjects: FUNCTION/FORMULATION.
+        recipes: fp32 is always among them.
+        seeds: of weights and batches; the first so many numbers.
+    """
+
+    subjects: tuple[str, ...] = (
+        "xielu/naive", "xielu/eps-expm1", "xielu/expm1", "xielu/stable [operator]", "xiprelu/factored",
+        "relu2/torch", "swiglu/torch", "gelu/torch",
+    )  # fmt: skip
+    recipes: tuple[str, ...] = ("bf16", "delayed", "current", "block", "mxfp8")
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class AgedGrid:
+    """Runs that are aged after a warm beginning in FP32, whose risk is predicted before they go on."""
+
+    subjects: tuple[str, ...] = ("xielu/expm1", "xiprelu/factored", "relu2/torch", "swiglu/torch", "gelu/torch")
+    recipes: tuple[str, ...] = ("bf16", "delayed", "current", "block", "mxfp8", "nvfp4")
+    ageings: tuple[str, ...] = ("none", "mild", "severe", "extreme", "growing")
+    seeds: int = 2
+
+
+@dataclass(frozen=True)
+class RemedyGrid:
+    """Aged runs once more, with remedies."""
+
+    subjects: tuple[str, ...] = ("xielu/expm1", "relu2/torch")
+    recipes: tuple[str, ...] = ("delayed", "current")
+    ageings: tuple[str, ...] = ("extreme", "growing")
+    remedies: tuple[str, ...] = ("smooth", "tanh", "alpha-cap", "edges")
+    seeds: int = 2
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Everything a probe is determined by."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    runs: Grid = field(default_factory=Grid)
+    aged: AgedGrid = field(default_factory=AgedGrid)
+    remedies: RemedyGrid = field(default_factory=RemedyGrid)
+
+    def every_run(self) -> list[Run]:
+        """All runs, each once, in an order in which early results compare with something."""
+        found = [
+            Run(subject, recipe, seed)
+            for seed in range(self.runs.seeds)
+            for subject in self.runs.subjects
+            for recipe in (BASELINE, *self.runs.recipes)
+        ]
+        for seed in range(self.aged.seeds):
+            for subject in self.aged.subjects:
+                for ageing in self.aged.ageings:
+                    found += [Run(subject, r, seed, ageing) for r in (BASELINE, *self.aged.recipes)]
+        for seed in range(self.remedies.seeds):
+            for subject in self.remedies.subjects:
+                for ageing in self.remedies.ageings:
+                    for remedy in ("none", *self.remedies.remedies):
+                        found += [
+                            Run(subject, r, seed, ageing, remedy) for r in (BASELINE, *self.remedies.recipes)
+                        ]
+        return list(dict.fromkeys(found))
+
+    def predictions(self) -> list[Run]:
+        """The aged runs' baselines, from which risks are predicted."""
+        return [
+            Run(subject, BASELINE, seed, ageing)
+            for seed in range(self.aged.seeds)
+            for subject in self.aged.subjects
+            for ageing in self.aged.ageings
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number."""
+        return asdict(self)
+
+
+def read_config(path: Path) -> ProbeConfig:
+    """A TOML file with any of the tables training, model, runs, aged and remedies; defaults for the rest.
+
+    Raises:
+        ValueError: no such file, table, key, name or range; names what is wrong and the file.
+    """
+    data = read_toml(path, "--config")
+    kinds: dict[str, type] = {
+        "training": TrainingConfig, "model": ModelConfig, "runs": Grid, "aged": AgedGrid,
+        "remedies": RemedyGrid,
+    }  # fmt: skip
+    made: dict[str, Any] = {}
+    for table, values in data.items():
+        if table not in kinds or not isinstance(values, dict):
+            raise ValueError(f"{path}: [{table}]: expected one of the tables {', '.join(kinds)}")
+        hints = typing.get_type_hints(kinds[table])
+        known = {f.name for f in dataclasses.fields(kinds[table])} - {"model"}
+        for key, value in values.items():
+            if key not in known:
+                raise ValueError(f"{path}: [{table}] {key}={value!r}: expected one of {', '.join(sorted(known))}")
+            wanted = hints[key]
+            if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+                values[key] = float(value)
+            elif wanted in (int, float):
+                if type(value) is not wanted:
+                    raise ValueError(f"{path}: [{table}] {key}={value!r}: expected {wanted.__name__}")
+            elif not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                raise ValueError(f"{path}: [{table}] {key}={value!r}: expected a list of names")
+            else:
+                values[key] = tuple(value)
+        try:
+            made[table] = kinds[table](**values) if table != "training" else values
+        except ValueError as error:
+            raise ValueError(f"{path}: [{table}] {error}") from error
+    try:
+        model = {"model": made.pop("model")} if "model" in made else {}
+        training = TrainingConfig(**made.pop("training", {}), **model)
+        config = ProbeConfig(training, **made)
+        config.every_run()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config
+
+
+def probe(
+    directory: Path,
+    config: ProbeConfig | None = None,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    on_run: OnRun | None = None,
+) -> dict[str, Any]:
+    """Trains everything that is not there yet.
+
+    Args:
+        directory: where results are kept; made if missing.
+        workers: processes, one thread each; as many as cores when None, one on a GPU.
+        device: "cpu", "cuda" or "cuda:N".
+        resume: go on with what is there.
+        on_run: told, after each run, how many are done, of how many, and which it was.
+
+    Returns:
+        what `load` returns.
+
+    Raises:
+        ValueError: the directory holds a probe and resume is False, or one of another configuration,
+            text or torch; a recipe the device has no unit for is emulated there too and no error.
+    """
+    config = config or ProbeConfig()
+    manifest = _manifest(config, device)
+    path = directory / "manifest.json"
+    if path.exists():
+        if not resume:
+            raise ValueError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("schema", "config", "text", "torch", "numpy", "device"):
+            if found.get(key) != json.loads(json.dumps(manifest[key])):
+                raise ValueError(f"--out {str(directory)!r} holds a probe of another {key}; choose another folder")
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(path, manifest)
+    jobs: list[tuple[str, Run]] = [("run", run) for run in config.every_run()]
+    jobs = [("predict", run) for run in config.predictions()] + jobs
+    missing = [(kind, run) for kind, run in jobs if _read(_path(directory, kind, run)) is None]
+    done = len(jobs) - len(missing)
+    if workers is None:
+        workers = 1 if device != "cpu" else os.cpu_count() or 1
+    # Not forked: numba and torch may already run threads.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        futures = {
+            pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
+            for kind, run in _by_warmth(missing)
+        }
+        for future in as_completed(futures):
+            future.result()
+            done += 1
+            if on_run is not None:
+                on_run(done, len(jobs), futures[future])
+    return load(directory)
+
+
+def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
+    """Neighbours share their warm beginning, which a process keeps; the longest kinds come first."""
+    return sorted(jobs, key=lambda job: (bool(job[1].ageing), job[1].subject, job[1].seed, job[0], job[1].key))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _job(
+    kind: str, config: TrainingConfig, run: Run, device: str, directory: Path, recipes: tuple[str, ...]
+) -> None:
+    path = _path(directory, kind, run)
+    if kind == "predict":
+        _write(path, {"run": asdict(run), **predict(config, run, recipes, device)})
+        return
+    checkpoint = path.with_suffix(".checkpoint")
+    record = Trainer(config, run, device).train(checkpoint)
+    _write(path, {"run": asdict(run), "record": record.to_json()})
+    checkpoint.unlink(missing_ok=True)
+
+
+def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: str = "cpu") -> dict[str, Any]:
+    """Risks of every recipe, from one captured step of the warm model at the end of its ageing.
+
+    Nothing of the runs that follow is known to it: weights are those of the warm beginning in FP32.
+    """
+    trainer = Trainer(config, dataclasses.replace(run, recipe=BASELINE), device)
+    ageing = AGEINGS[run.ageing]
+    for step in (0, ageing.steps):
+        trainer.model.age(ageing, step)
+    with capture(trainer.model, steps=1) as seen:
+        trainer.loss(0).backward()  # type: ignore[no-untyped-call]
+    layers, _ = from_capture(seen.captured)
+    growth = ageing.growth(degree(layers[0].function))
+    return {"growth": growth, "risk": {recipe: risk(layers, recipe, growth=growth) for recipe in recipes}}
+
+
+def load(directory: Path) -> dict[str, Any]:
+    """Manifest, runs and predictions of a folder, complete or not.
+
+    Raises:
+        ValueError: it holds no probe.
+    """
+    path = directory / "manifest.json"
+    if not path.exists():
+        raise ValueError(f"{str(directory)!r} holds no probe")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = {"manifest": manifest}
+    for name, folder in (("runs", "run"), ("predictions", "predict")):
+        files = sorted((directory / folder).glob("*.json"))
+        found[name] = [data for data in map(_read, files) if data is not None]
+    return found
+
+
+def digest(found: dict[str, Any]) -> str:
+    """SHA-256 of everything measured, without times: equal for a probe that was resumed and one that was not."""
+    runs = [{**r, "record": {k: v for k, v in r["record"].items() if k != "seconds"}} for r in found["runs"]]
+    text = json.dumps([runs, found["predictions"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _manifest(config: ProbeConfig, device: str) -> dict[str, Any]:
+    about = environment()
+    return {
+        "schema": SCHEMA,
+        "config": config.to_json(),
+        "text": corpus.digest(),
+        "torch": torch.__version__,
+        "numpy": about["numpy"],
+        "device": device if device == "cpu" else torch.cuda.get_device_name(torch.device(device)),
+        "environment": about,
+    }
+
+
+def _path(directory: Path, kind: str, run: Run) -> Path:
+    return directory / kind / f"{run.key}.json"
+
+
+def _write(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(strict_json(data) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """None for a file that is not there.
+
+    Raises:
+        DamagedFileError: it is there and no JSON object.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{str(path)!r} is damaged ({error}); delete it to train it again") from error
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{str(path)!r} is damaged; delete it to train it again")
+    return found
+
+
+__all__ = ["BASELINE", "ProbeConfig", "digest", "load", "predict", "probe", "read_config"]
