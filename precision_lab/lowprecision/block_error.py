@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,15 +109,18 @@ def block_errors(
         raise ValueError(f"function={function!r}: a block of one input is measured; it has a gate")
     values = definition.check_params(params)
     data = _data(tokens, width, hidden, seed)
-    exact = _run(data, function, EXACT, "fp64", values)
+
+    @cache
+    def run(formulation: str, mode: str) -> dict[str, Tensor]:
+        return _run(data, function, formulation, mode, values)
+
+    exact = run(EXACT, "fp64")
     found = []
     for recipe in recipes:
         storage = "fp32" if get_recipe(recipe).name == "fp32" else "fp32 in bf16"
-        of_recipe = _run(data, function, EXACT, recipe, values)
+        of_recipe, exact_alone = run(EXACT, recipe), run(EXACT, storage)
         for formulation in formulations:
-            both = _run(data, function, formulation, recipe, values)
-            alone = _run(data, function, formulation, storage, values)
-            exact_alone = _run(data, function, EXACT, storage, values)
+            both, alone = run(formulation, recipe), run(formulation, storage)
             for output, e in exact.items():
                 found.append(
                     BlockError(

@@ -1,0 +1,193 @@
+"""The predicted risk set against what training then did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.lowprecision.probe import BASELINE
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One activation under one recipe and ageing.
+
+    Attributes:
+        subject, recipe, ageing: which.
+        risk: predicted before training, mean over seeds.
+        gap: held-out loss less that of FP32 with the same seed and ageing, nats per byte, mean over seeds;
+            infinite where a run diverged or its loss was not finite and FP32's was.
+        spread: largest less smallest gap of the seeds.
+        seeds: how many.
+    """
+
+    subject: str
+    recipe: str
+    ageing: str
+    risk: float
+    gap: float
+    spread: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's, with a 95 % interval from resampled cells (percentile bootstrap, 2000 resamples)."""
+
+    value: float
+    low: float
+    high: float
+    cells: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds with its 95 % interval (Student's t).
+
+    Attributes:
+        half: half the interval's width; NaN for a single seed.
+    """
+
+    mean: float
+    half: float
+    n: int
+
+
+def cells(found: Mapping[str, Any]) -> list[Cell]:
+    """Every cell of a probe that has both a prediction and runs; see `probe.load`."""
+    risks: dict[tuple[str, str, str], list[float]] = {}
+    for prediction in found["predictions"]:
+        run = prediction["run"]
+        for recipe, value in prediction["risk"].items():
+            if value is not None:
+                risks.setdefault((run["subject"], recipe, run["ageing"]), []).append(value)
+    gaps = gaps_to_fp32(found)
+    made = []
+    for (subject, recipe, ageing), risk in risks.items():
+        gap = gaps.get((subject, recipe, ageing, "none"))
+        if gap:
+            values = list(gap.values())
+            spread = max(values) - min(values) if all(map(math.isfinite, values)) else math.inf
+            mean = math.fsum(values) / len(values) if math.isfinite(spread) else math.inf
+            made.append(
+                Cell(subject, recipe, ageing, math.fsum(risk) / len(risk), mean, spread, len(values))
+            )
+    return made
+
+
+def gaps_to_fp32(found: Mapping[str, Any]) -> dict[tuple[str, str, str, str], dict[int, float]]:
+    """Gap by (subject, recipe, ageing, remedy) and seed; FP32 had the same ageing, seed and remedy."""
+    losses: dict[tuple[str, str, str, str, int], float | None] = {}
+    for data in found["runs"]:
+        run, record = data["run"], data["record"]
+        diverged = record["diverged_at"] is not None
+        loss = None if diverged else record["validation_loss"]
+        losses[run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]] = loss
+    gaps: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    for (subject, recipe, ageing, remedy, seed), loss in losses.items():
+        base = losses.get((subject, BASELINE, ageing, remedy, seed))
+        if recipe == BASELINE or base is None:
+            continue
+        gap = math.inf if loss is None else loss - base
+        gaps.setdefault((subject, recipe, ageing, remedy), {})[seed] = gap
+    return gaps
+
+
+def rank_correlation(of: Sequence[Cell], *, seed: int = 0) -> RankCorrelation:
+    """Spearman's correlation of risk and gap.
+
+    Raises:
+        ValueError: fewer than three cells.
+    """
+    if len(of) < 3:
+        raise ValueError(f"cells={len(of)}: a rank correlation needs at least 3")
+    risk, gap = (np.array([getattr(c, name) for c in of]) for name in ("risk", "gap"))
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = rng.integers(0, risk.size, risk.size)
+        drawn.append(_spearman(risk[chosen], gap[chosen]))
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return RankCorrelation(_spearman(risk, gap), float(low), float(high), len(of))
+
+
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    x, y = ranks(a), ranks(b)
+    x, y = x - x.mean(), y - y.mean()
+    norm = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / norm if norm > 0 else math.nan
+
+
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 0; ties share their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    found: NDArray[np.float64] = ((last - 1 + last - counts) / 2.0)[inverse]
+    return found
+
+
+def failures(of: Sequence[Cell], n: int = 8) -> list[tuple[Cell, float, float]]:
+    """The cells whose order was foretold worst, with both ranks as shares from 0 (safest) to 1."""
+    risk, gap = (ranks(np.array([getattr(c, name) for c in of])) for name in ("risk", "gap"))
+    top = max(len(of) - 1, 1)
+    worst = np.argsort(-np.abs(risk - gap), kind="stable")[:n]
+    return [(of[i], float(risk[i] / top), float(gap[i] / top)) for i in worst]
+
+
+def losses(found: Mapping[str, Any]) -> dict[tuple[str, str], Mean]:
+    """Held-out loss of the runs from the beginning, by subject and recipe; diverged runs left out."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for data in found["runs"]:
+        run, record = data["run"], data["record"]
+        if not run["ageing"] and record["validation_loss"] is not None and record["diverged_at"] is None:
+            values.setdefault((run["subject"], run["recipe"]), []).append(record["validation_loss"])
+    return {key: mean(v) for key, v in values.items()}
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean and 95 % interval."""
+    n = len(values)
+    m = math.fsum(values) / n
+    if n < 2:
+        return Mean(m, math.nan, n)
+    deviation = math.sqrt(math.fsum((v - m) ** 2 for v in values) / (n - 1))
+    return Mean(m, _t(n - 1) * deviation / math.sqrt(n), n)
+
+
+def _t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t, from the regularised incomplete beta function."""
+
+    def tail(t: Any) -> Any:
+        return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
+
+    return float(mpmath.findroot(tail, (1.0, 20.0), solver="anderson"))
+
+
+def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything above, as JSON."""
+    every = cells(found)
+    gaps = gaps_to_fp32(found)
+    finite = {
+        " / ".join(key): {str(s): g if math.isfinite(g) else None for s, g in by_seed.items()}
+        for key, by_seed in gaps.items()
+    }
+    return {
+        "cells": [asdict(c) for c in every],
+        "rank_correlation": asdict(rank_correlation(every)) if len(every) > 2 else None,
+        "losses": {" / ".join(key): asdict(m) for key, m in losses(found).items()},
+        "gaps": finite,
+    }
+
+
+__all__ = [
+    "Cell", "Mean", "RankCorrelation", "cells", "failures", "gaps_to_fp32", "losses", "mean",
+    "rank_correlation", "ranks", "summary",
+]  # fmt: skip

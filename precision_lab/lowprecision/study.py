@@ -1,0 +1,77 @@
+"""Everything the report says about recipes below BF16, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from precision_lab.functions import get_function
+from precision_lab.lowprecision.block_error import block_errors
+from precision_lab.lowprecision.prediction import summary
+from precision_lab.lowprecision.probe import digest, load
+from precision_lab.lowprecision.readiness import modelled_layers, readiness
+from precision_lab.lowprecision.regime import maps
+
+# What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
+INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
+BLOCK_RECIPES = ("fp32", "bf16", "delayed", "current", "block", "mxfp8", "nvfp4")
+Step = Callable[[str, int, int], None]
+
+
+def subjects(functions: Sequence[str]) -> list[tuple[str, str]]:
+    """(function, parameter set) that are judged: every named set of xIELU, the initial one of others."""
+    found = []
+    for function in functions:
+        sets = get_function(function).parameter_sets
+        names = [n for n in sets if n in ("init", "nearly-linear", "first-layer")] if function == "xielu" else []
+        found += [(function, name) for name in names or ["init"]]
+    return found
+
+
+def examine(functions: Sequence[str], probe: Path | None = None, progress: Step | None = None) -> dict[str, Any]:
+    """Verdicts, maps and block errors for modelled pre-activations, and a probe's results.
+
+    Args:
+        functions: names; those that are no subject of readiness are passed over.
+        probe: folder of a probe that was run.
+
+    Raises:
+        ValueError: probe holds none.
+    """
+    judged = [f for f in ("xielu", "xiprelu", "relu2", "swiglu", "gelu", "silu") if f in functions]
+    work = subjects(judged)
+    found: dict[str, Any] = {"readiness": [], "maps": [], "blocks": [], "probe": None}
+    for done, (function, name) in enumerate(work):
+        params = get_function(function).parameter_sets.get(name)
+        for inputs, distributions in INPUTS.items():
+            layers = modelled_layers(function, params, distributions, tokens=128, channels=256)
+            said = readiness(layers, source=f"{function} at {name}, modelled pre-activations")
+            found["readiness"].append(
+                {"function": function, "params_name": name, "inputs": inputs, **said.to_json()}
+            )
+        if progress is not None:
+            progress("readiness", done + 1, len(work))
+    for function in ("xielu", "xiprelu"):
+        if function in functions:
+            found["maps"] += [{"function": function, **asdict(m)} for m in maps(function)]
+    if "xielu" in functions:
+        found["blocks"] = [asdict(e) for e in block_errors("xielu", recipes=BLOCK_RECIPES)]
+    if probe is not None:
+        found["probe"] = probe_json(probe)
+    return found
+
+
+def probe_json(directory: Path) -> dict[str, Any]:
+    """A probe's cells, losses and gaps, and what its runs looked like, without every step's loss."""
+    data = load(directory)
+    runs = []
+    for run in data["runs"]:
+        record = {k: v for k, v in run["record"].items() if k not in ("losses", "gradient_norms")}
+        norms = [v for v in run["record"]["gradient_norms"] if v is not None]
+        runs.append({**run["run"], **record, "largest_gradient_norm": max(norms, default=None)})
+    return {**data["manifest"], **summary(data), "runs": runs, "digest": digest(data)}
+
+
+__all__ = ["examine", "probe_json"]

@@ -1,0 +1,413 @@
+"""The report's part on recipes below BF16: JSON → sections that both templates print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from precision_lab.lowprecision.model import AGEINGS
+from precision_lab.lowprecision.prediction import Cell, RankCorrelation, failures, mean
+from precision_lab.lowprecision.readiness import CLIPPED_LIMIT, NOISE_LIMIT
+from precision_lab.lowprecision.remedies import REMEDIES
+
+Data = Mapping[str, Any]
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; folded away under its title unless that is empty."""
+
+    headings: Row
+    rows: Sequence[Row]
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's file name and what it shows."""
+
+    name: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    anchor: str
+    title: str
+    parts: tuple[str | Table | Figure, ...]
+
+
+def number(value: Any) -> float:
+    """A number as JSON holds it; NaN for null."""
+    return math.nan if value is None else float(value)
+
+
+def _percent(value: Any, digits: int = 2) -> str:
+    v = number(value)
+    return "–" if math.isnan(v) else f"{100 * v:.{digits}f} %"
+
+
+def _short(value: Any, form: str = ".3g") -> str:
+    v = number(value)
+    return "–" if math.isnan(v) else format(v, form)
+
+
+def sections(data: Data | None) -> list[Section]:
+    """Everything there is to say, in the order it is read."""
+    if not data:
+        return []
+    made = [_verdicts, _evidence, _amplification, _maps, _blocks]
+    found = [section for make in made if (section := make(data)) is not None]
+    if data.get("probe"):
+        found += [make(data["probe"]) for make in (_order, _prediction, _ageing, _remedies, _watched)]
+    return found
+
+
+def _subject(row: Data) -> str:
+    return f"{row['function']} ({row['params_name']})"
+
+
+def _verdicts(data: Data) -> Section | None:
+    if not data["readiness"]:
+        return None
+    by: dict[tuple[str, str], dict[str, Data]] = {}
+    for row in data["readiness"]:
+        for verdict in row["verdicts"]:
+            by.setdefault((_subject(row), verdict["recipe"]), {})[row["inputs"]] = verdict
+    rows = []
+    for (subject, recipe), found in by.items():
+        cells = [subject, recipe]
+        for v in found.values():
+            cells += [
+                v["verdict"], _percent(v["forward_noise"], 1), _percent(v["gradient_noise"], 1),
+                _percent(v["clipped"]),
+            ]  # fmt: skip
+        rows.append(cells)
+    kinds = list(next(iter(by.values())))
+    titles = {"steady": "normal and Student-t inputs", "outliers": "with outlier channels"}
+    headings = ["activation", "recipe"]
+    for kind in kinds:
+        headings += [titles.get(kind, kind), "forward", "gradient", "clipped"]
+    text = (
+        "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
+        "that of the gradient that goes back through it (root mean square over channels, each relative to "
+        f"its own size; at most {NOISE_LIMIT:.0%}), and the share of values beyond the format's range (at "
+        f"most {CLIPPED_LIMIT:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` judges "
+        "by those of your own model."
+    )
+    return Section("readiness", "May it be trained below BF16?", (text, Table(headings, rows)))
+
+
+def _evidence(data: Data) -> Section | None:
+    rows = []
+    for row in data["readiness"]:
+        for e in row["evidence"]:
+            f, g = e["numbers"]["forward"], e["numbers"]["gradient"]
+            rows.append(
+                [
+                    _subject(row), e["layer"], e["recipe"], _short(f["sqnr_db"], ".1f"),
+                    _short(f["effective_bits"], ".1f"), _percent(f["underflow"]), _percent(f["overflow"]),
+                    _percent(f["range_used"], 0), _short(f["mean_bias"], ".1e"), _short(g["sqnr_db"], ".1f"),
+                    _percent(g["underflow"]), _percent(g["signs_lost"]),
+                ]  # fmt: skip
+            )
+    if not rows:
+        return None
+    headings = [
+        "activation", "inputs", "recipe", "SQNR (dB)", "effective bits", "underflow", "overflow",
+        "range used", "bias of the mean", "gradient's SQNR", "its underflow", "signs lost",
+    ]  # fmt: skip
+    text = "What storage does to the activation and to its gradient, against the oracle's exact values."
+    return Section("stored", "What is stored", (text, Table(headings, rows, f"{len(rows)} tensors")))
+
+
+def _amplification(data: Data) -> Section | None:
+    rows, seen = [], set()
+    for row in data["readiness"]:
+        for a in row["amplification"]:
+            name = _subject(row) if a["function"] == row["function"] else a["function"]
+            if (name, a["layer"]) not in seen:
+                seen.add((name, a["layer"]))
+                rows.append(
+                    [a["layer"], name, *(_short(a[k]) for k in
+                     ("kurtosis_in", "kurtosis_out", "crest_in", "crest_out"))]  # fmt: skip
+                )
+    if not rows:
+        return None
+    rows.sort(key=lambda r: r[0])
+    text = (
+        "Kurtosis (3 for a normal distribution) and crest (largest magnitude over the root mean square) of "
+        "the same pre-activations before and after each activation."
+    )
+    headings = ["inputs", "activation", "kurtosis in", "kurtosis out", "crest in", "crest out"]
+    return Section("amplification", "What becomes of outliers", (text, Table(headings, rows)))
+
+
+def _maps(data: Data) -> Section | None:
+    functions = list(dict.fromkeys(m["function"] for m in data["maps"]))
+    if not functions:
+        return None
+    text = (
+        "Share of values lost, for normal pre-activations of the given scale, over the range of α that "
+        "training is known to reach. FP16 and unscaled E4M3 fail as α grows; scaled formats do not, "
+        "for a scale takes α away."
+    )
+    figures = [Figure(f"regime-{f}.svg", f"Where formats fail for {f}") for f in functions]
+    return Section("regime", "Where formats fail as α grows", (text, *figures))
+
+
+def _blocks(data: Data) -> Section | None:
+    if not data["blocks"]:
+        return None
+    outputs = list(dict.fromkeys(b["output"] for b in data["blocks"]))
+    by: dict[tuple[str, str], dict[str, Data]] = {}
+    for b in data["blocks"]:
+        by.setdefault((b["recipe"], b["formulation"]), {})[b["output"]] = b
+    rows = []
+    for (recipe, formulation), found in by.items():
+        cells = [recipe, formulation]
+        for output in outputs:
+            b = found[output]
+            cells.append(f"{_percent(b['relative'])} ({_percent(b['of_formulation'])} · "
+                         f"{_percent(b['of_recipe'])})")  # fmt: skip
+        rows.append([*cells, _short(min(number(found[o]["cosine"]) for o in ("y", "dx")), ".5f")])
+    text = (
+        "Relative error of each result of x → GEMM → f → GEMM, forward and backward, against float64 with "
+        "the oracle's f; in brackets what the formulation brings alone, and what the recipe brings alone. "
+        "Below FP32 activations are stored in BF16 and the gradients of parameters are reduced in it; the "
+        "cosine is the smaller of y's and dx's. A parameter's gradient is one sum whose terms cancel, so "
+        "its relative error may be large."
+    )
+    headings = ["recipe", "formulation", *outputs, "cosine"]
+    return Section("block-error", "What an MLP block loses", (text, Table(headings, rows)))
+
+
+def _order(probe: Data) -> Section:
+    losses: dict[str, dict[str, Data]] = {}
+    for key, found in probe["losses"].items():
+        subject, recipe = key.rsplit(" / ", 1)
+        losses.setdefault(subject, {})[recipe] = found
+    recipes = list(dict.fromkeys(r for found in losses.values() for r in found))
+    first = "bf16" if "bf16" in recipes else recipes[0] if recipes else ""
+    ranked = sorted(losses, key=lambda s: number(losses[s].get(first, {}).get("mean")))
+
+    def cell(found: Data | None) -> str:
+        if found is None:
+            return "–"
+        half = number(found["half"])
+        return f"{found['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+
+    rows = [[subject, *(cell(losses[subject].get(r)) for r in recipes)] for subject in ranked]
+    training, model = probe["config"]["training"], probe["config"]["training"]["model"]
+    text = (
+        f"A Llama-style model of {model['layers']} blocks of width {model['width']} (hidden width "
+        f"{model['hidden']} with a gate, {model['hidden'] * 3 // 2} without) trained for "
+        f"{training['steps']} steps of {training['batch']} × {model['context']} bytes of Python's own help; "
+        f"held-out loss in nats per byte, mean and 95 % interval over {probe['config']['runs']['seeds']} "
+        f"seeds (of weights and batches), in the order of {first}. Every product of the blocks goes through "
+        "the recipe."
+    )
+    paper = (
+        "The paper finds xIELU better than ReLU² and SwiGLU at 1.1 billion parameters and 126 billion "
+        "tokens (arXiv 2411.13010, abstract). " + _against_paper(losses.get, first)
+    )
+    diverged = [r for r in probe["runs"] if r["diverged_at"] is not None]
+    end = f"{len(diverged)} of {len(probe['runs'])} runs diverged" + (
+        ": " + ", ".join(f"{r['subject']} {r['recipe']} {r['ageing'] or 'whole'}" for r in diverged[:12])
+        if diverged else ""
+    ) + "."  # fmt: skip
+    return Section(
+        "probe", "Trained: losses", (text, Table(["activation", *recipes], rows), paper, end)
+    )
+
+
+def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
+    xielu = [f["mean"] for s in ("xielu/expm1", "xielu/stable [operator]") if (f := (losses(s) or {}).get(recipe))]
+    said = []
+    for other in ("relu2/torch", "swiglu/torch"):
+        theirs = (losses(other) or {}).get(recipe)
+        if xielu and theirs:
+            mine = min(xielu)
+            said.append(f"{'below' if mine < theirs['mean'] else 'above'} {other.split('/')[0]} "
+                        f"({mine:.4f} against {theirs['mean']:.4f})")  # fmt: skip
+    if not said:
+        return "This probe did not train them side by side."
+    return (
+        f"Here, at a few hundred thousand times fewer tokens, xIELU ends {' and '.join(said)} in {recipe}: "
+        "an order at this scale is no evidence for or against the paper's."
+    )
+
+
+def _prediction(probe: Data) -> Section:
+    cells = [Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"])}) for c in probe["cells"]]
+    found = probe["rank_correlation"]
+    if found is None:
+        return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
+    r = RankCorrelation(**found)
+    text = (
+        f"The risk (root mean square over layers of forward and gradient noise) was computed before "
+        f"training went on, from one step captured in the warm FP32 model at the end of its ageing. Over "
+        f"{r.cells} cells of activation, recipe and ageing its rank correlation with the measured loss gap "
+        f"to FP32 is {r.value:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}; wanted: at least 0.8)."
+    )
+    rows = [
+        [c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}",
+         f"{100 * a:.0f}", f"{100 * b:.0f}"]
+        for c, a, b in failures(cells)
+    ]  # fmt: skip
+    headings = ["activation", "recipe", "ageing", "risk", "gap (nats)", "spread of seeds", "rank foretold",
+                "rank measured"]  # fmt: skip
+    every = [[c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}"]
+             for c in sorted(cells, key=lambda c: c.risk)]  # fmt: skip
+    return Section(
+        "prediction", "Predicted, then trained",
+        (text, Figure("prediction.svg", "Predicted risk and measured loss gap"), _threshold(cells),
+         "Where it failed: the cells whose rank (0 safest, 100 worst) was foretold worst.",
+         Table(headings, rows), Table(headings[:6], every, f"all {len(every)} cells")),
+    )  # fmt: skip
+
+
+def _threshold(cells: Sequence[Cell]) -> str:
+    """What the limits of the verdict would have let through."""
+    limit = NOISE_LIMIT * math.sqrt(2)
+    noise = [abs(c.gap) for c in cells if c.recipe == "bf16" and math.isfinite(c.gap)]
+    if not noise:
+        return ""
+    harm = 3 * max(sorted(noise)[len(noise) // 2], 1e-12)
+    safe = [c for c in cells if c.risk <= limit]
+    harmed = [c for c in safe if c.gap > harm]
+    rest = [c for c in cells if c.risk > limit]
+    unharmed = [c for c in rest if c.gap <= harm]
+    return (
+        f"Taking three times BF16's median gap ({harm:.4f} nats) as harm: of {len(safe)} cells with a risk "
+        f"of at most {limit:.2f}, {len(harmed)} were harmed (largest gap "
+        f"{max((c.gap for c in safe), default=0.0):+.4f}); of {len(rest)} above it, {len(unharmed)} were not."
+    )
+
+
+def _gap(value: Any) -> float:
+    return math.inf if value in (None, "inf") else float(value)
+
+
+def _ageing(probe: Data) -> Section:
+    by: dict[tuple[str, str], dict[str, Data]] = {}
+    for c in probe["cells"]:
+        by.setdefault((c["ageing"], c["subject"]), {})[c["recipe"]] = c
+    recipes = list(dict.fromkeys(c["recipe"] for c in probe["cells"]))
+    rows = [
+        [ageing, subject, *(_signed(found.get(r)) for r in recipes)] for (ageing, subject), found in by.items()
+    ]
+    words = "; ".join(f"{a.name}: {a.description}" for a in AGEINGS.values())
+    text = (
+        "Each model is warmed in FP32, then aged and trained on by each recipe. Ageing changes what the "
+        "casts see and hardly what the model computes: a channel's weights grow and the next weight's "
+        f"column shrinks by as much. {words}. Gap of the held-out loss to FP32 of the same age, nats per "
+        "byte, mean over seeds."
+    )
+    return Section(
+        "ageing", "Aged: which recipe survives", (text, Table(["ageing", "activation", *recipes], rows))
+    )
+
+
+def _signed(cell: Data | None) -> str:
+    if cell is None:
+        return "–"
+    gap = _gap(cell["gap"])
+    return f"{gap:+.4f}" if math.isfinite(gap) else "diverged"
+
+
+def _remedies(probe: Data) -> Section:
+    remedies = [*probe["config"]["remedies"]["remedies"]]
+    gaps: dict[tuple[str, ...], Mapping[str, Any]] = {
+        tuple(key.split(" / ")): by_seed for key, by_seed in probe["gaps"].items()
+    }
+    base: dict[tuple[str, str, str, int], float] = {}
+    for run in probe["runs"]:
+        if run["recipe"] == "fp32" and run["validation_loss"] is not None:
+            base[run["subject"], run["ageing"], run["remedy"], run["seed"]] = run["validation_loss"]
+    wanted = probe["config"]["remedies"]
+    rows = []
+    for subject in wanted["subjects"]:
+        for ageing in wanted["ageings"]:
+            for recipe in wanted["recipes"]:
+                cells = [subject, ageing, recipe]
+                cells += [_mean_gap(gaps.get((subject, recipe, ageing, m))) for m in ("none", *remedies)]
+                rows.append([*cells, _mean_gap(gaps.get((subject, "block", ageing, "none")))])
+    costs = []
+    for subject in wanted["subjects"]:
+        for ageing in wanted["ageings"]:
+            cells = [subject, ageing]
+            for remedy in remedies:
+                found = [
+                    loss - base[s, a, "none", seed]
+                    for (s, a, m, seed), loss in base.items()
+                    if (s, a, m) == (subject, ageing, remedy) and (s, a, "none", seed) in base
+                ]
+                cells.append(f"{mean(found).mean:+.4f}" if found else "–")
+            costs.append(cells)
+    words = "; ".join(f"{name}: {REMEDIES[name].description}" for name in remedies if name in REMEDIES)
+    return Section(
+        "remedies", "Remedies, tried",
+        (f"Gap to FP32 of the same age and with the same remedy, nats per byte. {words}; the last column is "
+         "block scaling in place of one scale per tensor.",
+         Table(["activation", "ageing", "recipe", "none", *remedies, "block instead"], rows),
+         "What a remedy itself costs: FP32 with it, less FP32 without.",
+         Table(["activation", "ageing", *remedies], costs)),
+    )  # fmt: skip
+
+
+def _mean_gap(by_seed: Mapping[str, Any] | None) -> str:
+    if not by_seed:
+        return "–"
+    values = [_gap(v) for v in by_seed.values()]
+    if not all(map(math.isfinite, values)):
+        return "diverged"
+    return f"{mean(values).mean:+.4f}"
+
+
+def _watched(probe: Data) -> Section:
+    rows = []
+    for run in probe["runs"]:
+        if run["seed"] != 0 or run["remedy"] != "none" or run["recipe"] not in ("bf16", "delayed"):
+            continue
+        rows.append(
+            [
+                run["subject"], run["recipe"], run["ageing"] or "whole", _path(run["alphas"], "alpha_p"),
+                _path(run["alphas"], "alpha_n"), _path(run["kurtosis"], "output"),
+                _percent(_largest(run["clipping"].values())), _short(run["largest_gradient_norm"]),
+            ]  # fmt: skip
+        )
+    headings = ["activation", "recipe", "ageing", "α_p", "α_n", "kurtosis of f(x)", "most clipped",
+                "largest gradient norm"]  # fmt: skip
+    text = (
+        "From the first look to the last, over the blocks: smallest to largest value. Clipped is the "
+        "largest share of any operand beyond delayed scaling's range at any look."
+    )
+    return Section(
+        "watched", "Watched while training", (text, Table(headings, rows, f"{len(rows)} runs of seed 0"))
+    )
+
+
+def _path(found: Mapping[str, Sequence[Any]], name: str) -> str:
+    series = [v for key, v in found.items() if key.endswith(f".{name}") and v]
+    if not series:
+        return "–"
+
+    def span(at: int) -> str:
+        values = [number(v[at]) for v in series]
+        return f"{min(values):.3g}–{max(values):.3g}"
+
+    return f"{span(0)} → {span(-1)}"
+
+
+def _largest(series: Iterable[Sequence[Any]]) -> float | None:
+    values = [number(v) for s in series for v in s]
+    return max(values) if values else None
+
+
+__all__ = ["Figure", "Section", "Table", "number", "sections"]
