@@ -5,17 +5,27 @@ Everything heavy is imported inside the commands, so that help costs no torch.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from precision_lab.cli_common import (
+    DeviceOption,
+    FormatsOption,
+    FunctionArgument,
+    JsonOption,
+    ParamOption,
+    ProgressBars,
+    SetOption,
+    check_json,
+    clear_errors,
+    parameters,
+    write_json,
+)
+from precision_lab.cli_lowprecision import probe, readiness
 
 app = typer.Typer(
     name="precision-lab",
@@ -25,78 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-FunctionArgument = Annotated[
-    str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
-]
-FormatsOption = Annotated[list[str] | None, typer.Option("--format", help="Number format; may be repeated.")]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
-]
-ParamOption = Annotated[
-    list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="Where kernels run and are scored: cpu, cuda or cuda:N.")
-]
-SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
-
-
-def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrong use ends with one sentence on stderr and exit code 2, never with a traceback."""
-
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from precision_lab.exceptions import PrecisionLabError
-
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, TypeError, OSError, ImportError, PrecisionLabError) as error:
-            typer.echo(f"precision-lab: {error}", err=True)
-            raise typer.Exit(2) from error
-
-    return wrapper
-
-
-def _check_json(path: Path | None, option: str = "--json") -> None:
-    """Before measuring, what would only fail after it.
-
-    Raises:
-        ValueError: the file's folder does not exist.
-    """
-    if path is not None and not path.absolute().parent.is_dir():
-        raise ValueError(f"{option} {str(path)!r}: its folder does not exist")
-
-
-def _write_json(path: Path | None, data: Any) -> None:
-    if path is not None:
-        from precision_lab.results import strict_json
-
-        path.write_text(strict_json(data) + "\n", encoding="utf-8")
-
-
-def _parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[str, float]:
-    """The named set with single values replaced.
-
-    Raises:
-        ValueError: an unknown set, or a pair that is not NAME=NUMBER.
-    """
-    from precision_lab.exceptions import unknown_name
-    from precision_lab.functions import get_function
-
-    definition = get_function(function)
-    if set_name not in definition.parameter_sets:
-        raise unknown_name(f"parameter set of {function}", set_name, definition.parameter_sets)
-    values = dict(definition.parameter_sets[set_name])
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        try:
-            values[name] = float(text)
-        except ValueError:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
-        if not equals:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
-    return definition.check_params(values)
 
 
 def _point(text: str | None) -> float | None:
@@ -118,7 +56,7 @@ def _pattern(text: str | None) -> int | None:
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def report(
     quick: Annotated[
         bool, typer.Option("--quick", help="Four functions, 16-bit formats, under 20 s.")
@@ -141,6 +79,9 @@ def report(
         typer.Option("--exhaustive", help="All 2^32 inputs of fp32: a minute or more per implementation."),
     ] = False,
     device: DeviceOption = "cpu",
+    probe: Annotated[
+        Path | None, typer.Option("--probe", help="Also report this folder of `precision-lab probe`.")
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Rebuild the report from this report.json; measures nothing."),
@@ -153,7 +94,7 @@ def report(
     from precision_lab.report import check_directory, print_summary, read_results, write_report
 
     check_directory(out)
-    _check_json(json_path)
+    check_json(json_path)
     if source is not None:
         results = read_results(source)
     else:
@@ -161,11 +102,11 @@ def report(
 
         settings = StudySettings(
             quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
-            exhaustive=exhaustive, device=device,
+            exhaustive=exhaustive, device=device, probe=None if probe is None else str(probe),
         )  # fmt: skip
         if not settings.chosen_functions():
             raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
-        with _Progress() as progress:
+        with ProgressBars() as progress:
             results = run(settings, progress)
     written = write_report(results, out)
     if json_path is not None:
@@ -179,35 +120,8 @@ def report(
         raise typer.Exit(1)
 
 
-class _Progress:
-    """A progress bar per stage, on stderr."""
-
-    def __enter__(self) -> _Progress:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, Any] = {}
-        self._bars.__enter__()
-        return self
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
-
-    def __exit__(self, *details: Any) -> None:
-        self._bars.__exit__(*details)
-
-
 @app.command()
-@_clear_errors
+@clear_errors
 def explain(
     function: FunctionArgument,
     x: Annotated[
@@ -239,7 +153,7 @@ def explain(
 
     point, pattern = _point(x), _pattern(bits)
     executions = tuple(e for e in EXECUTIONS if compiled or e != "compiled")
-    values = _parameters(function, params, param)
+    values = parameters(function, params, param)
     own = None if kernel is None else find(kernel, function, (fmt,), framework=framework)
     found = explaining.explain(
         function,
@@ -252,12 +166,12 @@ def explain(
         kernel=own,
         device=device,
     )
-    _write_json(json_path, found.to_json())
+    write_json(json_path, found.to_json())
     print_explanation(found)
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def verify(
     target: Annotated[
         str,
@@ -331,14 +245,14 @@ def verify(
     from precision_lab.parameter_file import read_parameter_sets
     from precision_lab.terminal import print_verdict
 
-    _check_json(json_path)
-    _check_json(junit, "--junit")
+    check_json(json_path)
+    check_json(junit, "--junit")
     if write_bound and (max_ulp is not None or against is not None):
         raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
     if params_file is not None and (param or params != "init"):
         raise ValueError("--params-file names its own sets; it takes neither --params nor --param")
     sets: dict[str, dict[str, float]] = (
-        {params if not param else "given": _parameters(function, params, param)}
+        {params if not param else "given": parameters(function, params, param)}
         if params_file is None
         else read_parameter_sets(params_file, function)
     )
@@ -372,7 +286,7 @@ def verify(
             laws=laws,
             device=device,
         )
-    _write_json(json_path, verdict.to_json())
+    write_json(json_path, verdict.to_json())
     if junit is not None:
         from precision_lab.junit import write_junit
 
@@ -387,7 +301,7 @@ def verify(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def sweep(
     function: FunctionArgument,
     implementation: Annotated[
@@ -423,19 +337,17 @@ def sweep(
     from precision_lab.terminal import print_sweep
     from precision_lab.verdict import describe, judge
 
-    _check_json(json_path)
+    check_json(json_path)
     bound = None if max_ulp is None else Bound(max_ulp)
     chosen = on_device(find(implementation, function, (fmt,)), device)
-    values = _parameters(function, params, param)
+    values = parameters(function, params, param)
     with _Rate(fmt) as progress:
         found = run_sweep(
             chosen, fmt, tuple(output) if output else chosen.measured_outputs(), values,
             params_name=params if not param else "given", shards=shards, directory=out, resume=resume,
             workers=workers, progress=progress,
         )  # fmt: skip
-    _write_json(
-        json_path, {"digest": found.digest, "measurements": [m.to_json() for m in found.measurements]}
-    )
+    write_json(json_path, {"digest": found.digest, "measurements": [m.to_json() for m in found.measurements]})
     failures = (
         [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]
     )
@@ -482,7 +394,7 @@ class _Rate:
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def tables(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to or to check.")] = None,
     check: Annotated[
@@ -505,26 +417,26 @@ def tables(
             typer.echo(f"precision-lab: {error}", err=True)
             raise typer.Exit(1) from error
         typer.echo(f"{rows} rows checked, all right")
-        _write_json(json_path, {"rows": rows})
+        write_json(json_path, {"rows": rows})
         return
     written = golden.write_tables(folder, function)
     typer.echo(f"{len(written)} tables written to {folder}")
-    _write_json(json_path, {"tables": [path.name for path in written]})
+    write_json(json_path, {"tables": [path.name for path in written]})
 
 
 @app.command(name="list")
-@_clear_errors
+@clear_errors
 def list_(json_path: JsonOption = None) -> None:
     """Functions, formats and implementations the lab knows."""
     from precision_lab.terminal import catalogue, print_catalogue
 
     data = catalogue()
-    _write_json(json_path, data)
+    write_json(json_path, data)
     print_catalogue(data)
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def selfcheck(json_path: JsonOption = None) -> None:
     """What this machine and process do to floating point; exit code 1 if it would change results."""
     from dataclasses import asdict
@@ -534,10 +446,14 @@ def selfcheck(json_path: JsonOption = None) -> None:
 
     checks = check()
     record = environment()
-    _write_json(json_path, {"environment": record, "checks": [asdict(c) for c in checks]})
+    write_json(json_path, {"environment": record, "checks": [asdict(c) for c in checks]})
     print_checks(checks, record)
     if any(c.ok is False for c in checks):
         raise typer.Exit(1)
+
+
+app.command()(readiness)
+app.command()(probe)
 
 
 def main() -> None:

@@ -301,6 +301,7 @@ class Results:
     seconds: dict[str, float]  # wall time per stage: "oracle", "eager", "compiled", "compile", "timing"
     conversions: tuple[Conversion, ...] = ()
     blocks: tuple[Block, ...] = ()
+    lowprecision: dict[str, Any] | None = None  # as `lowprecision.study.examine` gives it
     schema: int = SCHEMA
 
     def dumps(self) -> str:
@@ -329,9 +330,10 @@ class Results:
                 reductions=tuple(Reduction.from_json(r) for r in data["reductions"]),
                 timings=tuple(Timing.from_json(t) for t in data["timings"]),
                 seconds={k: float(v) for k, v in data["seconds"].items()},
-                # Reports of earlier versions have neither.
+                # Reports of earlier versions have none of these.
                 conversions=tuple(Conversion.from_json(c) for c in data.get("conversions", ())),
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
+                lowprecision=data.get("lowprecision"),
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error

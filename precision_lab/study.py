@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from precision_lab.exceptions import unknown_name
@@ -40,6 +41,7 @@ class StudySettings:
         exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
         timing, reductions: also time the implementations, also sum parameter gradients.
         device: where kernels run and are scored: "cpu", "cuda" or "cuda:N".
+        probe: folder of a training probe to report too.
     """
 
     quick: bool = False
@@ -50,6 +52,7 @@ class StudySettings:
     reductions: bool = True
     exhaustive: bool = False
     device: str = "cpu"
+    probe: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.functions:
@@ -124,10 +127,17 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     found_blocks: list[Block] = []
     if settings.timing and settings.device.startswith("cuda"):
         found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.device))
+    lowprecision = None
+    if settings.probe is not None or not settings.quick:
+        from precision_lab.lowprecision.study import examine
+
+        folder = None if settings.probe is None else Path(settings.probe)
+        functions = settings.chosen_functions()
+        lowprecision = _timed(seconds, "readiness", lambda: examine(functions, folder, report))
     return Results(
         environment=environment(),
         settings={
-            **asdict(settings),
+            **{k: v for k, v in asdict(settings).items() if k != "probe"},
             "functions": list(settings.chosen_functions()),
             "formats": list(settings.chosen_formats()),
         },
@@ -137,6 +147,7 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
         seconds=seconds,
         conversions=found_conversions,
         blocks=tuple(found_blocks),
+        lowprecision=lowprecision,
     )
 
 

@@ -114,7 +114,19 @@ def forward_passage(
         KernelError: the implementation failed.
     """
     return _passage(
-        function, params, x, recipe, "forward", path, formulation, gate, None, state, generator, growth, smooth
+        function,
+        params,
+        x,
+        recipe,
+        "forward",
+        path,
+        formulation,
+        gate,
+        None,
+        state,
+        generator,
+        growth,
+        smooth,
     )
 
 

@@ -124,8 +124,13 @@ def block_errors(
             for output, e in exact.items():
                 found.append(
                     BlockError(
-                        recipe, formulation, output, _relative(both[output], e), _cosine(both[output], e),
-                        _relative(alone[output], exact_alone[output]), _relative(of_recipe[output], e),
+                        recipe,
+                        formulation,
+                        output,
+                        _relative(both[output], e),
+                        _cosine(both[output], e),
+                        _relative(alone[output], exact_alone[output]),
+                        _relative(of_recipe[output], e),
                     )  # fmt: skip
                 )
     return found
@@ -152,7 +157,9 @@ def _run(
     """Results of one pass; mode is a recipe, "fp64", or "fp32 in bf16" for FP32 products between BF16 data."""
     dtype = {"fp64": torch.float64, "fp32": torch.float32}.get(mode, torch.bfloat16)
     wide = torch.float64 if mode == "fp64" else torch.float32
-    x, up, down = (data[k].to(t, copy=True).requires_grad_() for k, t in (("x", dtype), ("up", wide), ("down", wide)))
+    x, up, down = (
+        data[k].to(t, copy=True).requires_grad_() for k, t in (("x", dtype), ("up", wide), ("down", wide))
+    )
     parameters = {n: torch.tensor(v, dtype=dtype) for n, v in values.items()}
     trainable = [p.name for p in get_function(function).parameters if p.trainable]
     for name in trainable:
@@ -186,7 +193,9 @@ def _see_once(
     x, up, down = (data[k].clone().requires_grad_() for k in ("x", "up", "down"))
     parameters = {n: torch.tensor(v, dtype=torch.bfloat16) for n, v in values.items()}
     h = product(x.bfloat16(), up, operands[0])
-    product(_activate(h, function, formulation, parameters), down, operands[1]).backward(data["dy"].bfloat16())
+    product(_activate(h, function, formulation, parameters), down, operands[1]).backward(
+        data["dy"].bfloat16()
+    )
     for o in operands:
         o.step()
 

@@ -89,7 +89,7 @@ class Histogram:
         coarse = np.where(inner.sum(1) > 0, self.channels, 0).astype(np.float64)
         half = coarse.shape[1] // 2
         # Patterns in the order of their values: negative ones, which come last and largest last, reversed.
-        order = np.concatenate([np.arange(2 * half)[:half - 1:-1], np.arange(half)])
+        order = np.concatenate([np.arange(2 * half)[: half - 1 : -1], np.arange(half)])
         if quantiles is None:
             quantiles = rng.random((tokens, coarse.shape[0]))
         drawn = np.empty((tokens, coarse.shape[0]), np.uint16)
@@ -167,7 +167,9 @@ class Layer:
         rho = self.correlation()
         z, e = rng.standard_normal((2, tokens, rho.size))
         first, second = (_normal_cdf(v) for v in (z, rho * z + np.sqrt(1 - rho * rho) * e))
-        return self.tensors["input"].sample(tokens, rng, first), self.tensors["gate"].sample(tokens, rng, second)
+        return self.tensors["input"].sample(tokens, rng, first), self.tensors["gate"].sample(
+            tokens, rng, second
+        )
 
 
 def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.lowprecision.quantized import BEYOND, as_matrix
-from precision_lab.lowprecision.recipes import CurrentScaling, DelayedScaling, Recipe, Role, Unscaled, get_recipe
+from precision_lab.lowprecision.recipes import (
+    CurrentScaling,
+    DelayedScaling,
+    Recipe,
+    Role,
+    Unscaled,
+    get_recipe,
+)
 from precision_lab.lowprecision.scales import AmaxHistory
 
 

@@ -77,9 +77,7 @@ def cells(found: Mapping[str, Any]) -> list[Cell]:
             values = list(gap.values())
             spread = max(values) - min(values) if all(map(math.isfinite, values)) else math.inf
             mean = math.fsum(values) / len(values) if math.isfinite(spread) else math.inf
-            made.append(
-                Cell(subject, recipe, ageing, math.fsum(risk) / len(risk), mean, spread, len(values))
-            )
+            made.append(Cell(subject, recipe, ageing, math.fsum(risk) / len(risk), mean, spread, len(values)))
     return made
 
 

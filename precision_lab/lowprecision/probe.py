@@ -57,7 +57,13 @@ class Grid:
 class AgedGrid:
     """Runs that are aged after a warm beginning in FP32, whose risk is predicted before they go on."""
 
-    subjects: tuple[str, ...] = ("xielu/expm1", "xiprelu/factored", "relu2/torch", "swiglu/torch", "gelu/torch")
+    subjects: tuple[str, ...] = (
+        "xielu/expm1",
+        "xiprelu/factored",
+        "relu2/torch",
+        "swiglu/torch",
+        "gelu/torch",
+    )
     recipes: tuple[str, ...] = ("bf16", "delayed", "current", "block", "mxfp8", "nvfp4")
     ageings: tuple[str, ...] = ("none", "mild", "severe", "extreme", "growing")
     seeds: int = 2
@@ -137,7 +143,9 @@ def read_config(path: Path) -> ProbeConfig:
         known = {f.name for f in dataclasses.fields(kinds[table])} - {"model"}
         for key, value in values.items():
             if key not in known:
-                raise ValueError(f"{path}: [{table}] {key}={value!r}: expected one of {', '.join(sorted(known))}")
+                raise ValueError(
+                    f"{path}: [{table}] {key}={value!r}: expected one of {', '.join(sorted(known))}"
+                )
             wanted = hints[key]
             if wanted is float and isinstance(value, int) and not isinstance(value, bool):
                 values[key] = float(value)
@@ -196,7 +204,9 @@ def probe(
         found = json.loads(path.read_text(encoding="utf-8"))
         for key in ("schema", "config", "text", "torch", "numpy", "device"):
             if found.get(key) != json.loads(json.dumps(manifest[key])):
-                raise ValueError(f"--out {str(directory)!r} holds a probe of another {key}; choose another folder")
+                raise ValueError(
+                    f"--out {str(directory)!r} holds a probe of another {key}; choose another folder"
+                )
     directory.mkdir(parents=True, exist_ok=True)
     _write(path, manifest)
     jobs: list[tuple[str, Run]] = [("run", run) for run in config.every_run()]
@@ -221,7 +231,9 @@ def probe(
 
 def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
     """Neighbours share their warm beginning, which a process keeps; the longest kinds come first."""
-    return sorted(jobs, key=lambda job: (bool(job[1].ageing), job[1].subject, job[1].seed, job[0], job[1].key))
+    return sorted(
+        jobs, key=lambda job: (bool(job[1].ageing), job[1].subject, job[1].seed, job[0], job[1].key)
+    )
 
 
 def _one_thread() -> None:

@@ -12,7 +12,6 @@ from precision_lab.lowprecision.casts import e2m1_values, fp8_values
 from precision_lab.lowprecision.loops import block_amax_cpu
 from precision_lab.lowprecision.scales import amax
 
-
 # The least magnitude that rounds to more than the largest number.
 BEYOND = {"e4m3": 464.0, "e5m2": 61440.0, "e2m1": 7.0}
 

@@ -119,8 +119,13 @@ class Readiness:
 
 
 def modelled_layers(
-    function: str, params: Mapping[str, float] | None, distributions: Sequence[str], *,
-    scale: float = 1.0, tokens: int = 256, channels: int = 512,
+    function: str,
+    params: Mapping[str, float] | None,
+    distributions: Sequence[str],
+    *,
+    scale: float = 1.0,
+    tokens: int = 256,
+    channels: int = 512,
 ) -> list[Tensors]:
     """A layer for each distribution.
 
@@ -128,7 +133,10 @@ def modelled_layers(
         ValueError: unknown function, parameter or distribution; scale is not positive and finite.
     """
     values = get_function(function).check_params(params)
-    return [from_distribution(function, values, name, scale=scale, tokens=tokens, channels=channels) for name in distributions]
+    return [
+        from_distribution(function, values, name, scale=scale, tokens=tokens, channels=channels)
+        for name in distributions
+    ]
 
 
 def readiness(

@@ -103,7 +103,8 @@ def maps(function: str = "xielu", *, tokens: int = 64, channels: int = 256) -> l
     if not {"alpha_p", "alpha_n"} <= names:
         raise ValueError(f"function={function!r}: maps are over alpha_p and alpha_n, which it has not")
     patterns = [
-        modelled("normal", tokens, channels, scale=s).view(torch.int16).numpy().view(np.uint16) for s in SCALES
+        modelled("normal", tokens, channels, scale=s).view(torch.int16).numpy().view(np.uint16)
+        for s in SCALES
     ]
     beta = definition.check_params().get("beta", 0.0)
     found = []

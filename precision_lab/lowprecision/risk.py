@@ -143,7 +143,9 @@ def risk(
     return math.sqrt(math.fsum(s * s for s in found) / len(found))
 
 
-def from_capture(captured: Captured, *, tokens: int = TOKENS, seed: int = 0) -> tuple[list[Tensors], list[str]]:
+def from_capture(
+    captured: Captured, *, tokens: int = TOKENS, seed: int = 0
+) -> tuple[list[Tensors], list[str]]:
     """Layers drawn from a capture, and a sentence for each that could not be.
 
     Raises:
@@ -200,7 +202,9 @@ def from_distribution(
         ValueError: as `distributions.modelled`.
     """
     x = modelled(distribution, tokens, channels, scale=scale, seed=seed)
-    gate = modelled(distribution, tokens, channels, scale=scale, seed=seed + 1) if function == "swiglu" else None
+    gate = (
+        modelled(distribution, tokens, channels, scale=scale, seed=seed + 1) if function == "swiglu" else None
+    )
     return Tensors(
         distribution, function, dict(params), x,
         modelled("normal", tokens, channels, scale=1e-3, seed=seed + 2), gate,

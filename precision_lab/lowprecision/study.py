@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.functions import get_function
-from precision_lab.lowprecision.block_error import block_errors
+from precision_lab.implementations import implementations_for
+from precision_lab.lowprecision.block_error import FORMULATIONS, block_errors
 from precision_lab.lowprecision.prediction import summary
 from precision_lab.lowprecision.probe import digest, load
 from precision_lab.lowprecision.readiness import modelled_layers, readiness
@@ -25,12 +26,16 @@ def subjects(functions: Sequence[str]) -> list[tuple[str, str]]:
     found = []
     for function in functions:
         sets = get_function(function).parameter_sets
-        names = [n for n in sets if n in ("init", "nearly-linear", "first-layer")] if function == "xielu" else []
+        names = (
+            [n for n in sets if n in ("init", "nearly-linear", "first-layer")] if function == "xielu" else []
+        )
         found += [(function, name) for name in names or ["init"]]
     return found
 
 
-def examine(functions: Sequence[str], probe: Path | None = None, progress: Step | None = None) -> dict[str, Any]:
+def examine(
+    functions: Sequence[str], probe: Path | None = None, progress: Step | None = None
+) -> dict[str, Any]:
     """Verdicts, maps and block errors for modelled pre-activations, and a probe's results.
 
     Args:
@@ -53,13 +58,28 @@ def examine(functions: Sequence[str], probe: Path | None = None, progress: Step 
             )
         if progress is not None:
             progress("readiness", done + 1, len(work))
-    for function in ("xielu", "xiprelu"):
-        if function in functions:
-            found["maps"] += [{"function": function, **asdict(m)} for m in maps(function)]
-    if "xielu" in functions:
-        found["blocks"] = [asdict(e) for e in block_errors("xielu", recipes=BLOCK_RECIPES)]
+    for function in judged:
+        if function in ("xielu", "xiprelu"):
+            rest = function_json(function)
+            found["maps"] += rest["maps"]
+            found["blocks"] += rest["blocks"] if function == "xielu" else []
     if probe is not None:
         found["probe"] = probe_json(probe)
+    return found
+
+
+def function_json(function: str) -> dict[str, Any]:
+    """Maps and block errors of a function, where it has them: both parameters, FORMULATIONS."""
+    names = {i.name for i in implementations_for(function, "eager")}
+    parameters = {p.name for p in get_function(function).parameters}
+    found: dict[str, Any] = {"maps": [], "blocks": []}
+    if {"alpha_p", "alpha_n"} <= parameters:
+        found["maps"] = [{"function": function, **asdict(m)} for m in maps(function)]
+    formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]
+    if formulations:
+        found["blocks"] = [
+            asdict(e) for e in block_errors(function, recipes=BLOCK_RECIPES, formulations=formulations)
+        ]
     return found
 
 
@@ -74,4 +94,4 @@ def probe_json(directory: Path) -> dict[str, Any]:
     return {**data["manifest"], **summary(data), "runs": runs, "digest": digest(data)}
 
 
-__all__ = ["examine", "probe_json"]
+__all__ = ["examine", "function_json", "probe_json"]

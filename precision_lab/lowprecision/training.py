@@ -171,7 +171,10 @@ class Trainer:
         matrices = [p for p in self.model.parameters() if p.ndim == 2]
         others = [p for p in self.model.parameters() if p.ndim != 2]
         self.optimiser = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             betas=(0.9, 0.95),
         )
         self.begin = config.warm_steps if run.ageing else 0
@@ -222,9 +225,7 @@ class Trainer:
     def loss(self, step: int, *, held_out: bool = False) -> Tensor:
         """Mean over a batch, nats per byte."""
         config = self.config
-        x, y = corpus.batch(
-            self.run.seed, step, config.batch, config.model.context, held_out=held_out
-        )
+        x, y = corpus.batch(self.run.seed, step, config.batch, config.model.context, held_out=held_out)
         logits = self.model(x.to(self.device))
         return nn.functional.cross_entropy(logits.flatten(0, 1), y.to(self.device).flatten())
 
@@ -296,7 +297,8 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "histories": [
-                {role: state and state.to_json() for role, state in o.states.items()} for o in self._operands()
+                {role: state and state.to_json() for role, state in o.states.items()}
+                for o in self._operands()
             ],
             "generator": self.model.generator.get_state(),
             "record": asdict(self.record),

@@ -42,23 +42,23 @@ def draw(results: Results) -> dict[str, bytes]:
         for function, fmt in names:
             mine = _eager([v for v in found if (v.function, v.fmt) == (function, fmt)])
             if mine:
-                files[f"bits-{function}-{fmt}.svg"] = _save(_bits(mine, f"{function} in {fmt}"))
+                files[f"bits-{function}-{fmt}.svg"] = save(_bits(mine, f"{function} in {fmt}"))
         for name, part in (
             ("map", [c for c in cells if c.function in ("xielu", "xiprelu")]),
             ("map-others", [c for c in cells if c.function not in ("xielu", "xiprelu")]),
         ):
             if part:
-                files[f"{name}.svg"] = _save(_map(part))
+                files[f"{name}.svg"] = save(_map(part))
         for direction in dict.fromkeys(t.direction for t in results.timings):
             rows = [t for t in results.timings if t.direction == direction and t.failure is None]
             rows = [t for t in rows if t.fmt == _middle(rows) and math.isfinite(t.time_ns)]
             if rows:
-                files[f"time-{direction}.svg"] = _save(_times(rows))
+                files[f"time-{direction}.svg"] = save(_times(rows))
         lead = next((key for key in (("xielu", "bf16"), *names) if key in names), None)
         if lead:
             mine = _eager([v for v in found if (v.function, v.fmt) == lead])
             picture = _bits(mine, f"{lead[0]} in {lead[1]}: correct bits of the worst input on the way to 0⁻")
-            files[HEADLINE] = _save(picture, "png")
+            files[HEADLINE] = save(picture, "png")
     return files
 
 
@@ -73,7 +73,7 @@ def _eager(found: list[Line]) -> list[Line]:
     return plain or [v for v in found if v.execution == found[0].execution]
 
 
-def _save(figure_: Any, kind: str = "svg") -> bytes:
+def save(figure_: Any, kind: str = "svg") -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     figure_.savefig(buffer, format=kind, metadata=metadata, dpi=160, facecolor="white")

@@ -110,10 +110,18 @@ def _evidence(data: Data) -> Section | None:
             f, g = e["numbers"]["forward"], e["numbers"]["gradient"]
             rows.append(
                 [
-                    _subject(row), e["layer"], e["recipe"], _short(f["sqnr_db"], ".1f"),
-                    _short(f["effective_bits"], ".1f"), _percent(f["underflow"]), _percent(f["overflow"]),
-                    _percent(f["range_used"], 0), _short(f["mean_bias"], ".1e"), _short(g["sqnr_db"], ".1f"),
-                    _percent(g["underflow"]), _percent(g["signs_lost"]),
+                    _subject(row),
+                    e["layer"],
+                    e["recipe"],
+                    _short(f["sqnr_db"], ".1f"),
+                    _short(f["effective_bits"], ".1f"),
+                    _percent(f["underflow"]),
+                    _percent(f["overflow"]),
+                    _percent(f["range_used"], 0),
+                    _short(f["mean_bias"], ".1e"),
+                    _short(g["sqnr_db"], ".1f"),
+                    _percent(g["underflow"]),
+                    _percent(g["signs_lost"]),
                 ]  # fmt: skip
             )
     if not rows:
@@ -134,8 +142,11 @@ def _amplification(data: Data) -> Section | None:
             if (name, a["layer"]) not in seen:
                 seen.add((name, a["layer"]))
                 rows.append(
-                    [a["layer"], name, *(_short(a[k]) for k in
-                     ("kurtosis_in", "kurtosis_out", "crest_in", "crest_out"))]  # fmt: skip
+                    [
+                        a["layer"],
+                        name,
+                        *(_short(a[k]) for k in ("kurtosis_in", "kurtosis_out", "crest_in", "crest_out")),
+                    ]  # fmt: skip
                 )
     if not rows:
         return None
@@ -221,13 +232,13 @@ def _order(probe: Data) -> Section:
         ": " + ", ".join(f"{r['subject']} {r['recipe']} {r['ageing'] or 'whole'}" for r in diverged[:12])
         if diverged else ""
     ) + "."  # fmt: skip
-    return Section(
-        "probe", "Trained: losses", (text, Table(["activation", *recipes], rows), paper, end)
-    )
+    return Section("probe", "Trained: losses", (text, Table(["activation", *recipes], rows), paper, end))
 
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
-    xielu = [f["mean"] for s in ("xielu/expm1", "xielu/stable [operator]") if (f := (losses(s) or {}).get(recipe))]
+    xielu = [
+        f["mean"] for s in ("xielu/expm1", "xielu/stable [operator]") if (f := (losses(s) or {}).get(recipe))
+    ]
     said = []
     for other in ("relu2/torch", "swiglu/torch"):
         theirs = (losses(other) or {}).get(recipe)
@@ -300,7 +311,8 @@ def _ageing(probe: Data) -> Section:
         by.setdefault((c["ageing"], c["subject"]), {})[c["recipe"]] = c
     recipes = list(dict.fromkeys(c["recipe"] for c in probe["cells"]))
     rows = [
-        [ageing, subject, *(_signed(found.get(r)) for r in recipes)] for (ageing, subject), found in by.items()
+        [ageing, subject, *(_signed(found.get(r)) for r in recipes)]
+        for (ageing, subject), found in by.items()
     ]
     words = "; ".join(f"{a.name}: {a.description}" for a in AGEINGS.values())
     text = (
@@ -377,9 +389,14 @@ def _watched(probe: Data) -> Section:
             continue
         rows.append(
             [
-                run["subject"], run["recipe"], run["ageing"] or "whole", _path(run["alphas"], "alpha_p"),
-                _path(run["alphas"], "alpha_n"), _path(run["kurtosis"], "output"),
-                _percent(_largest(run["clipping"].values())), _short(run["largest_gradient_norm"]),
+                run["subject"],
+                run["recipe"],
+                run["ageing"] or "whole",
+                _path(run["alphas"], "alpha_p"),
+                _path(run["alphas"], "alpha_n"),
+                _path(run["kurtosis"], "output"),
+                _percent(_largest(run["clipping"].values())),
+                _short(run["largest_gradient_norm"]),
             ]  # fmt: skip
         )
     headings = ["activation", "recipe", "ageing", "α_p", "α_n", "kurtosis of f(x)", "most clipped",

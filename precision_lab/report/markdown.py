@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from precision_lab.report.lowprecision import sections
 from precision_lab.report.page import content, environment
 from precision_lab.report.tables import REGION_TITLES, RegionTable
 from precision_lab.results import Results
@@ -34,6 +36,13 @@ def markdown(results: Results, figures: Iterable[str]) -> str:
         time_figures=[n for n in names if n.startswith("time-")],
         regions_of=_regions,
     )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def lowprecision_markdown(data: Mapping[str, Any], title: str) -> str:
+    """The sections on low precision alone; their figures are to be found in `figures/`."""
+    template = environment().get_template("lowprecision.md")
+    text: str = template.render(title=title, sections=sections(data))
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

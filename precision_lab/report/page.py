@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from precision_lab.report import tables
 from precision_lab.report.findings import TOPICS, Finding, derive
 from precision_lab.report.findings_use import PAPER_ORDER
+from precision_lab.report.lowprecision import Figure, Table, sections
 from precision_lab.report.rows import anchor
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
@@ -22,8 +25,28 @@ def html(results: Results) -> str:
     # A "<" in a name could end the script; JSON may spell it by its number.
     data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     template = environment().get_template("page.html")
-    text: str = template.render(**content(results), data=data, plotly_js=plotly.offline.get_plotlyjs())
+    text: str = template.render(
+        **content(results), data=data, plotly_js=plotly.offline.get_plotlyjs(),
+        pictures=_pictures(results.lowprecision),
+    )  # fmt: skip
     return text
+
+
+def lowprecision_html(data: Mapping[str, Any], title: str) -> str:
+    """A page of the sections on low precision alone."""
+    template = environment().get_template("lowprecision.html")
+    text: str = template.render(title=title, sections=sections(data), pictures=_pictures(data))
+    return text
+
+
+def _pictures(data: Mapping[str, Any] | None) -> dict[str, str]:
+    """Figures as addresses that hold them, so that the page stays one file."""
+    from precision_lab.report.figures_lowprecision import draw_lowprecision
+
+    return {
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        for name, svg in draw_lowprecision(data).items()
+    }
 
 
 def environment() -> Any:
@@ -40,6 +63,10 @@ def environment() -> Any:
         keep_trailing_newline=True,
     )
     found.filters |= {"anchor": anchor, "figure": tables.figure}
+    found.tests |= {
+        "a_table": lambda part: isinstance(part, Table),
+        "a_figure": lambda part: isinstance(part, Figure),
+    }
     return found
 
 
@@ -73,6 +100,7 @@ def content(results: Results) -> dict[str, Any]:
         "block_words": _block_words(results),
         "conversions": results.conversions,
         "lead": LEAD_FUNCTIONS,
+        "sections": sections(results.lowprecision),
     }
 
 

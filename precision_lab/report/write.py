@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from precision_lab.exceptions import DamagedFileError
-from precision_lab.results import Results
+from precision_lab.results import Results, strict_json
 
 
 def check_directory(directory: str | os.PathLike[str]) -> Path:
@@ -60,9 +63,10 @@ def write_report(
             put("html", "report.html", page(results))
         if markdown:
             from precision_lab.report.figures import HEADLINE, draw
+            from precision_lab.report.figures_lowprecision import draw_lowprecision
             from precision_lab.report.markdown import markdown as text
 
-            figures = draw(results)
+            figures = draw(results) | draw_lowprecision(results.lowprecision)
             check_directory(path / "figures")
             for name, data in figures.items():
                 put(name, f"figures/{name}", data)
@@ -70,6 +74,33 @@ def write_report(
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"directory={str(path)!r} cannot be written: {reason}") from error
+    return written
+
+
+def write_lowprecision(
+    data: Mapping[str, Any], directory: str | os.PathLike[str], title: str
+) -> dict[str, Path]:
+    """Writes readiness.json, and from it alone readiness.html and readiness.md with figures.
+
+    Returns:
+        what was written, by name.
+
+    Raises:
+        ValueError: the directory cannot be written.
+    """
+    from precision_lab.report.figures_lowprecision import draw_lowprecision
+    from precision_lab.report.markdown import lowprecision_markdown
+    from precision_lab.report.page import lowprecision_html
+
+    path = check_directory(directory)
+    text = strict_json(data)
+    data = json.loads(text)  # what a reader of the file would have
+    written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
+    written["html"] = _replace(path / "readiness.html", lowprecision_html(data, title).encode())
+    check_directory(path / "figures")
+    for name, picture in draw_lowprecision(data).items():
+        written[name] = _replace(path / "figures" / name, picture)
+    written["markdown"] = _replace(path / "readiness.md", lowprecision_markdown(data, title).encode())
     return written
 
 

@@ -1,0 +1,112 @@
+"""Options and habits that commands share; cheap to import."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FunctionArgument = Annotated[
+    str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
+]
+FormatsOption = Annotated[list[str] | None, typer.Option("--format", help="Number format; may be repeated.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
+]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where kernels run and are scored: cpu, cuda or cuda:N.")
+]
+SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
+
+
+def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrong use ends with one sentence on stderr and exit code 2, never with a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        from precision_lab.exceptions import PrecisionLabError
+
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, OSError, ImportError, PrecisionLabError) as error:
+            typer.echo(f"precision-lab: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    return wrapper
+
+
+def check_json(path: Path | None, option: str = "--json") -> None:
+    """Before measuring, what would only fail after it.
+
+    Raises:
+        ValueError: the file's folder does not exist.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"{option} {str(path)!r}: its folder does not exist")
+
+
+def write_json(path: Path | None, data: Any) -> None:
+    if path is not None:
+        from precision_lab.results import strict_json
+
+        path.write_text(strict_json(data) + "\n", encoding="utf-8")
+
+
+def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[str, float]:
+    """The named set with single values replaced.
+
+    Raises:
+        ValueError: an unknown set, or a pair that is not NAME=NUMBER.
+    """
+    from precision_lab.exceptions import unknown_name
+    from precision_lab.functions import get_function
+
+    definition = get_function(function)
+    if set_name not in definition.parameter_sets:
+        raise unknown_name(f"parameter set of {function}", set_name, definition.parameter_sets)
+    values = dict(definition.parameter_sets[set_name])
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
+        if not equals:
+            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
+    return definition.check_params(values)
+
+
+class ProgressBars:
+    """A progress bar per stage, on stderr."""
+
+    def __enter__(self) -> ProgressBars:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, Any] = {}
+        self._bars.__enter__()
+        return self
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def __exit__(self, *details: Any) -> None:
+        self._bars.__exit__(*details)

@@ -1,0 +1,180 @@
+"""The commands `readiness` and `probe`; `cli` registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from precision_lab.cli_common import (
+    DeviceOption,
+    JsonOption,
+    ParamOption,
+    ProgressBars,
+    SetOption,
+    check_json,
+    clear_errors,
+    parameters,
+    write_json,
+)
+
+
+@clear_errors
+def readiness(
+    function: Annotated[
+        str | None, typer.Argument(help="Activation, e.g. xielu; not with --captured, which knows.")
+    ] = None,
+    set_name: SetOption = "init",
+    param: ParamOption = None,
+    captured: Annotated[
+        Path | None, typer.Option("--captured", help="File written by precision_lab.capture(…).")
+    ] = None,
+    distribution: Annotated[
+        list[str] | None,
+        typer.Option("--distribution", help="Modelled pre-activations; may be repeated. [normal, student-t]"),
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", help="Standard deviation of modelled inputs.")] = 1.0,
+    growth: Annotated[
+        float,
+        typer.Option("--growth", help="Times larger than delayed scaling has seen; 1 for a steady run."),
+    ] = 1.0,
+    recipe: Annotated[
+        list[str] | None, typer.Option("--recipe", help="May be repeated; all by default.")
+    ] = None,
+    path: Annotated[str, typer.Option("--path", help="fused, unfused or fp8-in.")] = "fused",
+    formulation: Annotated[
+        str, typer.Option("--formulation", help="Implementation, such as naive; or exact, correctly rounded.")
+    ] = "exact",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for readiness.html, .md and .json: all the evidence.")
+    ] = None,
+    probe_folder: Annotated[
+        Path | None, typer.Option("--probe", help="With --out: also report this folder of `probe`.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Say for each low-precision recipe whether training with this activation is safe, and why not.
+
+    Exit code 1 if no recipe below BF16 is ready.
+    """
+    from typing import cast
+
+    from rich.console import Console
+
+    from precision_lab.lowprecision.captured import Captured
+    from precision_lab.lowprecision.readiness import modelled_layers
+    from precision_lab.lowprecision.readiness import readiness as judge
+    from precision_lab.lowprecision.recipes import RECIPES
+    from precision_lab.lowprecision.risk import from_capture
+
+    check_json(json_path)
+    warnings: list[str] = []
+    if captured is not None:
+        if function is not None or distribution or param:
+            raise ValueError(
+                f"--captured {str(captured)!r} holds functions, parameters and inputs; give it alone"
+            )
+        seen = Captured.load(captured)
+        layers, left_out = from_capture(seen)
+        warnings = [*seen.warnings(), *left_out]
+        source = f"{captured.name}: {seen.model}, {seen.steps} steps"
+    elif function is None:
+        raise ValueError("FUNCTION is missing: name an activation, or give --captured FILE")
+    else:
+        values = parameters(function, set_name, param)
+        chosen = distribution or ["normal", "student-t"]
+        layers = modelled_layers(function, values, chosen, scale=scale)
+        source = f"{function}, modelled: {', '.join(chosen)}"
+    recipes = tuple(recipe or RECIPES)
+    found = judge(
+        layers, source=source, recipes=recipes, path=cast(Any, path), formulation=formulation, growth=growth,
+        warnings=warnings,
+    )  # fmt: skip
+    console = Console()
+    _print(found, console)
+    data = found.to_json()
+    write_json(json_path, data)
+    if out is not None:
+        from precision_lab.lowprecision.study import function_json, probe_json
+        from precision_lab.report import write_lowprecision
+
+        name = function or layers[0].function
+        everything: dict[str, Any] = {
+            "readiness": [{"function": name, "params_name": set_name if function else "captured",
+                           "inputs": source, **data}],
+            **function_json(name),
+            "probe": None if probe_folder is None else probe_json(probe_folder),
+        }  # fmt: skip
+        title = f"May {name} be trained below BF16?"
+        for kind, file in write_lowprecision(everything, out, title).items():
+            console.print(f"{kind}: {file}", highlight=False, soft_wrap=True)
+    if not any(v.verdict != "not ready" for v in found.verdicts if v.recipe not in ("fp32", "bf16")):
+        raise typer.Exit(1)
+
+
+def _print(found: Any, console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"Readiness: {found.source}")
+    for heading in ("recipe", "verdict"):
+        table.add_column(heading)
+    for heading in ("forward noise", "gradient noise", "clipped"):
+        table.add_column(heading, justify="right")
+    for v in found.verdicts:
+        table.add_row(
+            v.recipe, v.verdict, f"{v.forward_noise:.2%}", f"{v.gradient_noise:.2%}", f"{v.clipped:.3%}"
+        )
+    console.print(table)
+    for v in found.verdicts:
+        for sentence in v.why:
+            console.print(f"{v.recipe}: {sentence}", highlight=False)
+    for sentence in found.warnings:
+        console.print(f"warning: {sentence}", highlight=False)
+
+
+@clear_errors
+def probe(
+    out: Annotated[Path, typer.Option("--out", help="Folder that results are kept in.")] = Path("probe"),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file; docs/low-precision.md shows its keys.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes of one thread; as many as cores.", min=1)
+    ] = None,
+    device: DeviceOption = "cpu",
+    json_path: JsonOption = None,
+) -> None:
+    """Train small models of many activations through many recipes, and check the predicted risks by them."""
+    from rich.console import Console
+
+    from precision_lab.implementations.placement import check_device
+    from precision_lab.lowprecision.prediction import cells, rank_correlation, summary
+    from precision_lab.lowprecision.probe import ProbeConfig, digest, read_config
+    from precision_lab.lowprecision.probe import probe as train
+
+    check_json(json_path)
+    check_device(device)
+    chosen = ProbeConfig() if config is None else read_config(config)
+    with ProgressBars() as bars:
+        found = train(
+            out, chosen, workers=workers, device=device, resume=resume,
+            on_run=lambda done, total, run: bars("runs", done, total),
+        )  # fmt: skip
+    write_json(json_path, summary(found))
+    console = Console()
+    diverged = sum(r["record"]["diverged_at"] is not None for r in found["runs"])
+    console.print(f"{len(found['runs'])} runs, {diverged} diverged; results {digest(found)[:16]} in {out}")
+    every = cells(found)
+    if len(every) > 2:
+        r = rank_correlation(every)
+        console.print(
+            f"rank correlation of predicted risk and loss gap: {r.value:.3f} "
+            f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells",
+            highlight=False,
+        )
+    console.print(f"report it: precision-lab report --probe {out}", highlight=False, soft_wrap=True)
+
+
+__all__ = ["probe", "readiness"]
