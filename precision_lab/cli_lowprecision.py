@@ -168,12 +168,13 @@ def probe(
     console.print(f"{len(found['runs'])} runs, {diverged} diverged; results {digest(found)[:16]} in {out}")
     every = cells(found)
     if len(every) > 2:
-        r = rank_correlation(every)
-        console.print(
-            f"rank correlation of predicted risk and loss gap: {r.value:.3f} "
-            f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells",
-            highlight=False,
-        )
+        for measure, words in (("gap", "held-out loss gap"), ("distance", "distance of loss curves")):
+            r = rank_correlation(every, measure)
+            console.print(
+                f"rank correlation of predicted risk and {words}: {r.value:.3f} "
+                f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells",
+                highlight=False,
+            )
     console.print(f"report it: precision-lab report --probe {out}", highlight=False, soft_wrap=True)
 
 

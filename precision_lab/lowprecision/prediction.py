@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from precision_lab.lowprecision.probe import BASELINE
 
 RESAMPLES = 2000
+REFERENCE = "swiglu/torch"
+Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Cell:
         gap: held-out loss less that of FP32 with the same seed and ageing, nats per byte, mean over seeds;
             infinite where a run diverged or its loss was not finite and FP32's was.
         spread: largest less smallest gap of the seeds.
+        distance: mean over steps of how far the training loss lay from FP32's at the same step, either way,
+            mean over seeds; infinite where a run diverged.
         seeds: how many.
     """
 
@@ -35,13 +39,19 @@ class Cell:
     risk: float
     gap: float
     spread: float
+    distance: float
     seeds: int
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's, with a 95 % interval from resampled cells (percentile bootstrap, 2000 resamples)."""
+    """Spearman's, with a 95 % interval from resampled cells (percentile bootstrap, 2000 resamples).
 
+    Attributes:
+        measure: what the risk is set against, "gap" or "distance".
+    """
+
+    measure: str
     value: float
     low: float
     high: float
@@ -69,7 +79,7 @@ def cells(found: Mapping[str, Any]) -> list[Cell]:
         for recipe, value in prediction["risk"].items():
             if value is not None:
                 risks.setdefault((run["subject"], recipe, run["ageing"]), []).append(value)
-    gaps = gaps_to_fp32(found)
+    gaps, distances = gaps_to_fp32(found), distances_to_fp32(found)
     made = []
     for (subject, recipe, ageing), risk in risks.items():
         gap = gaps.get((subject, recipe, ageing, "none"))
@@ -77,11 +87,17 @@ def cells(found: Mapping[str, Any]) -> list[Cell]:
             values = list(gap.values())
             spread = max(values) - min(values) if all(map(math.isfinite, values)) else math.inf
             mean = math.fsum(values) / len(values) if math.isfinite(spread) else math.inf
-            made.append(Cell(subject, recipe, ageing, math.fsum(risk) / len(risk), mean, spread, len(values)))
+            away = list(distances[subject, recipe, ageing, "none"].values())
+            distance = math.fsum(away) / len(away) if all(map(math.isfinite, away)) else math.inf
+            made.append(
+                Cell(
+                    subject, recipe, ageing, math.fsum(risk) / len(risk), mean, spread, distance, len(values)
+                )
+            )
     return made
 
 
-def gaps_to_fp32(found: Mapping[str, Any]) -> dict[tuple[str, str, str, str], dict[int, float]]:
+def gaps_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
     """Gap by (subject, recipe, ageing, remedy) and seed; FP32 had the same ageing, seed and remedy."""
     losses: dict[tuple[str, str, str, str, int], float | None] = {}
     for data in found["runs"]:
@@ -89,7 +105,7 @@ def gaps_to_fp32(found: Mapping[str, Any]) -> dict[tuple[str, str, str, str], di
         diverged = record["diverged_at"] is not None
         loss = None if diverged else record["validation_loss"]
         losses[run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]] = loss
-    gaps: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    gaps: dict[Key, dict[int, float]] = {}
     for (subject, recipe, ageing, remedy, seed), loss in losses.items():
         base = losses.get((subject, BASELINE, ageing, remedy, seed))
         if recipe == BASELINE or base is None:
@@ -99,22 +115,46 @@ def gaps_to_fp32(found: Mapping[str, Any]) -> dict[tuple[str, str, str, str], di
     return gaps
 
 
-def rank_correlation(of: Sequence[Cell], *, seed: int = 0) -> RankCorrelation:
-    """Spearman's correlation of risk and gap.
+def distances_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
+    """`Cell.distance` by (subject, recipe, ageing, remedy) and seed."""
+    curves: dict[tuple[str, str, str, str, int], list[float | None]] = {}
+    for data in found["runs"]:
+        run = data["run"]
+        key = run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]
+        curves[key] = data["record"]["losses"]
+    found_: dict[Key, dict[int, float]] = {}
+    for (subject, recipe, ageing, remedy, seed), curve in curves.items():
+        base = curves.get((subject, BASELINE, ageing, remedy, seed))
+        if recipe == BASELINE or base is None:
+            continue
+        away = [abs(a - b) for a, b in zip(curve, base, strict=False) if a is not None and b is not None]
+        whole = len(away) == len(base)
+        distance = math.fsum(away) / len(away) if whole else math.inf
+        found_.setdefault((subject, recipe, ageing, remedy), {})[seed] = distance
+    return found_
+
+
+def rank_correlation(of: Sequence[Cell], measure: str = "gap", *, seed: int = 0) -> RankCorrelation:
+    """Spearman's correlation of risk and measure.
+
+    Args:
+        measure: "gap" or "distance".
 
     Raises:
-        ValueError: fewer than three cells.
+        ValueError: fewer than three cells; another measure.
     """
+    if measure not in ("gap", "distance"):
+        raise ValueError(f"measure={measure!r}: expected gap or distance")
     if len(of) < 3:
         raise ValueError(f"cells={len(of)}: a rank correlation needs at least 3")
-    risk, gap = (np.array([getattr(c, name) for c in of]) for name in ("risk", "gap"))
+    risk, gap = (np.array([getattr(c, name) for c in of]) for name in ("risk", measure))
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(RESAMPLES):
         chosen = rng.integers(0, risk.size, risk.size)
         drawn.append(_spearman(risk[chosen], gap[chosen]))
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return RankCorrelation(_spearman(risk, gap), float(low), float(high), len(of))
+    return RankCorrelation(measure, _spearman(risk, gap), float(low), float(high), len(of))
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -138,6 +178,26 @@ def failures(of: Sequence[Cell], n: int = 8) -> list[tuple[Cell, float, float]]:
     top = max(len(of) - 1, 1)
     worst = np.argsort(-np.abs(risk - gap), kind="stable")[:n]
     return [(of[i], float(risk[i] / top), float(gap[i] / top)) for i in worst]
+
+
+def paired(found: Mapping[str, Any], recipe: str, reference: str) -> dict[str, Mean]:
+    """Held-out loss of each subject less that of a reference with the same seed, by subject.
+
+    Weights and batches of a seed are the same for all, as far as their shapes are, so that much of what
+    differs between seeds cancels.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for data in found["runs"]:
+        run, record = data["run"], data["record"]
+        if run["ageing"] or run["recipe"] != recipe or record["validation_loss"] is None:
+            continue
+        values.setdefault(run["subject"], {})[run["seed"]] = record["validation_loss"]
+    base = values.get(reference, {})
+    differences = {
+        subject: [loss - base[seed] for seed, loss in by_seed.items() if seed in base]
+        for subject, by_seed in values.items()
+    }
+    return {subject: mean(d) for subject, d in differences.items() if d}
 
 
 def losses(found: Mapping[str, Any]) -> dict[tuple[str, str], Mean]:
@@ -179,13 +239,18 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "cells": [asdict(c) for c in every],
-        "rank_correlation": asdict(rank_correlation(every)) if len(every) > 2 else None,
+        "rank_correlation": [
+            asdict(rank_correlation(every, m)) for m in ("gap", "distance") if len(every) > 2
+        ],
         "losses": {" / ".join(key): asdict(m) for key, m in losses(found).items()},
+        "paired": {
+            r: {s: asdict(m) for s, m in paired(found, r, REFERENCE).items()} for r in ("fp32", "bf16")
+        },
         "gaps": finite,
     }
 
 
 __all__ = [
-    "Cell", "Mean", "RankCorrelation", "cells", "failures", "gaps_to_fp32", "losses", "mean",
-    "rank_correlation", "ranks", "summary",
+    "REFERENCE", "Cell", "Mean", "RankCorrelation", "cells", "distances_to_fp32", "failures", "gaps_to_fp32",
+    "losses", "mean", "paired", "rank_correlation", "ranks", "summary",
 ]  # fmt: skip

@@ -49,7 +49,7 @@ class Grid:
         "xielu/naive", "xielu/eps-expm1", "xielu/expm1", "xielu/stable [operator]", "xiprelu/factored",
         "relu2/torch", "swiglu/torch", "gelu/torch",
     )  # fmt: skip
-    recipes: tuple[str, ...] = ("bf16", "delayed", "current", "block", "mxfp8")
+    recipes: tuple[str, ...] = ("bf16", "delayed", "block", "mxfp8")
     seeds: int = 3
 
 
@@ -58,7 +58,7 @@ class AgedGrid:
     """Runs that are aged after a warm beginning in FP32, whose risk is predicted before they go on."""
 
     subjects: tuple[str, ...] = (
-        "xielu/expm1",
+        "xielu/zero-expm1",
         "xiprelu/factored",
         "relu2/torch",
         "swiglu/torch",
@@ -73,11 +73,21 @@ class AgedGrid:
 class RemedyGrid:
     """Aged runs once more, with remedies."""
 
-    subjects: tuple[str, ...] = ("xielu/expm1", "relu2/torch")
+    subjects: tuple[str, ...] = ("xielu/zero-expm1", "relu2/torch")
     recipes: tuple[str, ...] = ("delayed", "current")
     ageings: tuple[str, ...] = ("extreme", "growing")
     remedies: tuple[str, ...] = ("smooth", "tanh", "alpha-cap", "edges")
     seeds: int = 2
+
+
+@dataclass(frozen=True)
+class FormulationGrid:
+    """Aged runs of several formulations: is one that is right for small x right for large x too?"""
+
+    subjects: tuple[str, ...] = ("xielu/naive", "xielu/expm1", "xielu/eps-expm1", "xielu/zero-expm1")
+    recipes: tuple[str, ...] = ("bf16",)
+    ageings: tuple[str, ...] = ("severe",)
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class ProbeConfig:
     runs: Grid = field(default_factory=Grid)
     aged: AgedGrid = field(default_factory=AgedGrid)
     remedies: RemedyGrid = field(default_factory=RemedyGrid)
+    formulations: FormulationGrid = field(default_factory=FormulationGrid)
 
     def every_run(self) -> list[Run]:
         """All runs, each once, in an order in which early results compare with something."""
@@ -97,10 +108,11 @@ class ProbeConfig:
             for subject in self.runs.subjects
             for recipe in (BASELINE, *self.runs.recipes)
         ]
-        for seed in range(self.aged.seeds):
-            for subject in self.aged.subjects:
-                for ageing in self.aged.ageings:
-                    found += [Run(subject, r, seed, ageing) for r in (BASELINE, *self.aged.recipes)]
+        for grid in (self.aged, self.formulations):
+            for seed in range(grid.seeds):
+                for subject in grid.subjects:
+                    for ageing in grid.ageings:
+                        found += [Run(subject, r, seed, ageing) for r in (BASELINE, *grid.recipes)]
         for seed in range(self.remedies.seeds):
             for subject in self.remedies.subjects:
                 for ageing in self.remedies.ageings:
@@ -125,7 +137,9 @@ class ProbeConfig:
 
 
 def read_config(path: Path) -> ProbeConfig:
-    """A TOML file with any of the tables training, model, runs, aged and remedies; defaults for the rest.
+    """A TOML file with any of the tables training, model, runs, aged, remedies and formulations.
+
+    What it leaves out has its default.
 
     Raises:
         ValueError: no such file, table, key, name or range; names what is wrong and the file.
@@ -134,6 +148,7 @@ def read_config(path: Path) -> ProbeConfig:
     kinds: dict[str, type] = {
         "training": TrainingConfig, "model": ModelConfig, "runs": Grid, "aged": AgedGrid,
         "remedies": RemedyGrid,
+        "formulations": FormulationGrid,
     }  # fmt: skip
     made: dict[str, Any] = {}
     for table, values in data.items():
@@ -287,7 +302,7 @@ def load(directory: Path) -> dict[str, Any]:
 
 
 def digest(found: dict[str, Any]) -> str:
-    """SHA-256 of everything measured, without times: equal for a probe that was resumed and one that was not."""
+    """SHA-256 of everything measured, without times: a probe that was resumed has that of one that was not."""
     runs = [{**r, "record": {k: v for k, v in r["record"].items() if k != "seconds"}} for r in found["runs"]]
     text = json.dumps([runs, found["predictions"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -18,6 +18,17 @@ RECIPE_COLOURS = {
 }  # fmt: skip
 
 
+LABELS = {
+    "gap": "held-out loss less FP32's (nats per byte)",
+    "distance": "distance of the loss curve to FP32's (nats per byte)",
+}
+
+
+def _value(found: Any) -> float:
+    """A measure of a cell; infinite where a run diverged."""
+    return math.inf if found in (None, "inf") else number(found)
+
+
 def draw_lowprecision(data: Mapping[str, Any] | None) -> dict[str, bytes]:
     """File name → SVG, for what there is."""
     import matplotlib
@@ -59,33 +70,40 @@ def _prediction(probe: Mapping[str, Any]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2)
     ageings = list(dict.fromkeys(c["ageing"] for c in probe["cells"]))
-    finite = [number(c["gap"]) for c in probe["cells"] if c["gap"] not in (None, "inf")]
-    top = max(finite, default=1.0) * 1.3
-    for cell in probe["cells"]:
-        gap = top if cell["gap"] in (None, "inf") else number(cell["gap"])
-        axis.plot(
-            number(cell["risk"]), gap, MARKERS[ageings.index(cell["ageing"]) % len(MARKERS)],
-            color=RECIPE_COLOURS.get(cell["recipe"], "#888888"), markersize=6, alpha=0.8,
-        )  # fmt: skip
-    axis.set_xscale("log")
-    axis.set_yscale("symlog", linthresh=1e-3)
-    axis.axhline(0, color="#8a94a0", linewidth=0.8)
-    axis.set_xlabel("risk, predicted before training")
-    axis.set_ylabel("held-out loss less FP32's (nats per byte)")
-    r = probe["rank_correlation"]
-    axis.set_title(
-        f"{r['cells']} cells, rank correlation {r['value']:.3f} (95 %: {r['low']:.3f} to {r['high']:.3f})"
-    )
+    for axis, found in zip(axes, probe["rank_correlation"], strict=True):
+        measure = found["measure"]
+        finite = [v for c in probe["cells"] if math.isfinite(v := _value(c[measure]))]
+        top = max(finite, default=1.0) * 1.5
+        for cell in probe["cells"]:
+            value = _value(cell[measure])
+            axis.plot(
+                number(cell["risk"]), value if math.isfinite(value) else top,
+                MARKERS[ageings.index(cell["ageing"]) % len(MARKERS)],
+                color=RECIPE_COLOURS.get(cell["recipe"], "#888888"), markersize=5.5, alpha=0.8,
+            )  # fmt: skip
+        if any(not math.isfinite(_value(c[measure])) for c in probe["cells"]):
+            axis.axhline(top, color="#d96a62", linewidth=0.8, linestyle="--")
+            axis.text(0.01, top, "diverged", transform=axis.get_yaxis_transform(), va="bottom", fontsize=8)
+        axis.set_xscale("log")
+        if measure == "gap":
+            axis.set_yscale("symlog", linthresh=1e-3)
+            axis.axhline(0, color="#8a94a0", linewidth=0.8)
+        else:
+            axis.set_yscale("log")
+        axis.set_xlabel("risk, predicted before training")
+        axis.set_ylabel(LABELS[measure])
+        interval = f"{found['low']:.2f} to {found['high']:.2f}"
+        axis.set_title(f"{found['cells']} cells, rank correlation {found['value']:.2f} ({interval})")
     recipes = [k for k in RECIPE_COLOURS if any(c["recipe"] == k for c in probe["cells"])]
     handles = [Line2D([], [], marker="o", linestyle="", color=RECIPE_COLOURS[k], label=k) for k in recipes]
     handles += [
         Line2D([], [], marker=MARKERS[i % len(MARKERS)], linestyle="", color="#8a94a0", label=a)
         for i, a in enumerate(ageings)
     ]
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes[1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.lowprecision.model import AGEINGS
-from precision_lab.lowprecision.prediction import Cell, RankCorrelation, failures, mean
+from precision_lab.lowprecision.prediction import REFERENCE, Cell, RankCorrelation, failures, mean
 from precision_lab.lowprecision.readiness import CLIPPED_LIMIT, NOISE_LIMIT
 from precision_lab.lowprecision.remedies import REMEDIES
 
@@ -64,7 +64,10 @@ def sections(data: Data | None) -> list[Section]:
     made = [_verdicts, _evidence, _amplification, _maps, _blocks]
     found = [section for make in made if (section := make(data)) is not None]
     if data.get("probe"):
-        found += [make(data["probe"]) for make in (_order, _prediction, _ageing, _remedies, _watched)]
+        found += [
+            make(data["probe"])
+            for make in (_order, _prediction, _ageing, _formulations, _remedies, _watched)
+        ]
     return found
 
 
@@ -223,6 +226,13 @@ def _order(probe: Data) -> Section:
         f"seeds (of weights and batches), in the order of {first}. Every product of the blocks goes through "
         "the recipe."
     )
+    if probe["paired"].get(first):
+        differences = sorted(probe["paired"][first].items(), key=lambda item: item[1]["mean"])
+        text += (
+            f" Less {REFERENCE.split('/')[0]}'s with the same seed, in {first}: "
+            + "; ".join(f"{s} {cell_signed(d)}" for s, d in differences if s != REFERENCE)
+            + "."
+        )
     paper = (
         "The paper finds xIELU better than ReLU² and SwiGLU at 1.1 billion parameters and 126 billion "
         "tokens (arXiv 2411.13010, abstract). " + _against_paper(losses.get, first)
@@ -233,6 +243,12 @@ def _order(probe: Data) -> Section:
         if diverged else ""
     ) + "."  # fmt: skip
     return Section("probe", "Trained: losses", (text, Table(["activation", *recipes], rows), paper, end))
+
+
+def cell_signed(found: Data) -> str:
+    """A difference with its interval."""
+    half = number(found["half"])
+    return f"{found['mean']:+.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
 
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
@@ -255,16 +271,20 @@ def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: s
 
 
 def _prediction(probe: Data) -> Section:
-    cells = [Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"])}) for c in probe["cells"]]
-    found = probe["rank_correlation"]
-    if found is None:
+    cells = [Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"]), "distance": _gap(c["distance"])}) for c in probe["cells"]]
+    if not probe["rank_correlation"]:
         return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
-    r = RankCorrelation(**found)
+    r, d = (RankCorrelation(**found) for found in probe["rank_correlation"])
+    unresolved = [c for c in cells if abs(c.gap) <= c.spread]
     text = (
         f"The risk (root mean square over layers of forward and gradient noise) was computed before "
         f"training went on, from one step captured in the warm FP32 model at the end of its ageing. Over "
         f"{r.cells} cells of activation, recipe and ageing its rank correlation with the measured loss gap "
-        f"to FP32 is {r.value:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}; wanted: at least 0.8)."
+        f"to FP32 is {r.value:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}; wanted: at least 0.8). "
+        f"The held-out gap of {len(unresolved)} of these cells is no larger than the spread of their seeds: "
+        "two trainings that differ by a rounding drift apart, and end above or below each other by chance. "
+        "How far the loss curve lay from FP32's, either way, mean over steps, does not cancel: with that "
+        f"distance the rank correlation is {d.value:.3f} ({d.low:.3f} to {d.high:.3f})."
     )
     rows = [
         [c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}",
@@ -279,7 +299,7 @@ def _prediction(probe: Data) -> Section:
         "prediction", "Predicted, then trained",
         (text, Figure("prediction.svg", "Predicted risk and measured loss gap"), _threshold(cells),
          "Where it failed: the cells whose rank (0 safest, 100 worst) was foretold worst.",
-         Table(headings, rows), Table(headings[:6], every, f"all {len(every)} cells")),
+         Table(headings, rows), Table([*headings[:6], "distance"], every, f"all {len(every)} cells")),
     )  # fmt: skip
 
 
@@ -323,6 +343,27 @@ def _ageing(probe: Data) -> Section:
     )
     return Section(
         "ageing", "Aged: which recipe survives", (text, Table(["ageing", "activation", *recipes], rows))
+    )
+
+
+def _formulations(probe: Data) -> Section:
+    wanted = probe["config"]["formulations"]
+    recipes = ["fp32", *wanted["recipes"]]
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for run in probe["runs"]:
+        if run["subject"] in wanted["subjects"] and run["ageing"] in wanted["ageings"]:
+            if run["remedy"] == "none" and run["seed"] < wanted["seeds"]:
+                at, loss = run["diverged_at"], run["validation_loss"]
+                said = f"diverged at step {at}" if at is not None else _short(loss, ".4f")
+                found.setdefault((run["subject"], run["ageing"]), {})[run["recipe"]] = said
+    rows = [[*key, *(by.get(r, "–") for r in recipes)] for key, by in sorted(found.items())]
+    text = (
+        "Formulations differ for large x too: one that does not clamp the exponential back-propagates 0 · ∞ "
+        "= NaN from the branch that torch.where discards, as soon as exp(x) overflows, near x = 89 in FP32 "
+        "and BF16. Held-out loss of aged runs, seed 0."
+    )
+    return Section(
+        "formulations", "Formulations, aged", (text, Table(["formulation", "ageing", *recipes], rows))
     )
 
 
