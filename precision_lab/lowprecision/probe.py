@@ -49,7 +49,7 @@ class Grid:
         "xielu/naive", "xielu/eps-expm1", "xielu/expm1", "xielu/stable [operator]", "xiprelu/factored",
         "relu2/torch", "swiglu/torch", "gelu/torch",
     )  # fmt: skip
-    recipes: tuple[str, ...] = ("bf16", "delayed", "block", "mxfp8")
+    recipes: tuple[str, ...] = ("bf16", "delayed", "mxfp8")
     seeds: int = 3
 
 
@@ -65,7 +65,7 @@ class AgedGrid:
         "gelu/torch",
     )
     recipes: tuple[str, ...] = ("bf16", "delayed", "current", "block", "mxfp8", "nvfp4")
-    ageings: tuple[str, ...] = ("none", "mild", "severe", "extreme", "growing")
+    ageings: tuple[str, ...] = ("none", "severe", "extreme", "growing")
     seeds: int = 2
 
 

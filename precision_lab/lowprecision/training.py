@@ -42,7 +42,7 @@ class TrainingConfig:
 
     steps: int = 80
     warm_steps: int = 40
-    aged_steps: int = 40
+    aged_steps: int = 30
     batch: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 0.1

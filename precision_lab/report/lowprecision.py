@@ -293,8 +293,11 @@ def _prediction(probe: Data) -> Section:
     ]  # fmt: skip
     headings = ["activation", "recipe", "ageing", "risk", "gap (nats)", "spread of seeds", "rank foretold",
                 "rank measured"]  # fmt: skip
-    every = [[c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}"]
-             for c in sorted(cells, key=lambda c: c.risk)]  # fmt: skip
+    every = [
+        [c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}",
+         f"{c.distance:.4f}"]
+        for c in sorted(cells, key=lambda c: c.risk)
+    ]  # fmt: skip
     return Section(
         "prediction", "Predicted, then trained",
         (text, Figure("prediction.svg", "Predicted risk and measured loss gap"), _threshold(cells),

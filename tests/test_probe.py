@@ -1,0 +1,217 @@
+"""The probe's folder, its resumption, and the comparison of prediction and training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+from precision_lab.cli import app  # noqa: E402
+from precision_lab.exceptions import DamagedFileError  # noqa: E402
+from precision_lab.lowprecision import prediction  # noqa: E402
+from precision_lab.lowprecision.prediction import Cell  # noqa: E402
+from precision_lab.lowprecision.probe import ProbeConfig, digest, load, probe, read_config  # noqa: E402
+from precision_lab.lowprecision.study import probe_json  # noqa: E402
+from precision_lab.report import write_lowprecision  # noqa: E402
+
+CONFIG = """
+[model]
+width = 16
+layers = 2
+heads = 2
+hidden = 32
+context = 16
+
+[training]
+steps = 3
+warm_steps = 2
+aged_steps = 3
+batch = 2
+evaluation = 1
+watch_every = 2
+
+[runs]
+subjects = ["relu2/torch", "swiglu/torch"]
+recipes = ["bf16"]
+seeds = 2
+
+[aged]
+subjects = ["relu2/torch"]
+recipes = ["bf16", "current", "mxfp8"]
+ageings = ["none", "extreme"]
+seeds = 1
+
+[remedies]
+subjects = ["relu2/torch"]
+recipes = ["current"]
+ageings = ["extreme"]
+remedies = ["smooth"]
+seeds = 1
+
+[formulations]
+subjects = ["xielu/expm1"]
+seeds = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.toml").write_text(CONFIG)
+    result = CliRunner().invoke(
+        app, ["probe", "--out", str(folder / "out"), "--config", str(folder / "probe.toml"), "--workers", "1"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "rank correlation of predicted risk and held-out loss gap" in " ".join(result.output.split())
+    return folder
+
+
+def test_everything_asked_for_is_there_once(done: Path) -> None:
+    found = load(done / "out")
+    # 2 subjects × (fp32, bf16) × 2 seeds; 2 ageings × 4; the remedy and its fp32; two of a formulation.
+    assert len(found["runs"]) == 8 + 8 + 2 + 2
+    assert len(found["predictions"]) == 2
+    assert not list((done / "out").rglob("*.partial"))
+    risks = {p["run"]["ageing"]: p["risk"] for p in found["predictions"]}
+    assert risks["extreme"]["current"] > risks["none"]["current"] > risks["none"]["bf16"]
+
+
+def test_a_probe_goes_on_where_it_was_and_ends_the_same(done: Path) -> None:
+    folder, config = done / "out", read_config(done / "probe.toml")
+    before = digest(load(folder))
+    for path in sorted((folder / "run").glob("*.json"))[::3]:
+        path.unlink()
+    next((folder / "predict").glob("*.json")).unlink()
+    assert digest(load(folder)) != before
+    assert digest(probe(folder, config, workers=1, resume=True)) == before
+
+
+def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -> None:
+    config = read_config(done / "probe.toml")
+    with pytest.raises(ValueError, match="--resume goes on"):
+        probe(done / "out", config)
+    other = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=4))
+    with pytest.raises(ValueError, match="another config"):
+        probe(done / "out", other, resume=True)
+    with pytest.raises(ValueError, match="holds no probe"):
+        load(tmp_path)
+    run = tmp_path / "run" / "a.json"
+    run.parent.mkdir()
+    (tmp_path / "manifest.json").write_text("{}")
+    run.write_text("{")
+    with pytest.raises(DamagedFileError, match=r"a\.json"):
+        load(tmp_path)
+
+
+def test_the_report_says_what_was_measured(done: Path, tmp_path: Path) -> None:
+    data = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(done / "out")}
+    written = write_lowprecision(data, tmp_path, "A title")
+    text = written["markdown"].read_text()
+    for heading in ("Trained: losses", "Predicted, then trained", "Aged: which recipe survives",
+                    "Formulations, aged", "Remedies, tried", "Watched while training"):  # fmt: skip
+        assert f"## {heading}" in text
+    loss = data["probe"]["losses"]["swiglu/torch / bf16"]
+    assert f"{loss['mean']:.4f} ± {loss['half']:.4f}" in text
+    assert "](figures/prediction.svg)" in text
+    assert b"<svg" in (tmp_path / "figures" / "prediction.svg").read_bytes()
+    assert "data:image/svg+xml;base64," in written["html"].read_text()
+    for line in text.splitlines():
+        assert "None" not in line and "nan" not in line, line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[modell]\nwidth = 1", r"\[modell\]"),
+        ("[model]\nwidth = 1.5", r"width=1\.5"),
+        ("[model]\nheads = 7", "heads=7"),
+        ("[training]\nstep = 1", "step=1"),
+        ("[training]\nsteps = 0", "steps=0"),
+        ("[runs]\nsubjects = 'xielu'", "subjects='xielu'"),
+        ("[runs]\nsubjects = ['xielu']", "subject='xielu'"),
+        ("[aged]\nageings = ['old']", "old"),
+        ("[aged]\nrecipes = ['fp7']", "fp7"),
+        ("steps = 3", "steps"),
+        ("[", "no TOML"),
+    ],
+)
+def test_a_wrong_configuration_is_named(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_config(path)
+
+
+def test_the_default_asks_for_every_activation_and_recipe_of_the_report() -> None:
+    runs = ProbeConfig().every_run()
+    assert len(runs) == len(set(runs)) == len({run.key for run in runs})
+    functions = {r.subject.split("/")[0] for r in runs}
+    assert functions == {"xielu", "xiprelu", "relu2", "swiglu", "gelu"}
+    cells = {(r.subject, r.recipe, r.ageing) for r in runs if r.ageing and r.remedy == "none"}
+    assert len(cells) >= 24
+
+
+def cell(risk: float, gap: float) -> Cell:
+    return Cell("s/f", "r", "none", risk, gap, 0.0, abs(gap), 1)
+
+
+def test_ranks_and_correlation() -> None:
+    assert prediction.ranks(np.array([3.0, 1.0, 3.0, math.inf])).tolist() == [1.5, 0.0, 1.5, 3.0]
+    up = [cell(i, i**3) for i in range(10)]
+    assert prediction.rank_correlation(up).value == pytest.approx(1)
+    assert prediction.rank_correlation([cell(c.risk, -c.gap) for c in up]).value == pytest.approx(-1)
+    assert prediction.rank_correlation([cell(c.risk, -c.gap) for c in up], "distance").value == pytest.approx(1)
+    # Spearman's own formula, without ties: 1 − 6Σd²/(n(n²−1)).
+    gaps = [3.0, 1, 2, 5, 4, 9, 7, 8, 6, 0]
+    d = sum((i - g) ** 2 for i, g in enumerate(gaps))
+    found = prediction.rank_correlation([cell(i, g) for i, g in enumerate(gaps)])
+    assert found.value == pytest.approx(1 - 6 * d / 990)
+    assert found.low < found.value < found.high
+    worst, foretold, measured = prediction.failures([*up, cell(9.5, -1.0)], 1)[0]
+    assert (worst.risk, foretold, measured) == (9.5, 1.0, 0.0)
+    with pytest.raises(ValueError, match="cells=2"):
+        prediction.rank_correlation(up[:2])
+    with pytest.raises(ValueError, match="measure='loss'"):
+        prediction.rank_correlation(up, "loss")
+
+
+def test_intervals_are_students() -> None:
+    found = prediction.mean([1.0, 2.0, 3.0])
+    assert (found.mean, found.n) == (2.0, 3)
+    assert found.half == pytest.approx(4.302652729911275 / 3**0.5, rel=1e-9)
+    assert math.isnan(prediction.mean([1.0]).half)
+
+
+def run(recipe: str, seed: int, losses, validation, diverged=None, ageing="none"):
+    return {
+        "run": {"subject": "a/b", "recipe": recipe, "seed": seed, "ageing": ageing, "remedy": "none"},
+        "record": {"losses": losses, "validation_loss": validation, "diverged_at": diverged},
+    }
+
+
+def test_gaps_are_to_the_same_seed_and_age() -> None:
+    found = {
+        "runs": [
+            run("fp32", 0, [3.0, 2.0], 2.0), run("bf16", 0, [3.5, 1.0], 2.5),
+            run("fp32", 1, [3.0, 2.0], 3.0), run("bf16", 1, [3.0, 2.0], 2.9),
+            run("current", 0, [None], None, 1), run("current", 1, [3.0, 2.0], 3.0),
+            run("bf16", 2, [3.0, 2.0], 9.0),
+        ],
+        "predictions": [
+            {"run": {"subject": "a/b", "ageing": "none"}, "risk": {"bf16": 0.1, "current": 0.5, "nvfp4": 1.0}}
+        ],
+    }  # fmt: skip
+    gaps = prediction.gaps_to_fp32(found)
+    assert gaps["a/b", "bf16", "none", "none"] == {0: 0.5, 1: pytest.approx(-0.1)}
+    bf16, current = prediction.cells(found)
+    assert (bf16.gap, bf16.spread, bf16.distance) == pytest.approx((0.2, 0.6, 0.375))
+    assert (current.gap, current.distance) == (math.inf, math.inf)
+    text = json.dumps(prediction.summary({**found, "runs": found["runs"][:4]}))
+    assert "NaN" not in text

@@ -1,0 +1,248 @@
+"""Risks, verdicts, maps, errors of a block, and what of it is reported."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+import precision_lab as pl  # noqa: E402
+from precision_lab.cli import app  # noqa: E402
+from precision_lab.lowprecision.activation import forward_passage  # noqa: E402
+from precision_lab.lowprecision.block_error import block_errors  # noqa: E402
+from precision_lab.lowprecision.distributions import modelled  # noqa: E402
+from precision_lab.lowprecision.readiness import NOISE_LIMIT, modelled_layers, readiness  # noqa: E402
+from precision_lab.lowprecision.regime import ALPHAS, SCALES, maps  # noqa: E402
+from precision_lab.lowprecision.risk import (  # noqa: E402
+    Tensors,
+    channel_noise,
+    from_capture,
+    from_distribution,
+    numbers,
+    risk,
+)
+
+
+def layer(factor: float = 1.0, function: str = "relu2") -> Tensors:
+    """Normal inputs, one channel in 64 larger."""
+    found = from_distribution(function, {}, "normal", tokens=64, channels=256)
+    x = found.x.clone()
+    x[:, ::64] *= factor
+    return Tensors("layer", function, {}, x, found.upstream)
+
+
+def test_every_channel_counts_alike() -> None:
+    x = modelled(tokens=64, channels=64)
+    passage = forward_passage("relu2", None, x, "current")
+    e, s = passage.exact, passage.stored
+    by_hand = np.sqrt(np.mean(np.sum((s - e) ** 2, 0) / np.sum(e**2, 0)))
+    assert channel_noise(passage) == pytest.approx(by_hand, rel=1e-12)
+    # Rounding to E4M3, spread evenly over a binade: 2^−4/√3 of the binade's start, 2.6 % of the value.
+    assert by_hand == pytest.approx(2.0**-4 / 3**0.5 * 0.75, rel=0.1)
+
+
+def test_outliers_drown_channels_under_one_scale_only_where_they_share_it() -> None:
+    steady, aged = layer(), layer(2.0**10)
+    for recipe in ("current", "delayed"):
+        assert numbers(aged, recipe).forward_noise > 0.8
+    assert numbers(steady, "current").forward_noise < 0.03
+    assert 0.2 < numbers(aged, "mxfp8").forward_noise < numbers(aged, "block").forward_noise
+    assert numbers(aged, "bf16").forward_noise < 0.01
+    smooth = numbers(aged, "current", remedy="smooth")
+    assert smooth.forward_noise < 0.03
+    assert smooth.gradient_noise == numbers(aged, "current").gradient_noise
+
+
+def test_growth_clips_what_looks_backwards() -> None:
+    assert numbers(layer(), "delayed").clipped == 0
+    assert numbers(layer(), "delayed", growth=8.0).clipped > 1e-3
+    assert numbers(layer(), "current", growth=8.0).clipped == 0
+    with pytest.raises(ValueError, match=r"growth=0\.5"):
+        numbers(layer(), "delayed", growth=0.5)
+
+
+def test_a_cap_and_a_softened_square_bound_what_is_stored() -> None:
+    steep = from_distribution("xielu", {"alpha_p": 170.0, "alpha_n": 1.2, "beta": 0.5}, "outliers", tokens=64,
+                              channels=128)  # fmt: skip
+    plain = numbers(steep, "current").forward.amax
+    assert numbers(steep, "current", remedy="alpha-cap").forward.amax < plain / 50
+    assert numbers(steep, "current", remedy="tanh").forward.amax <= 170 * 8**2 + 0.5 * 8
+
+
+def test_risk_grows_with_age_and_not_for_bf16() -> None:
+    ages = [[layer(f)] for f in (1.0, 2.0**6, 2.0**10)]
+    risks = [risk(a, "current") for a in ages]
+    assert risks == sorted(risks)
+    assert risks[2] > 10 * risks[0]
+    assert risk(ages[2], "bf16") < 0.01
+    assert risk([layer(2.0**10)] * 3, "current", remedy="edges") < risk([layer(2.0**10)] * 3, "current")
+
+
+@pytest.mark.parametrize("params", [None, {"alpha_p": 170.0, "alpha_n": 1.2}])
+def test_xielu_is_ready_for_scaled_fp8_while_its_inputs_are_steady(params) -> None:
+    layers = modelled_layers("xielu", params, ["normal"], tokens=64, channels=128)
+    found = readiness(layers, source="test", recipes=("fp32", "bf16", "current", "block", "mxfp8", "nvfp4"))
+    for recipe in ("fp32", "bf16", "current", "block", "mxfp8"):
+        assert found.verdict(recipe).verdict == "ready", found.verdict(recipe)
+    assert found.verdict("nvfp4").gradient_noise > found.verdict("mxfp8").gradient_noise
+
+
+def test_the_verdict_says_why_not_and_what_would_help() -> None:
+    found = readiness([layer(), layer(2.0**10, "gelu"), layer(2.0**10)], source="test", recipes=("current",))
+    verdict = found.verdict("current")
+    assert verdict.verdict == "not ready"
+    assert any("in layer" in sentence and "of 3 over 10.0%" in sentence for sentence in verdict.why)
+    assert verdict.remedies["smooth"][0] < NOISE_LIMIT < verdict.forward_noise
+    assert verdict.remedies["edges"][0] < NOISE_LIMIT  # what is left is the steady middle one
+    healed = readiness([layer(), layer(), layer(2.0**10)], source="test", recipes=("current",))
+    assert healed.verdict("current").verdict == "ready with edges"
+
+
+def test_amplification_is_that_of_a_square() -> None:
+    found = readiness([layer()], source="test", recipes=("bf16",))
+    by = {a.function: a for a in found.amplification}
+    assert by["relu2"].kurtosis_in == pytest.approx(3, abs=0.3)
+    # max(x, 0)² of a normal x: moments (2k−1)!!/2 for k = 1, 2, … give a kurtosis of 24.7 or so.
+    assert by["relu2"].kurtosis_out == pytest.approx(26.8, rel=0.25)
+    assert by["gelu"].kurtosis_out < by["relu2"].kurtosis_out
+    assert json.loads(json.dumps(found.to_json()))["evidence"][0]["numbers"]["forward"]["effective_bits"] > 7
+
+
+def test_maps_agree_with_the_normal_distribution() -> None:
+    found = {m.name: m for m in maps("xielu", tokens=256, channels=256)}
+    overflow = found["fp16-overflow"]
+    for i, alpha in enumerate(ALPHAS):
+        for j, scale in enumerate(SCALES):
+            # α x² + x/2 = 65520 at the x beyond which FP16 overflows.
+            edge = (-0.5 + math.sqrt(0.25 + 4 * alpha * 65520)) / (2 * alpha)
+            share = math.erfc(edge / scale / math.sqrt(2)) / 2
+            assert overflow.shares[i][j] == pytest.approx(share, abs=0.006), (alpha, scale)
+    lost = found["fp16-grad-alpha-n"].shares
+    assert lost[0][0] > lost[-1][0] > 0
+    assert all(v == 0 for v in (row[-1] for row in overflow.shares[:1]))
+    with pytest.raises(ValueError, match="function='gelu'"):
+        maps("gelu")
+
+
+def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
+    found = {
+        (e.recipe, e.formulation, e.output): e
+        for e in block_errors(recipes=("fp32", "bf16", "current"), formulations=("naive", "stable [operator]"),
+                              tokens=64, width=32, hidden=64)
+    }  # fmt: skip
+    outputs = {"y", "dx", "dw_up", "dw_down", "dalpha_p", "dalpha_n", "dbeta"}
+    assert {o for _, _, o in found} == outputs
+    for output in outputs:
+        exact = found["fp32", "stable [operator]", output]
+        assert exact.relative < 1e-5
+        assert exact.cosine == pytest.approx(1)
+        assert found["bf16", "stable [operator]", output].of_formulation < 1e-3
+    assert found["bf16", "naive", "dalpha_n"].of_formulation > 1e-3
+    for output in ("y", "dx"):
+        assert found["bf16", "naive", output].relative < 0.02 < found["current", "naive", output].relative
+        e = found["current", "stable [operator]", output]
+        assert e.relative == pytest.approx(e.of_recipe, rel=0.05)
+    with pytest.raises(ValueError, match="swiglu"):
+        block_errors("swiglu", recipes=("fp32",))
+
+
+class Gated(torch.nn.Module):
+    """A Llama's MLP whose two factors see the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = torch.nn.Linear(8, 16, bias=False), torch.nn.Linear(8, 16, bias=False)
+        self.up_proj.weight.data[:8] = self.gate_proj.weight.data[:8]
+        self.act_fn = torch.nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+
+
+def test_aligned_factors_stay_aligned_through_a_capture(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Gated()
+    with pl.capture(model, steps=2, tokens=None) as seen:
+        for _ in range(2):
+            model(torch.randn(256, 8)).sum().backward()
+    from precision_lab.lowprecision.captured import Captured
+
+    captured = Captured.load(seen.captured.save(tmp_path / "c.npz"))
+    rho = captured.layers[0].correlation()
+    np.testing.assert_allclose(rho[:8], 1, atol=1e-6)
+    assert np.abs(rho[8:]).max() < 0.99
+    (tensors,), left_out = from_capture(captured, tokens=512)
+    assert not left_out
+    assert tensors.gate is not None
+    drawn = np.array(
+        [np.corrcoef(tensors.x[:, j].double(), tensors.gate[:, j].double())[0, 1] for j in range(16)]
+    )
+    np.testing.assert_allclose(drawn, rho, atol=0.15)
+    assert (drawn[:8] > 0.95).all()
+
+
+def test_layers_that_cannot_be_judged_are_named() -> None:
+    class Strange(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sin()
+
+    model = torch.nn.Sequential()
+    model.add_module("act", Strange())
+    model.add_module("relu", torch.nn.ReLU())
+    with pl.capture(model) as seen:
+        model(torch.randn(64, 32))
+    layers, left_out = from_capture(seen.captured)
+    assert [t.name for t in layers] == ["relu"]
+    assert left_out == ["layer 'act' is left out: its activation Strange is none of precision_lab's functions"]
+
+
+def test_the_command_prints_and_writes(tmp_path: Path) -> None:
+    runner = CliRunner()
+    target = tmp_path / "r.json"
+    args = ["readiness", "relu2", "--recipe", "bf16", "--recipe", "current", "--json", str(target)]
+    result = runner.invoke(app, [*args, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "current" in result.output
+    data = json.loads(target.read_text())
+    assert [v["verdict"] for v in data["verdicts"]] == ["ready", "ready"]
+    page = (tmp_path / "out" / "readiness.html").read_text()
+    assert "May relu2 be trained below BF16?" in page
+    assert "| relu2 (init) | current | ready |" in (tmp_path / "out" / "readiness.md").read_text()
+
+
+def test_the_command_judges_a_capture(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 32), pl.kernels.XIELU() if hasattr(pl, "kernels") else
+                                torch.nn.SiLU())  # fmt: skip
+    with pl.capture(model) as seen:
+        model(torch.full((64, 8), math.nan)).sum().backward()
+        model(torch.randn(64, 8)).sum().backward()
+    path = seen.captured.save(tmp_path / "seen.npz")
+    runner = CliRunner()
+    result = runner.invoke(app, ["readiness", "--captured", str(path), "--recipe", "mxfp8"])
+    assert result.exit_code == 0, result.output
+    assert "2048 NaN" in result.output.replace("\n", " ")
+    path.write_bytes(path.read_bytes()[:100])
+    for wrong, words in (
+        (["--captured", str(path)], "no capture"),
+        (["--captured", str(path), "xielu"], "give it alone"),
+        ([], "FUNCTION is missing"),
+        (["xielu", "--recipe", "mxfp9"], "mxfp9"),
+        (["xielu", "--growth", "0"], "growth=0.0"),
+        (["xielu", "--scale", "-1"], "scale=-1"),
+        (["xielu", "--distribution", "cauchy"], "cauchy"),
+        (["xielu", "--path", "fusd"], "fusd"),
+        (["xielu", "--formulation", "naif"], "naif"),
+    ):
+        result = runner.invoke(app, ["readiness", *wrong])
+        assert result.exit_code == 2, (wrong, result.output)
+        assert words in result.output
+    result = runner.invoke(
+        app, ["readiness", "relu2", "--distribution", "outliers", "--scale", "1", "--recipe", "nvfp4"]
+    )
+    assert result.exit_code == 1
