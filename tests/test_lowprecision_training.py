@@ -69,7 +69,9 @@ def test_delayed_scaling_remembers_from_step_to_step() -> None:
     layer(operand(8, 16, 0))
     assert float(layer.operands.states["input"].scale) == 1.0
     layer.operands.step()
-    assert float(layer.operands.states["input"].scale) == pytest.approx(448 / float(operand(8, 16, 0).abs().max()))
+    assert float(layer.operands.states["input"].scale) == pytest.approx(
+        448 / float(operand(8, 16, 0).abs().max())
+    )
     layer.operands.watch = True
     layer(100 * operand(8, 16, 0))
     assert 0.5 < layer.operands.clipped["input"] < 1
@@ -83,13 +85,14 @@ def test_ageing_changes_what_casts_see_and_not_the_model(function: str) -> None:
     model.age(AGEINGS["none"], 0)
     model.mlps()[0].align(torch.tensor([0]))
     model.mlps()[1].align(torch.tensor([0]))
-    before = model(tokens)
+    before = model(tokens).detach()
     for mlp in model.mlps():
         mlp.grow(torch.tensor([0]), 256.0, 1.0)
+    after = model(tokens).detach()
     if function == "relu2":
-        assert torch.equal(model(tokens), before)
+        assert torch.equal(after, before)
     else:  # SiLU tends to ReLU as its argument grows
-        assert float((model(tokens) - before).abs().max()) < 0.05
+        assert float((after - before).abs().max()) < 0.05
     model.mlps()[0].watch = True
     model(tokens)
     assert model.mlps()[0].kurtosis[1] > 20
@@ -118,7 +121,7 @@ def test_smoothing_is_exact_and_evens_channels_out() -> None:
 def test_remedies_do_what_they_say() -> None:
     cap = Model(SMALL, "xielu", "zero-expm1", "fp32", remedy="alpha-cap")
     cap.age(AGEINGS["growing"], 20)
-    assert float(cap.mlps()[0].act.effective_parameters()["alpha_p"]) == 2.0
+    assert cap.mlps()[0].act.effective_parameters()["alpha_p"].item() == 2.0
     x = torch.tensor([-3.0, 1e-3, 100.0])
     assert get_remedy("tanh").softened(x).tolist() == pytest.approx([-3.0, 1e-3, 8.0], rel=1e-6)
     edges = Model(dataclasses.replace(SMALL, layers=3), "relu2", "torch", "current", remedy="edges")

@@ -167,7 +167,9 @@ def test_ranks_and_correlation() -> None:
     up = [cell(i, i**3) for i in range(10)]
     assert prediction.rank_correlation(up).value == pytest.approx(1)
     assert prediction.rank_correlation([cell(c.risk, -c.gap) for c in up]).value == pytest.approx(-1)
-    assert prediction.rank_correlation([cell(c.risk, -c.gap) for c in up], "distance").value == pytest.approx(1)
+    assert prediction.rank_correlation([cell(c.risk, -c.gap) for c in up], "distance").value == pytest.approx(
+        1
+    )
     # Spearman's own formula, without ties: 1 − 6Σd²/(n(n²−1)).
     gaps = [3.0, 1, 2, 5, 4, 9, 7, 8, 6, 0]
     d = sum((i - g) ** 2 for i, g in enumerate(gaps))

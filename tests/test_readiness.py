@@ -94,14 +94,20 @@ def test_xielu_is_ready_for_scaled_fp8_while_its_inputs_are_steady(params) -> No
 
 
 def test_the_verdict_says_why_not_and_what_would_help() -> None:
-    found = readiness([layer(), layer(2.0**10, "gelu"), layer(2.0**10)], source="test", recipes=("current",))
+    layers = [layer(), layer(2.0**10, "gelu"), layer(2.0**10)]
+    found = readiness(layers, source="test", recipes=("current", "nvfp4", "bf16"))
     verdict = found.verdict("current")
-    assert verdict.verdict == "not ready"
-    assert any("in layer" in sentence and "of 3 over 10.0%" in sentence for sentence in verdict.why)
+    assert verdict.verdict == "ready with smooth"
+    assert any("in layer" in sentence and "1 of 3 over 10.0%" in sentence for sentence in verdict.why)
     assert verdict.remedies["smooth"][0] < NOISE_LIMIT < verdict.forward_noise
-    assert verdict.remedies["edges"][0] < NOISE_LIMIT  # what is left is the steady middle one
-    healed = readiness([layer(), layer(), layer(2.0**10)], source="test", recipes=("current",))
-    assert healed.verdict("current").verdict == "ready with edges"
+    assert found.verdict("nvfp4").verdict == "not ready"
+    assert len(found.verdict("nvfp4").why) == 2
+    assert found.verdict("bf16").why == ()
+    # What is left between edges in BF16 is the steady middle one.
+    middle = readiness([layer(2.0**10), layer(), layer(2.0**10)], source="test", recipes=("current",))
+    assert middle.verdict("current").remedies["edges"] == pytest.approx(
+        (numbers(layer(), "current").forward_noise, numbers(layer(), "current").gradient_noise, 0.0)
+    )
 
 
 def test_amplification_is_that_of_a_square() -> None:
@@ -133,8 +139,10 @@ def test_maps_agree_with_the_normal_distribution() -> None:
 def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
     found = {
         (e.recipe, e.formulation, e.output): e
-        for e in block_errors(recipes=("fp32", "bf16", "current"), formulations=("naive", "stable [operator]"),
-                              tokens=64, width=32, hidden=64)
+        for e in block_errors(
+            recipes=("fp32", "bf16", "current"), formulations=("naive", "stable [operator]"), tokens=64,
+            width=32, hidden=64,
+        )
     }  # fmt: skip
     outputs = {"y", "dx", "dw_up", "dw_down", "dalpha_p", "dalpha_n", "dbeta"}
     assert {o for _, _, o in found} == outputs
@@ -199,7 +207,9 @@ def test_layers_that_cannot_be_judged_are_named() -> None:
         model(torch.randn(64, 32))
     layers, left_out = from_capture(seen.captured)
     assert [t.name for t in layers] == ["relu"]
-    assert left_out == ["layer 'act' is left out: its activation Strange is none of precision_lab's functions"]
+    assert left_out == [
+        "layer 'act' is left out: its activation Strange is none of precision_lab's functions"
+    ]
 
 
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:

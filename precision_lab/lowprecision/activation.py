@@ -228,7 +228,8 @@ def _clipped(tensor: Tensor, found: Quantized) -> NDArray[np.bool_]:
     decode = found.decode.double()
     if found.block is not None:
         decode = per_element(decode, found.block, found.codes.shape)
-    over = (tensor.double().abs() > decode * BEYOND[found.fmt]) | ~tensor.isfinite()
+    # Where NVFP4's block scale itself has become 0, values are lost below the range, not beyond it.
+    over = (tensor.double().abs() > decode * BEYOND[found.fmt]) & (decode > 0) | ~tensor.isfinite()
     clipped: NDArray[np.bool_] = over.cpu().numpy()
     return clipped
 

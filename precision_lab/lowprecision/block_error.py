@@ -6,9 +6,9 @@ x → GEMM → f → GEMM forward and backward, against the same in float64 with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -122,17 +122,13 @@ def block_errors(
         for formulation in formulations:
             both, alone = run(formulation, recipe), run(formulation, storage)
             for output, e in exact.items():
-                found.append(
-                    BlockError(
-                        recipe,
-                        formulation,
-                        output,
-                        _relative(both[output], e),
-                        _cosine(both[output], e),
-                        _relative(alone[output], exact_alone[output]),
-                        _relative(of_recipe[output], e),
-                    )  # fmt: skip
+                errors = (
+                    _relative(both[output], e),
+                    _cosine(both[output], e),
+                    _relative(alone[output], exact_alone[output]),
+                    _relative(of_recipe[output], e),
                 )
+                found.append(BlockError(recipe, formulation, output, *errors))
     return found
 
 
@@ -154,7 +150,7 @@ def _data(tokens: int, width: int, hidden: int, seed: int) -> dict[str, Tensor]:
 def _run(
     data: Mapping[str, Tensor], function: str, formulation: str, mode: str, values: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Results of one pass; mode is a recipe, "fp64", or "fp32 in bf16" for FP32 products between BF16 data."""
+    """Results of one pass; mode is a recipe, "fp64", or "fp32 in bf16": FP32 products between BF16 data."""
     dtype = {"fp64": torch.float64, "fp32": torch.float32}.get(mode, torch.bfloat16)
     wide = torch.float64 if mode == "fp64" else torch.float32
     x, up, down = (
@@ -165,18 +161,22 @@ def _run(
     for name in trainable:
         parameters[name].requires_grad_()
     if mode == "fp64":
-        multiply = [lambda a, w: a @ w.t()] * 2
+        multiply: list[Callable[[Tensor, Tensor], Tensor]] = [_plain, _plain]
     else:
         recipe = "fp32" if mode == "fp32 in bf16" else mode
         operands = [Operands(recipe, torch.Generator().manual_seed(i)) for i in range(2)]
         _see_once(operands, data, function, formulation, values, recipe)
-        multiply = [lambda a, w, o=o: product(a, w, o) for o in operands]
+        multiply = [partial(product, operands=o) for o in operands]
     h = multiply[0](x, up)
     y = multiply[1](_activate(h, function, formulation, parameters), down)
     y.backward(data["dy"].to(y.dtype))  # type: ignore[no-untyped-call]
     found = {"y": y, "dx": x.grad, "dw_up": up.grad, "dw_down": down.grad}
     found |= {f"d{name}": parameters[name].grad for name in trainable}
     return {k: v.detach().double() for k, v in found.items() if v is not None}
+
+
+def _plain(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w.t()
 
 
 def _see_once(
@@ -193,8 +193,9 @@ def _see_once(
     x, up, down = (data[k].clone().requires_grad_() for k in ("x", "up", "down"))
     parameters = {n: torch.tensor(v, dtype=torch.bfloat16) for n, v in values.items()}
     h = product(x.bfloat16(), up, operands[0])
-    product(_activate(h, function, formulation, parameters), down, operands[1]).backward(
-        data["dy"].bfloat16()
+    y = product(_activate(h, function, formulation, parameters), down, operands[1])
+    y.backward(
+        data["dy"].bfloat16()  # type: ignore[no-untyped-call]
     )
     for o in operands:
         o.step()

@@ -149,7 +149,8 @@ class Layer:
         n, x, g, xx, gg, xg = self.moments
         with np.errstate(invalid="ignore", divide="ignore"):
             found = (xg - x * g / n) / np.sqrt((xx - x * x / n) * (gg - g * g / n))
-        return np.clip(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)
+        rho: NDArray[np.float64] = np.clip(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)
+        return rho
 
     def sample(
         self, tokens: int, rng: np.random.Generator
@@ -173,7 +174,8 @@ class Layer:
 
 
 def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2
+    share: NDArray[np.float64] = np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2
+    return share
 
 
 @dataclass(frozen=True)

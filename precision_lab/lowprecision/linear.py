@@ -117,7 +117,7 @@ class EmulatedLinear(nn.Module):
             x: shape (…, columns).
             rows, columns: factors of the weight's rows and columns.
         """
-        weight = self.weight
+        weight: Tensor = self.weight
         if rows is not None:
             weight = weight * rows[:, None]
         if columns is not None:

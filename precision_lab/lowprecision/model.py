@@ -248,7 +248,7 @@ class Attention(nn.Module):
         return torch.cat([first * c - second * s, second * c + first * s], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In FP32 like the softmax of any recipe; torch's BF16 attention is also several times slower on a CPU.
+        # In FP32, like the softmax of any recipe; torch's BF16 attention is several times slower on a CPU.
         qkv = self.qkv_proj(x).float().chunk(3, -1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in qkv)
         y = nn.functional.scaled_dot_product_attention(self._rotated(q), self._rotated(k), v, is_causal=True)

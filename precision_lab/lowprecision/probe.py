@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import typing
@@ -21,9 +22,11 @@ from typing import Any
 import torch
 
 from precision_lab.exceptions import DamagedFileError
+from precision_lab.functions import get_function
 from precision_lab.lowprecision import corpus
 from precision_lab.lowprecision.capture import capture
 from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
+from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.risk import from_capture, risk
 from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
 from precision_lab.results import strict_json
@@ -117,6 +120,8 @@ class ProbeConfig:
             for subject in self.remedies.subjects:
                 for ageing in self.remedies.ageings:
                     for remedy in ("none", *self.remedies.remedies):
+                        if remedy != "none" and not applies(remedy, subject):
+                            continue
                         found += [
                             Run(subject, r, seed, ageing, remedy) for r in (BASELINE, *self.remedies.recipes)
                         ]
@@ -134,6 +139,12 @@ class ProbeConfig:
     def to_json(self) -> dict[str, Any]:
         """Every number."""
         return asdict(self)
+
+
+def applies(remedy: str, subject: str) -> bool:
+    """Whether a remedy changes anything: a cap on α_p needs one."""
+    parameters = {p.name for p in get_function(subject.partition("/")[0]).parameters}
+    return math.isinf(get_remedy(remedy).alpha_cap) or "alpha_p" in parameters
 
 
 def read_config(path: Path) -> ProbeConfig:
@@ -302,7 +313,7 @@ def load(directory: Path) -> dict[str, Any]:
 
 
 def digest(found: dict[str, Any]) -> str:
-    """SHA-256 of everything measured, without times: a probe that was resumed has that of one that was not."""
+    """SHA-256 of everything measured, times left out: the same for a probe that was resumed."""
     runs = [{**r, "record": {k: v for k, v in r["record"].items() if k != "seconds"}} for r in found["runs"]]
     text = json.dumps([runs, found["predictions"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -68,7 +68,7 @@ class Question:
 
 QUESTIONS = (
     Question("fp16-overflow", "f(x) overflows FP16", "alpha_p", "forward", _fp16_overflow),
-    Question("e4m3-saturation", "f(x) saturates E4M3 without a scale", "alpha_p", "forward", _e4m3_saturation),
+    Question("e4m3-saturation", "f(x) saturates unscaled E4M3", "alpha_p", "forward", _e4m3_saturation),
     Question("mxfp8-underflow", "f(x) becomes 0 in MXFP8", "alpha_p", "forward", _lost("mxfp8")),
     Question("current-underflow", "f(x) becomes 0 in E4M3 under one scale", "alpha_p", "forward",
              _lost("current")),

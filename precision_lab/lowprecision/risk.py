@@ -132,7 +132,7 @@ def risk(
     remedy: str | Remedy = "none",
     growth: float = 1.0,
 ) -> float:
-    """The predicted risk of training: root mean square of the layers' scores; layers in BF16 count as such."""
+    """The predicted risk of training: root mean square of the layers' scores; those in BF16 as such."""
     remedy = get_remedy(remedy)
     edge = remedy.edge_bf16
     found = []
@@ -170,10 +170,7 @@ def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
     if gated and "gate" not in layer.tensors:
         raise ValueError("its gate was not captured")
     x, gate = layer.sample(tokens, rng)
-    if "gradient" in layer.tensors:
-        upstream = layer.tensors["gradient"].sample(tokens, rng)
-    else:
-        upstream = None
+    upstream = layer.tensors["gradient"].sample(tokens, rng) if "gradient" in layer.tensors else None
     return Tensors(
         layer.name, layer.function, layer.params, _tensor(x),
         modelled(tokens=tokens, channels=x.shape[1], seed=1, scale=1e-3) if upstream is None

@@ -40,7 +40,7 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints; 0 for none.
     """
 
-    steps: int = 80
+    steps: int = 75
     warm_steps: int = 40
     aged_steps: int = 30
     batch: int = 8

@@ -65,8 +65,7 @@ def sections(data: Data | None) -> list[Section]:
     found = [section for make in made if (section := make(data)) is not None]
     if data.get("probe"):
         found += [
-            make(data["probe"])
-            for make in (_order, _prediction, _ageing, _formulations, _remedies, _watched)
+            make(data["probe"]) for make in (_order, _prediction, _ageing, _formulations, _remedies, _watched)
         ]
     return found
 
@@ -125,7 +124,7 @@ def _evidence(data: Data) -> Section | None:
                     _short(g["sqnr_db"], ".1f"),
                     _percent(g["underflow"]),
                     _percent(g["signs_lost"]),
-                ]  # fmt: skip
+                ]
             )
     if not rows:
         return None
@@ -149,7 +148,7 @@ def _amplification(data: Data) -> Section | None:
                         a["layer"],
                         name,
                         *(_short(a[k]) for k in ("kurtosis_in", "kurtosis_out", "crest_in", "crest_out")),
-                    ]  # fmt: skip
+                    ]
                 )
     if not rows:
         return None
@@ -271,7 +270,10 @@ def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: s
 
 
 def _prediction(probe: Data) -> Section:
-    cells = [Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"]), "distance": _gap(c["distance"])}) for c in probe["cells"]]
+    cells = [
+        Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"]), "distance": _gap(c["distance"])})
+        for c in probe["cells"]
+    ]
     if not probe["rank_correlation"]:
         return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
     r, d = (RankCorrelation(**found) for found in probe["rank_correlation"])
@@ -354,11 +356,11 @@ def _formulations(probe: Data) -> Section:
     recipes = ["fp32", *wanted["recipes"]]
     found: dict[tuple[str, str], dict[str, str]] = {}
     for run in probe["runs"]:
-        if run["subject"] in wanted["subjects"] and run["ageing"] in wanted["ageings"]:
-            if run["remedy"] == "none" and run["seed"] < wanted["seeds"]:
-                at, loss = run["diverged_at"], run["validation_loss"]
-                said = f"diverged at step {at}" if at is not None else _short(loss, ".4f")
-                found.setdefault((run["subject"], run["ageing"]), {})[run["recipe"]] = said
+        asked = run["subject"] in wanted["subjects"] and run["ageing"] in wanted["ageings"]
+        if asked and run["remedy"] == "none" and run["seed"] < wanted["seeds"]:
+            at, loss = run["diverged_at"], run["validation_loss"]
+            said = f"diverged at step {at}" if at is not None else _short(loss, ".4f")
+            found.setdefault((run["subject"], run["ageing"]), {})[run["recipe"]] = said
     rows = [[*key, *(by.get(r, "–") for r in recipes)] for key, by in sorted(found.items())]
     text = (
         "Formulations differ for large x too: one that does not clamp the exponential back-propagates 0 · ∞ "
@@ -441,7 +443,7 @@ def _watched(probe: Data) -> Section:
                 _path(run["kurtosis"], "output"),
                 _percent(_largest(run["clipping"].values())),
                 _short(run["largest_gradient_norm"]),
-            ]  # fmt: skip
+            ]
         )
     headings = ["activation", "recipe", "ageing", "α_p", "α_n", "kurtosis of f(x)", "most clipped",
                 "largest gradient norm"]  # fmt: skip
