@@ -243,6 +243,11 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
             asdict(rank_correlation(every, m)) for m in ("gap", "distance") if len(every) > 2
         ],
         "losses": {" / ".join(key): asdict(m) for key, m in losses(found).items()},
+        "failures": [
+            {**asdict(c), "foretold": foretold, "measured": measured}
+            for c, foretold, measured in failures(every)
+        ],
+        "reference": REFERENCE,
         "paired": {
             r: {s: asdict(m) for s, m in paired(found, r, REFERENCE).items()} for r in ("fp32", "bf16")
         },

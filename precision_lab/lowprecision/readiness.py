@@ -110,7 +110,7 @@ class Readiness:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with effective bits beside the ratios they come from."""
-        found = asdict(self)
+        found = {**asdict(self), "limits": {"noise": NOISE_LIMIT, "clipped": CLIPPED_LIMIT}}
         for row, e in zip(found["evidence"], self.evidence, strict=True):
             for name, q in (("forward", e.numbers.forward), ("gradient", e.numbers.gradient)):
                 row["numbers"][name]["effective_bits"] = q.effective_bits

@@ -10,10 +10,12 @@ from typing import Any
 from precision_lab.functions import get_function
 from precision_lab.implementations import implementations_for
 from precision_lab.lowprecision.block_error import FORMULATIONS, block_errors
+from precision_lab.lowprecision.model import AGEINGS
 from precision_lab.lowprecision.prediction import summary
 from precision_lab.lowprecision.probe import digest, load
-from precision_lab.lowprecision.readiness import modelled_layers, readiness
+from precision_lab.lowprecision.readiness import NOISE_LIMIT, modelled_layers, readiness
 from precision_lab.lowprecision.regime import maps
+from precision_lab.lowprecision.remedies import REMEDIES
 
 # What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
 INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
@@ -91,7 +93,15 @@ def probe_json(directory: Path) -> dict[str, Any]:
         record = {k: v for k, v in run["record"].items() if k not in ("losses", "gradient_norms")}
         norms = [v for v in run["record"]["gradient_norms"] if v is not None]
         runs.append({**run["run"], **record, "largest_gradient_norm": max(norms, default=None)})
-    return {**data["manifest"], **summary(data), "runs": runs, "digest": digest(data)}
+    return {
+        **data["manifest"],
+        **summary(data),
+        "runs": runs,
+        "digest": digest(data),
+        "ageings": {a.name: a.description for a in AGEINGS.values()},
+        "remedies": {r.name: r.description for r in REMEDIES.values()},
+        "noise_limit": NOISE_LIMIT,
+    }
 
 
 __all__ = ["examine", "function_json", "probe_json"]

@@ -7,11 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from precision_lab.lowprecision.model import AGEINGS
-from precision_lab.lowprecision.prediction import REFERENCE, Cell, RankCorrelation, failures, mean
-from precision_lab.lowprecision.readiness import CLIPPED_LIMIT, NOISE_LIMIT
-from precision_lab.lowprecision.remedies import REMEDIES
-
 Data = Mapping[str, Any]
 Row = Sequence[str]
 
@@ -90,7 +85,7 @@ def _verdicts(data: Data) -> Section | None:
                 _percent(v["clipped"]),
             ]  # fmt: skip
         rows.append(cells)
-    kinds = list(next(iter(by.values())))
+    kinds, limits = list(next(iter(by.values()))), data["readiness"][0]["limits"]
     titles = {"steady": "normal and Student-t inputs", "outliers": "with outlier channels"}
     headings = ["activation", "recipe"]
     for kind in kinds:
@@ -98,8 +93,8 @@ def _verdicts(data: Data) -> Section | None:
     text = (
         "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
         "that of the gradient that goes back through it (root mean square over channels, each relative to "
-        f"its own size; at most {NOISE_LIMIT:.0%}), and the share of values beyond the format's range (at "
-        f"most {CLIPPED_LIMIT:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` judges "
+        f"its own size; at most {limits['noise']:.0%}), and the share of values beyond the format's range "
+        f"(at most {limits['clipped']:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` judges "
         "by those of your own model."
     )
     return Section("readiness", "May it be trained below BF16?", (text, Table(headings, rows)))
@@ -228,8 +223,8 @@ def _order(probe: Data) -> Section:
     if probe["paired"].get(first):
         differences = sorted(probe["paired"][first].items(), key=lambda item: item[1]["mean"])
         text += (
-            f" Less {REFERENCE.split('/')[0]}'s with the same seed, in {first}: "
-            + "; ".join(f"{s} {cell_signed(d)}" for s, d in differences if s != REFERENCE)
+            f" Less {probe['reference'].split('/')[0]}'s with the same seed, in {first}: "
+            + "; ".join(f"{s} {cell_signed(d)}" for s, d in differences if s != probe["reference"])
             + "."
         )
     paper = (
@@ -270,59 +265,65 @@ def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: s
 
 
 def _prediction(probe: Data) -> Section:
-    cells = [
-        Cell(**{**c, "gap": _gap(c["gap"]), "spread": _gap(c["spread"]), "distance": _gap(c["distance"])})
-        for c in probe["cells"]
-    ]
     if not probe["rank_correlation"]:
         return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
-    r, d = (RankCorrelation(**found) for found in probe["rank_correlation"])
-    unresolved = [c for c in cells if abs(c.gap) <= c.spread]
+    cells = probe["cells"]
+    r, d = probe["rank_correlation"]
+    unresolved = [c for c in cells if abs(_gap(c["gap"])) <= _gap(c["spread"])]
     text = (
-        f"The risk (root mean square over layers of forward and gradient noise) was computed before "
-        f"training went on, from one step captured in the warm FP32 model at the end of its ageing. Over "
-        f"{r.cells} cells of activation, recipe and ageing its rank correlation with the measured loss gap "
-        f"to FP32 is {r.value:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}; wanted: at least 0.8). "
-        f"The held-out gap of {len(unresolved)} of these cells is no larger than the spread of their seeds: "
-        "two trainings that differ by a rounding drift apart, and end above or below each other by chance. "
-        "How far the loss curve lay from FP32's, either way, mean over steps, does not cancel: with that "
-        f"distance the rank correlation is {d.value:.3f} ({d.low:.3f} to {d.high:.3f})."
+        "The risk (root mean square over layers of forward and gradient noise) was computed before "
+        "training went on, from one step captured in the warm FP32 model at the end of its ageing. Over "
+        f"{r['cells']} cells of activation, recipe and ageing its rank correlation with the measured loss "
+        f"gap to FP32 is {r['value']:.3f} (95 % interval {r['low']:.3f} to {r['high']:.3f}; wanted: at least "
+        f"0.8). The held-out gap of {len(unresolved)} of these cells is no larger than the spread of their "
+        "seeds: two trainings that differ by a rounding drift apart, and end above or below each other by "
+        "chance. How far the loss curve lay from FP32's, either way, mean over steps, does not cancel: with "
+        f"that distance the rank correlation is {d['value']:.3f} ({d['low']:.3f} to {d['high']:.3f})."
     )
     rows = [
-        [c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}",
-         f"{100 * a:.0f}", f"{100 * b:.0f}"]
-        for c, a, b in failures(cells)
-    ]  # fmt: skip
-    headings = ["activation", "recipe", "ageing", "risk", "gap (nats)", "spread of seeds", "rank foretold",
-                "rank measured"]  # fmt: skip
-    every = [
-        [c.subject, c.recipe, c.ageing, f"{c.risk:.4f}", f"{c.gap:+.4f}", f"{c.spread:.4f}",
-         f"{c.distance:.4f}"]
-        for c in sorted(cells, key=lambda c: c.risk)
-    ]  # fmt: skip
-    return Section(
-        "prediction", "Predicted, then trained",
-        (text, Figure("prediction.svg", "Predicted risk and measured loss gap"), _threshold(cells),
-         "Where it failed: the cells whose rank (0 safest, 100 worst) was foretold worst.",
-         Table(headings, rows), Table([*headings[:6], "distance"], every, f"all {len(every)} cells")),
-    )  # fmt: skip
+        [*_cell_row(c)[:-1], f"{100 * c['foretold']:.0f}", f"{100 * c['measured']:.0f}"]
+        for c in probe["failures"]
+    ]
+    common = ["activation", "recipe", "ageing", "risk", "gap (nats)", "spread of seeds"]
+    every = [_cell_row(c) for c in sorted(cells, key=lambda c: number(c["risk"]))]
+    parts = (
+        text,
+        Figure("prediction.svg", "Predicted risk and measured loss"),
+        _threshold(cells, probe["noise_limit"]),
+        "Where it failed: the cells whose rank (0 safest, 100 worst) was foretold worst.",
+        Table([*common, "rank foretold", "rank measured"], rows),
+        Table([*common, "distance"], every, f"all {len(every)} cells"),
+    )
+    return Section("prediction", "Predicted, then trained", parts)
 
 
-def _threshold(cells: Sequence[Cell]) -> str:
+def _cell_row(c: Data) -> list[str]:
+    return [
+        c["subject"],
+        c["recipe"],
+        c["ageing"],
+        f"{number(c['risk']):.4f}",
+        _signed(c),
+        _short(c["spread"], ".4f"),
+        _short(c["distance"], ".4f"),
+    ]
+
+
+def _threshold(cells: Sequence[Data], noise_limit: float) -> str:
     """What the limits of the verdict would have let through."""
-    limit = NOISE_LIMIT * math.sqrt(2)
-    noise = [abs(c.gap) for c in cells if c.recipe == "bf16" and math.isfinite(c.gap)]
+    limit = noise_limit * math.sqrt(2)
+    gaps = [(number(c["risk"]), _gap(c["gap"]), c["recipe"]) for c in cells]
+    noise = sorted(abs(gap) for _, gap, recipe in gaps if recipe == "bf16" and math.isfinite(gap))
     if not noise:
         return ""
-    harm = 3 * max(sorted(noise)[len(noise) // 2], 1e-12)
-    safe = [c for c in cells if c.risk <= limit]
-    harmed = [c for c in safe if c.gap > harm]
-    rest = [c for c in cells if c.risk > limit]
-    unharmed = [c for c in rest if c.gap <= harm]
+    harm = 10 * noise[len(noise) // 2]
+    safe = [gap for risk, gap, _ in gaps if risk <= limit]
+    rest = [gap for risk, gap, _ in gaps if risk > limit]
+    harmed, unharmed = sum(g > harm for g in safe), sum(g <= harm for g in rest)
     return (
-        f"Taking three times BF16's median gap ({harm:.4f} nats) as harm: of {len(safe)} cells with a risk "
-        f"of at most {limit:.2f}, {len(harmed)} were harmed (largest gap "
-        f"{max((c.gap for c in safe), default=0.0):+.4f}); of {len(rest)} above it, {len(unharmed)} were not."
+        f"Taking ten times BF16's median gap ({harm:.4f} nats) as harm: of {len(safe)} cells with a risk of "
+        f"at most {limit:.2f}, {harmed} were harmed (largest gap {max(safe, default=0.0):+.4f}); of "
+        f"{len(rest)} above it, {unharmed} were not, at this size and length of training."
     )
 
 
@@ -339,7 +340,8 @@ def _ageing(probe: Data) -> Section:
         [ageing, subject, *(_signed(found.get(r)) for r in recipes)]
         for (ageing, subject), found in by.items()
     ]
-    words = "; ".join(f"{a.name}: {a.description}" for a in AGEINGS.values())
+    used = dict.fromkeys(c["ageing"] for c in probe["cells"])
+    words = "; ".join(f"{name}: {probe['ageings'][name]}" for name in used)
     text = (
         "Each model is warmed in FP32, then aged and trained on by each recipe. Ageing changes what the "
         "casts see and hardly what the model computes: a channel's weights grow and the next weight's "
@@ -406,9 +408,9 @@ def _remedies(probe: Data) -> Section:
                     for (s, a, m, seed), loss in base.items()
                     if (s, a, m) == (subject, ageing, remedy) and (s, a, "none", seed) in base
                 ]
-                cells.append(f"{mean(found).mean:+.4f}" if found else "–")
+                cells.append(f"{math.fsum(found) / len(found):+.4f}" if found else "–")
             costs.append(cells)
-    words = "; ".join(f"{name}: {REMEDIES[name].description}" for name in remedies if name in REMEDIES)
+    words = "; ".join(f"{name}: {probe['remedies'][name]}" for name in remedies)
     return Section(
         "remedies", "Remedies, tried",
         (f"Gap to FP32 of the same age and with the same remedy, nats per byte. {words}; the last column is "
@@ -425,7 +427,7 @@ def _mean_gap(by_seed: Mapping[str, Any] | None) -> str:
     values = [_gap(v) for v in by_seed.values()]
     if not all(map(math.isfinite, values)):
         return "diverged"
-    return f"{mean(values).mean:+.4f}"
+    return f"{math.fsum(values) / len(values):+.4f}"
 
 
 def _watched(probe: Data) -> Section:
