@@ -22,10 +22,10 @@ from precision_lab.implementations.runner import effective_parameters, run, run_
 from precision_lab.measure import measure, measure_all
 from precision_lab.results import Failure
 
-# The oracle's pieces for mish in fp32 take half a minute to fit.
+# The oracle's pieces for these in fp32 take up to half a minute to fit.
 EAGER = [
     pytest.param(i, fmt, id=f"{fmt}-{i.function}-{i.name}",
-                 marks=[pytest.mark.slow] if (i.function, fmt) == ("mish", "fp32") else [])
+                 marks=[pytest.mark.slow] if fmt == "fp32" and i.function in ("mish", "gelu_tanh") else [])
     for i in IMPLEMENTATIONS if i.execution == "eager" for fmt in ("fp32", "bf16")
 ]  # fmt: skip
 

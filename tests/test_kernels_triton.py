@@ -30,7 +30,7 @@ SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).para
 # The interpreter takes ten seconds for one set in fp32.
 CASES = [
     pytest.param(f, s, fmt, id=f"{f}-{s}-{fmt}",
-                 marks=[pytest.mark.slow] if fmt == "fp32" and s not in ("init", "rootless") else [])
+                 marks=[pytest.mark.slow] if fmt == "fp32" and s != "init" else [])
     for f, s in SETS for fmt in BOUNDS
 ]  # fmt: skip
 

@@ -388,3 +388,14 @@ def test_the_round_trip_gives_the_same_bits(name: str, dtype: str) -> None:
                     found.append(None if state is None else state.history)
                 assert torch.equal(found[0], found[2]), (what, role, columnwise)
                 assert found[1] is None or torch.equal(found[1], found[3])
+
+
+def test_contradictory_scales_are_refused() -> None:
+    x, recipe = torch.ones(4, 16), get_recipe("delayed")
+    with pytest.raises(ValueError, match=r"state\.fmax=57344.*'input' is stored as e4m3"):
+        recipe.quantize(x, "input", state=recipe.state("gradient"))
+    with pytest.raises(ValueError, match="'current' keeps no history"):
+        get_recipe("current").quantize(x, state=recipe.state("input"))
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="scale="):
+            AmaxHistory(448.0, 4, scale=torch.tensor(scale))

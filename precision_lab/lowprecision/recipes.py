@@ -103,6 +103,8 @@ class Recipe:
             TypeError: x is not of these dtypes.
         """
         _check(x, role)
+        if state is not None and self.state(role) is None:
+            raise ValueError(f"state={state!r}: recipe {self.name!r} keeps no history")
         return self._quantize(x.detach(), role, columnwise, state, unrounded_amax, generator)
 
     def round_trip(
@@ -214,6 +216,12 @@ class DelayedScaling(Recipe):
         if state is None:
             raise ValueError(
                 f"state=None: recipe {self.name!r} scales by earlier steps; pass recipe.state({role!r})"
+            )
+        fmax = get_format(self.fmt(role)).max_finite
+        if state.fmax != fmax:
+            raise ValueError(
+                f"state.fmax={state.fmax!r}: role {role!r} is stored as {self.fmt(role)}, whose largest "
+                f"number is {fmax!r}; pass recipe.state({role!r})"
             )
         a = amax(matrix) if unrounded_amax is None else unrounded_amax.float()
         state.collect(a)

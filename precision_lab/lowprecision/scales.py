@@ -95,6 +95,9 @@ class AmaxHistory:
                 f"history.shape={tuple(self.history.shape)}: expected ({self.length},), its length"
             )
 
+        if not (self.scale.ndim == 0 and self.scale.isfinite() and self.scale > 0):
+            raise ValueError(f"scale={self.scale!r}: a history's scale is one positive finite number")
+
     def collect(self, a: Tensor) -> None:
         """Notes the amax of a tensor cast in this step."""
         self.history[0] = torch.maximum(self.history[0], a.to(self.history))

@@ -94,8 +94,8 @@ def _verdicts(data: Data) -> Section | None:
         "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
         "that of the gradient that goes back through it (root mean square over channels, each relative to "
         f"its own size; at most {limits['noise']:.0%}), and the share of values beyond the format's range "
-        f"(at most {limits['clipped']:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` judges "
-        "by those of your own model."
+        f"(at most {limits['clipped']:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` "
+        "judges by those of your own model."
     )
     return Section("readiness", "May it be trained below BF16?", (text, Table(headings, rows)))
 

@@ -1,0 +1,51 @@
+"""Recipes in elements per second, and what a capture adds to a training step: `pytest … -m bench`.
+
+Each capture round trains with and without it in turn, so that the ratio is of one run.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import pytest
+import torch
+
+from precision_lab import capture
+from precision_lab.lowprecision.recipes import RECIPES, get_recipe
+from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+
+pytestmark = pytest.mark.bench
+
+SIZE = 4096
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("fp32", "bf16")])
+def test_elements_stored_per_second(name: str, benchmark) -> None:
+    recipe = get_recipe(name)
+    x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0)).bfloat16()
+    state = recipe.state("input")
+    benchmark(recipe.quantize, x, "input", state=state)
+    benchmark.extra_info["million elements per second"] = round(x.numel() / benchmark.stats["median"] / 1e6)
+
+
+@pytest.mark.parametrize("tokens", [256, None])
+@pytest.mark.parametrize("recipe", ["fp32", "mxfp8"])
+def test_a_capture_adds_little_to_a_training_step(recipe: str, tokens: int | None, benchmark) -> None:
+    trainer = Trainer(TrainingConfig(steps=1000), Run("relu2/torch", recipe, 0))
+    times: dict[bool, list[float]] = {True: [], False: []}
+
+    def steps(watched: bool) -> None:
+        start = time.perf_counter()
+        for _ in range(4):
+            trainer._one_step()
+        times[watched].append(time.perf_counter() - start)
+
+    def both() -> None:
+        steps(False)
+        with capture(trainer.model, steps=4, tokens=tokens):
+            steps(True)
+
+    benchmark.pedantic(both, rounds=15, warmup_rounds=2)
+    ratio = median(a / b for a, b in zip(times[True], times[False], strict=True))
+    benchmark.extra_info["ratio to a step without"] = round(ratio, 3)
