@@ -70,6 +70,7 @@ def readiness(
 
     check_json(json_path)
     warnings: list[str] = []
+    seen = None
     if captured is not None:
         if function is not None or distribution or param:
             raise ValueError(
@@ -89,7 +90,7 @@ def readiness(
     recipes = tuple(recipe or RECIPES)
     found = judge(
         layers, source=source, recipes=recipes, path=cast(Any, path), formulation=formulation, growth=growth,
-        warnings=warnings,
+        warnings=warnings, captured=seen,
     )  # fmt: skip
     console = Console()
     _print(found, console)

@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch")
 
 from precision_lab.cli import app  # noqa: E402
 from precision_lab.exceptions import DamagedFileError  # noqa: E402
+from precision_lab.functions import FUNCTIONS  # noqa: E402
 from precision_lab.lowprecision import prediction  # noqa: E402
 from precision_lab.lowprecision.prediction import Cell  # noqa: E402
-from precision_lab.lowprecision.probe import ProbeConfig, digest, load, probe, read_config  # noqa: E402
+from precision_lab.lowprecision.probe import SCHEMA, ProbeConfig, digest, load, probe, read_config  # noqa: E402
 from precision_lab.lowprecision.study import probe_json  # noqa: E402
 from precision_lab.report import write_lowprecision  # noqa: E402
 
@@ -40,6 +41,10 @@ watch_every = 2
 [runs]
 subjects = ["relu2/torch", "swiglu/torch"]
 recipes = ["bf16"]
+seeds = 2
+
+[ablations]
+subjects = ["relu2/torch", "xielu_cubic/expm1"]
 seeds = 2
 
 [aged]
@@ -75,8 +80,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_everything_asked_for_is_there_once(done: Path) -> None:
     found = load(done / "out")
-    # 2 subjects × (fp32, bf16) × 2 seeds; 2 ageings × 4; the remedy and its fp32; two of a formulation.
-    assert len(found["runs"]) == 8 + 8 + 2 + 2
+    # 2 subjects × (fp32, bf16) × 2 seeds; one more variant; 2 ageings × 4; the remedy and its fp32; two of a
+    # formulation.
+    assert len(found["runs"]) == 8 + 4 + 8 + 2 + 2
     assert len(found["predictions"]) == 2
     assert not list((done / "out").rglob("*.partial"))
     risks = {p["run"]["ageing"]: p["risk"] for p in found["predictions"]}
@@ -104,7 +110,7 @@ def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -
         load(tmp_path)
     run = tmp_path / "run" / "a.json"
     run.parent.mkdir()
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text(f'{{"schema": {SCHEMA}}}')
     run.write_text("{")
     with pytest.raises(DamagedFileError, match=r"a\.json"):
         load(tmp_path)
@@ -149,11 +155,38 @@ def test_a_wrong_configuration_is_named(text: str, words: str, tmp_path: Path) -
         read_config(path)
 
 
+def test_variants_are_compared_with_the_first_by_seed() -> None:
+    def whole(subject: str, seed: int, loss: float, diverged: int | None = None):
+        made = run("bf16", seed, [loss], loss, diverged, ageing="")
+        return {**made, "run": {**made["run"], "subject": subject}}
+
+    found = {
+        "runs": [whole("b/a", 0, 2.0), whole("b/a", 1, 3.0), whole("v/a", 0, 2.5), whole("v/a", 1, 3.7),
+                 whole("w/a", 0, 1.0), whole("w/a", 1, 9.0, 3)],
+        "predictions": [],
+        "manifest": {"config": {"ablations": {"subjects": ["b/a", "v/a", "w/a"], "recipes": ["bf16"]}}},
+    }  # fmt: skip
+    by = prediction.summary(found)["ablations"]["bf16"]
+    assert by["v/a"]["mean"] == pytest.approx(0.6)
+    assert by["v/a"]["half"] == pytest.approx(12.706204736 * 0.1, rel=1e-6)
+    assert (by["w/a"]["mean"], by["w/a"]["n"]) == (-1.0, 1)  # its other run diverged
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema": 1}')
+    with pytest.raises(ValueError, match="schema=1"):
+        load(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"schema": ')
+    with pytest.raises(DamagedFileError, match=r"manifest\.json"):
+        load(tmp_path)
+
+
 def test_the_default_asks_for_every_activation_and_recipe_of_the_report() -> None:
     runs = ProbeConfig().every_run()
     assert len(runs) == len(set(runs)) == len({run.key for run in runs})
     functions = {r.subject.split("/")[0] for r in runs}
-    assert functions == {"xielu", "xiprelu", "relu2", "swiglu", "gelu"}
+    assert {"xielu", "xiprelu", "relu2", "swiglu", "gelu"} <= functions
+    assert {f for f in FUNCTIONS if f.endswith("_fixed_alpha") or f.startswith("xielu_")} <= functions
     cells = {(r.subject, r.recipe, r.ageing) for r in runs if r.ageing and r.remedy == "none"}
     assert len(cells) >= 24
 
@@ -215,5 +248,6 @@ def test_gaps_are_to_the_same_seed_and_age() -> None:
     bf16, current = prediction.cells(found)
     assert (bf16.gap, bf16.spread, bf16.distance) == pytest.approx((0.2, 0.6, 0.375))
     assert (current.gap, current.distance) == (math.inf, math.inf)
+    found["manifest"] = {"config": {"ablations": {"subjects": [], "recipes": []}}}
     text = json.dumps(prediction.summary({**found, "runs": found["runs"][:4]}))
     assert "NaN" not in text

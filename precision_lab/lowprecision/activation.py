@@ -20,7 +20,7 @@ from torch import Tensor
 from precision_lab.exceptions import KernelError, unknown_name
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation
+from precision_lab.implementations import resolve
 from precision_lab.implementations.runner import run
 from precision_lab.lowprecision.quality import Quality, quality
 from precision_lab.lowprecision.quantized import BEYOND, Quantized, as_matrix, per_element
@@ -63,22 +63,19 @@ class Passage:
     clipped: NDArray[np.bool_]
     fmt: str
 
-    def tensor(self) -> Quality:
-        """Quality of the tensor as a whole."""
-        return self._quality(slice(None))
+    def tensor(self, weights: Float64 | None = None) -> Quality:
+        """Quality of the tensor as a whole; weights, the shape of exact, say how often each value occurs."""
+        return self._quality(slice(None), weights)
 
     def channels(self) -> list[Quality]:
         """Quality of each channel, that is of each column."""
         return [self._quality(j) for j in range(self.exact.shape[1])]
 
-    def _quality(self, j: int | slice) -> Quality:
+    def _quality(self, j: int | slice, weights: Float64 | None = None) -> Quality:
         return quality(
-            self.exact[:, j], self.stored[:, j], self.elements[:, j], self.clipped[:, j], self._binades
-        )
-
-    @property
-    def _binades(self) -> float:
-        return _BINADES[self.fmt]
+            self.exact[:, j], self.stored[:, j], self.elements[:, j], self.clipped[:, j],
+            _BINADES[self.fmt], weights,
+        )  # fmt: skip
 
 
 def forward_passage(
@@ -102,7 +99,8 @@ def forward_passage(
         path: "fused" computes in FP32 and casts as the recipe's fused kernel does, "unfused" stores BF16 in
             between, "fp8-in" stores x by the recipe first and then goes on as "fused". A recipe that
             is not fused is "unfused" in its place.
-        formulation: name of an implementation, or "exact" for correctly rounded results.
+        formulation: name of an implementation, such as "naive" or "stable [operator]", or "exact" for
+            correctly rounded results.
         gate: bfloat16, the shape of x; what SwiGLU multiplies by.
         state: the history of this tensor under delayed scaling; by default one that has seen this tensor.
         growth: that default history saw it this many times smaller.
@@ -243,8 +241,8 @@ def _check_pair(name: str, tensor: Tensor | None, x: Tensor) -> None:
 Params = tuple[tuple[str, float], ...]
 
 
-def _linear(function: str, params: Params) -> dict[str, float]:
-    """SwiGLU's second input is a factor of its own."""
+def linear_params(function: str, params: Params | Mapping[str, float]) -> dict[str, float]:
+    """Parameters of the activation alone: SwiGLU's second input is a factor of its own, 1 here."""
     return {**dict(params), "b": 1.0} if function == "swiglu" else dict(params)
 
 
@@ -260,7 +258,7 @@ def exact_table(function: str, output: str, params: Params) -> Float64:
 
 def _at(function: str, output: str, params: Params, x: Float64) -> Float64:
     points, where = np.unique(x, return_inverse=True)
-    exact = reference(function, output, _linear(function, params), points, "fp64").exact
+    exact = reference(function, output, linear_params(function, params), points, "fp64").exact
     found: Float64 = exact[where.reshape(x.shape)]
     return found
 
@@ -274,12 +272,15 @@ def computed_table(function: str, output: str, params: Params, formulation: str,
     """
     if formulation == EXACT:
         return get_format(fmt).round(exact_table(function, output, params))
-    implementation = get_implementation(function, formulation)
+    implementation = resolve(formulation, function, fmt)
     x = _BF16.decode(_BF16.all_bits())
-    found = run(implementation, x, fmt, _linear(function, params), (output,))[output]
+    found = run(implementation, x, fmt, linear_params(function, params), (output,))[output]
     if isinstance(found, Failure):
         raise KernelError(found.kind, found.message)
     return found.astype(np.float64)
 
 
-__all__ = ["EXACT", "Passage", "computed_table", "exact_table", "forward_passage", "gradient_passage"]
+__all__ = [
+    "EXACT", "Passage", "computed_table", "exact_table", "forward_passage", "gradient_passage",
+    "linear_params",
+]  # fmt: skip

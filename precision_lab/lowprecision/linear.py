@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.lowprecision.quantized import BEYOND, as_matrix
-from precision_lab.lowprecision.recipes import (
-    CurrentScaling,
-    DelayedScaling,
-    Recipe,
-    Role,
-    Unscaled,
-    get_recipe,
-)
+from precision_lab.lowprecision.recipes import Recipe, Role, Unscaled, get_recipe
 from precision_lab.lowprecision.scales import AmaxHistory
 
 
@@ -46,7 +39,7 @@ class Operands:
             beyond = BEYOND[self.recipe.fmt(role)] / state.scale.to(x.device)
             self.clipped[role] = float((x.abs() > beyond).float().mean())
         row = self.recipe.round_trip(x, role, state=state, generator=self.generator)
-        if isinstance(self.recipe, (DelayedScaling, CurrentScaling)):
+        if self.recipe.tensorwise:
             return row, row  # one scale per tensor: the transpose holds the same codes
         return row, self.recipe.round_trip(x, role, columnwise=True, generator=self.generator)
 

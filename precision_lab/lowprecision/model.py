@@ -109,7 +109,10 @@ AGEINGS: dict[str, Ageing] = {
 
 def degree(function: str) -> int:
     """Power of x that the function grows with."""
-    return 2 if function in (*GATED, "xielu", "xiprelu", "relu2") else 1
+    if function in GATED:
+        return 2
+    powers = {"x^2": 2, "x^3": 3}
+    return max((powers.get(term.basis, 1) for term in get_function(function).positive), default=1)
 
 
 class Activation(nn.Module):

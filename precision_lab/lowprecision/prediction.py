@@ -184,12 +184,13 @@ def paired(found: Mapping[str, Any], recipe: str, reference: str) -> dict[str, M
     """Held-out loss of each subject less that of a reference with the same seed, by subject.
 
     Weights and batches of a seed are the same for all, as far as their shapes are, so that much of what
-    differs between seeds cancels.
+    differs between seeds cancels. Diverged runs are left out.
     """
     values: dict[str, dict[int, float]] = {}
     for data in found["runs"]:
         run, record = data["run"], data["record"]
-        if run["ageing"] or run["recipe"] != recipe or record["validation_loss"] is None:
+        failed = record["validation_loss"] is None or record["diverged_at"] is not None
+        if run["ageing"] or run["recipe"] != recipe or failed:
             continue
         values.setdefault(run["subject"], {})[run["seed"]] = record["validation_loss"]
     base = values.get(reference, {})
@@ -229,6 +230,16 @@ def _t(freedom: int) -> float:
     return float(mpmath.findroot(tail, (1.0, 20.0), solver="anderson"))
 
 
+def _ablations(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Each variant's held-out loss less that of the grid's first subject, by recipe and subject."""
+    grid = found["manifest"]["config"]["ablations"]
+    if not grid["subjects"]:
+        return {}
+    recipes = (BASELINE, *grid["recipes"])
+    differences = {r: paired(found, r, grid["subjects"][0]) for r in recipes}
+    return {r: {s: asdict(by[s]) for s in grid["subjects"] if s in by} for r, by in differences.items()}
+
+
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     """Everything above, as JSON."""
     every = cells(found)
@@ -251,6 +262,7 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
         "paired": {
             r: {s: asdict(m) for s, m in paired(found, r, REFERENCE).items()} for r in ("fp32", "bf16")
         },
+        "ablations": _ablations(found),
         "gaps": finite,
     }
 

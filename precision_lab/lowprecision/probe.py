@@ -33,7 +33,7 @@ from precision_lab.results import strict_json
 from precision_lab.selfcheck import environment
 from precision_lab.toml_file import read_toml
 
-SCHEMA = 1
+SCHEMA = 2
 BASELINE = "fp32"
 OnRun = Callable[[int, int, Run], None]
 
@@ -53,6 +53,19 @@ class Grid:
         "relu2/torch", "swiglu/torch", "gelu/torch",
     )  # fmt: skip
     recipes: tuple[str, ...] = ("bf16", "delayed", "mxfp8")
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class AblationGrid:
+    """xIELU taken apart as in the paper's Table 4; runs from the beginning, beside the first subject's."""
+
+    subjects: tuple[str, ...] = (
+        "xielu/zero-expm1", "xielu_cubic/expm1", "xielu_neg_xsilu/composed", "xielu_neg_silu/composed",
+        "xielu_neg_zero/composed", "xielu_trainable_beta/zero-expm1", "xielu_fixed_alpha/zero-expm1",
+        "xiprelu_fixed_alpha/factored",
+    )  # fmt: skip
+    recipes: tuple[str, ...] = ("bf16",)
     seeds: int = 3
 
 
@@ -99,6 +112,7 @@ class ProbeConfig:
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     runs: Grid = field(default_factory=Grid)
+    ablations: AblationGrid = field(default_factory=AblationGrid)
     aged: AgedGrid = field(default_factory=AgedGrid)
     remedies: RemedyGrid = field(default_factory=RemedyGrid)
     formulations: FormulationGrid = field(default_factory=FormulationGrid)
@@ -107,9 +121,10 @@ class ProbeConfig:
         """All runs, each once, in an order in which early results compare with something."""
         found = [
             Run(subject, recipe, seed)
-            for seed in range(self.runs.seeds)
-            for subject in self.runs.subjects
-            for recipe in (BASELINE, *self.runs.recipes)
+            for grid in (self.runs, self.ablations)
+            for seed in range(grid.seeds)
+            for subject in grid.subjects
+            for recipe in (BASELINE, *grid.recipes)
         ]
         for grid in (self.aged, self.formulations):
             for seed in range(grid.seeds):
@@ -148,7 +163,7 @@ def applies(remedy: str, subject: str) -> bool:
 
 
 def read_config(path: Path) -> ProbeConfig:
-    """A TOML file with any of the tables training, model, runs, aged, remedies and formulations.
+    """A TOML file with any of the tables training, model, runs, ablations, aged, remedies and formulations.
 
     What it leaves out has its default.
 
@@ -158,8 +173,7 @@ def read_config(path: Path) -> ProbeConfig:
     data = read_toml(path, "--config")
     kinds: dict[str, type] = {
         "training": TrainingConfig, "model": ModelConfig, "runs": Grid, "aged": AgedGrid,
-        "remedies": RemedyGrid,
-        "formulations": FormulationGrid,
+        "ablations": AblationGrid, "remedies": RemedyGrid, "formulations": FormulationGrid,
     }  # fmt: skip
     made: dict[str, Any] = {}
     for table, values in data.items():
@@ -227,7 +241,7 @@ def probe(
     if path.exists():
         if not resume:
             raise ValueError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read(path) or {}
         for key in ("schema", "config", "text", "torch", "numpy", "device"):
             if found.get(key) != json.loads(json.dumps(manifest[key])):
                 raise ValueError(
@@ -299,12 +313,17 @@ def load(directory: Path) -> dict[str, Any]:
     """Manifest, runs and predictions of a folder, complete or not.
 
     Raises:
-        ValueError: it holds no probe.
+        ValueError: it holds no probe, or one of another version.
+        DamagedFileError: a file is no JSON object; names it.
     """
-    path = directory / "manifest.json"
-    if not path.exists():
+    manifest = _read(directory / "manifest.json")
+    if manifest is None:
         raise ValueError(f"{str(directory)!r} holds no probe")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{str(directory)!r} holds a probe with schema={manifest.get('schema')!r}; this precision_lab "
+            f"reads {SCHEMA}: train it again"
+        )
     found: dict[str, Any] = {"manifest": manifest}
     for name, folder in (("runs", "run"), ("predictions", "predict")):
         files = sorted((directory / folder).glob("*.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,7 @@ def quality(
     elements: Float64,
     clipped: NDArray[np.bool_],
     format_binades: float,
+    weights: Float64 | None = None,
 ) -> Quality:
     """Quality of a tensor's storage.
 
@@ -70,24 +72,31 @@ def quality(
         elements: what they mean before they are scaled back, the shape of exact.
         clipped: where the cast met a value beyond its largest number, the shape of exact.
         format_binades: log₂ of the format's largest number over its smallest.
+        weights: how often each value occurs, the shape of exact and positive; once when None.
     """
     finite = np.isfinite(exact)
+    often = np.ones(exact.shape) if weights is None else weights
     e, s, over = exact[finite], stored[finite], clipped[finite] | ~np.isfinite(stored[finite])
+    w, not_finite = often[finite], int(often[~finite].sum())
+    total = float(w.sum())
     if e.size == 0:
         nan = math.nan
-        return Quality(0, int((~finite).sum()), nan, nan, nan, nan, nan, nan, nan, nan, nan)
+        return Quality(0, not_finite, nan, nan, nan, nan, nan, nan, nan, nan, nan)
+
+    def mean(values: NDArray[Any]) -> float:
+        return float(np.sum(w * values)) / total
+
     magnitude = np.abs(e)
     amax = float(magnitude.max())
     # In units of the largest magnitude no power over- or underflows to harm.
     unit = amax if amax > 0 else 1.0
     scaled, nonzero = e / unit, e != 0
-    centred = scaled - scaled.mean()
-    variance = float(np.mean(centred**2))
-    power = float(np.mean(scaled**2))
+    centred = scaled - mean(scaled)
+    variance, power = mean(centred**2), mean(scaled**2)
     with np.errstate(invalid="ignore", over="ignore"):
         error = s / unit - scaled
-        noise = float(np.mean(error**2))
-        bias = float(np.mean(error)) / math.sqrt(power) if power > 0 else math.nan
+        noise = mean(error**2)
+        bias = mean(error) / math.sqrt(power) if power > 0 else math.nan
     if not math.isfinite(noise):
         sqnr = -math.inf
     elif noise == 0:
@@ -97,15 +106,15 @@ def quality(
     codes = elements[finite]
     kept = np.abs(codes[np.isfinite(codes) & (codes != 0)])
     used = (math.log2(kept.max()) - math.log2(kept.min())) / format_binades if kept.size else 0.0
-    count = max(int(nonzero.sum()), 1)
+    count = float(w[nonzero].sum()) or 1.0
     return Quality(
-        n=int(e.size),
-        not_finite=int((~finite).sum()),
+        n=int(total),
+        not_finite=not_finite,
         amax=amax,
-        kurtosis=float(np.mean(centred**4)) / variance**2 if variance > 0 else math.nan,
-        underflow=float((nonzero & (s == 0)).sum()) / count,
-        overflow=float(over.mean()),
-        signs_lost=float((nonzero & ~(np.sign(s) == np.sign(e))).sum()) / count,
+        kurtosis=mean(centred**4) / variance**2 if variance > 0 else math.nan,
+        underflow=float(w[nonzero & (s == 0)].sum()) / count,
+        overflow=mean(over),
+        signs_lost=float(w[nonzero & ~(np.sign(s) == np.sign(e))].sum()) / count,
         sqnr_db=sqnr,
         mean_bias=bias,
         binades=math.log2(amax) - math.log2(magnitude[nonzero].min()) if nonzero.any() else 0.0,

@@ -18,10 +18,12 @@ import torch
 
 from precision_lab.functions import get_function
 from precision_lab.lowprecision.activation import EXACT, Path, exact_table
+from precision_lab.lowprecision.captured import Captured
 from precision_lab.lowprecision.quality import quality
 from precision_lab.lowprecision.recipes import RECIPES, get_recipe
 from precision_lab.lowprecision.remedies import REMEDIES, Remedy
 from precision_lab.lowprecision.risk import Numbers, Tensors, from_distribution, numbers
+from precision_lab.lowprecision.weighed import KernelErrors, kernel_errors
 
 NOISE_LIMIT = 0.10  # of either tensor's channels
 CLIPPED_LIMIT = 1e-3
@@ -69,6 +71,7 @@ class Amplification:
     Attributes:
         layer, function: which.
         kurtosis_in, kurtosis_out: of its input and output.
+        amax_in, amax_out: largest magnitudes.
         crest_in, crest_out: largest magnitude over the root mean square.
     """
 
@@ -76,6 +79,8 @@ class Amplification:
     function: str
     kurtosis_in: float
     kurtosis_out: float
+    amax_in: float
+    amax_out: float
     crest_in: float
     crest_out: float
 
@@ -91,6 +96,7 @@ class Readiness:
         amplification: one for each layer and function.
         growth: how much larger tensors may be than delayed scaling has seen.
         warnings: what was left out.
+        kernels: what captured inputs meet in each implementation; nothing for modelled ones.
     """
 
     source: str
@@ -99,6 +105,7 @@ class Readiness:
     amplification: tuple[Amplification, ...]
     growth: float
     warnings: tuple[str, ...] = ()
+    kernels: tuple[KernelErrors, ...] = ()
 
     def verdict(self, recipe: str) -> RecipeVerdict:
         """The verdict of that recipe.
@@ -148,6 +155,7 @@ def readiness(
     formulation: str = EXACT,
     growth: float = 1.0,
     warnings: Sequence[str] = (),
+    captured: Captured | None = None,
 ) -> Readiness:
     """Judges recipes by layers.
 
@@ -156,6 +164,7 @@ def readiness(
         source: a name for where they come from.
         path, formulation: as `activation.forward_passage`.
         growth: how many times larger tensors may be than delayed scaling has seen.
+        captured: what the layers were drawn from; its counts weigh the errors of every implementation.
 
     Raises:
         ValueError: no layers; unknown recipe, path or implementation; a growth below 1.
@@ -172,8 +181,9 @@ def readiness(
         evidence += [Evidence(t.name, recipe, n) for t, n in zip(layers, found, strict=True)]
         verdicts.append(_verdict(layers, recipe, found, growth, path))
     return Readiness(
-        source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth, tuple(warnings)
-    )
+        source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth, tuple(warnings),
+        () if captured is None else tuple(kernel_errors(captured)),
+    )  # fmt: skip
 
 
 def _verdict(
@@ -252,8 +262,11 @@ def _amplification(layers: Sequence[Tensors]) -> list[Amplification]:
                 y = y * gate
             after = quality(y, y, y, np.zeros(y.shape, bool), 1.0)
             found.append(
-                Amplification(tensors.name, name, before.kurtosis, after.kurtosis, _crest(x), _crest(y))
-            )
+                Amplification(
+                    tensors.name, name, before.kurtosis, after.kurtosis, before.amax, after.amax, _crest(x),
+                    _crest(y),
+                )
+            )  # fmt: skip
     return found
 
 

@@ -69,6 +69,11 @@ class Recipe:
     capability: tuple[int, int] = (8, 9)
     fused: str = ""
 
+    @property
+    def tensorwise(self) -> bool:
+        """Whether an element is stored alike wherever it stands: one scale for the tensor, or none."""
+        return isinstance(self, (Unscaled, DelayedScaling, CurrentScaling))
+
     def fmt(self, role: Role) -> str:
         """The format of a role's elements."""
         return self.gradient if role == "gradient" else self.forward

@@ -32,6 +32,11 @@ class Remedy:
     soften: float = math.inf
     edge_bf16: int = 0
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether what is stored of an element still depends on its x, and the tensor's scale, alone."""
+        return not self.smooth and math.isinf(self.soften)
+
     def softened(self, x: Tensor) -> Tensor:
         """x, or what stands for it."""
         if math.isinf(self.soften):

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.lowprecision.activation import EXACT, Passage, Path, forward_passage, gradient_passage
-from precision_lab.lowprecision.captured import Captured, Layer
+from precision_lab.lowprecision.captured import Captured, Histogram, Layer
 from precision_lab.lowprecision.distributions import modelled
 from precision_lab.lowprecision.quality import Quality
 from precision_lab.lowprecision.recipes import Recipe, get_recipe
 from precision_lab.lowprecision.remedies import Remedy, get_remedy
+from precision_lab.lowprecision.weighed import weigh_forward
 
+Float64 = NDArray[np.float64]
 TOKENS = 128  # rows drawn from a histogram
 
 
@@ -34,6 +36,7 @@ class Tensors:
         function, params: its activation.
         x, upstream: bfloat16, shape (tokens, channels).
         gate: the same, for a gated activation.
+        counted: of x, where it was drawn from a histogram: what needs no drawing is weighed by it.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Tensors:
     x: Tensor
     upstream: Tensor
     gate: Tensor | None = None
+    counted: Histogram | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,16 @@ class Numbers:
             counted as at most 1.
         gradient_noise: the same of the gradient that goes back through the activation.
         clipped: the larger share of values beyond the format's range, of both.
+        channels_lost: share of the stored activation's channels of which at least half the energy is noise.
+        worst_channel_db: the least signal-to-quantisation-noise ratio of one of its channels.
         forward, gradient: all measures of both tensors.
     """
 
     forward_noise: float
     gradient_noise: float
     clipped: float
+    channels_lost: float
+    worst_channel_db: float
     forward: Quality
     gradient: Quality
 
@@ -68,19 +76,21 @@ class Numbers:
         return math.hypot(self.forward_noise, self.gradient_noise)
 
 
-def channel_noise(passage: Passage) -> float:
-    """`Numbers.forward_noise` of one tensor; NaN when nothing in it is finite and nonzero."""
+def channel_ratios(passage: Passage) -> Float64:
+    """Σ(stored − exact)²/Σ exact² of each channel in which something finite is not zero; may be infinite."""
     finite = np.isfinite(passage.exact)
-    unit = np.where(finite, np.abs(passage.exact), 0).max(0)
+    unit = np.where(finite, np.abs(passage.exact), 0).max(0, initial=0)
     used = unit > 0
-    if not used.any():
-        return math.nan
     e = np.where(finite, passage.exact, 0)[:, used] / unit[used]
     with np.errstate(invalid="ignore", over="ignore"):
         s = np.where(finite, passage.stored, 0)[:, used] / unit[used]
-        relative: NDArray[np.float64] = np.sum((s - e) ** 2, 0) / np.sum(e**2, 0)
-    relative = np.where(np.isfinite(relative), np.minimum(relative, 1), 1)
-    return math.sqrt(float(relative.mean()))
+        ratios: Float64 = np.sum((s - e) ** 2, 0) / np.sum(e**2, 0)
+    return np.where(np.isnan(ratios), np.inf, ratios)
+
+
+def channel_noise(ratios: Float64) -> float:
+    """`Numbers.forward_noise` of channels with these ratios; NaN when there are none."""
+    return math.sqrt(float(np.minimum(ratios, 1).mean())) if ratios.size else math.nan
 
 
 def numbers(
@@ -113,16 +123,29 @@ def numbers(
         slope = torch.where(x > 0, 1 - torch.tanh(x.float() / remedy.soften) ** 2, torch.ones(()))
         x, upstream = remedy.softened(x.float()).bfloat16(), (upstream.float() * slope).bfloat16()
     generator = torch.Generator().manual_seed(seed)
-    forward = forward_passage(
-        tensors.function, params, x, recipe, path=path, formulation=formulation, gate=tensors.gate,
-        growth=growth, smooth=remedy.smooth, generator=generator,
-    )  # fmt: skip
+    if tensors.counted is not None and tensors.gate is None and recipe.tensorwise and remedy.elementwise:
+        weighed = weigh_forward(
+            tensors.function, params, tensors.counted, recipe, path=path, formulation=formulation,
+            growth=growth,
+        )  # fmt: skip
+        f, ratios = weighed.quality, weighed.ratios
+    else:
+        forward = forward_passage(
+            tensors.function, params, x, recipe, path=path, formulation=formulation, gate=tensors.gate,
+            growth=growth, smooth=remedy.smooth, generator=generator,
+        )  # fmt: skip
+        f, ratios = forward.tensor(), channel_ratios(forward)
     gradient = gradient_passage(
         tensors.function, params, x, upstream, recipe, path=path, formulation=formulation,
         gate=tensors.gate, growth=growth, generator=generator,
     )  # fmt: skip
-    f, g = forward.tensor(), gradient.tensor()
-    return Numbers(channel_noise(forward), channel_noise(gradient), max(f.overflow, g.overflow), f, g)
+    g = gradient.tensor()
+    with np.errstate(divide="ignore"):
+        worst = float(-10 * np.log10(ratios.max())) if ratios.size else math.nan
+    return Numbers(
+        channel_noise(ratios), channel_noise(channel_ratios(gradient)), max(f.overflow, g.overflow),
+        float(np.mean(ratios >= 0.5)) if ratios.size else math.nan, worst, f, g,
+    )  # fmt: skip
 
 
 def risk(
@@ -175,7 +198,7 @@ def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
         layer.name, layer.function, layer.params, _tensor(x),
         modelled(tokens=tokens, channels=x.shape[1], seed=1, scale=1e-3) if upstream is None
         else _tensor(upstream),
-        _tensor(gate) if gated and gate is not None else None,
+        _tensor(gate) if gated and gate is not None else None, layer.tensors["input"],
     )  # fmt: skip
 
 
@@ -208,4 +231,13 @@ def from_distribution(
     )  # fmt: skip
 
 
-__all__ = ["Numbers", "Tensors", "channel_noise", "from_capture", "from_distribution", "numbers", "risk"]
+__all__ = [
+    "Numbers",
+    "Tensors",
+    "channel_noise",
+    "channel_ratios",
+    "from_capture",
+    "from_distribution",
+    "numbers",
+    "risk",
+]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from pathlib import Path as FolderPath
+from typing import Any, get_args
 
 from precision_lab.functions import get_function
 from precision_lab.implementations import implementations_for
+from precision_lab.lowprecision.activation import Path
 from precision_lab.lowprecision.block_error import FORMULATIONS, block_errors
 from precision_lab.lowprecision.model import AGEINGS
 from precision_lab.lowprecision.prediction import summary
 from precision_lab.lowprecision.probe import digest, load
 from precision_lab.lowprecision.readiness import NOISE_LIMIT, modelled_layers, readiness
+from precision_lab.lowprecision.recipes import RECIPES
 from precision_lab.lowprecision.regime import maps
 from precision_lab.lowprecision.remedies import REMEDIES
+from precision_lab.lowprecision.risk import numbers
 
 # What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
 INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
@@ -36,7 +39,7 @@ def subjects(functions: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def examine(
-    functions: Sequence[str], probe: Path | None = None, progress: Step | None = None
+    functions: Sequence[str], probe: FolderPath | None = None, progress: Step | None = None
 ) -> dict[str, Any]:
     """Verdicts, maps and block errors for modelled pre-activations, and a probe's results.
 
@@ -49,7 +52,7 @@ def examine(
     """
     judged = [f for f in ("xielu", "xiprelu", "relu2", "swiglu", "gelu", "silu") if f in functions]
     work = subjects(judged)
-    found: dict[str, Any] = {"readiness": [], "maps": [], "blocks": [], "probe": None}
+    found: dict[str, Any] = {"readiness": [], "maps": [], "blocks": [], "paths": [], "probe": None}
     for done, (function, name) in enumerate(work):
         params = get_function(function).parameter_sets.get(name)
         for inputs, distributions in INPUTS.items():
@@ -65,16 +68,17 @@ def examine(
             rest = function_json(function)
             found["maps"] += rest["maps"]
             found["blocks"] += rest["blocks"] if function == "xielu" else []
+            found["paths"] += rest["paths"]
     if probe is not None:
         found["probe"] = probe_json(probe)
     return found
 
 
 def function_json(function: str) -> dict[str, Any]:
-    """Maps and block errors of a function, where it has them: both parameters, FORMULATIONS."""
+    """Maps and block errors of a function that has them (both parameters, FORMULATIONS), and its paths."""
     names = {i.name for i in implementations_for(function, "eager")}
     parameters = {p.name for p in get_function(function).parameters}
-    found: dict[str, Any] = {"maps": [], "blocks": []}
+    found: dict[str, Any] = {"maps": [], "blocks": [], "paths": paths_json(function)}
     if {"alpha_p", "alpha_n"} <= parameters:
         found["maps"] = [{"function": function, **asdict(m)} for m in maps(function)]
     formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]
@@ -85,7 +89,23 @@ def function_json(function: str) -> dict[str, Any]:
     return found
 
 
-def probe_json(directory: Path) -> dict[str, Any]:
+def paths_json(function: str) -> list[dict[str, Any]]:
+    """Noise of a function at its initial parameters on every path through every recipe, normal inputs."""
+    (layer,) = modelled_layers(function, None, ("normal",), tokens=128, channels=256)
+    found = []
+    for recipe in RECIPES:
+        for path in get_args(Path):
+            n = numbers(layer, recipe, path=path)
+            found.append(
+                {
+                    "function": function, "recipe": recipe, "path": path,
+                    "forward_noise": n.forward_noise, "gradient_noise": n.gradient_noise,
+                }
+            )  # fmt: skip
+    return found
+
+
+def probe_json(directory: FolderPath) -> dict[str, Any]:
     """A probe's cells, losses and gaps, and what its runs looked like, without every step's loss."""
     data = load(directory)
     runs = []

@@ -40,14 +40,14 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints; 0 for none.
     """
 
-    steps: int = 75
-    warm_steps: int = 40
-    aged_steps: int = 30
+    steps: int = 100
+    warm_steps: int = 200
+    aged_steps: int = 32
     batch: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
     clip: float = 1.0
-    evaluation: int = 16
+    evaluation: int = 40
     watch_every: int = 25
     checkpoint_every: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+PAPER = (
+    "The paper finds xIELU better than ReLU² and SwiGLU with 1.1 and 3 billion parameters (arXiv 2411.13010, "
+    "abstract); the figures of its Table 2 were not at hand."
+)
+AMPLIFIED = ("kurtosis_in", "kurtosis_out", "amax_in", "amax_out", "crest_in", "crest_out")
 Data = Mapping[str, Any]
 Row = Sequence[str]
 
@@ -43,8 +48,11 @@ def number(value: Any) -> float:
 
 
 def _percent(value: Any, digits: int = 2) -> str:
-    v = number(value)
-    return "–" if math.isnan(v) else f"{100 * v:.{digits}f} %"
+    v = 100 * number(value)
+    if math.isnan(v):
+        return "–"
+    small = 0 < abs(v) < 0.5 * 10.0**-digits  # would read as zero
+    return f"{v:.1e} %" if small else f"{v:.{digits}f} %"
 
 
 def _short(value: Any, form: str = ".3g") -> str:
@@ -56,11 +64,13 @@ def sections(data: Data | None) -> list[Section]:
     """Everything there is to say, in the order it is read."""
     if not data:
         return []
-    made = [_verdicts, _evidence, _amplification, _maps, _blocks]
+    made = [_verdicts, _kernels, _evidence, _paths, _amplification, _maps, _blocks]
     found = [section for make in made if (section := make(data)) is not None]
     if data.get("probe"):
         found += [
-            make(data["probe"]) for make in (_order, _prediction, _ageing, _formulations, _remedies, _watched)
+            section
+            for make in (_order, _ablations, _prediction, _ageing, _formulations, _remedies, _watched)
+            if (section := make(data["probe"])) is not None
         ]
     return found
 
@@ -94,9 +104,15 @@ def _verdicts(data: Data) -> Section | None:
         "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
         "that of the gradient that goes back through it (root mean square over channels, each relative to "
         f"its own size; at most {limits['noise']:.0%}), and the share of values beyond the format's range "
-        f"(at most {limits['clipped']:.1%}). Inputs are modelled; `precision-lab readiness --captured FILE` "
-        "judges by those of your own model."
+        f"(at most {limits['clipped']:.1%}). "
     )
+    if any(row["params_name"] == "captured" for row in data["readiness"]):
+        text += "Inputs and parameters are those that were captured."
+    else:
+        text += (
+            "Inputs are modelled; `precision-lab readiness --captured FILE` judges by those of your own "
+            "model."
+        )
     return Section("readiness", "May it be trained below BF16?", (text, Table(headings, rows)))
 
 
@@ -116,6 +132,8 @@ def _evidence(data: Data) -> Section | None:
                     _percent(f["overflow"]),
                     _percent(f["range_used"], 0),
                     _short(f["mean_bias"], ".1e"),
+                    _short(e["numbers"]["worst_channel_db"], ".1f"),
+                    _percent(e["numbers"]["channels_lost"], 1),
                     _short(g["sqnr_db"], ".1f"),
                     _percent(g["underflow"]),
                     _percent(g["signs_lost"]),
@@ -125,10 +143,72 @@ def _evidence(data: Data) -> Section | None:
         return None
     headings = [
         "activation", "inputs", "recipe", "SQNR (dB)", "effective bits", "underflow", "overflow",
-        "range used", "bias of the mean", "gradient's SQNR", "its underflow", "signs lost",
+        "range used", "bias of the mean", "worst channel's SQNR", "channels lost",
+        "gradient's SQNR", "its underflow", "signs lost",
     ]  # fmt: skip
-    text = "What storage does to the activation and to its gradient, against the oracle's exact values."
+    text = (
+        "What storage does to the activation and to its gradient, against the oracle's exact values. A "
+        "channel is lost where at least half of its energy is noise."
+    )
     return Section("stored", "What is stored", (text, Table(headings, rows, f"{len(rows)} tensors")))
+
+
+def _kernels(data: Data) -> Section | None:
+    found: dict[tuple[str, str], list[Data]] = {}
+    for row in data["readiness"]:
+        for k in row.get("kernels", ()):
+            found.setdefault((k["implementation"], k["output"]), []).append(k)
+    if not found:
+        return None
+    rows = []
+    for (implementation, output), layers in found.items():
+        n = sum(k["n"] for k in layers)
+
+        def share(name: str, layers: Sequence[Data] = layers, n: int = n) -> str:
+            return _percent(sum(k["n"] * k[name] for k in layers) / n)
+
+        worst = max(layers, key=lambda k: (number(k["max_ulp"]), k["beyond_one_ulp"]))
+        bits = worst["worst_bits"]
+        rows.append(
+            [
+                implementation, output, share("beyond_one_ulp"), share("wrong_sign"),
+                share("nonfinite_mismatch"), _short(max(number(k["p99_ulp"]) for k in layers)),
+                _short(worst["max_ulp"]), worst["layer"], f"{bits:#06x}" if bits >= 0 else "–",
+            ]
+        )  # fmt: skip
+    count = len({k["layer"] for group in found.values() for k in group})
+    text = (
+        f"Every finite input that was counted in {count} layers, as often as it was, in BF16: its certified "
+        "error in each implementation, with the parameters of its layer. Shares are of all inputs; the 99 % "
+        "quantile and the largest error are of the layer where they are worst, and the input is shown again "
+        "by `precision-lab explain FUNCTION --bits BITS --format bf16`."
+    )
+    headings = [
+        "implementation", "output", "beyond 1 ulp", "wrong sign", "NaN or infinity misplaced",
+        "99 % within (ulp)", "largest (ulp)", "in layer", "input",
+    ]  # fmt: skip
+    return Section("kernels", "What your inputs meet in each kernel", (text, Table(headings, rows)))
+
+
+def _paths(data: Data) -> Section | None:
+    if not data.get("paths"):
+        return None
+    by: dict[tuple[str, str], dict[str, Data]] = {}
+    for p in data["paths"]:
+        by.setdefault((p["function"], p["recipe"]), {})[p["path"]] = p
+    paths = list(next(iter(by.values())))
+    rows = [
+        [*key, *(_percent(found[p][k]) for k in ("forward_noise", "gradient_noise") for p in paths)]
+        for key, found in by.items()
+    ]
+    text = (
+        "The same normal pre-activations on three ways into the next product: fused, from FP32 into the "
+        "stored format as Transformer Engine's kernels go, with BF16 between where the recipe's kernels "
+        "are two; unfused, with BF16 between; fp8-in, from pre-activations that were stored by the recipe "
+        "themselves. Noise of the stored activation, and of its gradient."
+    )
+    headings = ["activation", "recipe", *(f"{w}, {p}" for w in ("forward", "gradient") for p in paths)]
+    return Section("paths", "What lies between activation and cast", (text, Table(headings, rows)))
 
 
 def _amplification(data: Data) -> Section | None:
@@ -142,7 +222,7 @@ def _amplification(data: Data) -> Section | None:
                     [
                         a["layer"],
                         name,
-                        *(_short(a[k]) for k in ("kurtosis_in", "kurtosis_out", "crest_in", "crest_out")),
+                        *(_short(a[k]) for k in AMPLIFIED),
                     ]
                 )
     if not rows:
@@ -152,7 +232,7 @@ def _amplification(data: Data) -> Section | None:
         "Kurtosis (3 for a normal distribution) and crest (largest magnitude over the root mean square) of "
         "the same pre-activations before and after each activation."
     )
-    headings = ["inputs", "activation", "kurtosis in", "kurtosis out", "crest in", "crest out"]
+    headings = ["inputs", "activation", *(k.replace("_", " ") for k in AMPLIFIED)]
     return Section("amplification", "What becomes of outliers", (text, Table(headings, rows)))
 
 
@@ -197,26 +277,21 @@ def _blocks(data: Data) -> Section | None:
 
 def _order(probe: Data) -> Section:
     losses: dict[str, dict[str, Data]] = {}
+    wanted = probe["config"]["runs"]
     for key, found in probe["losses"].items():
         subject, recipe = key.rsplit(" / ", 1)
-        losses.setdefault(subject, {})[recipe] = found
-    recipes = list(dict.fromkeys(r for found in losses.values() for r in found))
-    first = "bf16" if "bf16" in recipes else recipes[0] if recipes else ""
+        if subject in wanted["subjects"]:
+            losses.setdefault(subject, {})[recipe] = found
+    recipes = ["fp32", *wanted["recipes"]]
+    first = "bf16" if "bf16" in recipes else "fp32"
     ranked = sorted(losses, key=lambda s: number(losses[s].get(first, {}).get("mean")))
-
-    def cell(found: Data | None) -> str:
-        if found is None:
-            return "–"
-        half = number(found["half"])
-        return f"{found['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
-
-    rows = [[subject, *(cell(losses[subject].get(r)) for r in recipes)] for subject in ranked]
+    rows = [[subject, *(_mean_half(losses[subject].get(r), ".4f") for r in recipes)] for subject in ranked]
     training, model = probe["config"]["training"], probe["config"]["training"]["model"]
     text = (
         f"A Llama-style model of {model['layers']} blocks of width {model['width']} (hidden width "
         f"{model['hidden']} with a gate, {model['hidden'] * 3 // 2} without) trained for "
         f"{training['steps']} steps of {training['batch']} × {model['context']} bytes of Python's own help; "
-        f"held-out loss in nats per byte, mean and 95 % interval over {probe['config']['runs']['seeds']} "
+        f"held-out loss in nats per byte, mean and 95 % interval over {wanted['seeds']} "
         f"seeds (of weights and batches), in the order of {first}. Every product of the blocks goes through "
         "the recipe."
     )
@@ -224,25 +299,64 @@ def _order(probe: Data) -> Section:
         differences = sorted(probe["paired"][first].items(), key=lambda item: item[1]["mean"])
         text += (
             f" Less {probe['reference'].split('/')[0]}'s with the same seed, in {first}: "
-            + "; ".join(f"{s} {cell_signed(d)}" for s, d in differences if s != probe["reference"])
+            + "; ".join(
+                f"{s} {_mean_half(d, '+.4f')}"
+                for s, d in differences
+                if s != probe["reference"] and s in wanted["subjects"]
+            )
             + "."
         )
-    paper = (
-        "The paper finds xIELU better than ReLU² and SwiGLU at 1.1 billion parameters and 126 billion "
-        "tokens (arXiv 2411.13010, abstract). " + _against_paper(losses.get, first)
+    paper = PAPER + " " + _against_paper(losses.get, first)
+    bytes_seen = training["steps"] * training["batch"] * model["context"]
+    paper += (
+        f" With {bytes_seen:,} bytes for 125 billion tokens, an order at this scale is no evidence for or "
+        "against the paper's."
     )
     diverged = [r for r in probe["runs"] if r["diverged_at"] is not None]
     end = f"{len(diverged)} of {len(probe['runs'])} runs diverged" + (
-        ": " + ", ".join(f"{r['subject']} {r['recipe']} {r['ageing'] or 'whole'}" for r in diverged[:12])
+        ": " + ", ".join(map(_run_name, diverged[:24])) + (", …" if len(diverged) > 24 else "")
         if diverged else ""
     ) + "."  # fmt: skip
     return Section("probe", "Trained: losses", (text, Table(["activation", *recipes], rows), paper, end))
 
 
-def cell_signed(found: Data) -> str:
-    """A difference with its interval."""
+def _run_name(run: Data) -> str:
+    words = [run["subject"], run["recipe"], run["ageing"] or "whole"]
+    if run["remedy"] != "none":
+        words.append(f"with {run['remedy']}")
+    return " ".join([*words, f"(seed {run['seed']})"])
+
+
+def _mean_half(found: Data | None, form: str) -> str:
+    """A mean with its interval."""
+    if found is None:
+        return "–"
     half = number(found["half"])
-    return f"{found['mean']:+.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+    return format(found["mean"], form) + ("" if math.isnan(half) else f" ± {half:.4f}")
+
+
+def _ablations(probe: Data) -> Section | None:
+    by = probe["ablations"]
+    if not by:
+        return None
+    recipes = list(by)
+    base = probe["config"]["ablations"]["subjects"][0]
+    first = "bf16" if "bf16" in by else recipes[0]
+    ranked = sorted(by[first].items(), key=lambda item: item[1]["mean"])
+    rows = [[s, *(_mean_half(by[r].get(s), "+.4f") for r in recipes)] for s, _ in ranked if s != base]
+    apart = [s for s, d in ranked if s != base and abs(d["mean"]) > number(d["half"])]
+    text = (
+        f"The variants of the paper's Table 4, held-out loss less {base}'s with the same seed, nats per "
+        f"byte, mean and 95 % interval over {probe['config']['ablations']['seeds']} seeds, in the order of "
+        f"{first}. "
+        + (
+            f"Apart from {base} by more than the interval: {', '.join(apart)}."
+            if apart
+            else f"No variant lies apart from {base} by more than the interval."
+        )
+        + " The table's own figures were not at hand, so nothing is set beside them."
+    )
+    return Section("ablations", "xIELU taken apart", (text, Table(["variant", *recipes], rows)))
 
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
@@ -258,10 +372,7 @@ def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: s
                         f"({mine:.4f} against {theirs['mean']:.4f})")  # fmt: skip
     if not said:
         return "This probe did not train them side by side."
-    return (
-        f"Here, at a few hundred thousand times fewer tokens, xIELU ends {' and '.join(said)} in {recipe}: "
-        "an order at this scale is no evidence for or against the paper's."
-    )
+    return f"Here xIELU ends {' and '.join(said)} in {recipe}."
 
 
 def _prediction(probe: Data) -> Section:
