@@ -140,3 +140,50 @@ def test_casts_to_fp8_round_correctly() -> None:
             assert c.misrounded == 0, (c.name, c.target, c.witness)
         else:
             assert c.failure.kind in ("missing_dependency", "unsupported_device"), c.failure
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    """What a recipe must carry: ordinary numbers, and each that has a rule of its own."""
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(256, 512, generator=generator)
+    wide = normal * torch.exp2(torch.randint(-20, 10, (256, 1), generator=generator).float())
+    found = {"normal": normal, "wide": wide, "zero": torch.zeros(256, 512), "subnormal": normal * 2.0**-130}
+    for name, value in (("outlier", 3e4), ("inf", float("inf")), ("nan", float("nan"))):
+        found[name] = normal.clone()
+        found[name][3, 5] = value
+    return {f"{name}-{dtype}": x.to(dtype) for name, x in found.items() for dtype in
+            (torch.float32, torch.bfloat16)}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["input", "weight", "gradient"])
+@pytest.mark.parametrize("name", ["delayed", "current", "current-pow2", "block", "block-fp32", "mxfp8"])
+def test_recipes_are_transformer_engines(name: str, role: str) -> None:
+    """The emulators against what they emulate, byte for byte; a NaN is a NaN."""
+    from precision_lab.exceptions import KernelError
+    from precision_lab.implementations import transformer_engine
+    from precision_lab.lowprecision.recipes import get_recipe
+
+    try:
+        transformer_engine.library()
+    except KernelError as error:
+        pytest.skip(str(error))
+    recipe = get_recipe(name)
+    if torch.cuda.get_device_capability() < recipe.capability:
+        pytest.skip(f"{name} needs compute capability {recipe.capability}")
+    kind = {"delayed": "tensor", "mxfp8": "mxfp8"}.get(name, name.partition("-")[0])
+    fmt = recipe.fmt(role)  # type: ignore[arg-type]
+    for what, x in _tensors().items():
+        x = x.cuda()
+        state = recipe.state(role)  # type: ignore[arg-type]
+        if state is not None:
+            state.scale.fill_(3.7)
+        mine = recipe.quantize(x, role, state=state)  # type: ignore[arg-type]
+        codes, decode = transformer_engine.quantize(
+            x, fmt, kind, power_of_two=getattr(recipe, "power_of_two", False), square=role == "weight",
+            scale=3.7,
+        )  # fmt: skip
+        nan = (mine.codes & 0x7F) > get_format(fmt).max_ordinal + (fmt == "e5m2")
+        same = (mine.codes == codes) | (nan & ((codes & 0x7F) > get_format(fmt).max_ordinal))
+        assert bool(same.all()), (what, int((~same).sum()), x[~same][:4])
+        scales = mine.decode if mine.scale_codes is None else mine.scale_codes
+        assert torch.equal(scales.reshape(decode.shape), decode), what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 from pathlib import Path
 
@@ -160,3 +161,38 @@ def test_transformer_engines_adapter_speaks_its_conventions(
     for m in measure_all(te, te.measured_outputs(), "fp32", inputs="stratified:20"):
         assert m.failure is None, m.failure
         assert m.regions["positive"].max_ulp < 8, (m.case, m.max_ulp)
+
+
+@pytest.mark.parametrize(
+    ("kind", "square", "shape"), [("current", False, ()), ("block", False, (200, 2)), ("block", True, (2, 2))]
+)
+def test_its_quantizers_padded_scales_are_cut_to_the_matrix(
+    kind: str, square: bool, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Quantizer:
+        """Its conventions: scales padded to multiples of 4, and of 1×128 blocks transposed."""
+
+        def __init__(self, dtype: object, device: object = None, **options: object) -> None:
+            assert dtype == "E4M3" and options["rowwise"] and not options["columnwise"]
+
+        def __call__(self, x: torch.Tensor) -> types.SimpleNamespace:
+            scales = torch.ones(2, 4) if square else torch.ones(2, 200)
+            codes = torch.zeros(x.shape, dtype=torch.uint8)
+            return types.SimpleNamespace(
+                _data=codes, _scale_inv=torch.ones(1), _rowwise_data=codes, _rowwise_scale_inv=scales
+            )
+
+    library = types.SimpleNamespace(DType=types.SimpleNamespace(kFloat8E4M3="E4M3"))
+    monkeypatch.setattr(transformer_engine, "library", lambda: library)
+    home = "transformer_engine.pytorch.tensor"
+    for part in ("transformer_engine", "transformer_engine.pytorch", home):
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    for part, name in (("float8_tensor", "Float8CurrentScalingQuantizer"),
+                       ("float8_blockwise_tensor", "Float8BlockQuantizer")):  # fmt: skip
+        module = types.ModuleType(f"{home}.{part}")
+        setattr(module, name, Quantizer)
+        monkeypatch.setitem(sys.modules, f"{home}.{part}", module)
+    codes, decode = transformer_engine.quantize(torch.ones(200, 256), "e4m3", kind, square=square)
+    assert (codes.shape, decode.shape) == ((200, 256), shape)
+    with pytest.raises(ValueError, match="kind='rows'"):
+        transformer_engine.quantize(torch.ones(2, 2), "e4m3", "rows")

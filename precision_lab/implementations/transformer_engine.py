@@ -39,15 +39,65 @@ def library() -> Any:
     return transformer_engine_torch
 
 
-def quantizer(fmt: str, device: torch.device) -> Any:
-    """Its quantizer to an FP8 format with a scale of 1."""
+def quantizer(fmt: str, device: torch.device, scale: float = 1.0) -> Any:
+    """Its quantizer to an FP8 format with a given scale."""
     tex = library()
     from transformer_engine.pytorch.tensor.float8_tensor import Float8Quantizer
 
     return Float8Quantizer(
-        scale=torch.ones(1, device=device), amax=torch.zeros(1, device=device),
+        scale=torch.full((1,), scale, device=device), amax=torch.zeros(1, device=device),
         fp8_dtype=getattr(tex.DType, _FP8[fmt][0]), rowwise=True, columnwise=False,
     )  # fmt: skip
+
+
+def quantize(
+    x: Tensor, fmt: str, kind: str, *, power_of_two: bool = False, square: bool = False, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """A matrix as its own quantizer stores it row-wise.
+
+    Args:
+        x: shape (rows, columns), on a CUDA device.
+        fmt: "e4m3" or "e5m2".
+        kind: "tensor" for a given scale (delayed scaling), "current", "block" or "mxfp8".
+        power_of_two: whether the scales of "current" and "block" are.
+        square: 128×128 blocks in place of 1×128 ones.
+        scale: of "tensor".
+
+    Returns:
+        codes, uint8, the shape of x; what values are multiplied by after the cast, float32, or E8M0 codes
+        for "mxfp8", 0-d or of shape (row blocks, column blocks).
+
+    Raises:
+        KernelError: it is not installed.
+        ValueError: another kind.
+    """
+    dtype = getattr(library().DType, _FP8[fmt][0])
+    if kind in ("tensor", "current"):
+        from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
+
+        made = quantizer(fmt, x.device, scale) if kind == "tensor" else Float8CurrentScalingQuantizer(
+            dtype, x.device, rowwise=True, columnwise=False, force_pow_2_scales=power_of_two
+        )  # fmt: skip
+        found = made(x)
+        return found._data, found._scale_inv.reshape(())
+    rows, columns = x.shape
+    if kind == "block":
+        from transformer_engine.pytorch.tensor.float8_blockwise_tensor import Float8BlockQuantizer
+
+        found = Float8BlockQuantizer(
+            dtype, rowwise=True, columnwise=False, force_pow_2_scales=power_of_two,
+            block_scaling_dim=2 if square else 1,
+        )(x)  # fmt: skip
+        # Padded to multiples of 4; of 1×128 blocks the transpose, as its products read them.
+        decode = found._rowwise_scale_inv
+        decode = decode if square else decode.t()
+        return found._rowwise_data, decode[: -(-rows // 128) if square else rows, : -(-columns // 128)]
+    if kind == "mxfp8":
+        from transformer_engine.pytorch.tensor.mxfp8_tensor import MXFP8Quantizer
+
+        found = MXFP8Quantizer(dtype, rowwise=True, columnwise=False)(x)
+        return found._rowwise_data, found._rowwise_scale_inv[:rows, : -(-columns // 32)]
+    raise ValueError(f"kind={kind!r}: expected tensor, current, block or mxfp8")
 
 
 def stored(tensor: Any, fmt: str) -> Tensor:
