@@ -133,6 +133,7 @@ def test_stochastic_rounding_is_the_scalar_rule_and_unbiased() -> None:
     random = rng.integers(0, 256, x.shape, dtype=np.uint8)
     found = casts.e2m1_codes_stochastic(torch.from_numpy(x), torch.from_numpy(random))
     same_codes(found, scalar.stochastic(x, random), "e2m1")
+    same_codes(found, scalar.stochastic_fast(x, random), "e2m1")
     # Over all 256 random numbers the mean is x, less half of 1/256 of a step.
     v = torch.full((256,), 2.3)
     mean = casts.e2m1_values(casts.e2m1_codes_stochastic(v, torch.arange(256, dtype=torch.uint8))).mean()
@@ -204,6 +205,7 @@ def test_nvfp4_gradients_are_transformed_and_rounded_stochastically(name: str) -
         0, 256, tuple(x.t().shape), generator=torch.Generator().manual_seed(5), dtype=torch.uint8
     )
     mixed = scalar.hadamard(x.t().float().numpy())
+    np.testing.assert_array_equal(mixed, scalar.hadamard_fast(x.t().float().numpy()))
     codes, scales, a = scalar.nvfp4(mixed.astype(np.float32), (1, 16), random.numpy())
     same_codes(found.codes.t(), codes, "e2m1")
     same_codes(found.scale_codes.t(), scales, "e4m3")
@@ -365,6 +367,30 @@ def test_no_byte_differs_in_a_hundred_million(name: str) -> None:
             codes, scales, _ = scalar.nvfp4(x, (1, 16))
             same_codes(found.scale_codes, scales, "e4m3")
         same_codes(found.codes, codes, r.forward)
+
+
+@pytest.mark.exhaustive
+def test_no_byte_differs_in_a_hundred_million_transformed_and_stochastic() -> None:
+    """NVFP4's way for gradients into dw: Hadamard transform along the rows' index, random bits."""
+    recipe, generator = get_recipe("nvfp4"), torch.Generator()
+    for round_ in range(ROUNDS):
+        rng = np.random.default_rng(round_)
+        x = rng.standard_normal((1024, 1024)) * np.exp2(rng.integers(-20, 10, (1, 1024)))
+        if round_ % 3 == 1:  # heavy tails within a group
+            x *= np.exp2(rng.integers(-20, 1, x.shape))
+        elif round_ % 3 == 2:  # few values, so that sums are ties
+            x = rng.choice([0.0, 1, -1, 1.5, 2, 96, -0.5], x.shape)
+        given = torch.from_numpy(x.astype(np.float32)).bfloat16()
+        found = recipe.quantize(
+            given, "gradient", columnwise=True, generator=generator.manual_seed(round_)
+        )  # fmt: skip
+        random = torch.randint(
+            0, 256, given.shape, generator=generator.manual_seed(round_), dtype=torch.uint8
+        )  # fmt: skip
+        mixed = scalar.hadamard_fast(given.t().float().numpy()).astype(np.float32)
+        codes, scales, _ = scalar.nvfp4(mixed, (1, 16), random.numpy())
+        same_codes(found.codes.t(), codes, "e2m1")
+        same_codes(found.scale_codes.t(), scales, "e4m3")
 
 
 @pytest.mark.parametrize("name", RECIPES)
