@@ -56,7 +56,7 @@ def readiness(
 ) -> None:
     """Say for each low-precision recipe whether training with this activation is safe, and why not.
 
-    Exit code 1 if no recipe below BF16 is ready.
+    Exit code 1 if none of the recipes below BF16 that were asked for is ready.
     """
     from typing import cast
 
@@ -69,14 +69,18 @@ def readiness(
     from precision_lab.lowprecision.risk import from_capture
 
     check_json(json_path)
+    if probe_folder is not None and out is None:
+        raise ValueError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
     warnings: list[str] = []
-    seen = None
+    seen, seen_model, values = None, "", {}
     if captured is not None:
-        if function is not None or distribution or param:
+        if function is not None or distribution or param or set_name != "init" or scale != 1.0:
             raise ValueError(
-                f"--captured {str(captured)!r} holds functions, parameters and inputs; give it alone"
+                f"--captured {str(captured)!r} holds functions, parameters and inputs; give it without "
+                "FUNCTION, --params, --param, --distribution and --scale"
             )
         seen = Captured.load(captured)
+        seen_model = seen.model
         layers, left_out = from_capture(seen)
         warnings = [*seen.warnings(), *left_out]
         source = f"{captured.name}: {seen.model}, {seen.steps} steps"
@@ -90,7 +94,7 @@ def readiness(
     recipes = tuple(recipe or RECIPES)
     found = judge(
         layers, source=source, recipes=recipes, path=cast(Any, path), formulation=formulation, growth=growth,
-        warnings=warnings, captured=seen,
+        warnings=warnings, captured=seen, blocks=seen is not None,
     )  # fmt: skip
     console = Console()
     _print(found, console)
@@ -100,17 +104,21 @@ def readiness(
         from precision_lab.lowprecision.study import function_json, probe_json
         from precision_lab.report import write_lowprecision
 
-        name = function or layers[0].function
+        about: dict[str, dict[str, float] | None] = {t.function: None for t in layers}
+        if function is not None:
+            about = {function: values}
+        name, chosen_set = function or seen_model, ", ".join([set_name, *(param or [])])
         everything: dict[str, Any] = {
-            "readiness": [{"function": name, "params_name": set_name if function else "captured",
+            "readiness": [{"function": name, "params_name": chosen_set if function else "captured",
                            "inputs": source, **data}],
-            **function_json(name),
+            **function_json(about),
             "probe": None if probe_folder is None else probe_json(probe_folder),
         }  # fmt: skip
         title = f"May {name} be trained below BF16?"
         for kind, file in write_lowprecision(everything, out, title).items():
             console.print(f"{kind}: {file}", highlight=False, soft_wrap=True)
-    if not any(v.verdict != "not ready" for v in found.verdicts if v.recipe not in ("fp32", "bf16")):
+    below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]
+    if not any(v.verdict != "not ready" for v in below or found.verdicts):
         raise typer.Exit(1)
 
 

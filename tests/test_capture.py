@@ -115,11 +115,80 @@ def test_nan_and_infinities_are_counted_and_named_by_layer() -> None:
     model = torch.nn.Sequential(torch.nn.SiLU())
     x[0, 0, 0], x[1, 1, 1], x[1, 1, 2] = np.nan, np.inf, -np.inf
     captured = seen(model, [x.requires_grad_()])
-    assert captured.layer("0").tensors["input"].not_finite == (2, 1)
+    histogram = captured.layer("0").tensors["input"]
+    assert (histogram.seen, histogram.infinite, histogram.nan) == (280, 2, 1)
     assert any("layer '0': 2 infinities and 1 NaN among 280" in w for w in captured.warnings())
     assert np.isfinite(captured.layer("0").tensors["input"].amax).all()
     drawn = captured.layer("0").tensors["input"].sample(64, np.random.default_rng(0))
     assert torch.from_numpy(drawn.view(np.int16)).view(torch.bfloat16).isfinite().all()
+
+
+def test_what_does_not_fit_is_named_and_never_stops_the_model() -> None:
+    act = torch.nn.SiLU()
+    wide = torch.nn.Sequential(torch.nn.Linear(4, 8), act, torch.nn.Linear(8, 3), act)
+    captured = seen(wide, [torch.randn(5, 4), torch.randn(0, 4), torch.randn(5, 4)])
+    assert captured.layer("1").tensors["input"].n == 2 * 5 * 8
+    assert any(
+        "input values of 3 channels were not counted; the first had 8" in w for w in captured.warnings()
+    )
+
+
+def test_modules_that_work_in_place_are_seen_before_they_do() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True))
+    captured = seen(model, batches(1))
+    patterns = captured.layer("1").tensors["input"].patterns
+    assert patterns[0x8000:].sum() > 50  # negative ones
+
+
+def test_variants_of_a_class_are_told_apart() -> None:
+    model = torch.nn.Sequential(torch.nn.GELU(approximate="tanh"), torch.nn.ELU(alpha=0.3))
+    one, other = seen(model, [torch.randn(4, 8, requires_grad=True)]).layers
+    assert (one.function, other.function, other.params) == ("gelu_tanh", "elu", {"alpha": 0.3})
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_blocks_are_counted_once(reentrant: bool) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    inner, x = small(), batches(1)[0].requires_grad_()
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return checkpoint(self.inner, x, use_reentrant=reentrant)
+
+    model = Model()
+    with pl.capture(model, steps=2) as watching:
+        for _ in range(2):
+            model(x).sum().backward()
+    layer = watching.captured.layer("inner.1")
+    assert watching.captured.steps == 2
+    assert {kind: h.n for kind, h in layer.tensors.items()} == {"input": 2 * 560, "gradient": 2 * 560}
+    plain = seen(small(), [batches(1)[0]] * 2, steps=2).layer("1")
+    np.testing.assert_array_equal(layer.tensors["gradient"].patterns, plain.tensors["gradient"].patterns)
+    assert layer.amax == plain.amax
+
+
+def test_inputs_by_name_are_seen() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = torch.nn.SiLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(input=x)
+
+    assert seen(Model(), [torch.randn(4, 8, requires_grad=True)]).layer("act").tensors["input"].n == 32
+
+
+def test_rows_that_are_not_counted_are_searched_for_nan() -> None:
+    x = torch.randn(64, 8)
+    x[1, 1] = np.nan
+    captured = seen(torch.nn.Sequential(torch.nn.SiLU()), [x.requires_grad_()], tokens=4)
+    assert any("1 NaN among 512 input values" in w for w in captured.warnings())
 
 
 @pytest.mark.parametrize("kind", ["apertus", "llama"])
@@ -160,10 +229,37 @@ def test_damaged_and_foreign_files_are_told_apart(tmp_path: Path) -> None:
     np.savez(path, **changed)
     with pytest.raises(DamagedFileError, match="digest"):
         Captured.load(path)
+    for name, value in (("function", "relu2"), ("params", {})):
+        header = json.loads(arrays["header"].tobytes())
+        header["layers"][0][name] = value
+        np.savez(path, **{**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+        with pytest.raises(DamagedFileError, match="digest"):
+            Captured.load(path)
     header = {**json.loads(arrays["header"].tobytes()), "version": 99}
     np.savez(path, **{**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
     with pytest.raises(ValueError, match="version=99"):
         Captured.load(path)
+
+
+def test_no_flipped_bit_is_read_or_ends_in_another_error(tmp_path: Path) -> None:
+    path = seen(small(), batches(1)).save(tmp_path / "c.npz")
+    whole, before = path.read_bytes(), Captured.load(path)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for at in rng.integers(0, 8 * len(whole), 300):
+        data = bytearray(whole)
+        data[at // 8] ^= 1 << (at % 8)
+        path.write_bytes(data)
+        try:
+            found = Captured.load(path)
+        except DamagedFileError:
+            refused += 1
+            continue
+        for mine, theirs in zip(found.layers, before.layers, strict=True):
+            assert (mine.function, mine.params, mine.amax) == (theirs.function, theirs.params, theirs.amax)
+            for kind, histogram in mine.tensors.items():
+                np.testing.assert_array_equal(histogram.patterns, theirs.tensors[kind].patterns)
+    assert refused > 200
 
 
 def test_misuse_is_named() -> None:

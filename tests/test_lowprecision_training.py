@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.lowprecision import corpus  # noqa: E402
 from precision_lab.lowprecision.linear import EmulatedLinear, Operands, product  # noqa: E402
 from precision_lab.lowprecision.model import AGEINGS, Ageing, Model, ModelConfig  # noqa: E402
@@ -161,6 +162,31 @@ def test_a_run_that_was_cut_short_ends_with_the_same_bits(recipe: str, ageing: s
     found = resumed.train(path, steps.append)
     assert steps[0] == 5  # of the last checkpoint, at step 4
     assert dataclasses.replace(found, seconds=0.0) == dataclasses.replace(whole, seconds=0.0)
+
+
+@pytest.mark.parametrize("ageing", ["extreme", "growing"])
+def test_a_run_that_has_only_its_end_to_evaluate_is_as_old_as_it_was(ageing: str, tmp_path) -> None:
+    """Killed between the last checkpoint and the result."""
+    run = Run("xielu/zero-expm1", "current", 1, ageing)
+    whole = Trainer(SHORT, run).train()
+
+    def stop(done: int) -> None:
+        if done == SHORT.aged_steps:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "c.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(SHORT, run).train(path, stop)
+    found = Trainer(SHORT, run).train(path)
+    assert dataclasses.replace(found, seconds=0.0) == dataclasses.replace(whole, seconds=0.0)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path) -> None:
+    path = tmp_path / "c.checkpoint"
+    for content in (b"", b"nonsense"):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"c\.checkpoint"):
+            Trainer(SHORT, Run("relu2/torch", "bf16", 0)).train(path)
 
 
 def test_what_is_watched() -> None:

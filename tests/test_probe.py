@@ -146,6 +146,11 @@ def test_the_report_says_what_was_measured(done: Path, tmp_path: Path) -> None:
         ("[aged]\nrecipes = ['fp7']", "fp7"),
         ("steps = 3", "steps"),
         ("[", "no TOML"),
+        ("[model]\nvocabulary = 10", "vocabulary=10"),
+        ("[model]\ncontext = 10000000", "context=10000000"),
+        ("[training]\nweight_decay = nan", "weight_decay=nan"),
+        ("[runs]\nseeds = -3", "seeds=-3"),
+        ("[training]\nbatch = 3\n[model]\ncontext = 10", "batch=3, context=10: nvfp4"),
     ],
 )
 def test_a_wrong_configuration_is_named(text: str, words: str, tmp_path: Path) -> None:
@@ -153,6 +158,18 @@ def test_a_wrong_configuration_is_named(text: str, words: str, tmp_path: Path) -
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
         read_config(path)
+
+
+def test_distances_and_gaps_are_of_the_same_runs() -> None:
+    found = {
+        "runs": [
+            run("fp32", 0, [3.0, 2.0], 2.0), run("bf16", 0, [3.0, 7.0], 6.0, 2),  # finite losses to the end
+            run("fp32", 1, [3.0, 9.0], 9.0, 2), run("bf16", 1, [3.0, 2.0], 2.0),  # FP32 itself diverged
+        ],
+        "predictions": [],
+    }  # fmt: skip
+    assert prediction.gaps_to_fp32(found)["a/b", "bf16", "none", "none"] == {0: math.inf}
+    assert prediction.distances_to_fp32(found)["a/b", "bf16", "none", "none"] == {0: math.inf}
 
 
 def test_variants_are_compared_with_the_first_by_seed() -> None:

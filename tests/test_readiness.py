@@ -28,6 +28,7 @@ from precision_lab.lowprecision.risk import (  # noqa: E402
     numbers,
     risk,
 )
+from precision_lab.lowprecision.weighed import kernel_errors  # noqa: E402
 
 
 def layer(factor: float = 1.0, function: str = "relu2") -> Tensors:
@@ -105,10 +106,147 @@ def test_the_verdict_says_why_not_and_what_would_help() -> None:
     assert len(found.verdict("nvfp4").why) == 2
     assert found.verdict("bf16").why == ()
     # What is left between edges in BF16 is the steady middle one.
-    middle = readiness([layer(2.0**10), layer(), layer(2.0**10)], source="test", recipes=("current",))
+    middle = readiness([layer(2.0**10), layer(), layer(2.0**10)], source="test", recipes=("current",),
+                       blocks=True)  # fmt: skip
     assert middle.verdict("current").remedies["edges"] == pytest.approx(
         (numbers(layer(), "current").forward_noise, numbers(layer(), "current").gradient_noise, 0.0)
     )
+
+
+def test_edges_are_of_models_and_remedies_of_the_formulation_that_was_asked() -> None:
+    layers = [layer(2.0**10), layer(), layer(2.0**10)]
+    assert "edges" not in readiness(layers, source="t", recipes=("current",)).verdict("current").remedies
+    # So small that the clamp decides: no remedy of the cast cures it.
+    tiny = modelled_layers("xielu", None, ("normal",), scale=1e-6, tokens=64, channels=64)
+    found = readiness(tiny, source="t", recipes=("current",), formulation="eps-expm1").verdict("current")
+    assert found.verdict == "not ready"
+    assert min(r[1] for r in found.remedies.values()) > NOISE_LIMIT
+    exact = readiness(tiny, source="t", recipes=("current",)).verdict("current")
+    assert exact.verdict == "ready"
+
+
+def test_nothing_to_judge_by_is_not_ready() -> None:
+    upstream = layer().upstream[:8, :4]
+    nothing = Tensors("dead", "relu2", {}, torch.full((8, 4), float("nan")).bfloat16(), upstream)
+    found = readiness([nothing], source="t", recipes=("current",)).verdict("current")
+    assert found.verdict == "not ready"
+    assert any("nothing finite to judge by in dead" in sentence for sentence in found.why)
+    zero = Tensors("off", "relu2", {}, -torch.ones(8, 4).bfloat16(), upstream)
+    whole = readiness([zero], source="t", recipes=("current",))
+    assert whole.verdict("current").verdict == "ready"
+    assert whole.warnings == (
+        "layer 'off': f(x) is 0 throughout, which tests no recipe",
+        "layer 'off': the gradient is 0 throughout, which tests no recipe",
+    )
+
+
+def test_a_rare_outlier_sets_the_scale_though_no_row_drawn_has_it() -> None:
+    x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(2))
+    x[77, 5] = 3000.0
+    model = torch.nn.Sequential()
+    model.add_module("act", ReLU2())
+    with pl.capture(model, tokens=64) as seen:
+        model(x.requires_grad_()).sum().backward()
+    layers, _ = from_capture(seen.captured, tokens=64)
+    assert layers[0].amax["stored"] == 3000.0**2
+    assert layers[0].amax["returned"] == 6000.0
+    found = numbers(layers[0], "current")
+    assert found.forward_noise > 0.9
+    assert found.gradient.binades > 12  # E5M2 carries it
+    assert numbers(layers[0], "nvfp4-plain").forward_noise > 0.9
+    assert numbers(layers[0], "mxfp8").forward_noise < 0.03  # its blocks share nothing with the outlier
+    assert any("the largest input value, 3000" in w for w in seen.captured.warnings())
+
+
+class ReLU2(torch.nn.Module):
+    precision_lab_function = "relu2"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x).square()
+
+
+class Apart(torch.nn.Module):
+    """As a Llama's: the activation does not see the gate."""
+
+    def __init__(self, activation: torch.nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.gate_proj, self.up_proj = (torch.nn.Linear(16, 32, bias=False) for _ in range(2))
+        self.down_proj = torch.nn.Linear(32, 8, bias=False)
+        self.act_fn = activation
+        with torch.no_grad():
+            self.up_proj.weight[3] *= 2.0**12
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.before = self.gate_proj(x)
+        self.before.retain_grad()
+        self.product = self.act_fn(self.before) * self.up_proj(x)
+        return self.down_proj(self.product)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"), [(torch.nn.SiLU(), "swiglu"), (torch.nn.GELU("tanh"), "gelu_tanh")]
+)
+def test_a_gates_product_is_judged_and_its_gradient_holds_it_once(activation, function: str) -> None:
+    model = Apart(activation)
+    with pl.capture(model, tokens=None) as seen:
+        (model(torch.randn(512, 16)) * torch.randn(512, 8)).sum().backward()
+    (t,), _ = from_capture(seen.captured, tokens=512)
+    assert (t.function, t.gate_in_upstream) == (function, True)
+    assert t.amax["stored"] == float(model.product.detach().abs().max())
+    assert t.amax["returned"] == float(model.before.grad.abs().max())
+    found = numbers(t, "bf16")
+    for q, truth in ((found.forward, model.product), (found.gradient, model.before.grad)):
+        assert q.amax == pytest.approx(float(truth.detach().abs().max()), rel=0.6)
+    assert channel_rms(t) == pytest.approx(model.before.grad.square().mean(0).sqrt().numpy(), rel=0.5)
+
+
+def channel_rms(t: Tensors) -> np.ndarray:
+    from precision_lab.lowprecision.activation import gradient_passage
+
+    found = gradient_passage(t.function, t.params, t.x, t.upstream, "bf16", gate=t.gate,
+                             gate_in_upstream=t.gate_in_upstream)  # fmt: skip
+    return np.sqrt(np.mean(found.exact**2, 0))
+
+
+def test_a_layer_that_cannot_be_judged_does_not_stop_the_others() -> None:
+    class Told(torch.nn.Module):
+        def __init__(self, function: str, **parameters: object) -> None:
+            super().__init__()
+            self.precision_lab_function, self.told = function, parameters
+
+        def effective_parameters(self) -> dict[str, torch.Tensor]:
+            return {k: torch.as_tensor(v) for k, v in self.told.items()}
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sin()
+
+    model = torch.nn.Sequential(
+        Told("relu9"), Told("xielu", alpha=1.0), Told("xielu", alpha_p=-1.0),
+        Told("xielu", alpha_p=[1.0, 2.0]), torch.nn.ReLU(),
+    )  # fmt: skip
+    with pl.capture(model) as seen:
+        model(torch.randn(64, 32, requires_grad=True)).sum().backward()
+    layers, left_out = from_capture(seen.captured)
+    assert [t.name for t in layers] == ["4"]
+    for i, words in enumerate(("relu9", "'alpha'", "alpha_p", "shape (2,)")):
+        assert any(f"layer '{i}' is left out" in w and words in w for w in left_out), (words, left_out)
+    assert {e.layer for e in kernel_errors(seen.captured)} == {"4"}
+
+
+def test_stored_points_go_through_the_formulation_that_was_asked() -> None:
+    tiny = modelled_layers("xielu", None, ("normal",), scale=1e-6, tokens=64, channels=64)[0]
+    clamped = numbers(tiny, "current", path="fp8-in", formulation="eps-expm1")
+    assert clamped.gradient_noise > 0.5 > 0.2 > numbers(tiny, "current", path="fp8-in").gradient_noise
+
+
+def test_exact_values_are_rounded_once() -> None:
+    x, upstream = modelled(tokens=64, channels=64), modelled(tokens=64, channels=64, seed=1, scale=1e-3)
+    from precision_lab.lowprecision.activation import gradient_passage
+
+    found = gradient_passage("relu2", None, x, upstream, "bf16", path="unfused")
+    exact = 2 * x.double().clamp(min=0) * upstream.double()
+    np.testing.assert_array_equal(found.stored, exact.bfloat16().double().numpy())
 
 
 def test_amplification_is_that_of_a_square() -> None:
@@ -209,7 +347,8 @@ def test_layers_that_cannot_be_judged_are_named() -> None:
     layers, left_out = from_capture(seen.captured)
     assert [t.name for t in layers] == ["relu"]
     assert left_out == [
-        "layer 'act' is left out: its activation Strange is none of precision_lab's functions"
+        "layer 'act' is left out: its activation Strange is none of precision_lab's functions",
+        "layer 'relu': no gradient was captured; a normal one, 0.001, stands in its place",
     ]
 
 
@@ -241,10 +380,13 @@ def test_the_command_judges_a_capture(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     for wrong, words in (
         (["--captured", str(path)], "no capture"),
-        (["--captured", str(path), "xielu"], "give it alone"),
+        (["--captured", str(path), "xielu"], "give it without FUNCTION"),
         ([], "FUNCTION is missing"),
         (["xielu", "--recipe", "mxfp9"], "mxfp9"),
         (["xielu", "--growth", "0"], "growth=0.0"),
+        (["xielu", "--scale", "1e300"], "scale=1e+300: pre-activations of distribution 'normal' overflow"),
+        (["xielu", "--probe", str(tmp_path)], "is reported with --out"),
+        (["--captured", str(path), "--params", "first-layer"], "give it without FUNCTION"),
         (["xielu", "--scale", "-1"], "scale=-1"),
         (["xielu", "--distribution", "cauchy"], "cauchy"),
         (["xielu", "--path", "fusd"], "fusd"),

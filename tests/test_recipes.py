@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from precision_lab.formats import get_format  # noqa: E402
 from precision_lab.lowprecision import casts  # noqa: E402
 from precision_lab.lowprecision.nvfp4 import hadamard  # noqa: E402
+from precision_lab.lowprecision.quantized import BEYOND  # noqa: E402
 from precision_lab.lowprecision.recipes import RECIPES, CurrentScaling, get_recipe  # noqa: E402
 from precision_lab.lowprecision.scales import AmaxHistory, amax  # noqa: E402
 
@@ -425,3 +426,36 @@ def test_contradictory_scales_are_refused() -> None:
     for scale in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="scale="):
             AmaxHistory(448.0, 4, scale=torch.tensor(scale))
+
+
+def test_an_amax_history_says_what_it_cannot_be() -> None:
+    for options, words in (
+        ({"margin": 200}, "margin=200"), ({"margin": 1.5}, r"margin=1\.5"),
+        ({"history": torch.tensor([-8.0, 0, 0, 0])}, "not negative"),
+        ({"history": torch.tensor([float("nan"), 0, 0, 0])}, "no NaN"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            AmaxHistory(448.0, 4, **options)
+    with pytest.raises(ValueError, match="fmax=nan"):
+        AmaxHistory(float("nan"), 4)
+    with pytest.raises(ValueError, match=r"without .*history, length"):
+        AmaxHistory.from_json({"fmax": 448.0})
+
+
+def test_zeros_keep_their_signs() -> None:
+    x = torch.tensor([[0.0, -0.0] * 8])
+    for name in ("current", "block", "mxfp8", "nvfp4-plain"):
+        found = get_recipe(name).quantize(x).dequantize()
+        assert torch.equal(torch.signbit(found), torch.signbit(x)), name
+    assert not torch.signbit(amax(torch.zeros(3)))
+
+
+@pytest.mark.parametrize(("fmt", "tie"), [("e4m3", 464.0), ("e5m2", 61440.0), ("e2m1", 7.0)])
+def test_beyond_is_where_rounding_leaves_the_format(fmt: str, tie: float) -> None:
+    above = float(np.nextafter(np.float32(tie), np.float32(np.inf)))
+    below = float(np.nextafter(np.float32(tie), np.float32(0)))
+    assert below <= BEYOND[fmt] < above
+    if fmt != "e2m1":
+        codes = casts.fp8_codes(torch.tensor([below, tie, above]), fmt, saturating=False)
+        leaves = [c > get_format(fmt).max_ordinal for c in codes.tolist()]
+        assert leaves == [v > BEYOND[fmt] for v in (below, tie, above)]

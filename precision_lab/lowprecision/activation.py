@@ -91,6 +91,7 @@ def forward_passage(
     generator: torch.Generator | None = None,
     growth: float = 1.0,
     smooth: bool = False,
+    known_amax: float = 0.0,
 ) -> Passage:
     """f(x) as the next matrix product receives it.
 
@@ -101,7 +102,8 @@ def forward_passage(
             is not fused is "unfused" in its place.
         formulation: name of an implementation, such as "naive" or "stable [operator]", or "exact" for
             correctly rounded results.
-        gate: bfloat16, the shape of x; what SwiGLU multiplies by.
+        gate: bfloat16, the shape of x; what the result is multiplied by, as in SwiGLU.
+        known_amax: the tensor's largest magnitude where x is a part of it, for scales of the whole tensor.
         state: the history of this tensor under delayed scaling; by default one that has seen this tensor.
         growth: that default history saw it this many times smaller.
         smooth: channels are divided by powers of two before the cast, as `remedies.smoothing_scales`.
@@ -125,6 +127,7 @@ def forward_passage(
         generator,
         growth,
         smooth,
+        known_amax,
     )
 
 
@@ -141,16 +144,19 @@ def gradient_passage(
     state: AmaxHistory | None = None,
     generator: torch.Generator | None = None,
     growth: float = 1.0,
+    known_amax: float = 0.0,
+    gate_in_upstream: bool = False,
 ) -> Passage:
     """upstream·f′(x) as the previous layer's two matrix products receive it; arguments as `forward_passage`.
 
     Args:
-        upstream: bfloat16, the shape of x: the gradient of the loss by f(x).
+        upstream: bfloat16, the shape of x: the gradient of the loss by f(x), or by f(x)·gate.
+        gate_in_upstream: it is that by f(x), and holds the gate as a factor already.
     """
     _check_pair("upstream", upstream, x)
     return _passage(
         function, params, x, recipe, "grad_x", path, formulation, gate, upstream, state, generator, growth,
-        smooth=False,
+        smooth=False, known_amax=known_amax, gate_in_upstream=gate_in_upstream,
     )  # fmt: skip
 
 
@@ -168,17 +174,19 @@ def _passage(
     generator: torch.Generator | None,
     growth: float,
     smooth: bool,
+    known_amax: float,
+    gate_in_upstream: bool = False,
 ) -> Passage:
     recipe = get_recipe(recipe)
     if path not in get_args(Path):
         raise unknown_name("path", path, get_args(Path))
     if x.dtype != torch.bfloat16 or x.ndim == 0:
         raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
-    if get_function(function).name == "swiglu":
+    if gate is not None or get_function(function).name == "swiglu":
         _check_pair("gate", gate, x)
     values = tuple(sorted(get_function(function).check_params(params).items()))
     factor = np.ones(())
-    for tensor in (gate if function == "swiglu" else None, upstream):
+    for tensor in (None if gate_in_upstream else gate, upstream):
         if tensor is not None:
             factor = factor * as_matrix(tensor.detach()).cpu().double().numpy()
     rows = as_matrix(x.detach())
@@ -187,24 +195,27 @@ def _passage(
     role: Literal["input", "gradient"] = "input" if upstream is None else "gradient"
     fused = recipe.name == "fp32" or (bool(recipe.fused) and path != "unfused")
     if path == "fp8-in" and not isinstance(recipe, Unscaled):
-        arrived = recipe.quantize(rows, state=_warm(recipe, "input", rows), generator=generator)
-        point = arrived.dequantize()
-        computed = _at(function, output, values, point.cpu().double().numpy())
+        arrived = recipe.quantize(rows, state=_warm(recipe, "input", amax(rows)), generator=generator)
+        point = arrived.dequantize().cpu().double().numpy()
+        computed = _computed_at(function, output, values, formulation, point)
+    elif formulation == EXACT:
+        computed = exact_table(function, output, values)[pattern]  # rounded below, and once
     else:
         computed = computed_table(function, output, values, formulation, "fp32" if fused else "bf16")[pattern]
     with np.errstate(over="ignore", invalid="ignore"):
-        result = torch.from_numpy((computed * factor).astype(np.float32)).to(x.device)
+        rounded = get_format("fp32" if fused else "bf16").round(computed * factor)
+        result = torch.from_numpy(rounded.astype(np.float32)).to(x.device)
     scales = smoothing_scales(result) if smooth else torch.ones(result.shape[1], device=x.device)
     result = result / scales  # exact: powers of two
     back = scales.cpu().double().numpy()
     if isinstance(recipe, Unscaled):
         kept = recipe.store(result).cpu().double().numpy() * back
         return Passage(exact, kept, kept, np.isinf(kept) & np.isfinite(exact), recipe.forward)
-    unrounded = amax(result) if recipe.fused == "bf16" and fused else None
     tensor = result if recipe.fused == "fp32" and fused else result.bfloat16()
+    a = amax(result if recipe.fused == "bf16" and fused else tensor).clamp(min=known_amax)
     found = recipe.quantize(
-        tensor, role, state=state if state is not None else _warm(recipe, role, tensor, growth),
-        unrounded_amax=unrounded, generator=generator,
+        tensor, role, state=state if state is not None else _warm(recipe, role, a, growth),
+        unrounded_amax=a, generator=generator,
     )  # fmt: skip
     stored, elements = (values.cpu().double().numpy() for values in (found.dequantize(), found.values()))
     stored = stored * back
@@ -212,12 +223,12 @@ def _passage(
 
 
 def _warm(
-    recipe: Recipe, role: Literal["input", "gradient"], tensor: Tensor, growth: float = 1.0
+    recipe: Recipe, role: Literal["input", "gradient"], a: Tensor, growth: float = 1.0
 ) -> AmaxHistory | None:
-    """A history that has seen this very tensor, or a smaller one: what delayed scaling knew a step before."""
+    """A history that has seen this very amax, or a smaller one: what delayed scaling knew a step before."""
     state = recipe.state(role)
     if state is not None:
-        state.collect(amax(tensor) / growth)
+        state.collect(a / growth)
         state.step()
     return state
 
@@ -263,6 +274,18 @@ def _at(function: str, output: str, params: Params, x: Float64) -> Float64:
     return found
 
 
+def _computed_at(function: str, output: str, params: Params, formulation: str, x: Float64) -> Float64:
+    """What a formulation computes in FP32 for these FP32 numbers; exact ones unrounded.
+
+    Raises:
+        KernelError: the implementation failed.
+    """
+    if formulation == EXACT:
+        return _at(function, output, params, x)
+    points, where = np.unique(x, return_inverse=True)
+    return _run(function, output, params, formulation, points, "fp32")[where.reshape(x.shape)]
+
+
 @lru_cache(maxsize=64)
 def computed_table(function: str, output: str, params: Params, formulation: str, fmt: str) -> Float64:
     """What a formulation computes for every bf16 number, in fp32 or bf16, by bit pattern.
@@ -270,10 +293,11 @@ def computed_table(function: str, output: str, params: Params, formulation: str,
     Raises:
         KernelError: the implementation failed.
     """
-    if formulation == EXACT:
-        return get_format(fmt).round(exact_table(function, output, params))
+    return _run(function, output, params, formulation, _BF16.decode(_BF16.all_bits()), fmt)
+
+
+def _run(function: str, output: str, params: Params, formulation: str, x: Float64, fmt: str) -> Float64:
     implementation = resolve(formulation, function, fmt)
-    x = _BF16.decode(_BF16.all_bits())
     found = run(implementation, x, fmt, linear_params(function, params), (output,))[output]
     if isinstance(found, Failure):
         raise KernelError(found.kind, found.message)

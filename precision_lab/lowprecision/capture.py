@@ -57,9 +57,10 @@ class capture:
         model: any module.
         match: pattern of qualified names of the modules to watch, such as "*.mlp.act_fn"; or a predicate of
             name and module. By default, every activation that is known by its class or its name.
-        steps: forward passes to count for each module; then its hooks do nothing.
+        steps: forward passes to count for each module; then its hooks do nothing. A checkpointed block that
+            runs again for its gradients is not counted again.
         tokens: rows of each pass that are counted, evenly spread; all when None. The largest
-            magnitudes are of all rows.
+            magnitudes, and how many numbers were NaN or infinite, are of all rows.
         gradients: count gradients too.
 
     Raises:
@@ -92,18 +93,26 @@ class capture:
 
     def __enter__(self) -> capture:
         for watched in self._watched:
-            self._handles.append(
-                watched.module.register_forward_hook(
-                    lambda _, inputs, output, w=watched: self._seen(w, inputs, output)
-                )
-            )
+            self._handles += [
+                watched.module.register_forward_pre_hook(
+                    lambda _, args, kwargs, w=watched: self._before(w, [*args, *kwargs.values()]),
+                    with_kwargs=True,
+                ),
+                watched.module.register_forward_hook(lambda _, __, output, w=watched: self._after(w, output)),
+            ]
             parent = self._modules.get(watched.name.rpartition(".")[0])
-            up = getattr(parent, "up_proj", None)
+            up, down = (getattr(parent, name, None) for name in ("up_proj", "down_proj"))
             if isinstance(up, nn.Module) and isinstance(getattr(parent, "gate_proj", None), nn.Module):
+                watched.gated = True
                 self._handles.append(
                     up.register_forward_hook(lambda _, __, output, w=watched: self._gate(w, output))
                 )
-                watched.gated = True
+                if isinstance(down, nn.Module):
+                    self._handles.append(
+                        down.register_forward_pre_hook(
+                            lambda _, args, w=watched: self._stored(w, args[0] if args else None)
+                        )
+                    )
         return self
 
     def __exit__(
@@ -125,33 +134,83 @@ class capture:
         """
         layers = tuple(watched.layer() for watched in self._watched if watched.counters)
         if not layers:
-            raise ValueError(f"nothing was captured: no forward pass of {type(self._model).__name__} came by")
+            raise ValueError(
+                f"nothing was captured: no forward pass of {type(self._model).__name__} came by. A model "
+                "that torch.compile had run before the capture began does not call its hooks: capture first"
+            )
         return Captured(type(self._model).__name__, max(w.steps for w in self._watched), layers)
 
-    def _seen(self, watched: _Watched, inputs: tuple[Any, ...], output: Any) -> None:
-        if watched.steps >= self._steps or not inputs or not isinstance(inputs[0], Tensor):
+    # Hooks see a model at work: none of them may raise or change anything.
+
+    def _before(self, watched: _Watched, given: list[Any]) -> None:
+        x = next((t for t in given if isinstance(t, Tensor)), None)
+        watched.counting = (
+            x is not None and x.numel() > 0 and not _recomputes() and watched.steps < self._steps
+        )
+        if x is None:
             return
-        self._count(watched, "input", inputs[0])
-        watched.steps += 1
-        if self._gradients and isinstance(output, Tensor) and output.requires_grad:
+        if watched.counting:
+            watched.steps += 1
+            # Before the module runs: it may work in place.
+            self._count(watched, "input", x)
+        if self._gradients and x.requires_grad and (watched.counting or self._again(watched)):
+            x.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: watched.note_amax("returned", gradient)
+            )
+
+    def _after(self, watched: _Watched, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if watched.counting and not watched.gated:
+            watched.note_amax("stored", output)
+        if not self._gradients:
+            return
+        again = self._again(watched)
+        if output.requires_grad and (watched.counting or again):
+            watched.without_gradient -= int(again)
             output.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self._count(watched, "gradient", gradient)
             )
+        elif watched.counting:
+            watched.without_gradient += 1
+
+    def _again(self, watched: _Watched) -> bool:
+        """Whether this is a checkpointed block's second run, and its first had no gradients."""
+        return _recomputes() and watched.without_gradient > 0
 
     def _gate(self, watched: _Watched, output: Any) -> None:
-        if watched.gates < self._steps:
-            self._count(watched, "gate", output)
+        if (
+            watched.gates < self._steps
+            and not _recomputes()
+            and isinstance(output, Tensor)
+            and output.numel()
+        ):
             watched.gates += 1
+            self._count(watched, "gate", output)
+
+    def _stored(self, watched: _Watched, product: Any) -> None:
+        if isinstance(product, Tensor) and watched.counting and not _recomputes():
+            watched.note_amax("stored", product)
 
     def _count(self, watched: _Watched, kind: str, tensor: Any) -> None:
-        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0 or tensor.numel() == 0:
             return
         rows = as_matrix(tensor.detach())
-        if kind not in watched.counters:
-            watched.counters[kind] = _Counter(rows.shape[1], rows.device)
-        watched.counters[kind].add(rows, self._tokens)
+        counter = watched.counters.setdefault(kind, _Counter(rows.shape[1], rows.device))
+        if counter.channels != rows.shape[1]:
+            watched.notes.append(
+                f"{kind} values of {rows.shape[1]} channels were not counted; the first had "
+                f"{counter.channels}"
+            )
+            return
+        counter.add(rows, self._tokens)
         if watched.gated and kind != "gradient":
             watched.pair(kind, rows, self._tokens)
+
+
+def _recomputes() -> bool:
+    """Whether this forward pass runs within a backward pass: a checkpointed block, counted before."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _some(rows: Tensor, tokens: int | None) -> Tensor:
@@ -165,15 +224,20 @@ class _Counter:
     """Counts on the tensor's own device."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
+        self.channels = channels
         self._patterns = torch.zeros(1 << 16, dtype=torch.int64, device=device)
         self._coarse = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
         self._amax = torch.zeros(channels, device=device)
+        self._seen = self._infinite = self._nan = 0
 
     def add(self, rows: Tensor, tokens: int | None) -> None:
+        self._seen += rows.numel()
         low, high = torch.aminmax(rows, dim=0)
         largest = torch.maximum(-low, high).float()
         if not largest.isfinite().all():  # rare, and then the columns are gone through again
             largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
+            self._infinite += int(rows.isinf().sum())
+            self._nan += int(rows.isnan().sum())
         torch.maximum(self._amax, largest, out=self._amax)
         rows = _some(rows, tokens)
         patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
@@ -187,16 +251,32 @@ class _Counter:
             self._patterns.cpu().numpy().astype(np.uint64),
             self._coarse.cpu().numpy().astype(np.uint64).reshape(-1, 1 << CHANNEL_BITS),
             self._amax.cpu().numpy().copy(),
+            self._seen,
+            self._infinite,
+            self._nan,
         )
 
 
 class _Watched:
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self.module, self.gated = name, module, False
-        self.steps = self.gates = 0
+        self.steps = self.gates = self.without_gradient = 0
+        self.counting = False  # the pass that is under way
         self.counters: dict[str, _Counter] = {}
+        self.amax: dict[str, Tensor] = {}
+        self.notes: list[str] = []
         self.moments: Tensor | None = None
         self._half: dict[str, Tensor] = {}  # of input and gate, the one that came first
+
+    def note_amax(self, what: str, tensor: Tensor) -> None:
+        """Remembers the largest finite magnitude; stays on the tensor's device."""
+        if tensor.numel() == 0:
+            return
+        low, high = torch.aminmax(tensor.detach())
+        found = torch.maximum(-low, high).float().abs()
+        if not found.isfinite():
+            found = tensor.detach().float().abs().nan_to_num(nan=0.0, posinf=0.0).amax()
+        self.amax[what] = torch.maximum(self.amax[what], found) if what in self.amax else found
 
     def pair(self, kind: str, rows: Tensor, tokens: int | None) -> None:
         """Adds to the moments once both have come."""
@@ -213,20 +293,43 @@ class _Watched:
 
     def layer(self) -> Layer:
         function = _function(self.module)
-        if self.gated and function == "silu":
+        notes = list(dict.fromkeys(self.notes))
+        try:
+            params = _parameters(self.module, function)
+        except ValueError as error:
+            function, params = "", {}
+            notes.append(str(error))
+        # A module that is given the gate returns the product; one that is not gets the gate's gradient too.
+        apart = self.gated and function != "swiglu"
+        if apart and function == "silu":
             function = "swiglu"
         return Layer(
-            self.name, type(self.module).__name__, function, _parameters(self.module, function),
+            self.name, type(self.module).__name__, function, params,
             {kind: counter.histogram() for kind, counter in self.counters.items()},
             None if self.moments is None else self.moments.cpu().numpy(),
+            {what: float(value) for what, value in self.amax.items()}, apart, tuple(notes),
         )  # fmt: skip
 
 
 def _parameters(module: nn.Module, function: str) -> dict[str, float]:
-    """Effective parameters: what the module says, or as Hugging Face's xIELU keeps them."""
+    """Effective parameters: what the module says, or as torch and Hugging Face keep them.
+
+    Raises:
+        ValueError: one is not a single number; names it.
+    """
     tell: Any = getattr(module, "effective_parameters", None)
     if tell is not None:
-        return {name: float(value.detach()) for name, value in tell().items()}
+        found = {}
+        for name, value in tell().items():
+            value = torch.as_tensor(value).detach()
+            if value.numel() != 1:
+                raise ValueError(
+                    f"its parameter {name!r} has shape {tuple(value.shape)}; expected one number"
+                )
+            found[name] = float(value)
+        return found
+    if isinstance(module, nn.ELU):
+        return {"alpha": float(module.alpha)}
     raw: list[Any] = [getattr(module, name, None) for name in ("alpha_p", "alpha_n", "beta")]
     if function == "xielu" and all(isinstance(value, Tensor) for value in raw):
         beta = float(raw[2])
@@ -239,7 +342,11 @@ def _parameters(module: nn.Module, function: str) -> dict[str, float]:
 
 def _function(module: nn.Module) -> str:
     told = getattr(module, "precision_lab_function", "")
-    return told if isinstance(told, str) and told else FUNCTIONS.get(type(module).__name__, "")
+    if isinstance(told, str) and told:
+        return told
+    if isinstance(module, nn.GELU):
+        return "gelu_tanh" if module.approximate == "tanh" else "gelu"
+    return FUNCTIONS.get(type(module).__name__, "")
 
 
 def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, module: nn.Module) -> bool:

@@ -10,7 +10,9 @@ import hashlib
 import json
 import math
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +24,17 @@ from numpy.typing import NDArray
 from precision_lab.exceptions import DamagedFileError, unknown_name
 from precision_lab.formats import get_format
 
-VERSION = 1
+VERSION = 2
 # Sign, exponent and the first bit of the fraction of a bf16 number: what is counted for each channel.
 CHANNEL_BITS = 10
 _DROPPED = 16 - CHANNEL_BITS
 KINDS = ("input", "gate", "gradient")
 _BF16 = get_format("bf16")
+# What numpy, zipfile and json raise for files that were cut off or changed.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,16 @@ class Histogram:
         channels: uint64, shape (channels, 1024); the same by the first 10 bits, for each channel.
         amax: float32, shape (channels,); largest finite magnitude of each channel over everything that
             passed, whether counted or only looked at.
+        seen, infinite, nan: numbers that passed, counted or only looked at, and how many of them were
+            infinite or NaN.
     """
 
     patterns: NDArray[np.uint64]
     channels: NDArray[np.uint64]
     amax: NDArray[np.float32]
+    seen: int = 0
+    infinite: int = 0
+    nan: int = 0
 
     def __add__(self, other: Histogram) -> Histogram:
         if self.channels.shape != other.channels.shape:
@@ -52,6 +64,9 @@ class Histogram:
             self.patterns + other.patterns,
             self.channels + other.channels,
             np.maximum(self.amax, other.amax),
+            self.seen + other.seen,
+            self.infinite + other.infinite,
+            self.nan + other.nan,
         )
 
     @property
@@ -60,10 +75,10 @@ class Histogram:
         return int(self.patterns.sum())
 
     @property
-    def not_finite(self) -> tuple[int, int]:
-        """How many infinities and how many NaN were counted."""
+    def largest_counted(self) -> float:
+        """Largest finite magnitude among the numbers that were counted; 0 where there is none."""
         values = _values()
-        return int(self.patterns[np.isinf(values)].sum()), int(self.patterns[np.isnan(values)].sum())
+        return float(np.abs(values[(self.patterns > 0) & np.isfinite(values)]).max(initial=0.0))
 
     def sample(
         self, tokens: int, rng: np.random.Generator, quantiles: NDArray[np.float64] | None = None
@@ -129,6 +144,10 @@ class Layer:
         tensors: histograms by kind: "input", "gate", "gradient".
         moments: float64, shape (6, channels): of input x and gate g, the count and the sums of x, g, x², g²
             and x·g; None without a gate.
+        amax: largest finite magnitude of what the next product receives, "stored", and of the gradient that
+            goes back from the activation, "returned"; of everything that passed.
+        gate_in_gradient: the gradient that was counted holds the gate as a factor already.
+        notes: sentences on what could not be counted.
     """
 
     name: str
@@ -137,6 +156,9 @@ class Layer:
     params: Mapping[str, float]
     tensors: Mapping[str, Histogram]
     moments: NDArray[np.float64] | None = None
+    amax: Mapping[str, float] = field(default_factory=dict)
+    gate_in_gradient: bool = False
+    notes: tuple[str, ...] = ()
 
     def correlation(self) -> NDArray[np.float64]:
         """Of input and gate, for each channel; 0 where there is none.
@@ -208,6 +230,8 @@ class Captured:
                     f"layer {mine.name!r} has {sorted(theirs.tensors)}: cannot be merged with "
                     f"{sorted(mine.tensors)}"
                 )
+            if mine.gate_in_gradient != theirs.gate_in_gradient:
+                raise ValueError(f"layer {mine.name!r}: gradients before and after a gate cannot be merged")
             try:
                 tensors = {kind: h + theirs.tensors[kind] for kind, h in mine.tensors.items()}
             except ValueError as error:
@@ -215,7 +239,10 @@ class Captured:
             moments = None
             if mine.moments is not None and theirs.moments is not None:
                 moments = mine.moments + theirs.moments
-            merged.append(replace(theirs, tensors=tensors, moments=moments))
+            amax = {k: max(part.amax.get(k, 0.0) for part in (mine, theirs)) for k in
+                    {*mine.amax, *theirs.amax}}  # fmt: skip
+            notes = tuple(dict.fromkeys((*mine.notes, *theirs.notes)))
+            merged.append(replace(theirs, tensors=tensors, moments=moments, amax=amax, notes=notes))
         return Captured(self.model, self.steps + other.steps, tuple(merged))
 
     def layer(self, name: str) -> Layer:
@@ -230,15 +257,21 @@ class Captured:
         raise unknown_name("layer", name, [layer.name for layer in self.layers])
 
     def warnings(self) -> list[str]:
-        """A sentence for each layer in whose tensors infinities or NaN were seen."""
+        """A sentence for all that was seen of a layer and is not in its counts."""
         found = []
         for layer in self.layers:
+            found += [f"layer {layer.name!r}: {note}" for note in layer.notes]
             for kind, histogram in layer.tensors.items():
-                infinite, nan = histogram.not_finite
-                if infinite or nan:
+                if histogram.infinite or histogram.nan:
                     found.append(
-                        f"layer {layer.name!r}: {infinite} infinities and {nan} NaN among "
-                        f"{histogram.n} captured {kind} values; they are left out"
+                        f"layer {layer.name!r}: {histogram.infinite} infinities and {histogram.nan} NaN "
+                        f"among {histogram.seen} {kind} values; they are left out"
+                    )
+                largest, counted = float(histogram.amax.max(initial=0.0)), histogram.largest_counted
+                if largest > 2 * counted:
+                    found.append(
+                        f"layer {layer.name!r}: the largest {kind} value, {largest:.4g}, was not among those "
+                        f"counted, whose largest is {counted:.4g}; count all rows with tokens=None"
                     )
         return found
 
@@ -261,16 +294,14 @@ class Captured:
                     "module": layer.module,
                     "function": layer.function,
                     "params": dict(layer.params),
-                    "kinds": sorted(layer.tensors),
+                    "kinds": {kind: [h.seen, h.infinite, h.nan] for kind, h in sorted(layer.tensors.items())},
+                    "amax": dict(layer.amax),
+                    "gate_in_gradient": layer.gate_in_gradient,
+                    "notes": list(layer.notes),
                 }
             )
-        header = {
-            "version": VERSION,
-            "model": self.model,
-            "steps": self.steps,
-            "layers": layers,
-            "digest": _digest(arrays),
-        }
+        header = {"version": VERSION, "model": self.model, "steps": self.steps, "layers": layers}
+        header["digest"] = _digest(arrays, header)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         target = Path(path)
         partial = target.with_name(f".{target.name}.partial")
@@ -292,35 +323,38 @@ class Captured:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(arrays.pop("header").tobytes())
             version = header["version"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise DamagedFileError(f"{str(path)!r} is no capture: {type(error).__name__}: {error}") from error
         if version != VERSION:
             raise ValueError(
                 f"{str(path)!r} has version={version!r}; this precision_lab reads {VERSION}: capture again"
             )
         try:
-            if _digest(arrays) != header["digest"]:
+            digest = header.pop("digest")
+            if _digest(arrays, header) != digest:
                 raise DamagedFileError(f"{str(path)!r} is damaged: its counts do not match its digest")
             layers = tuple(_layer(i, found, arrays) for i, found in enumerate(header["layers"]))
             return cls(header["model"], header["steps"], layers)
-        except (KeyError, TypeError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise DamagedFileError(f"{str(path)!r} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _layer(i: int, found: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Layer:
     tensors = {}
-    for kind in found["kinds"]:
+    for kind, (seen, infinite, nan) in found["kinds"].items():
         patterns = np.zeros(1 << 16, np.uint64)
         patterns[arrays[f"{i}.{kind}.patterns"]] = arrays[f"{i}.{kind}.counts"]
-        tensors[kind] = Histogram(patterns, arrays[f"{i}.{kind}.channels"], arrays[f"{i}.{kind}.amax"])
+        tensors[kind] = Histogram(
+            patterns, arrays[f"{i}.{kind}.channels"], arrays[f"{i}.{kind}.amax"], seen, infinite, nan
+        )
     return Layer(
         found["name"], found["module"], found["function"], found["params"], tensors,
-        arrays.get(f"{i}.moments"),
+        arrays.get(f"{i}.moments"), found["amax"], found["gate_in_gradient"], tuple(found["notes"]),
     )  # fmt: skip
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    total = hashlib.sha256()
+def _digest(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> str:
+    total = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())

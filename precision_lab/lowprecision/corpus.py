@@ -26,6 +26,11 @@ def digest() -> str:
     return hashlib.sha256(text().tobytes()).hexdigest()
 
 
+def pieces_up_to() -> int:
+    """The longest piece, in bytes, that the held-out text has."""
+    return text().size - int(text().size * (1 - HELD_OUT)) - 2
+
+
 def batch(seed: int, step: int, size: int, context: int, *, held_out: bool = False) -> tuple[Tensor, Tensor]:
     """Pieces of the text and the bytes that follow each byte; the same for the same arguments.
 

@@ -47,7 +47,8 @@ def modelled(
     """bfloat16 pre-activations of a named distribution, shape (tokens, channels); the same for the same seed.
 
     Raises:
-        ValueError: no such distribution; a size below 1; a scale that is not positive and finite.
+        ValueError: no such distribution; a size below 1; a scale that is not positive and finite, or
+            overflows BF16.
     """
     if name not in DISTRIBUTIONS:
         raise unknown_name("distribution", name, DISTRIBUTIONS)
@@ -55,8 +56,14 @@ def modelled(
         raise ValueError(f"tokens={tokens!r}, channels={channels!r}: at least 1 each")
     if not 0 < scale < np.inf:
         raise ValueError(f"scale={scale!r}: must be positive and finite")
-    x = DISTRIBUTIONS[name][1](np.random.default_rng(seed), (tokens, channels)) * scale
-    return torch.from_numpy(x.astype(np.float32)).bfloat16()
+    with np.errstate(over="ignore"):
+        x = (DISTRIBUTIONS[name][1](np.random.default_rng(seed), (tokens, channels)) * scale).astype(
+            np.float32
+        )
+    found = torch.from_numpy(x).bfloat16()
+    if not found.isfinite().all():
+        raise ValueError(f"scale={scale!r}: pre-activations of distribution {name!r} overflow BF16")
+    return found
 
 
 __all__ = ["DISTRIBUTIONS", "modelled"]

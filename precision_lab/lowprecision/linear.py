@@ -36,8 +36,8 @@ class Operands:
             return kept, kept
         state = self.states[role]
         if self.watch and state is not None:
-            beyond = BEYOND[self.recipe.fmt(role)] / state.scale.to(x.device)
-            self.clipped[role] = float((x.abs() > beyond).float().mean())
+            beyond = BEYOND[self.recipe.fmt(role)] / state.scale.double().to(x.device)
+            self.clipped[role] = float((x.double().abs() > beyond).float().mean())
         row = self.recipe.round_trip(x, role, state=state, generator=self.generator)
         if self.recipe.tensorwise:
             return row, row  # one scale per tensor: the transpose holds the same codes

@@ -49,6 +49,8 @@ class ModelConfig:
         for name in ("width", "layers", "heads", "hidden", "context", "vocabulary"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: at least 1")
+        if self.vocabulary < 256:
+            raise ValueError(f"vocabulary={self.vocabulary!r}: at least 256, for every byte of the text")
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(
                 f"width={self.width!r}, heads={self.heads!r}: each head needs an even share of the width"

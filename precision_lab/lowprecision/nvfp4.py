@@ -54,7 +54,7 @@ def hadamard(x: Tensor) -> Tensor:
         raise ValueError(
             f"x.shape={tuple(x.shape)}: the Hadamard transform takes groups of {GROUP} numbers of a row"
         )
-    groups = x.double().reshape(*x.shape[:-1], -1, GROUP)
+    groups = x.double().reshape(*x.shape[:-1], x.shape[-1] // GROUP, GROUP)
     return (groups @ _matrix().to(x.device)).float().bfloat16().reshape(x.shape)
 
 

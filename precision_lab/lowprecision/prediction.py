@@ -118,17 +118,22 @@ def gaps_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
 def distances_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
     """`Cell.distance` by (subject, recipe, ageing, remedy) and seed."""
     curves: dict[tuple[str, str, str, str, int], list[float | None]] = {}
+    diverged = set()
     for data in found["runs"]:
         run = data["run"]
         key = run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]
         curves[key] = data["record"]["losses"]
+        if data["record"]["diverged_at"] is not None or data["record"]["validation_loss"] is None:
+            diverged.add(key)
     found_: dict[Key, dict[int, float]] = {}
-    for (subject, recipe, ageing, remedy, seed), curve in curves.items():
-        base = curves.get((subject, BASELINE, ageing, remedy, seed))
-        if recipe == BASELINE or base is None:
+    for key, curve in curves.items():
+        subject, recipe, ageing, remedy, seed = key
+        baseline = (subject, BASELINE, ageing, remedy, seed)
+        base = curves.get(baseline)
+        if recipe == BASELINE or base is None or baseline in diverged:
             continue
         away = [abs(a - b) for a, b in zip(curve, base, strict=False) if a is not None and b is not None]
-        whole = len(away) == len(base)
+        whole = len(away) == len(base) and key not in diverged
         distance = math.fsum(away) / len(away) if whole else math.inf
         found_.setdefault((subject, recipe, ageing, remedy), {})[seed] = distance
     return found_

@@ -26,6 +26,7 @@ from precision_lab.functions import get_function
 from precision_lab.lowprecision import corpus
 from precision_lab.lowprecision.capture import capture
 from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
+from precision_lab.lowprecision.nvfp4 import GROUP
 from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.risk import from_capture, risk
 from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
@@ -116,6 +117,18 @@ class ProbeConfig:
     aged: AgedGrid = field(default_factory=AgedGrid)
     remedies: RemedyGrid = field(default_factory=RemedyGrid)
     formulations: FormulationGrid = field(default_factory=FormulationGrid)
+
+    def __post_init__(self) -> None:
+        grids = (self.runs, self.ablations, self.aged, self.remedies, self.formulations)
+        for grid in grids:
+            if grid.seeds < 0:
+                raise ValueError(f"seeds={grid.seeds!r}: at least 0")
+        rows = self.training.batch * self.training.model.context
+        if any("nvfp4" in grid.recipes for grid in grids) and rows % GROUP:
+            raise ValueError(
+                f"batch={self.training.batch!r}, context={self.training.model.context!r}: nvfp4 transforms "
+                f"groups of {GROUP} tokens, and {rows} are no multiple"
+            )
 
     def every_run(self) -> list[Run]:
         """All runs, each once, in an order in which early results compare with something."""

@@ -12,8 +12,9 @@ from precision_lab.lowprecision.casts import e2m1_values, fp8_values
 from precision_lab.lowprecision.loops import block_amax_cpu
 from precision_lab.lowprecision.scales import amax
 
-# The least magnitude that rounds to more than the largest number.
-BEYOND = {"e4m3": 464.0, "e5m2": 61440.0, "e2m1": 7.0}
+# What is greater rounds to more than the largest number. Half a step above it is a tie, which goes to the
+# largest number of E4M3, whose significand is even, and beyond that of the others.
+BEYOND = {"e4m3": 464.0, "e5m2": math.nextafter(61440.0, 0.0), "e2m1": math.nextafter(7.0, 0.0)}
 
 
 @dataclass(frozen=True)

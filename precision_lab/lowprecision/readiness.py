@@ -60,6 +60,7 @@ class Evidence:
     """One layer under one recipe: every measure of what is stored forward and of what goes back."""
 
     layer: str
+    function: str
     recipe: str
     numbers: Numbers
 
@@ -156,6 +157,7 @@ def readiness(
     growth: float = 1.0,
     warnings: Sequence[str] = (),
     captured: Captured | None = None,
+    blocks: bool = False,
 ) -> Readiness:
     """Judges recipes by layers.
 
@@ -165,6 +167,7 @@ def readiness(
         path, formulation: as `activation.forward_passage`.
         growth: how many times larger tensors may be than delayed scaling has seen.
         captured: what the layers were drawn from; its counts weigh the errors of every implementation.
+        blocks: the layers are the blocks of a model, from first to last; otherwise they have no edges.
 
     Raises:
         ValueError: no layers; unknown recipe, path or implementation; a growth below 1.
@@ -178,16 +181,23 @@ def readiness(
         found = [
             numbers(tensors, recipe, growth=growth, path=path, formulation=formulation) for tensors in layers
         ]
-        evidence += [Evidence(t.name, recipe, n) for t, n in zip(layers, found, strict=True)]
-        verdicts.append(_verdict(layers, recipe, found, growth, path))
+        evidence += [Evidence(t.name, t.function, recipe, n) for t, n in zip(layers, found, strict=True)]
+        verdicts.append(_verdict(layers, recipe, found, growth, path, formulation, blocks))
     return Readiness(
-        source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth, tuple(warnings),
+        source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth,
+        (*warnings, *_empty(layers, evidence)),
         () if captured is None else tuple(kernel_errors(captured)),
     )  # fmt: skip
 
 
 def _verdict(
-    layers: Sequence[Tensors], recipe: str, found: Sequence[Numbers], growth: float, path: Path
+    layers: Sequence[Tensors],
+    recipe: str,
+    found: Sequence[Numbers],
+    growth: float,
+    path: Path,
+    formulation: str,
+    blocks: bool,
 ) -> RecipeVerdict:
     worst = _worst(found)
     why = _why(layers, found)
@@ -199,8 +209,13 @@ def _verdict(
             rest = _without_edges(layers, remedy)
             if remedy.name == "none" or not rest or recipe in ("fp32", "bf16"):
                 continue
+            if remedy.edge_bf16 and not blocks:
+                continue
             tried[remedy.name] = _worst(
-                [numbers(t, recipe, remedy=remedy, growth=growth, path=path) for t in rest]
+                [
+                    numbers(t, recipe, remedy=remedy, growth=growth, path=path, formulation=formulation)
+                    for t in rest
+                ]
             )
             if verdict == NOT and _within(tried[remedy.name]):
                 verdict = f"{WITH} {remedy.name}"
@@ -208,15 +223,14 @@ def _verdict(
 
 
 def _without_edges(layers: Sequence[Tensors], remedy: Remedy) -> Sequence[Tensors]:
-    """Layers that still go through the recipe; distributions are no blocks of a model and have no edges."""
+    """Layers that still go through the recipe."""
     edge = remedy.edge_bf16
     return layers[edge : len(layers) - edge] if edge else layers
 
 
 def _worst(found: Sequence[Numbers]) -> tuple[float, float, float]:
     def largest(values: list[float]) -> float:
-        kept = [v for v in values if not math.isnan(v)]
-        return max(kept, default=math.nan)
+        return math.nan if any(map(math.isnan, values)) else max(values)
 
     return (
         largest([n.forward_noise for n in found]),
@@ -237,7 +251,9 @@ def _why(layers: Sequence[Tensors], found: Sequence[Numbers]) -> list[str]:
         ("noise of the stored gradient", NOISE_LIMIT, [n.gradient_noise for n in found]),
         ("share clipped", CLIPPED_LIMIT, [n.clipped for n in found]),
     ):
-        # NaN is nothing to judge by, and over no limit; a layer without numbers is named by `warnings`.
+        empty = [layers[i].name for i, v in enumerate(values) if math.isnan(v)]
+        if empty:
+            said.append(f"{what}: nothing finite to judge by in {', '.join(empty)}")
         over = [i for i, v in enumerate(values) if v > limit]
         if over:
             i = max(over, key=lambda k: values[k])
@@ -247,18 +263,30 @@ def _why(layers: Sequence[Tensors], found: Sequence[Numbers]) -> list[str]:
     return said
 
 
+def _empty(layers: Sequence[Tensors], evidence: Sequence[Evidence]) -> list[str]:
+    """A sentence for each tensor that is zero throughout: stored as it is, and no test of a recipe."""
+    zero = {
+        (e.layer, what): None
+        for e in evidence
+        for what, q in (("f(x)", e.numbers.forward), ("the gradient", e.numbers.gradient))
+        if q.n and q.amax == 0
+    }
+    return [f"layer {name!r}: {what} is 0 throughout, which tests no recipe" for name, what in zero]
+
+
 def _amplification(layers: Sequence[Tensors]) -> list[Amplification]:
     found = []
     for tensors in layers:
         patterns = tensors.x.contiguous().view(torch.int16).numpy().view(np.uint16)
         x = tensors.x.double().numpy()
-        gate = x if tensors.gate is None else tensors.gate.double().numpy()
+        # Where there is no gate, SwiGLU's is another row of the same inputs.
+        gate = np.roll(x, 1, 0) if tensors.gate is None else tensors.gate.double().numpy()
         before = quality(x, x, x, np.zeros(x.shape, bool), 1.0)
         for name in dict.fromkeys((tensors.function, *COMPARED)):
             params = tensors.params if name == tensors.function else {}
             values = tuple(sorted(get_function(name).check_params(params).items()))
             y = exact_table(name, "forward", values)[patterns]
-            if name == "swiglu":
+            if name == "swiglu" or (name == tensors.function and tensors.gate is not None):
                 y = y * gate
             after = quality(y, y, y, np.zeros(y.shape, bool), 1.0)
             found.append(

@@ -33,6 +33,11 @@ class Remedy:
     edge_bf16: int = 0
 
     @property
+    def changes(self) -> bool:
+        """Whether the stored activation is another one than without it."""
+        return self.smooth or math.isfinite(self.alpha_cap) or math.isfinite(self.soften)
+
+    @property
     def elementwise(self) -> bool:
         """Whether what is stored of an element still depends on its x, and the tensor's scale, alone."""
         return not self.smooth and math.isinf(self.soften)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from precision_lab.functions import get_function
 from precision_lab.lowprecision.activation import EXACT, Passage, Path, forward_passage, gradient_passage
 from precision_lab.lowprecision.captured import Captured, Histogram, Layer
 from precision_lab.lowprecision.distributions import modelled
@@ -37,6 +38,9 @@ class Tensors:
         x, upstream: bfloat16, shape (tokens, channels).
         gate: the same, for a gated activation.
         counted: of x, where it was drawn from a histogram: what needs no drawing is weighed by it.
+        amax: largest magnitudes of f(x)·gate, "stored", and of the gradient, "returned", where they were seen
+            in the whole tensor: rows that were drawn may lack the outlier that sets a scale.
+        gate_in_upstream: as `activation.gradient_passage`.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Tensors:
     upstream: Tensor
     gate: Tensor | None = None
     counted: Histogram | None = None
+    amax: Mapping[str, float] = field(default_factory=dict)
+    gate_in_upstream: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,14 @@ def channel_ratios(passage: Passage) -> Float64:
     return np.where(np.isnan(ratios), np.inf, ratios)
 
 
-def channel_noise(ratios: Float64) -> float:
-    """`Numbers.forward_noise` of channels with these ratios; NaN when there are none."""
-    return math.sqrt(float(np.minimum(ratios, 1).mean())) if ratios.size else math.nan
+def channel_noise(ratios: Float64, finite: int = 0) -> float:
+    """`Numbers.forward_noise` of channels with these ratios.
+
+    Without any, 0 for a tensor of so many finite numbers, all of them zero; NaN if it has none.
+    """
+    if ratios.size == 0:
+        return 0.0 if finite else math.nan
+    return math.sqrt(float(np.minimum(ratios, 1).mean()))
 
 
 def numbers(
@@ -123,27 +134,31 @@ def numbers(
         slope = torch.where(x > 0, 1 - torch.tanh(x.float() / remedy.soften) ** 2, torch.ones(()))
         x, upstream = remedy.softened(x.float()).bfloat16(), (upstream.float() * slope).bfloat16()
     generator = torch.Generator().manual_seed(seed)
+    # What was seen of the whole tensor was seen without a remedy that changes it.
+    known = tensors.amax if not remedy.changes else {}
+    stored, returned = known.get("stored", 0.0), known.get("returned", 0.0)
     if tensors.counted is not None and tensors.gate is None and recipe.tensorwise and remedy.elementwise:
         weighed = weigh_forward(
             tensors.function, params, tensors.counted, recipe, path=path, formulation=formulation,
-            growth=growth,
+            growth=growth, known_amax=stored,
         )  # fmt: skip
         f, ratios = weighed.quality, weighed.ratios
     else:
         forward = forward_passage(
             tensors.function, params, x, recipe, path=path, formulation=formulation, gate=tensors.gate,
-            growth=growth, smooth=remedy.smooth, generator=generator,
+            growth=growth, smooth=remedy.smooth, generator=generator, known_amax=stored,
         )  # fmt: skip
         f, ratios = forward.tensor(), channel_ratios(forward)
     gradient = gradient_passage(
         tensors.function, params, x, upstream, recipe, path=path, formulation=formulation,
-        gate=tensors.gate, growth=growth, generator=generator,
+        gate=tensors.gate, growth=growth, generator=generator, known_amax=returned,
+        gate_in_upstream=tensors.gate_in_upstream,
     )  # fmt: skip
     g = gradient.tensor()
     with np.errstate(divide="ignore"):
         worst = float(-10 * np.log10(ratios.max())) if ratios.size else math.nan
     return Numbers(
-        channel_noise(ratios), channel_noise(channel_ratios(gradient)), max(f.overflow, g.overflow),
+        channel_noise(ratios, f.n), channel_noise(channel_ratios(gradient), g.n), max(f.overflow, g.overflow),
         float(np.mean(ratios >= 0.5)) if ratios.size else math.nan, worst, f, g,
     )  # fmt: skip
 
@@ -181,6 +196,11 @@ def from_capture(
             found.append(_drawn(layer, tokens, rng))
         except ValueError as error:
             left_out.append(f"layer {layer.name!r} is left out: {error}")
+            continue
+        if "gradient" not in layer.tensors:
+            left_out.append(
+                f"layer {layer.name!r}: no gradient was captured; a normal one, 0.001, stands in its place"
+            )
     if not found:
         raise ValueError(f"no layer of the capture of {captured.model} can be judged: {'; '.join(left_out)}")
     return found, left_out
@@ -188,10 +208,12 @@ def from_capture(
 
 def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
     if not layer.function:
-        raise ValueError(f"its activation {layer.module} is none of precision_lab's functions")
-    gated = layer.function == "swiglu"
-    if gated and "gate" not in layer.tensors:
-        raise ValueError("its gate was not captured")
+        why = f": {layer.notes[-1]}" if layer.notes else ""
+        raise ValueError(f"its activation {layer.module} is none of precision_lab's functions{why}")
+    get_function(layer.function).check_params(layer.params)
+    gated = layer.function == "swiglu" or "gate" in layer.tensors
+    if gated and ("gate" not in layer.tensors or layer.moments is None):
+        raise ValueError("its input and gate were not captured together")
     x, gate = layer.sample(tokens, rng)
     upstream = layer.tensors["gradient"].sample(tokens, rng) if "gradient" in layer.tensors else None
     return Tensors(
@@ -199,6 +221,7 @@ def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
         modelled(tokens=tokens, channels=x.shape[1], seed=1, scale=1e-3) if upstream is None
         else _tensor(upstream),
         _tensor(gate) if gated and gate is not None else None, layer.tensors["input"],
+        layer.amax, layer.gate_in_gradient,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def amax(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
         return torch.zeros((), dtype=torch.float32, device=x.device)
     if dim is None:
         low, high = torch.aminmax(x)
-        found = torch.maximum(-low, high).float()
+        found = torch.maximum(-low, high).float().abs()  # of zeros it may be −0
         if not found.isnan():
             return found
         return x.abs().nan_to_num(nan=0.0, posinf=math.inf).amax().float()
@@ -88,13 +88,19 @@ class AmaxHistory:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"length={self.length!r}: an amax history holds at least one step")
+        if not 0 < self.fmax < math.inf:
+            raise ValueError(f"fmax={self.fmax!r}: the largest number of a format is positive and finite")
+        # So far 2^−margin times any quotient stays a normal number.
+        if not isinstance(self.margin, int) or abs(self.margin) > 64:
+            raise ValueError(f"margin={self.margin!r}: a whole number from -64 to 64")
         if self.history.numel() == 0:
             self.history = torch.zeros(self.length)
         if self.history.shape != (self.length,):
             raise ValueError(
                 f"history.shape={tuple(self.history.shape)}: expected ({self.length},), its length"
             )
-
+        if not (self.history >= 0).all():
+            raise ValueError("history: amaxes are not negative, and no NaN")
         if not (self.scale.ndim == 0 and self.scale.isfinite() and self.scale > 0):
             raise ValueError(f"scale={self.scale!r}: a history's scale is one positive finite number")
 
@@ -125,7 +131,14 @@ class AmaxHistory:
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> AmaxHistory:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: a number is missing or out of its range; names it.
+        """
+        missing = {"fmax", "length", "margin", "most_recent", "history", "scale"} - set(found)
+        if missing:
+            raise ValueError(f"an amax history without {', '.join(sorted(missing))}")
         return cls(
             found["fmax"],
             found["length"],

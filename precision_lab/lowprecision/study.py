@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path as FolderPath
 from typing import Any, get_args
@@ -52,7 +52,7 @@ def examine(
     """
     judged = [f for f in ("xielu", "xiprelu", "relu2", "swiglu", "gelu", "silu") if f in functions]
     work = subjects(judged)
-    found: dict[str, Any] = {"readiness": [], "maps": [], "blocks": [], "paths": [], "probe": None}
+    found: dict[str, Any] = {"readiness": [], "probe": None}
     for done, (function, name) in enumerate(work):
         params = get_function(function).parameter_sets.get(name)
         for inputs, distributions in INPUTS.items():
@@ -63,35 +63,34 @@ def examine(
             )
         if progress is not None:
             progress("readiness", done + 1, len(work))
-    for function in judged:
-        if function in ("xielu", "xiprelu"):
-            rest = function_json(function)
-            found["maps"] += rest["maps"]
-            found["blocks"] += rest["blocks"] if function == "xielu" else []
-            found["paths"] += rest["paths"]
+    found |= function_json({f: None for f in judged if f in ("xielu", "xiprelu")})
     if probe is not None:
         found["probe"] = probe_json(probe)
     return found
 
 
-def function_json(function: str) -> dict[str, Any]:
-    """Maps and block errors of a function that has them (both parameters, FORMULATIONS), and its paths."""
-    names = {i.name for i in implementations_for(function, "eager")}
-    parameters = {p.name for p in get_function(function).parameters}
-    found: dict[str, Any] = {"maps": [], "blocks": [], "paths": paths_json(function)}
-    if {"alpha_p", "alpha_n"} <= parameters:
-        found["maps"] = [{"function": function, **asdict(m)} for m in maps(function)]
-    formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]
-    if formulations:
-        found["blocks"] = [
-            asdict(e) for e in block_errors(function, recipes=BLOCK_RECIPES, formulations=formulations)
-        ]
+def function_json(functions: Mapping[str, Mapping[str, float] | None]) -> dict[str, Any]:
+    """Paths of functions, and maps and block errors of those that have them (both α, FORMULATIONS).
+
+    Args:
+        functions: parameters by name; initial ones for None.
+    """
+    found: dict[str, Any] = {"maps": [], "blocks": [], "paths": []}
+    for function, params in functions.items():
+        found["paths"] += paths_json(function, params)
+        names = {i.name for i in implementations_for(function, "eager")}
+        if {"alpha_p", "alpha_n"} <= {p.name for p in get_function(function).parameters}:
+            found["maps"] += [{"function": function, **asdict(m)} for m in maps(function)]
+        formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]
+        if formulations:
+            errors = block_errors(function, params, recipes=BLOCK_RECIPES, formulations=formulations)
+            found["blocks"] += [{"function": function, **asdict(e)} for e in errors]
     return found
 
 
-def paths_json(function: str) -> list[dict[str, Any]]:
-    """Noise of a function at its initial parameters on every path through every recipe, normal inputs."""
-    (layer,) = modelled_layers(function, None, ("normal",), tokens=128, channels=256)
+def paths_json(function: str, params: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """Noise of a function on every path through every recipe, normal inputs."""
+    (layer,) = modelled_layers(function, params, ("normal",), tokens=128, channels=256)
     found = []
     for recipe in RECIPES:
         for path in get_args(Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from precision_lab.exceptions import DamagedFileError
 from precision_lab.lowprecision import corpus
 from precision_lab.lowprecision.model import AGEINGS, Model, ModelConfig
 from precision_lab.lowprecision.recipes import get_recipe
@@ -29,7 +31,8 @@ class TrainingConfig:
     """How a run is trained.
 
     Attributes:
-        steps: optimiser's steps, of which warm_steps come before an aged run's ageing and recipe.
+        steps: optimiser's steps of a run from the beginning.
+        warm_steps, aged_steps: of an aged run, in FP32 before its ageing and by its recipe after it.
         batch: sequences of a step.
         learning_rate: its largest value; it rises over the first tenth of a run and falls to a tenth of
             itself as a cosine.
@@ -59,6 +62,11 @@ class TrainingConfig:
         for name in ("warm_steps", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: at least 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay!r}: must be finite and not negative")
+        longest = corpus.pieces_up_to()
+        if self.model.context > longest:
+            raise ValueError(f"context={self.model.context!r}: the held-out text has pieces of {longest}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be positive and finite")
@@ -303,6 +311,8 @@ class Trainer:
                 for o in self._operands()
             ],
             "generator": self.model.generator.get_state(),
+            # Set by `Model.age` before a step: a run that ends here is still to be evaluated as old as it is.
+            "ages": [(mlp.factors, mlp.act.grown) for mlp in self.model.mlps()],
             "record": asdict(self.record),
         }
         partial = path.with_suffix(".partial")
@@ -310,7 +320,15 @@ class Trainer:
         partial.replace(path)
 
     def _load(self, path: Path) -> None:
-        found = torch.load(path, weights_only=True, map_location=self.device)
+        try:
+            found = torch.load(path, weights_only=True, map_location=self.device)
+            self._restore(found)
+        except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            raise DamagedFileError(
+                f"checkpoint {str(path)!r} is damaged ({error}); delete it to train the run again"
+            ) from error
+
+    def _restore(self, found: dict[str, Any]) -> None:
         self.step = found["step"]
         self.model.load_state_dict(found["model"])
         self.optimiser.load_state_dict(found["optimiser"])
@@ -318,6 +336,9 @@ class Trainer:
             for role, state in states.items():
                 operands.states[role] = state and AmaxHistory.from_json(state)
         self.model.generator.set_state(found["generator"].cpu())
+        for mlp, (factors, grown) in zip(self.model.mlps(), found["ages"], strict=True):
+            mlp.factors.copy_(factors)
+            mlp.act.grown = grown
         self.record = Record(**found["record"])
 
 

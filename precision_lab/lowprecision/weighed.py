@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
+from precision_lab.functions import get_function
 from precision_lab.implementations import implementations_for
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import effective_parameters, run
@@ -77,6 +78,10 @@ def kernel_errors(captured: Captured) -> list[KernelErrors]:
         if not layer.function:
             continue
         bits, often = _finite(layer.tensors["input"])
+        try:
+            get_function(layer.function).check_params(layer.params)
+        except ValueError:  # `risk.from_capture` leaves it out by name
+            continue
         if bits.size == 0:
             continue
         params = tuple(sorted(linear_params(layer.function, layer.params).items()))
@@ -183,10 +188,12 @@ def weigh_forward(
     path: Path,
     formulation: str,
     growth: float,
+    known_amax: float = 0.0,
 ) -> Weighed:
     """f(x) as the next matrix product receives it, under a recipe with one scale per tensor, or none.
 
-    The scale is that of the counted numbers. Arguments as `activation.forward_passage`.
+    The scale is that of the counted numbers, or of `known_amax` where that is larger. Arguments as
+    `activation.forward_passage`.
 
     Raises:
         ValueError: the recipe scales blocks; nothing finite was counted; as `activation.forward_passage`.
@@ -198,7 +205,8 @@ def weigh_forward(
         raise ValueError("histogram: nothing finite was counted")
     x = torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)[:, None]
     passage = forward_passage(
-        function, params, x, recipe, path=path, formulation=formulation, growth=growth
+        function, params, x, recipe, path=path, formulation=formulation, growth=growth,
+        known_amax=known_amax,
     )  # fmt: skip
     return Weighed(passage.tensor(often[:, None]), _ratios(passage, bits, often, histogram))
 

@@ -113,7 +113,16 @@ def _verdicts(data: Data) -> Section | None:
             "Inputs are modelled; `precision-lab readiness --captured FILE` judges by those of your own "
             "model."
         )
-    return Section("readiness", "May it be trained below BF16?", (text, Table(headings, rows)))
+    warnings = dict.fromkeys(w for row in data["readiness"] for w in row["warnings"])
+    said = [f"Warning: {w}." for w in warnings]
+    why = list(dict.fromkeys(
+        (_subject(row), v["recipe"], sentence)
+        for row in data["readiness"] for v in row["verdicts"] for sentence in v["why"]
+    ))  # fmt: skip
+    reasons = Table(["activation", "recipe", "because"], why, f"{len(why)} reasons against") if why else ""
+    return Section(
+        "readiness", "May it be trained below BF16?", (text, Table(headings, rows), reasons, *said)
+    )
 
 
 def _evidence(data: Data) -> Section | None:
@@ -123,7 +132,7 @@ def _evidence(data: Data) -> Section | None:
             f, g = e["numbers"]["forward"], e["numbers"]["gradient"]
             rows.append(
                 [
-                    _subject(row),
+                    _subject(row) if e["function"] == row["function"] else e["function"],
                     e["layer"],
                     e["recipe"],
                     _short(f["sqnr_db"], ".1f"),
@@ -230,7 +239,8 @@ def _amplification(data: Data) -> Section | None:
     rows.sort(key=lambda r: r[0])
     text = (
         "Kurtosis (3 for a normal distribution) and crest (largest magnitude over the root mean square) of "
-        "the same pre-activations before and after each activation."
+        "the same pre-activations before and after each activation. SwiGLU's gate is captured, or else "
+        "another token's input."
     )
     headings = ["inputs", "activation", *(k.replace("_", " ") for k in AMPLIFIED)]
     return Section("amplification", "What becomes of outliers", (text, Table(headings, rows)))
@@ -242,8 +252,8 @@ def _maps(data: Data) -> Section | None:
         return None
     text = (
         "Share of values lost, for normal pre-activations of the given scale, over the range of α that "
-        "training is known to reach. FP16 and unscaled E4M3 fail as α grows; scaled formats do not, "
-        "for a scale takes α away."
+        "training is known to reach. FP16 and unscaled E4M3 overflow as α grows. Scaled formats do not, for "
+        "a scale takes α away; but the positive side sets it, and beside that the negative one becomes 0."
     )
     figures = [Figure(f"regime-{f}.svg", f"Where formats fail for {f}") for f in functions]
     return Section("regime", "Where formats fail as α grows", (text, *figures))
@@ -253,12 +263,12 @@ def _blocks(data: Data) -> Section | None:
     if not data["blocks"]:
         return None
     outputs = list(dict.fromkeys(b["output"] for b in data["blocks"]))
-    by: dict[tuple[str, str], dict[str, Data]] = {}
+    by: dict[tuple[str, str, str], dict[str, Data]] = {}
     for b in data["blocks"]:
-        by.setdefault((b["recipe"], b["formulation"]), {})[b["output"]] = b
+        by.setdefault((b["function"], b["recipe"], b["formulation"]), {})[b["output"]] = b
     rows = []
-    for (recipe, formulation), found in by.items():
-        cells = [recipe, formulation]
+    for key, found in by.items():
+        cells = list(key)
         for output in outputs:
             b = found[output]
             cells.append(f"{_percent(b['relative'])} ({_percent(b['of_formulation'])} · "
@@ -271,7 +281,7 @@ def _blocks(data: Data) -> Section | None:
         "cosine is the smaller of y's and dx's. A parameter's gradient is one sum whose terms cancel, so "
         "its relative error may be large."
     )
-    headings = ["recipe", "formulation", *outputs, "cosine"]
+    headings = ["activation", "recipe", "formulation", *outputs, "cosine"]
     return Section("block-error", "What an MLP block loses", (text, Table(headings, rows)))
 
 
@@ -361,13 +371,13 @@ def _ablations(probe: Data) -> Section | None:
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
     xielu = [
-        f["mean"] for s in ("xielu/expm1", "xielu/stable [operator]") if (f := (losses(s) or {}).get(recipe))
+        f["mean"] for s in ("xielu/stable [operator]", "xielu/expm1") if (f := (losses(s) or {}).get(recipe))
     ]
     said = []
     for other in ("relu2/torch", "swiglu/torch"):
         theirs = (losses(other) or {}).get(recipe)
         if xielu and theirs:
-            mine = min(xielu)
+            mine = xielu[0]
             said.append(f"{'below' if mine < theirs['mean'] else 'above'} {other.split('/')[0]} "
                         f"({mine:.4f} against {theirs['mean']:.4f})")  # fmt: skip
     if not said:
@@ -380,7 +390,7 @@ def _prediction(probe: Data) -> Section:
         return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
     cells = probe["cells"]
     r, d = probe["rank_correlation"]
-    unresolved = [c for c in cells if abs(_gap(c["gap"])) <= _gap(c["spread"])]
+    unresolved = [c for c in cells if math.isfinite(_gap(c["gap"])) and abs(c["gap"]) <= c["spread"]]
     text = (
         "The risk (root mean square over layers of forward and gradient noise) was computed before "
         "training went on, from one step captured in the warm FP32 model at the end of its ageing. Over "
@@ -470,7 +480,7 @@ def _formulations(probe: Data) -> Section:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for run in probe["runs"]:
         asked = run["subject"] in wanted["subjects"] and run["ageing"] in wanted["ageings"]
-        if asked and run["remedy"] == "none" and run["seed"] < wanted["seeds"]:
+        if asked and run["remedy"] == "none" and run["seed"] == 0:
             at, loss = run["diverged_at"], run["validation_loss"]
             said = f"diverged at step {at}" if at is not None else _short(loss, ".4f")
             found.setdefault((run["subject"], run["ageing"]), {})[run["recipe"]] = said
