@@ -13,7 +13,7 @@ from gfloat.formats import format_info_ocp_e2m1, format_info_ocp_e4m3, format_in
 torch = pytest.importorskip("torch")
 
 from precision_lab.formats import get_format  # noqa: E402
-from precision_lab.lowprecision import casts  # noqa: E402
+from precision_lab.lowprecision import casts, quantized  # noqa: E402
 from precision_lab.lowprecision.nvfp4 import hadamard  # noqa: E402
 from precision_lab.lowprecision.quantized import BEYOND  # noqa: E402
 from precision_lab.lowprecision.recipes import RECIPES, CurrentScaling, get_recipe  # noqa: E402
@@ -459,3 +459,27 @@ def test_beyond_is_where_rounding_leaves_the_format(fmt: str, tie: float) -> Non
         codes = casts.fp8_codes(torch.tensor([below, tie, above]), fmt, saturating=False)
         leaves = [c > get_format(fmt).max_ordinal for c in codes.tolist()]
         assert leaves == [v > BEYOND[fmt] for v in (below, tie, above)]
+
+
+def test_what_runs_on_a_gpu_gives_the_same_bits() -> None:
+    """The casts of other devices, in torch's operations, against the CPU's compiled ones."""
+    rng = np.random.default_rng(8)
+    for x in (bits(rng, (1 << 16,)), midpoints("e4m3"), midpoints("e5m2"), midpoints("e2m1")):
+        given = torch.from_numpy(x)
+        for fmt in FP8:
+            for saturating in (True, False):
+                mine = casts.fp8_codes(given, fmt, saturating=saturating)
+                assert torch.equal(mine, casts._fp8_codes(given, get_format(fmt), saturating)), fmt
+        random = torch.from_numpy(rng.integers(0, 256, x.shape, dtype=np.uint8))
+        assert torch.equal(casts.e2m1_codes(given), casts._e2m1_codes(given))
+        stochastic = casts.e2m1_codes_stochastic(given, random)
+        assert torch.equal(stochastic, casts._e2m1_codes_stochastic(given, random))
+    matrix = torch.from_numpy(bits(rng, SHAPE))
+    for block in ((1, 16), (16, 1), (1, 128), (128, 128)):
+        assert torch.equal(quantized.block_amax(matrix, block), quantized._block_amax(matrix, block))
+
+
+def test_an_empty_tensor_and_an_odd_length_are_cast() -> None:
+    for n in (0, 1, 4095, 4096, 4097):
+        x = torch.linspace(-500, 500, n)
+        same_codes(casts.fp8_codes(x, "e4m3"), scalar.cast(x.numpy(), "e4m3"), "e4m3")

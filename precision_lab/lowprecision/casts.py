@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.formats import get_format
-from precision_lab.lowprecision.loops import e2m1_codes_cpu
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.lowprecision.loops import e2m1_codes_cpu, fp8_codes_cpu
 
 NAN = 0x7F  # the one NaN of E4M3, and the one a GPU's conversion gives in E5M2
 _FP32_BIAS = 127
@@ -46,6 +46,12 @@ def fp8_codes(x: Tensor, fmt: str, *, saturating: bool = True) -> Tensor:
         raise ValueError(f"fmt={fmt!r}: not an FP8 format; e4m3 or e5m2")
     if x.dtype != torch.float32:
         raise TypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
+    if x.device.type == "cpu":
+        return torch.from_numpy(fp8_codes_cpu(x.contiguous().numpy(), fmt, saturating))
+    return _fp8_codes(x, target, saturating)
+
+
+def _fp8_codes(x: Tensor, target: FloatFormat, saturating: bool) -> Tensor:
     bits = x.contiguous().view(torch.int32)
     magnitude = bits & _MAGNITUDE
     dropped = 23 - target.fraction_bits
@@ -93,6 +99,10 @@ def e2m1_codes(x: Tensor) -> Tensor:
     """
     if x.device.type == "cpu":
         return torch.from_numpy(e2m1_codes_cpu(x.contiguous().numpy(), None))
+    return _e2m1_codes(x)
+
+
+def _e2m1_codes(x: Tensor) -> Tensor:
     magnitude = x.abs()
     # Midpoints between neighbours; a tie goes to the even code, that is below 0.25, 1.25, 2.5 and 5
     # included, and above 0.75, 1.75 and 3.5 included.
@@ -116,6 +126,10 @@ def e2m1_codes_stochastic(x: Tensor, random: Tensor) -> Tensor:
     """
     if x.device.type == "cpu":
         return torch.from_numpy(e2m1_codes_cpu(x.contiguous().numpy(), random.contiguous().numpy()))
+    return _e2m1_codes_stochastic(x, random)
+
+
+def _e2m1_codes_stochastic(x: Tensor, random: Tensor) -> Tensor:
     # In float64 the sum is exact, or too far below the next number of the grid for a rounding to reach it.
     magnitude = x.abs().double()
     step = torch.where(magnitude < 2, 0.5, torch.where(magnitude < 4, 1.0, 2.0))

@@ -77,6 +77,10 @@ def block_amax(matrix: Tensor, block: tuple[int, int]) -> Tensor:
     """
     if matrix.device.type == "cpu":
         return block_amax_cpu(matrix.float().contiguous(), block)
+    return _block_amax(matrix, block)
+
+
+def _block_amax(matrix: Tensor, block: tuple[int, int]) -> Tensor:
     rows, columns = matrix.shape
     high, wide = min(block[0], max(rows, 1)), min(block[1], max(columns, 1))
     down, right = -rows % high, -columns % wide
