@@ -172,6 +172,16 @@ def test_distances_and_gaps_are_of_the_same_runs() -> None:
     assert prediction.distances_to_fp32(found)["a/b", "bf16", "none", "none"] == {0: math.inf}
 
 
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_page_shows_the_defaults(tmp_path: Path) -> None:
+    shown = (DOCS / "low-precision.md").read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "shown.toml").write_text(shown)
+    assert read_config(tmp_path / "shown.toml") == ProbeConfig()
+    assert read_config(DOCS / "examples" / "probe_gpu.toml").training.model.width == 512
+
+
 def test_variants_are_compared_with_the_first_by_seed() -> None:
     def whole(subject: str, seed: int, loss: float, diverged: int | None = None):
         made = run("bf16", seed, [loss], loss, diverged, ageing="")

@@ -132,7 +132,7 @@ class capture:
         Raises:
             ValueError: nothing: no forward pass came through a watched module.
         """
-        layers = tuple(watched.layer() for watched in self._watched if watched.counters)
+        layers = tuple(watched.layer() for watched in self._watched if "input" in watched.counters)
         if not layers:
             raise ValueError(
                 f"nothing was captured: no forward pass of {type(self._model).__name__} came by. A model "

@@ -25,7 +25,9 @@ from precision_lab.lowprecision.remedies import Remedy, get_remedy
 from precision_lab.lowprecision.weighed import weigh_forward
 
 Float64 = NDArray[np.float64]
-TOKENS = 128  # rows drawn from a histogram
+# Rows drawn from a histogram: fewer where a layer is wide, so that a model of 32 layers takes about a minute.
+TOKENS = 128
+_NUMBERS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,12 @@ def risk(
 
 
 def from_capture(
-    captured: Captured, *, tokens: int = TOKENS, seed: int = 0
+    captured: Captured, *, tokens: int | None = None, seed: int = 0
 ) -> tuple[list[Tensors], list[str]]:
     """Layers drawn from a capture, and a sentence for each that could not be.
+
+    Args:
+        tokens: rows to draw; 128 when None, down to 32 of a layer with more than 2,048 channels.
 
     Raises:
         ValueError: no layer's activation is known here.
@@ -193,7 +198,9 @@ def from_capture(
     found, left_out = [], []
     for layer in captured.layers:
         try:
-            found.append(_drawn(layer, tokens, rng))
+            channels = layer.tensors["input"].amax.size
+            few = max(TOKENS // 4, min(TOKENS, _NUMBERS // max(channels, 1)))
+            found.append(_drawn(layer, tokens or few, rng))
         except ValueError as error:
             left_out.append(f"layer {layer.name!r} is left out: {error}")
             continue

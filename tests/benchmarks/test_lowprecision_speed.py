@@ -29,6 +29,40 @@ def test_elements_stored_per_second(name: str, benchmark) -> None:
     benchmark.extra_info["million elements per second"] = round(x.numel() / benchmark.stats["median"] / 1e6)
 
 
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("fp32", "bf16")])
+def test_elements_stored_and_scaled_back_per_second(name: str, benchmark) -> None:
+    recipe = get_recipe(name)
+    x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0)).bfloat16()
+    state = recipe.state("input")
+    benchmark(recipe.round_trip, x, "input", state=state)
+    benchmark.extra_info["million elements per second"] = round(x.numel() / benchmark.stats["median"] / 1e6)
+
+
+@pytest.mark.parametrize("library", ["torch", "ml_dtypes", "gfloat"])
+def test_elements_cast_by_others_per_second(library: str, benchmark) -> None:
+    """What a user would otherwise use for `current`: amax, a product, and the library's cast to E4M3."""
+    import gfloat
+    import ml_dtypes
+    import numpy as np
+
+    size = 256 if library == "gfloat" else SIZE
+    x = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).bfloat16()
+    to = gfloat.formats.format_info_ocp_e4m3
+
+    def cast() -> object:
+        scaled = x.float() * (448 / x.abs().amax().float())
+        if library == "torch":
+            return scaled.to(torch.float8_e4m3fn)
+        if library == "ml_dtypes":
+            return scaled.numpy().astype(ml_dtypes.float8_e4m3fn)
+        return gfloat.round_ndarray(to, scaled.numpy().astype(np.float64), sat=True)
+
+    benchmark(cast)
+    benchmark.extra_info["million elements per second"] = round(
+        x.numel() / benchmark.stats["median"] / 1e6, 1
+    )
+
+
 @pytest.mark.parametrize("tokens", [256, None])
 @pytest.mark.parametrize("recipe", ["fp32", "mxfp8"])
 def test_a_capture_adds_little_to_a_training_step(recipe: str, tokens: int | None, benchmark) -> None:
