@@ -433,18 +433,17 @@ def _cell_row(c: Data) -> list[str]:
 def _threshold(cells: Sequence[Data], noise_limit: float) -> str:
     """What the limits of the verdict would have let through."""
     limit = noise_limit * math.sqrt(2)
-    gaps = [(number(c["risk"]), _gap(c["gap"]), c["recipe"]) for c in cells]
-    noise = sorted(abs(gap) for _, gap, recipe in gaps if recipe == "bf16" and math.isfinite(gap))
-    if not noise:
+    within = [_gap(c["gap"]) for c in cells if number(c["risk"]) <= limit]
+    beyond = [_gap(c["gap"]) for c in cells if number(c["risk"]) > limit]
+    if not within or not beyond:
         return ""
-    harm = 10 * noise[len(noise) // 2]
-    safe = [gap for risk, gap, _ in gaps if risk <= limit]
-    rest = [gap for risk, gap, _ in gaps if risk > limit]
-    harmed, unharmed = sum(g > harm for g in safe), sum(g <= harm for g in rest)
+    most = max(within)
+    lost, diverged = sum(g > most for g in beyond), sum(math.isinf(g) for g in beyond)
+    said = f"{most:+.4f} nats" if math.isfinite(most) else "a divergence"
     return (
-        f"Taking ten times BF16's median gap ({harm:.4f} nats) as harm: of {len(safe)} cells with a risk of "
-        f"at most {limit:.2f}, {harmed} were harmed (largest gap {max(safe, default=0.0):+.4f}); of "
-        f"{len(rest)} above it, {unharmed} were not, at this size and length of training."
+        f"Both noises at their limit are a risk of {limit:.2f}. Of the {len(within)} cells up to there "
+        f"the one that lost most lost {said}; of the {len(beyond)} beyond, {lost} lost more than that, {diverged} of "
+        "them by diverging, at this size and length of training."
     )
 
 

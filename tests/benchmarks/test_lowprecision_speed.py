@@ -41,7 +41,7 @@ def test_elements_stored_and_scaled_back_per_second(name: str, benchmark) -> Non
 @pytest.mark.parametrize("library", ["torch", "ml_dtypes", "gfloat"])
 def test_elements_cast_by_others_per_second(library: str, benchmark) -> None:
     """What a user would otherwise use for `current`: amax, a product, and the library's cast to E4M3."""
-    import gfloat
+    import gfloat.formats
     import ml_dtypes
     import numpy as np
 
