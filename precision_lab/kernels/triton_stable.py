@@ -270,4 +270,5 @@ def backward(
     if each:
         return dx, gradients[0], gradients[1], gradients[2]
     total = sums.sum(0)  # one reduction of a fixed shape: the same order every time
-    return dx, total[0], total[1], total[2]
+    # Each in memory of its own: results of an operator may not be views of one another.
+    return dx, total[0].clone(), total[1].clone(), total[2].clone()
