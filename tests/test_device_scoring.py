@@ -215,6 +215,37 @@ def test_too_little_memory_means_smaller_pieces(
     assert failure.kind == "out_of_memory"
 
 
+@needs_compiler
+def test_scoring_that_runs_out_of_memory_counts_nothing_twice(
+    program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import precision_lab.device_scoring as module
+
+    class Scarce:
+        """Has no memory left after one output of a large piece, whose counts must not be kept."""
+
+        tiles = 0
+
+        def launch(self, name: str, blocks: int, threads: int, arguments: list[object]) -> None:
+            if name == "score_tiles":
+                self.tiles += 1
+                if self.tiles in (2, 4):
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            program.launch(name, blocks, threads, arguments)
+
+    implementation = _find("xielu", "naive")
+    params = get_function("xielu").check_params()
+    found = cells("fp32", "xielu", params)
+    outputs = implementation.measured_outputs()
+    args = (implementation, outputs, found, params, params, range(8, 12))
+    monkeypatch.setattr(module, "program_on", lambda device: Scarce())
+    got, expected = chunks._sweep_on_device(*args), chunks.sweep_chunks(*args, workers=1)
+    for output in outputs:
+        ours, theirs = expected[output], got[output]
+        assert isinstance(ours, Tally) and isinstance(theirs, Tally)
+        assert _different(ours, theirs) == [], output
+
+
 def test_tiles_cover_every_run_once_and_adjoin_within_a_chunk() -> None:
     runs = np.array([[0, 1500, 3, 2], [1500, 1501, 4, 2], [1600, 4000, 5, 0], [4096, 5000, 5, 1]])
     tiles = _tiles(runs, 0, 4096)
