@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -234,7 +235,8 @@ def environment() -> dict[str, str]:
         record["torch threads"] = str(torch.get_num_threads())
         record["torch CPU capability"] = torch.backends.cpu.get_cpu_capability()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            record |= _gpu_environment(torch.cuda.current_device())
+            with contextlib.suppress(RuntimeError):  # a kernel may have destroyed the device's context
+                record |= _gpu_environment(torch.cuda.current_device())
     record["flush to zero"] = _flushes() or "off"
     return record
 

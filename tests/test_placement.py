@@ -185,6 +185,43 @@ def test_isolation_recovers_from_a_lost_context_and_goes_on(tmp_path: Path) -> N
     assert by_format["bf16"].failure is None and by_format["bf16"].n_inputs == 65536
 
 
+def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_kept() -> None:
+    def kernel(x: torch.Tensor, *, alpha_p: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float16:
+            raise RuntimeError(LOST)
+        return naive.kernel(x, alpha_p=alpha_p, **others)
+
+    naive = get_implementation("xielu", "naive")
+    verdict = verify(
+        kernel, "xielu", fmts=("bf16", "fp16", "fp32"), outputs=("forward", "grad_x"), properties=False
+    )
+    found = [(m.fmt, m.output, m.failure.kind if m.failure else "") for m in verdict.measurements]
+    assert found == [
+        ("bf16", "forward", ""), ("bf16", "grad_x", ""), ("fp16", "forward", "crashed"),
+        ("fp16", "grad_x", "crashed"), ("fp32", "forward", "device_lost"), ("fp32", "grad_x", "device_lost"),
+    ]  # fmt: skip
+    assert not verdict.passed and verdict.measurements[0].n_inputs == 65536
+    assert any("fp16" in f and "kernel [eager] destroyed the CUDA context" in f for f in verdict.failures)
+
+
+def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab import isolation
+    from precision_lab.implementations import placement
+
+    asked: list[tuple[str, str]] = []
+
+    def events(plan: object, target: str, *, device: str, **options: object) -> list[object]:
+        asked.append((target, device))
+        return []
+
+    monkeypatch.setattr(placement, "check_device", lambda device: device)
+    monkeypatch.setattr(isolation, "isolated_events", events)
+    verify("naive [triton]", "xielu", device="cuda:1", properties=False)
+    assert asked == [("naive [triton]", "cuda:1")]
+    verify("naive", "xielu", fmts=("bf16",), outputs=("forward",), properties=False)
+    assert len(asked) == 1
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="may be installed here")
 def test_transformer_engine_is_missed_by_name() -> None:
     with pytest.raises(KernelError, match=r"pip install precision-lab\[te\]") as caught:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 
 from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.implementations.base import FOREIGN, Implementation
+from precision_lab.results import Failure
+
+T = TypeVar("T")
 
 # What errors say that leave a CUDA context of no use: every later call in the process fails too.
 _LOST = (
@@ -87,3 +92,30 @@ def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
             f"{name} destroyed the CUDA context ({str(error).splitlines()[0]}); nothing more "
             "can be measured on the GPU in this process"
         ) from error
+
+
+class Survivor:
+    """Keeps what was measured when a kernel destroys the process's CUDA context.
+
+    Attributes:
+        lost: what destroyed it, in a sentence; empty while it is whole.
+    """
+
+    def __init__(self, lost: str = "") -> None:
+        self.lost = lost
+
+    def attempt(self, work: Callable[[], T], blank: Callable[[Failure], T]) -> T:
+        """The work's result; `blank(why)` where it destroys the context, or something before it did."""
+        if self.lost:
+            return blank(Failure("device_lost", self.lost))
+        try:
+            return work()
+        except DeviceLostError as error:
+            self.lost = str(error)
+            return blank(Failure("crashed", self.lost))
+
+    def see(self, failures: Iterable[Failure | None]) -> None:
+        """Learns from rows, whose maker has survived on its own, that the context is destroyed."""
+        for failure in failures:
+            if failure is not None and failure.kind == "crashed":
+                self.lost = failure.message
