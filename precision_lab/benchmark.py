@@ -5,11 +5,13 @@ taken from several sets in turn, and bandwidth is set against that of a copy in 
 
 Machines are shared and clocks move, so contenders of one dtype take turns: every round
 runs each of them once, and ratios compare medians of the same rounds. A bare time says
-little; the ratios to SiLU and to a copy are what carries over.
+little; the ratios to SiLU and to a copy are what carries over. On a GPU, whose memory does not
+hold the tensors of all contenders, each implementation takes turns with SiLU and the copy alone.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.placement import raise_if_lost, require_capability
+from precision_lab.implementations.placement import Survivor, raise_if_lost, require_capability
 from precision_lab.implementations.runner import call, leaf_tensors, to_tensor, torch_dtype
 from precision_lab.results import Failure, Timing
 
@@ -37,6 +39,9 @@ SEED = 1913
 # On a GPU: 256 MiB of a 16-bit format, and sets of inputs that take turns.
 DEVICE_ELEMENTS = 2**27
 DEVICE_SETS = 2
+DEVICE_BYTES = 2**26  # of a tensor at least: with less, a second-level cache would be measured
+# The host gets this far ahead before the clock starts, so that no launch is waited for: at 2 GHz, 1 ms.
+HEAD_START_CYCLES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,22 @@ def time_implementations(
     rounds: int = 9,
     device: str = "cpu",
     progress: Progress | None = None,
+    lost: str = "",
 ) -> list[Timing]:
     """Forward and backward time of each implementation in each of its formats.
 
     Backward is the gradient of x and of every parameter, given dy, without the forward; on a GPU
-    both together are timed too.
+    both together are timed too. What fails has a row with the reason, a kernel that destroys the GPU's
+    context included, and so has then what comes after it.
 
     Args:
         implementations: to be run on `device`.
         n: elements; standard normal inputs, initial parameters. By default 2^20, on a GPU 2^27, or
-            as many as its memory takes.
+            as many as its memory takes. An implementation that needs more memory gets fewer, down to
+            tensors of 64 MiB.
         rounds: timed calls of each contender, after one untimed.
         progress: called with ("timing", done, total).
+        lost: what destroyed the device's context, so that nothing can be timed on it.
 
     Raises:
         ValueError: n or rounds below 1.
@@ -76,26 +85,105 @@ def time_implementations(
     if (n is not None and n < 1) or rounds < 1:
         raise ValueError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
     clock = Clock(device)
+    survivor = Survivor(lost)
     if n is None:
-        n = 2**20 if not clock.on_cuda else _that_fit(device)
+        n = 2**20 if not clock.on_cuda else DEVICE_ELEMENTS if lost else _that_fit(device)
     report = progress or (lambda stage, done, total: None)
     timings: list[Timing] = []
     chosen = [[i for i in implementations if fmt in i.formats] for fmt in formats]
     total = sum(map(len, chosen))
-    done = 0
+    started = itertools.count()
+
+    def starting() -> None:
+        report("timing", next(started), total)
+
     for fmt, group in zip(formats, chosen, strict=True):
-        contenders = _baselines(fmt, n, clock)
-        for implementation in group:
-            report("timing", done, total)
-            made, failures = _prepare(implementation, fmt, n, clock)
-            contenders += made
-            timings += [
-                _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
-            ]
-            done += 1
-        timings += _measure(contenders, fmt, n, rounds, clock)
-        report("timing", done, total)
+        for together in _groups(group, clock):
+            timings += survivor.attempt(
+                partial(_time_together, together, fmt, n, rounds, clock, starting),
+                partial(_all_failed, together, fmt, n, clock),
+            )
+    report("timing", total, total)
     return timings
+
+
+def _groups(implementations: Sequence[Implementation], clock: Clock) -> list[list[Implementation]]:
+    """Those whose tensors are held, and which take turns, together."""
+    if clock.on_cuda:
+        return [[i] for i in implementations]
+    return [list(implementations)] if implementations else []
+
+
+def _time_together(
+    implementations: Sequence[Implementation],
+    fmt: str,
+    n: int,
+    rounds: int,
+    clock: Clock,
+    starting: Callable[[], None],
+) -> list[Timing]:
+    """Timings of implementations that take turns; on a GPU with fewer elements where memory does not do."""
+    least = min(n, DEVICE_BYTES * 8 // get_format(fmt).bits)
+    while True:
+        timings = _attempt(implementations, fmt, n, rounds, clock, starting)
+        if clock.on_cuda:
+            gc.collect()  # a graph and what it keeps may be a cycle
+            torch.cuda.empty_cache()
+        short = any(t.failure is not None and t.failure.kind == "out_of_memory" for t in timings)
+        if not (clock.on_cuda and short and n > least):
+            return timings
+        n, starting = max(n // 2, least), lambda: None
+
+
+def _attempt(
+    implementations: Sequence[Implementation],
+    fmt: str,
+    n: int,
+    rounds: int,
+    clock: Clock,
+    starting: Callable[[], None],
+) -> list[Timing]:
+    timings: list[Timing] = []
+    try:
+        contenders = _baselines(fmt, n, clock)
+    except torch.OutOfMemoryError as error:
+        return _all_failed(implementations, fmt, n, clock, _failure("torch's SiLU", n, error))
+    for implementation in implementations:
+        starting()
+        made, failures = _prepare(implementation, fmt, n, clock)
+        contenders += made
+        timings += [
+            _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
+        ]
+    return timings + _measure(contenders, fmt, n, rounds, clock)
+
+
+def _directions(clock: Clock) -> tuple[str, ...]:
+    return (*DIRECTIONS, BOTH) if clock.on_cuda else DIRECTIONS
+
+
+def _all_failed(
+    implementations: Sequence[Implementation], fmt: str, n: int, clock: Clock, failure: Failure
+) -> list[Timing]:
+    return [
+        _failed(i, fmt, direction, n, failure) for i in implementations for direction in _directions(clock)
+    ]
+
+
+def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure:
+    """An exception of a stranger's kernel, which may raise anything.
+
+    Raises:
+        DeviceLostError: the GPU's context is destroyed.
+    """
+    if isinstance(error, DeviceLostError):
+        raise error
+    if isinstance(error, KernelError):
+        return Failure(error.kind, str(error))
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure("out_of_memory", f"{n} elements: {str(error).splitlines()[0]}")
+    raise_if_lost(subject, error)
+    return Failure("raised", f"{type(error).__name__}: {error}")
 
 
 class Clock:
@@ -105,12 +193,15 @@ class Clock:
         self.device, self.on_cuda = device, device.startswith("cuda")
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """Of one call; on a GPU between two events on its stream."""
+        """Of one call; on a GPU between two events on its stream, which is kept busy until the host has
+        launched what comes between them.
+        """
         if not self.on_cuda:
             start = time.perf_counter()
             work()
             return time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
         begin.record()
         work()
         end.record()
@@ -185,7 +276,7 @@ def _prepare(
 ) -> tuple[list[_Contender], dict[str, Failure]]:
     """Contenders of one implementation, each called once already."""
     made: list[_Contender] = []
-    directions = (*DIRECTIONS, *((BOTH,) if clock.on_cuda else ()))
+    directions = _directions(clock)
     differentiable = implementation.outputs is None or len(implementation.outputs) > 1
     try:
         require_capability(implementation)
@@ -221,56 +312,71 @@ def _prepare(
             work = _in_turn([partial(both, p, g) for p, (_, g) in zip(points, sets, strict=True)])
             work()
             made.append(_Contender(implementation, BOTH, work, 0.0))
-    except KernelError as error:
-        failure = Failure(error.kind, str(error))
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        failure = Failure("out_of_memory", f"{n} elements: {str(error).splitlines()[0]}")
-    except Exception as error:  # a stranger's kernel may raise anything
-        raise_if_lost(implementation, error)
-        failure = Failure("raised", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        failure = _failure(implementation, n, error)
     else:
         return made, {}
     return made, dict.fromkeys(directions[len(made) :], failure)
 
 
 def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, clock: Clock) -> list[Timing]:
-    seconds = np.array([[clock.seconds(c.work) for c in contenders] for _ in range(rounds)])
+    """Timings of what was prepared; a contender that fails now has a row that says so, the others go on."""
+    seconds = np.full((rounds, len(contenders)), np.nan)
+    failures: dict[int, Failure] = {}
+    for round_ in range(rounds):
+        for k, contender in enumerate(contenders):
+            if k in failures:
+                continue
+            try:
+                seconds[round_, k] = clock.seconds(contender.work)
+            except Exception as error:
+                failures[k] = _failure(contender.implementation or "torch's SiLU", n, error)
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
-    base = {
-        c.direction: float(m) for c, m in zip(contenders, median, strict=True) if c.implementation is None
-    }
-    copy = base["copy"]
+    base = {c.direction: k for k, c in enumerate(contenders) if c.implementation is None}
+    copy = float(median[base["copy"]])
     size = get_format(fmt).bits // 8
     copied = 2 * size / copy
-    # Read x, write y; read x and dy, write dx; both.
-    tensors = {"forward": 2, "backward": 3, BOTH: 5}
     timings = []
     for k, contender in enumerate(contenders):
-        if contender.implementation is None:
+        implementation, direction = contender.implementation, contender.direction
+        if implementation is None:
             continue
-        moved = tensors[contender.direction] * size
-        compiled = contender.implementation.execution == "compiled"
+        # Nothing can be said without what the ratios refer to.
+        failure = next((failures[i] for i in (k, base["copy"], base[direction]) if i in failures), None)
+        if failure is not None:
+            timings.append(_failed(implementation, fmt, direction, n, failure))
+            continue
+        moved = _bytes_moved(implementation, fmt, direction)
         timings.append(
             Timing(
-                function=contender.implementation.function,
-                implementation=contender.implementation.name,
-                execution=contender.implementation.execution,
+                function=implementation.function,
+                implementation=implementation.name,
+                execution=implementation.execution,
                 fmt=fmt,
-                direction=contender.direction,
+                direction=direction,
                 n=n,
                 repeats=rounds,
                 time_ns=float(median[k]),
                 time_ns_low=float(low[k]),
                 time_ns_high=float(high[k]),
                 effective_gb_per_s=moved / float(median[k]),
-                ratio_to_silu=float(median[k] / base[contender.direction]),
-                ratio_to_copy=float(median[k] / copy),
-                compile_seconds=round(contender.first_seconds, 3) if compiled else None,
+                ratio_to_silu=float(median[k] / median[base[direction]]),
+                ratio_to_copy=float(median[k]) / copy,
+                compile_seconds=(
+                    round(contender.first_seconds, 3) if implementation.execution == "compiled" else None
+                ),
                 bandwidth_share=moved / float(median[k]) / copied if clock.on_cuda else None,
             )
         )
     return timings
+
+
+def _bytes_moved(implementation: Implementation, fmt: str, direction: str) -> int:
+    """Per element, at least: x read and y written; x and dy read and dx written; or both."""
+    size = get_format(fmt).bits // 8
+    stored = get_format(implementation.output_format(fmt, "forward")).bits // 8
+    parts = {"forward": size + stored, "backward": 2 * size + stored}
+    return sum(parts.values()) if direction == BOTH else parts[direction]
 
 
 def _failed(implementation: Implementation, fmt: str, direction: str, n: int, failure: Failure) -> Timing:

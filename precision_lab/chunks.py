@@ -22,7 +22,6 @@ from precision_lab.tallies import Tally
 CHUNK = 1 << 18
 # On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
 DEVICE_CHUNKS = 256
-SCORING_BYTES = 10  # per input: its place among those left over, and a share of its tile's records
 
 # Eager kernels of the lab's own may run in several threads at once. Compiled ones share the compiler's
 # state, and a stranger's may have state of its own: those run one at a time, beside the scoring.
@@ -150,6 +149,7 @@ def _sweep_on_device(
         count = 1  # chunks that follow one another
         while count < min(at_once, len(chunks) - done) and chunks[done + count] == chunks[done] + count:
             count += 1
+        trouble = ""
         try:
             x = patterns_on_device(fmt, first, count * size, device)
             found = run_tensors(implementation, core_tensor(implementation, x, fmt), fmt, asked, outputs)
@@ -159,20 +159,21 @@ def _sweep_on_device(
                     failures.setdefault(output, value)
                     value = torch.zeros(count * size, device=device)
                 values.append(value.float().contiguous())
-            # Made anew: a kernel may have written into its input. And what scoring will need, while there
-            # is still a way back.
+            # Made anew: a kernel may have written into its input.
             x = patterns_on_device(fmt, first, count * size, device).float()
-            del found
-            torch.empty(SCORING_BYTES * count * size, dtype=torch.uint8, device=device)
+            found = {}
+            scorer.score(x, values, cells.runs_between(first, first + count * size, every=size), None, first)
         except torch.OutOfMemoryError as error:
+            trouble = str(error).splitlines()[0]
+        # Outside of the handler, whose error still holds what its functions held.
+        x, found, values, value = torch.empty(0), {}, [], torch.empty(0)
+        if trouble:
             torch.cuda.empty_cache()
-            if at_once == 1:
-                failure = Failure("out_of_memory", f"{size} inputs at once: {str(error).splitlines()[0]}")
+            if count == 1:
+                failure = Failure("out_of_memory", f"{size} inputs at once: {trouble}")
                 return dict.fromkeys(outputs, failure)
-            at_once = max(1, at_once // 2)
+            at_once = max(1, count // 2)
             continue
-        runs = cells.runs_between(first, first + count * size, every=size)
-        scorer.score(x, values, runs, None, first)
         done += count
         if progress:
             progress(done * size, len(chunks) * size)

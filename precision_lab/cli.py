@@ -115,6 +115,9 @@ def report(
     print_summary(results, console)
     for kind, path in written.items():
         console.print(f"{kind}: {path}", highlight=False, soft_wrap=True)
+    if results.lost:
+        typer.echo(f"precision-lab: the report is incomplete: {results.lost}", err=True)
+        raise typer.Exit(1)
     if any(m.undecided for m in results.measurements):
         typer.echo("precision-lab: some inputs are undecided; the report names them", err=True)
         raise typer.Exit(1)
@@ -228,7 +231,8 @@ def verify(
     isolate: Annotated[
         bool | None,
         typer.Option(
-            "--isolate/--no-isolate", help="A process of its own; default for TARGETs from outside."
+            "--isolate/--no-isolate",
+            help="A process of its own; default for TARGETs from outside, and on a GPU.",
         ),
     ] = None,
     time_limit: Annotated[

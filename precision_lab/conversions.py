@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations import transformer_engine
-from precision_lab.implementations.placement import check_device
+from precision_lab.implementations.placement import Survivor, check_device, raise_if_lost
 from precision_lab.implementations.runner import from_bits, to_array, torch_dtype
 from precision_lab.results import Conversion, Failure
 
@@ -50,33 +51,48 @@ CASTS: tuple[tuple[str, Convert, tuple[str, ...]], ...] = (
 )
 
 
-def conversions(device: str = "cpu") -> tuple[Conversion, ...]:
+def conversions(device: str = "cpu", *, lost: str = "") -> tuple[Conversion, ...]:
     """Every cast found on a device, to each FP8 format.
+
+    Args:
+        lost: what destroyed the device's context, so that nothing can be cast on it.
 
     Raises:
         ValueError: no such device.
     """
-    check_device(device)
-    return tuple(_on(device))
+    if not lost:
+        check_device(device)
+    return tuple(_on(device, Survivor(lost)))
 
 
-def _on(device: str) -> Iterator[Conversion]:
-    source = get_format(SOURCE)
-    bits = source.all_bits()
+def _on(device: str, survivor: Survivor) -> Iterator[Conversion]:
     for name, cast, devices in CASTS:
         if device.partition(":")[0] not in devices:
             continue
         for target in TARGETS:
-            fmt = get_format(target)
-            try:
-                computed = to_array(cast(from_bits(bits, source).to(device), fmt), fmt)
-            except KernelError as error:
-                yield Conversion(name, device, SOURCE, target, failure=Failure(error.kind, str(error)))
-            except Exception as error:  # a library's cast may raise anything, and so may its absence
-                failure = Failure("raised", f"{type(error).__name__}: {str(error).splitlines()[0]}")
-                yield Conversion(name, device, SOURCE, target, failure=failure)
-            else:
-                yield judge(name, device, source, fmt, bits, computed)
+            yield survivor.attempt(
+                partial(_judged, name, cast, device, target),
+                partial(_failed, name, device, target),
+            )
+
+
+def _failed(name: str, device: str, target: str, failure: Failure) -> Conversion:
+    return Conversion(name, device, SOURCE, target, failure=failure)
+
+
+def _judged(name: str, cast: Convert, device: str, target: str) -> Conversion:
+    source = get_format(SOURCE)
+    bits = source.all_bits()
+    fmt = get_format(target)
+    try:
+        computed = to_array(cast(from_bits(bits, source).to(device), fmt), fmt)
+    except KernelError as error:
+        return _failed(name, device, target, Failure(error.kind, str(error)))
+    except Exception as error:  # a library's cast may raise anything, and so may its absence
+        raise_if_lost(f"{name}'s cast to {target}", error)
+        words = str(error).splitlines()[0] if str(error) else ""
+        return _failed(name, device, target, Failure("raised", f"{type(error).__name__}: {words}"))
+    return judge(name, device, source, fmt, bits, computed)
 
 
 def judge(

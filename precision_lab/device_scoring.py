@@ -6,6 +6,7 @@ A tile is the same as on the CPU (`oracle.fused`), so every statistic is the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Protocol
@@ -41,10 +42,15 @@ def source() -> str:
     return resources.files("precision_lab.oracle").joinpath("score.cu").read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=8)
 def program_on(device: torch.device) -> Program:
     """The first tier compiled for a device, once per process."""
-    return CudaProgram(source(), "score.cu", device)
+    # "cuda" is whatever device is current.
+    return _compiled(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@lru_cache(maxsize=8)
+def _compiled(index: int) -> Program:
+    return CudaProgram(source(), "score.cu", torch.device("cuda", index))
 
 
 class DeviceScorer(Scorer):
@@ -85,40 +91,52 @@ class DeviceScorer(Scorer):
     def score(  # type: ignore[override]
         self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Int64 | None = None, first: int = 0
     ) -> None:
-        """Counts a chunk of inputs; see `Scorer.score`. All on the device but `runs` and `patterns`."""
-        self._fed += x.numel()
+        """Counts a chunk of inputs; see `Scorer.score`. All on the device but `runs` and `patterns`.
+
+        Raises:
+            torch.OutOfMemoryError: nothing of the chunk has been counted then.
+        """
         special = runs[:, 3] == SPECIAL_STRETCH
+        ordinary = runs[~special]
+        scored = self._first_tier(x, ys, ordinary, patterns, first) if ordinary.size else []
+        # From here on nothing is asked of the device's memory.
+        self._fed += x.numel()
         for start, end, cell, _ in runs[special].tolist():
             part = None if patterns is None else patterns[start:end]
             values = [y[start:end].cpu().numpy() for y in ys]
             self._score_special(x[start:end].cpu().numpy(), values, 0, end - start, cell, part, first + start)
-        ordinary = runs[~special]
-        if ordinary.size == 0:
-            return
-        tiles = _tiles(ordinary, first if self._chunk else 0, self._chunk)
-        on_device = self._put(tiles)
-        listed = None if patterns is None else self._put(patterns)
-        left = torch.empty(x.numel(), dtype=torch.int64, device=self._device)
         total = int((ordinary[:, 1] - ordinary[:, 0]).sum())
-        for j, tally in enumerate(self.tallies):
-            found, ends = self._first_tier(j, x, ys[j], listed, first, tiles.shape[0], on_device, left)
-            tally.tiers[FLOAT64] += total - found.numel()
+        for j, found in enumerate(scored):
+            tally = self.tallies[j]
+            columns.merge(self._rows[j], found.rows)
+            self._histograms[j] += found.histogram
+            tally.tiers[FLOAT64] += total - found.left.size
             if self._keeps_edges:
-                self._keep_tile_edges(tally, tiles, ends, patterns, first)
-            if found.numel():
-                index = found.cpu().numpy()
+                self._keep_tile_edges(tally, found.tiles, found.ends, patterns, first)
+            if found.left.size:
+                index = found.left
                 cell = ordinary[np.searchsorted(ordinary[:, 0], index, side="right") - 1, 2]
                 pattern = first + index if patterns is None else patterns[index]
-                self._left[j].append((x[found].cpu().numpy(), ys[j][found].cpu().numpy(), cell, pattern))
+                self._left[j].append((found.x, found.y, cell, pattern))
                 self._escalate_when_many(j)
         self._keep_nearest(ordinary, [_Peek(y) for y in ys], patterns, first)  # type: ignore[misc]
 
     def _first_tier(
-        self, j: int, x: Tensor, y: Tensor, patterns: Tensor | None, first: int, count: int, tiles: Tensor,
-        left: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Adds the counts of output j; indices left to the next tier, ascending, and each tile's ends."""
+        self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Int64 | None, first: int
+    ) -> list[_Scored]:
+        """What the first tier counts of each output, and what it leaves."""
+        tiles = _tiles(runs, first if self._chunk else 0, self._chunk)
+        on_device = self._put(tiles)
+        listed = None if patterns is None else self._put(patterns)
+        left = torch.empty(x.numel(), dtype=torch.int64, device=self._device)
+        return [self._of_tiles(j, x, y, listed, first, tiles, on_device, left) for j, y in enumerate(ys)]
+
+    def _of_tiles(
+        self, j: int, x: Tensor, y: Tensor, patterns: Tensor | None, first: int, tiles: Int64,
+        on_device: Tensor, left: Tensor,
+    ) -> _Scored:  # fmt: skip
         rows = self._put(columns.empty(self.cells.starts.size))
+        count = tiles.shape[0]
         histogram = torch.zeros(columns.BINS, dtype=torch.int64, device=self._device)
         n_left = torch.zeros(1, dtype=torch.int64, device=self._device)
         ends = torch.empty(count, END, dtype=torch.float64, device=self._device)
@@ -128,33 +146,45 @@ class DeviceScorer(Scorer):
         self._runs_on.launch(
             "score_tiles", count, THREADS,
             [
-                x, y, patterns, first, tiles, 1, fmt, slots, weights, relative, absolute, windows, pivots,
+                x, y, patterns, first, on_device, 1, fmt, slots, weights, relative, absolute, windows, pivots,
                 layout, coefficients, bounds, asymptotes, layout.shape[1], rows, histogram, left, n_left,
                 ends, records,
             ],
         )  # fmt: skip
         for stage in range(3):
             self._runs_on.launch(
-                "settle", -(-count // THREADS), THREADS, [count, tiles, ends, fmt, records, rows, stage]
+                "settle", -(-count // THREADS), THREADS, [count, on_device, ends, fmt, records, rows, stage]
             )
-        columns.merge(self._rows[j], rows.cpu().numpy())
-        self._histograms[j] += histogram.cpu().numpy()
-        return left[: int(n_left)].sort().values, ends
+        index = left[: int(n_left)].sort().values
+        arrays = (rows, histogram, ends, index, x[index], y[index])
+        return _Scored(tiles, *(array.cpu().numpy() for array in arrays))
 
     def _keep_tile_edges(
-        self, tally: Any, tiles: Int64, ends: Tensor, patterns: Int64 | None, first: int
+        self, tally: Any, tiles: Int64, ends: NDArray[np.float64], patterns: Int64 | None, first: int
     ) -> None:
         """The first and last ordinary input of every chunk, as the CPU keeps them."""
         starts = tiles[:, 0] + first
         chunk = starts // self._chunk if self._chunk else np.zeros(starts.size, np.int64)
         opening = np.flatnonzero(np.diff(chunk, prepend=-1))
         closing = np.append(opening[1:] - 1, chunk.size - 1)
-        values = ends.cpu().numpy()
         listed = np.zeros(0, np.int64) if patterns is None else patterns
         for a, b in zip(opening.tolist(), closing.tolist(), strict=True):
-            begin = (float(tiles[a, 0]), *values[a, :3])
-            end = (float(tiles[b, 0] + tiles[b, 1] - 1), *values[b, 3:])
+            begin = (float(tiles[a, 0]), *ends[a, :3])
+            end = (float(tiles[b, 0] + tiles[b, 1] - 1), *ends[b, 3:])
             self._keep_edges(tally, np.array([begin, end]), listed, first)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One output's counts, its tiles' ends, and the indices, ascending, that are left to the next tier."""
+
+    tiles: Int64
+    rows: Int64
+    histogram: Int64
+    ends: NDArray[np.float64]
+    left: Int64
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
 
 
 class _Peek:

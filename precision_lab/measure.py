@@ -205,16 +205,30 @@ def _score_on_device(
     """`_score_listed` for a kernel on a GPU, whose results are scored there."""
     import torch
 
+    assert inputs.bits is not None
+    bits = inputs.bits
+    try:
+        return _run_and_score(implementation, outputs, inputs, effective, asked)
+    except torch.OutOfMemoryError as error:
+        failure = Failure("out_of_memory", f"{bits.size} inputs at once: {str(error).splitlines()[0]}")
+        return dict.fromkeys(outputs, failure)
+
+
+def _run_and_score(
+    implementation: Implementation,
+    outputs: Sequence[str],
+    inputs: InputSet,
+    effective: Mapping[str, float],
+    asked: Mapping[str, float],
+) -> dict[str, Tally | Failure]:
+    import torch
+
     from precision_lab.device_scoring import DeviceScorer
 
     assert inputs.bits is not None
     fmt, bits = inputs.cells.fmt, inputs.bits
     point = input_tensor(implementation, bits, fmt)
-    try:
-        computed = run_tensors(implementation, point, fmt, asked, outputs)
-    except torch.OutOfMemoryError as error:
-        failure = Failure("out_of_memory", f"{bits.size} inputs at once: {str(error).splitlines()[0]}")
-        return dict.fromkeys(outputs, failure)
+    computed = run_tensors(implementation, point, fmt, asked, outputs)
     good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
     found: dict[str, Tally | Failure] = {o: v for o, v in computed.items() if isinstance(v, Failure)}
     if good:

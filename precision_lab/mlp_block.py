@@ -7,8 +7,8 @@ default shape a gated block is two thirds as wide, so that all have the same num
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.benchmark import SEED, Clock
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import get_implementation
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.placement import on_device, raise_if_lost
+from precision_lab.implementations.placement import Survivor, on_device, raise_if_lost
 from precision_lab.implementations.runner import call, leaf_tensors, torch_dtype
 from precision_lab.results import Block, Failure
 
@@ -87,13 +87,16 @@ def blocks(
     shape: Shape | None = None,
     rounds: int = 15,
     subjects: Sequence[tuple[str, str, str]] = SUBJECTS,
+    lost: str = "",
 ) -> list[Block]:
     """Time of forward and backward, and peak memory on a GPU, of each activation's block.
 
-    Blocks take turns, so that ratios compare the same rounds.
+    Blocks take turns, so that ratios compare the same rounds. One that fails has a row with the reason, and
+    the others go on, unless it destroys the GPU's context.
 
     Args:
         rounds: timed iterations of each, after two untimed.
+        lost: what destroyed the device's context, so that nothing can be run on it.
 
     Raises:
         ValueError: no such device; rounds < 1.
@@ -101,30 +104,35 @@ def blocks(
     if rounds < 1:
         raise ValueError(f"rounds={rounds!r}: at least 1")
     shape, clock = shape or Shape(), Clock(device)
-    torch.manual_seed(SEED)
-    x = torch.randn(shape.tokens, shape.model_width, device=device, dtype=torch_dtype(get_format(fmt)))
-    made: dict[int, _Block] = {}
+    chosen = [_placed(subject, device, lost) for subject in subjects]
     failures: dict[int, Failure] = {}
-    chosen = [on_device(get_implementation(f, name, execution), device) for f, name, execution in subjects]
     peaks: dict[int, float] = {}
-    for k, implementation in enumerate(chosen):
-        try:
-            block = _Block(implementation, shape, fmt)
-            _iterate(block, x)
-            peaks[k] = _peak(block, x)
-            made[k] = block
-        except KernelError as error:
-            failures[k] = Failure(error.kind, str(error))
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            failures[k] = Failure("out_of_memory", str(error).splitlines()[0])
-        except Exception as error:  # a kernel may raise anything
-            raise_if_lost(implementation, error)
-            failures[k] = Failure("raised", f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    times = {k: np.empty(rounds) for k in made}
-    for round_ in range(rounds):
-        for k, block in made.items():
-            times[k][round_] = clock.seconds(partial(_iterate, block, x)) * 1e3
+    times: dict[int, list[float]] = {}
+    survivor = Survivor(lost)
+    made: dict[int, Callable[[], None]] = {}
+
+    def prepare(k: int, implementation: Implementation) -> None:
+        block = _Block(implementation, shape, fmt)
+        _iterate(block, x)
+        peaks[k] = _peak(block, x)
+        made[k] = partial(_iterate, block, x)
+        times[k] = []
+
+    def time(k: int, implementation: Implementation) -> None:
+        times[k].append(clock.seconds(made[k]) * 1e3)
+
+    if not lost:
+        torch.manual_seed(SEED)
+        x = torch.randn(shape.tokens, shape.model_width, device=device, dtype=torch_dtype(get_format(fmt)))
+    for work in (prepare, *[time] * rounds):
+        for k, implementation in enumerate(chosen):
+            if k not in failures:
+                failure = survivor.attempt(partial(_tried, work, k, implementation), lambda why: why)
+                if failure is None or (failure.kind == "device_lost" and times.get(k)):
+                    continue  # the rounds until then are kept
+                failures[k] = failure
+                made.pop(k, None)
+                times.pop(k, None)
     base = float(np.median(times[0])) if 0 in times else math.nan
     found = []
     for k, implementation in enumerate(chosen):
@@ -139,7 +147,7 @@ def blocks(
                 shape.width(implementation.function),
                 shape.tokens,
                 implementation.function in GATED,
-                rounds if k in times else 0,
+                len(times.get(k, ())),
                 float(median),
                 float(low),
                 float(high),
@@ -150,6 +158,38 @@ def blocks(
             )
         )
     return found
+
+
+def _placed(subject: tuple[str, str, str], device: str, lost: str) -> Implementation:
+    implementation = get_implementation(*subject)
+    # A device whose context is lost is not to be asked for anything.
+    return replace(implementation, device=device) if lost else on_device(implementation, device)
+
+
+def _tried(
+    work: Callable[[int, Implementation], None], k: int, implementation: Implementation
+) -> Failure | None:
+    """Why the work could not be done, or None.
+
+    Raises:
+        DeviceLostError: the GPU's context is destroyed.
+    """
+    try:
+        work(k, implementation)
+    except KernelError as error:
+        return Failure(error.kind, str(error))
+    except torch.OutOfMemoryError as error:
+        failure = Failure("out_of_memory", str(error).splitlines()[0])
+    except DeviceLostError:
+        raise
+    except Exception as error:  # a kernel may raise anything
+        raise_if_lost(implementation, error)
+        words = str(error).splitlines()[0] if str(error) else ""
+        return Failure("raised", f"{type(error).__name__}: {words}")
+    else:
+        return None
+    torch.cuda.empty_cache()
+    return failure
 
 
 def _iterate(block: _Block, x: Tensor) -> None:

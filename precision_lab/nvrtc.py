@@ -46,11 +46,19 @@ def compile_cubin(source: str, name: str, architecture: str, options: Sequence[s
     """Machine code of `source` for an architecture such as "sm_90"; needs no GPU.
 
     Raises:
-        ImportError: cuda-bindings is missing.
+        ImportError: cuda-bindings or the compiler's own library is missing.
         ValueError: the source does not compile, with the compiler's words.
     """
     _, nvrtc = _bindings()
-    program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], []))
+    try:
+        created = nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], [])
+    except RuntimeError as error:  # its library is looked for at the first call
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportError(
+            "compiling CUDA C++ at run time needs NVIDIA's libnvrtc, which torch's CUDA builds bring along "
+            f"and `pip install nvidia-cuda-nvrtc` installs; it was not found ({reason})"
+        ) from error
+    program = _checked(created)
     try:
         chosen = [o.encode() for o in (f"--gpu-architecture={architecture}", "--std=c++17", *options)]
         folder = _headers()

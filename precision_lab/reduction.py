@@ -108,26 +108,42 @@ def measure_reductions(
         effective = asked  # `run_reduced` meets the same fault and names it in every result
     items = tuple(sorted(effective.items()))
     results = []
-    for data, words in DATA.items():
+    for data in DATA:
         x, upstream = tensors(fmt, data)
         for output, got in run_reduced(implementation, x, upstream, fmt, asked).items():
-            case = Reduction(
-                function=definition.name,
-                implementation=implementation.name,
-                execution=implementation.execution_name,
-                fmt=fmt,
-                output=output,
-                params_name=params_name,
-                n=N,
-                data=words,
-                condition=math.nan,
-                computed=math.nan,
-                exact=math.nan,
-                error_ulps=math.nan,
-                relative_error=math.nan,
-            )
+            case = _blank(implementation, fmt, output, data, params_name)
             results.append(_score(case, got, exact_sum(definition.name, output, items, fmt, data)))
     return results
+
+
+def failed_reductions(
+    implementation: Implementation, fmt: str, failure: Failure, *, params_name: str = "init"
+) -> list[Reduction]:
+    """What `measure_reductions` would have given, each with the reason why there is none."""
+    outputs = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
+    return [
+        replace(_blank(implementation, fmt, output, data, params_name), failure=failure)
+        for data in DATA
+        for output in outputs
+    ]
+
+
+def _blank(implementation: Implementation, fmt: str, output: str, data: str, params_name: str) -> Reduction:
+    return Reduction(
+        function=implementation.function,
+        implementation=implementation.name,
+        execution=implementation.execution_name,
+        fmt=fmt,
+        output=output,
+        params_name=params_name,
+        n=N,
+        data=DATA[data],
+        condition=math.nan,
+        computed=math.nan,
+        exact=math.nan,
+        error_ulps=math.nan,
+        relative_error=math.nan,
+    )
 
 
 def _score(case: Reduction, got: Failure | tuple[float, str], exact: ExactSum) -> Reduction:

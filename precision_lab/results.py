@@ -304,6 +304,15 @@ class Results:
     lowprecision: dict[str, Any] | None = None  # as `lowprecision.study.examine` gives it
     schema: int = SCHEMA
 
+    @property
+    def lost(self) -> str:
+        """What destroyed the GPU's context, in a sentence, so that not everything was measured; or ""."""
+        rows: tuple[Any, ...] = (
+            *self.measurements, *self.reductions, *self.timings, *self.conversions, *self.blocks
+        )  # fmt: skip
+        failures = (row.failure for row in rows if row.failure is not None)
+        return next((f.message for f in failures if f.kind in ("crashed", "device_lost")), "")
+
     def dumps(self) -> str:
         """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
         data = dataclasses.asdict(dataclasses.replace(self, measurements=()))

@@ -176,7 +176,7 @@ class Scorer:
                 index = int(edge[0])
                 line = np.empty(EDGE_COLUMNS, np.int64)
                 line[0] = patterns[index] if patterns.size else first + index
-                line[1:] = edge[1:].view(np.int64)
+                line[1:] = columns.values_bits(edge[1:])
                 tally.edges = np.concatenate([tally.edges, line[None]])
 
     def _keep_nearest(
@@ -201,7 +201,7 @@ class Scorer:
         for tally, y in zip(self.tallies, ys, strict=True):
             known = tally.near[row]
             if known[0] == -1 or pattern & MASK < int(known[0]) & MASK:
-                known[:] = pattern, np.float64(y[index]).view(np.int64)
+                known[:] = pattern, int(columns.values_bits(np.float64(y[index])))
 
     def _score_special(
         self, x: NDArray[Any], ys: Sequence[NDArray[Any]], start: int, end: int, cell: int,

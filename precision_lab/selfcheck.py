@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -102,11 +103,10 @@ def _torch_checks() -> list[Check]:
     except ImportError:
         return [Check("torch", None, "not installed: kernels cannot be run")]
     flush = _torch_flushes()
-    precision = torch.get_float32_matmul_precision()
     cuda = torch.cuda.is_available()
     checks = [
         Check("torch keeps subnormals (worker threads)", not flush, f"flushes {flush}" if flush else "kept"),
-        Check("torch float32 matmul precision", None, precision),
+        Check("torch float32 matmul precision", None, _matmul_precision()),
         Check("torch deterministic algorithms", None, str(torch.are_deterministic_algorithms_enabled())),
         Check("torch CPU capability", None, torch.backends.cpu.get_cpu_capability()),
         Check("torch threads", None, str(torch.get_num_threads())),
@@ -114,11 +114,34 @@ def _torch_checks() -> list[Check]:
     return [*checks, *(_cuda_checks() if cuda else [Check("CUDA device", None, "none")]), *_gpu_packages()]
 
 
+def _matmul_precision() -> str:
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Since one backend's own switch was set, there is no answer for all of them.
+        return f"CUDA: {torch.backends.cuda.matmul.fp32_precision}"
+
+
+def _tf32(switches: Any, legacy: Any) -> str:
+    """Whether a backend may use TF32: by its own switch, or where torch has none, by the legacy one.
+
+    The legacy one raises once the other was set.
+    """
+    try:
+        precision = getattr(switches, "fp32_precision", None)
+        allowed = legacy.allow_tf32 if precision is None else precision == "tf32"
+    except RuntimeError as error:
+        return f"not readable ({str(error).splitlines()[0][:60]})"
+    return "on" if allowed else "off"
+
+
 def _cuda_checks() -> list[Check]:
     """What the GPU at hand can do; its clocks are read, never set."""
     import torch
 
-    found = torch.cuda.get_device_properties(0)
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
     capability = (found.major, found.minor)
     flush = bool((torch.full((64,), 2.0**-149, device="cuda") * 2.0**100 == 0).any())
     free, total = torch.cuda.mem_get_info()
@@ -134,8 +157,8 @@ def _cuda_checks() -> list[Check]:
         Check("CUDA keeps subnormals", not flush, "flushes inputs" if flush else "kept"),
         Check(
             "CUDA TF32", None,
-            f"matrix products {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}, "
-            f"convolutions {'on' if torch.backends.cudnn.allow_tf32 else 'off'}",
+            f"matrix products {_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul)}, "
+            f"convolutions {_tf32(getattr(torch.backends.cudnn, 'conv', None), torch.backends.cudnn)}",
         ),
         Check("CUDA clocks", None, _clocks()),
     ]  # fmt: skip
@@ -212,16 +235,17 @@ def environment() -> dict[str, str]:
         record["torch threads"] = str(torch.get_num_threads())
         record["torch CPU capability"] = torch.backends.cpu.get_cpu_capability()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            record |= _gpu_environment()
+            with contextlib.suppress(RuntimeError):  # a kernel may have destroyed the device's context
+                record |= _gpu_environment(torch.cuda.current_device())
     record["flush to zero"] = _flushes() or "off"
     return record
 
 
-@lru_cache(maxsize=1)
-def _gpu_environment() -> dict[str, str]:
+@lru_cache(maxsize=8)
+def _gpu_environment(index: int) -> dict[str, str]:
     import torch
 
-    found = torch.cuda.get_device_properties(0)
+    found = torch.cuda.get_device_properties(index)
     return {
         "gpu": f"{found.name}, compute capability {found.major}.{found.minor}",
         "cuda": str(torch.version.cuda),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +14,17 @@ from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.placement import check_device, on_device
-from precision_lab.results import Binade, Block, Measurement, Reduction, Results, Statistics, Timing
+from precision_lab.implementations.placement import Survivor, check_device, on_device
+from precision_lab.results import (
+    Binade,
+    Block,
+    Failure,
+    Measurement,
+    Reduction,
+    Results,
+    Statistics,
+    Timing,
+)
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -91,7 +101,8 @@ class StudySettings:
 def run(settings: StudySettings | None = None, progress: Progress | None = None) -> Results:
     """Measures every case of the settings and returns one `Results`.
 
-    A kernel's fault is recorded in its case and the rest goes on.
+    A kernel's fault is recorded in its case and the rest goes on. One that destroys the GPU's context has
+    crashed, and what was still to be run there is recorded as not measured for that reason.
 
     Raises:
         EnvironmentAltersResultsError: the process does not compute IEEE arithmetic.
@@ -105,28 +116,40 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     report = progress or (lambda stage, done, total: None)
     require_ieee()
     seconds: dict[str, float] = {}
+    survivor = Survivor()
+    record = environment()  # while the device can still be asked for its name
     implementations = settings.implementations()
     compiled = tuple(i for i in implementations if i.execution == "compiled")
     others = tuple(i for i in implementations if i.execution != "compiled")
 
-    measurements = _timed(seconds, "measure", lambda: _measure(others, settings, report, "measure"))
+    measurements = _timed(seconds, "measure", lambda: _measure(others, settings, report, "measure", survivor))
     if compiled:
         formats = settings.chosen_formats()
         timed = TIMED_COMPILED if settings.timing else ()
-        _timed(seconds, "compile", lambda: precompile(compiled, formats, timed=timed, progress=report))
+        _timed(
+            seconds,
+            "compile",
+            lambda: survivor.attempt(
+                lambda: precompile(compiled, formats, timed=timed, progress=report), lambda failure: {}
+            ),
+        )
         measurements += _timed(
-            seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled")
+            seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled", survivor)
         )
     reductions: list[Reduction] = []
     if settings.reductions:
-        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report))
+        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report, survivor))
     timings: list[Timing] = []
     if settings.timing:
-        timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report))
-    found_conversions = _timed(seconds, "conversions", lambda: conversions(settings.device))
+        timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report, survivor.lost))
+        survivor.see(t.failure for t in timings)
+    found_conversions = _timed(
+        seconds, "conversions", lambda: conversions(settings.device, lost=survivor.lost)
+    )
+    survivor.see(c.failure for c in found_conversions)
     found_blocks: list[Block] = []
     if settings.timing and settings.device.startswith("cuda"):
-        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.device))
+        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.device, lost=survivor.lost))
     lowprecision = None
     if settings.probe is not None or not settings.quick:
         from precision_lab.lowprecision.study import examine
@@ -135,7 +158,7 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
         functions = settings.chosen_functions()
         lowprecision = _timed(seconds, "readiness", lambda: examine(functions, folder, report))
     return Results(
-        environment=environment(),
+        environment={**record, **environment()},
         settings={
             **{k: v for k, v in asdict(settings).items() if k != "probe"},
             "functions": list(settings.chosen_functions()),
@@ -177,7 +200,11 @@ def _cases(
 
 
 def _measure(
-    implementations: Sequence[Implementation], settings: StudySettings, report: Progress, stage: str
+    implementations: Sequence[Implementation],
+    settings: StudySettings,
+    report: Progress,
+    stage: str,
+    survivor: Survivor,
 ) -> list[Measurement]:
     from precision_lab.measure import measure_all
 
@@ -186,22 +213,33 @@ def _measure(
     for done, (implementation, fmt, name) in enumerate(cases):
         report(stage, done, len(cases))
         params = get_function(implementation.function).parameter_sets[name]
-        results += measure_all(
-            implementation,
-            implementation.measured_outputs(),
-            fmt,
-            params,
-            params_name=name,
-            inputs="exhaustive" if settings.exhaustive and FORMATS[fmt].bits <= 32 else None,
+        inputs = "exhaustive" if settings.exhaustive and FORMATS[fmt].bits <= 32 else None
+        outputs = implementation.measured_outputs()
+        results += survivor.attempt(
+            partial(measure_all, implementation, outputs, fmt, params, params_name=name, inputs=inputs),
+            partial(_unmeasured, implementation, fmt, name),
         )
     report(stage, len(cases), len(cases))
     return results
 
 
+def _unmeasured(implementation: Implementation, fmt: str, name: str, failure: Failure) -> list[Measurement]:
+    from precision_lab.measure import blank_measurement
+
+    params = dict(get_function(implementation.function).parameter_sets[name])
+    return [
+        blank_measurement(implementation, fmt, output, name, params, "", 0, failure)
+        for output in implementation.measured_outputs()
+    ]
+
+
 def _reduce(
-    implementations: Sequence[Implementation], settings: StudySettings, report: Progress
+    implementations: Sequence[Implementation],
+    settings: StudySettings,
+    report: Progress,
+    survivor: Survivor,
 ) -> list[Reduction]:
-    from precision_lab.reduction import measure_reductions
+    from precision_lab.reduction import failed_reductions, measure_reductions
 
     cases = [
         (implementation, fmt)
@@ -212,13 +250,16 @@ def _reduce(
     for done, (implementation, fmt) in enumerate(cases):
         report("reductions", done, len(cases))
         params = get_function(implementation.function).parameter_sets["init"]
-        results += measure_reductions(implementation, fmt, params)
+        results += survivor.attempt(
+            partial(measure_reductions, implementation, fmt, params),
+            partial(failed_reductions, implementation, fmt),
+        )
     report("reductions", len(cases), len(cases))
     return results
 
 
 def _time(
-    implementations: Sequence[Implementation], settings: StudySettings, report: Progress
+    implementations: Sequence[Implementation], settings: StudySettings, report: Progress, lost: str
 ) -> list[Timing]:
     from precision_lab.benchmark import time_implementations
 
@@ -233,8 +274,11 @@ def _time(
     n: int | None
     n, rounds = (2**18, 5) if settings.quick else (2**19, 9)
     if on_cuda:
-        rounds, n = (15, 2**24) if settings.quick else (25, None)
-    return time_implementations(chosen, formats, n=n, rounds=rounds, device=settings.device, progress=report)
+        # 128 MiB of a 16-bit format, more than any second-level cache.
+        rounds, n = (15, 2**26) if settings.quick else (25, None)
+    return time_implementations(
+        chosen, formats, n=n, rounds=rounds, device=settings.device, progress=report, lost=lost
+    )
 
 
 def _stored(m: Measurement) -> Measurement:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import DeviceLostError, unknown_name
 from precision_lab.formats import get_format
-from precision_lab.results import Fault, Measurement, Statistics, Witness, exact_interval, replay_command
-from precision_lab.trial import Bounds, Event, Examined, Measured, Plan, Report, events
+from precision_lab.results import (
+    Failure,
+    Fault,
+    Measurement,
+    Statistics,
+    Witness,
+    exact_interval,
+    replay_command,
+)
+from precision_lab.trial import Begin, Bounds, Event, Examined, Measured, Plan, Report, events
+
+if TYPE_CHECKING:
+    from precision_lab.implementations import Implementation
 
 SLACK = 2.0**-10  # to which the oracle certifies an error: it is over a bound only beyond that
 
@@ -302,14 +313,16 @@ def verify(
         against: a registered implementation that the kernel must not be worse than, in any region.
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
         compiled: run a torch kernel through torch.compile.
-        isolate: run it in a process of its own. Only for a TARGET, and by default for every one.
+        isolate: run it in a process of its own. Only for a TARGET, and by default for every one; on a
+            GPU also for a registered name.
         time_limit: seconds without an answer after which an isolated kernel counts as hung.
         progress: called with inputs done and inputs in all where that takes long.
         promise: False to hold accuracy to nothing; engineering properties are then held to what
             was measured.
         laws: also let Hypothesis choose parameters and check `search.LAWS` for them.
         device: where the kernel runs: "cpu", "cuda" or "cuda:N". A kernel that destroys its CUDA
-            context is a crash, and is survived where it is isolated.
+            context is a crash. Where it is isolated, a new process goes on; elsewhere what was measured
+            is kept, and the rest is named as not measured.
 
     Raises:
         ValueError: wrong use, of whatever kind; the message names the argument.
@@ -327,7 +340,7 @@ def verify(
         function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
         properties=properties, against=against, compiled=compiled, laws=laws,
     )  # fmt: skip
-    stranger = isinstance(kernel, str) and not is_registered_name(kernel)
+    stranger = isinstance(kernel, str) and (device != "cpu" or not is_registered_name(kernel))
     if isolate and not stranger:
         raise ValueError(
             f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
@@ -349,7 +362,45 @@ def verify(
         implementation = as_implementation(
             kernel, plan.function, plan.fmts, framework=framework, compiled=compiled
         )
-    return collect(plan, events(plan, on_device(implementation, device), progress))
+    implementation = on_device(implementation, device)
+    return collect(plan, _surviving(plan, implementation, events(plan, implementation, progress)))
+
+
+def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Event]) -> Iterator[Event]:
+    """The events of a kernel in this process, until it destroys the GPU's context; then what that leaves
+    unmeasured, by name.
+    """
+    from precision_lab.measure import blank_measurement
+
+    seen: set[tuple[str, str, str]] = set()
+    stage = Begin("")
+    try:
+        for event in stream:
+            if isinstance(event, Measured) and not event.baseline:
+                m = event.measurement
+                seen.add((m.fmt, m.params_name, m.output))
+            elif isinstance(event, Begin):
+                stage = event
+            yield event
+    except DeviceLostError as error:
+        crash = Failure("crashed", str(error))
+        if not stage.blanks:
+            message = f"{crash.message}, in the stage {stage.stage!r}"
+            yield Examined((Fault("crashed", plan.function, implementation.name, "", "", "", message),), ())
+        died = {(m.fmt, m.params_name, m.output) for m in stage.blanks}
+        outputs = plan.outputs if plan.outputs is not None else implementation.measured_outputs()
+        for fmt in plan.fmts:
+            for name, params in plan.parameter_sets.items():
+                for output in outputs:
+                    key = (fmt, name, output)
+                    if key not in seen:
+                        failure = crash if key in died else Failure("device_lost", crash.message)
+                        yield Measured(
+                            blank_measurement(
+                                implementation, fmt, output, name, dict(params), plan.inputs or "", 0, failure
+                            )
+                        )
+        yield Examined((), ("what follows the crash was not examined: the GPU's context is lost",))
 
 
 # Spelt out here, so that help and checks need no torch; a test holds it to engineering's own.

@@ -12,7 +12,8 @@ from hypothesis import settings
 
 # Triton decides when it is imported whether kernels, its own library's included, are interpreted: in a
 # process without a GPU they are. Only tests with the fixture `interpreter` run any.
-os.environ["TRITON_INTERPRET"] = "0" if glob.glob("/dev/nvidia[0-9]*") else "1"
+GPUS = glob.glob("/dev/nvidia[0-9]*")
+os.environ["TRITON_INTERPRET"] = "0" if GPUS else "1"
 with contextlib.suppress(ImportError):
     import triton
     import triton.language  # noqa: F401
@@ -31,6 +32,9 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     The choice is made when a kernel is defined, so the modules are imported here first.
     """
+    if GPUS:
+        # Before our kernels are imported: interpreted ones would call a library that is compiled.
+        pytest.skip("there is a GPU: Triton compiles its kernels in this process, and test_gpu.py runs them")
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     from precision_lab.kernels import triton_stable

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import weakref
+
 import pytest
 import torch
 
-from precision_lab.benchmark import time_implementations
+from precision_lab import benchmark
+from precision_lab.benchmark import BOTH, Clock, time_implementations
 from precision_lab.implementations import as_implementation, get_implementation
 
 
@@ -63,3 +67,136 @@ def test_a_kernel_without_gradient_is_still_timed_forward():
 def test_nothing_to_time_is_refused(argument):
     with pytest.raises(ValueError, match="both must be at least 1"):
         time_implementations((), ("fp32",), **argument)
+
+
+def test_the_host_gets_ahead_before_a_gpus_clock_starts(monkeypatch):
+    """Otherwise an empty stream waits for each launch, and the clock runs meanwhile."""
+    done = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            done.append("record")
+
+        def synchronize(self):
+            done.append("synchronize")
+
+        def elapsed_time(self, end):
+            return 2.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: done.append("sleep"), raising=False)
+    assert Clock("cuda").seconds(lambda: done.append("work")) == 2e-3
+    assert done == ["sleep", "record", "work", "record", "synchronize"]
+
+
+class LikeAGPU(Clock):
+    """Takes each implementation alone, and times both directions together, on the CPU."""
+
+    def __init__(self, device):
+        super().__init__("cpu")
+
+    @property
+    def on_cuda(self):
+        return True
+
+    @on_cuda.setter
+    def on_cuda(self, value):
+        pass
+
+    def seconds(self, work):
+        work()
+        return 1e-3
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(benchmark, "Clock", LikeAGPU)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+
+def test_on_a_gpu_no_implementations_tensors_outlive_its_turn(gpu):
+    alive = weakref.WeakSet()
+    seen = []
+
+    def kernel(x, **_):
+        seen.append(len(alive))
+        y = torch.relu(x)
+        alive.add(y)
+        return y
+
+    subjects = [
+        dataclasses.replace(as_implementation(kernel, "relu", ("fp32",)), name=str(k)) for k in range(5)
+    ]
+    timings = time_implementations(subjects, ("fp32",), n=256, rounds=2)
+    assert {(t.implementation, t.direction) for t in timings if not t.failure} == {
+        (str(k), direction) for k in range(5) for direction in ("forward", "backward", BOTH)
+    }
+    assert max(seen) == max(seen[: len(seen) // 5])
+
+
+def test_memory_that_runs_out_while_timing_means_fewer_elements(gpu, monkeypatch):
+    monkeypatch.setattr(benchmark, "DEVICE_BYTES", 1024)
+    limit = 1000
+    usual = torch.nn.functional.silu
+    calls = []
+
+    def kernel(x, **_):
+        calls.append(x.numel())
+        if x.numel() > limit and len(calls) > 5:  # prepared, and then timed
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
+        return usual(x)
+
+    hungry = as_implementation(kernel, "silu", ("fp32",))
+    others = get_implementation("relu", "torch")
+    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2)
+    assert {(t.function, t.n, t.failure) for t in found} == {("silu", 512, None), ("relu", 4096, None)}
+    limit = 0
+    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2)
+    failed = [t for t in found if t.failure]
+    assert {(t.function, t.n, t.failure.kind, t.failure.message) for t in failed} == {
+        ("silu", 256, "out_of_memory", "256 elements: CUDA out of memory. Tried to allocate")
+    }
+    assert {t.direction for t in failed} == {"forward", "backward", BOTH}
+    assert len(found) == 6
+
+
+def test_on_the_cpu_a_failure_while_timing_is_a_row_and_the_others_go_on():
+    calls = []
+
+    def kernel(x, **_):
+        calls.append(x)
+        if len(calls) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return torch.relu(x)
+
+    tired = as_implementation(kernel, "relu", ("fp32",))
+    found = time_implementations((tired, get_implementation("silu", "torch")), ("fp32",), n=64, rounds=3)
+    failed = {(t.function, t.direction) for t in found if t.failure}
+    assert failed == {("relu", "forward")} and len(found) == 4
+
+
+def test_a_kernel_that_destroys_the_gpus_context_keeps_what_was_timed(gpu):
+    def kernel(x, **_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    lost = as_implementation(kernel, "relu", ("fp32", "bf16"))
+    first, last = get_implementation("silu", "torch"), get_implementation("relu2", "torch")
+    found = time_implementations((first, lost, last), ("fp32", "bf16"), n=64, rounds=2)
+    kinds = {(t.function, t.fmt): t.failure.kind if t.failure else "" for t in found}
+    assert kinds == {
+        ("silu", "fp32"): "", ("relu", "fp32"): "crashed", ("relu2", "fp32"): "device_lost",
+        ("silu", "bf16"): "device_lost", ("relu", "bf16"): "device_lost", ("relu2", "bf16"): "device_lost",
+    }  # fmt: skip
+    assert len(found) == 18
+    assert all("relu kernel [eager] destroyed" in t.failure.message for t in found if t.failure)
+
+
+def test_bytes_are_those_of_the_stored_formats():
+    te = get_implementation("silu", "transformer-engine to e4m3", "te")
+    silu = get_implementation("silu", "torch")
+    assert benchmark._bytes_moved(te, "bf16", "forward") == 3
+    assert [benchmark._bytes_moved(silu, "bf16", d) for d in ("forward", "backward", BOTH)] == [4, 6, 10]
+    assert benchmark._bytes_moved(silu, "fp32", "forward") == 8

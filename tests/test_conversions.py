@@ -44,6 +44,23 @@ def test_torchs_casts_round_correctly_on_the_cpu() -> None:
         assert c.nan == "NaN"
 
 
+def test_a_cast_that_destroys_the_gpus_context_is_named_and_what_follows_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from precision_lab import conversions as module
+
+    def fatal(x: object, fmt: object) -> object:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    casts = (module.CASTS[0], ("fatal", fatal, ("cpu",)), ("after", module._torch, ("cpu",)))
+    monkeypatch.setattr(module, "CASTS", casts)
+    found = [(c.name, c.target, c.failure.kind if c.failure else "") for c in conversions("cpu")]
+    assert found == [
+        ("torch", "e4m3", ""), ("torch", "e5m2", ""), ("fatal", "e4m3", "crashed"),
+        ("fatal", "e5m2", "device_lost"), ("after", "e4m3", "device_lost"), ("after", "e5m2", "device_lost"),
+    ]  # fmt: skip
+
+
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 'cpu'"):
         conversions("npu")

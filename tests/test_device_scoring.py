@@ -24,6 +24,10 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.measure import input_set
+from precision_lab.oracle import reference
+from precision_lab.oracle import tally as columns
+from precision_lab.oracle.ladder import FLOAT64, format_row
+from precision_lab.oracle.scoring import score_many
 from precision_lab.results import Failure
 from precision_lab.scoring import Scorer
 from precision_lab.tallies import Tally
@@ -111,6 +115,76 @@ def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
 
 
 @needs_compiler
+def test_any_nan_is_the_same_nan(program: host_program.HostProgram) -> None:
+    """Invalid operations give x86 a negative NaN and a GPU a positive one; no statistic tells them apart."""
+    implementation, fmt = _find("xielu", "naive"), get_format("bf16")
+    params = get_function("xielu").check_params()
+    inputs = input_set("exhaustive", fmt, "xielu", params)
+    assert inputs.bits is not None
+    (y,) = run(implementation, inputs.bits, "bf16", params, ("grad_x",)).values()
+    assert isinstance(y, np.ndarray)
+    y[::7] = np.nan  # among them the inputs next to 0, and ends of tiles
+    patterns = inputs.bits.astype(np.uint64)
+    x, runs = fmt.decode(inputs.bits).astype(np.float32), inputs.cells.runs(patterns)
+    found = []
+    for nan in (0xFFC00000, 0x7FC00000, 0x7FFFFFFF):
+        bits = np.ascontiguousarray(y, np.float32).view(np.uint32).copy()
+        bits[np.isnan(y)] = nan
+        values = bits.view(np.float32)
+        common = (inputs.cells, "xielu", ("grad_x",), params, (fmt,))
+        here = Scorer(*common, edges=True)
+        there = DeviceScorer(*common, edges=True, device=CPU, program=program)
+        here.score(x, [values], runs, patterns.view(np.int64))
+        there.score(torch.from_numpy(x), [torch.from_numpy(values)], runs, patterns.view(np.int64))
+        found += [here.finish()[0], there.finish()[0]]
+    assert found[0].rows[:, columns.NONFINITE].any()
+    assert len({tally.digest() for tally in found}) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("wrong", [None, 3.0, -448.0, np.nan], ids=str)
+def test_results_beyond_a_saturating_format_are_settled_in_the_first_tier(
+    wrong: float | None, program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of all fp32 numbers lie beyond E4M3; a tile with another result than its largest is looked at."""
+    import precision_lab.device_scoring as module
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        y = x.clamp(0, 448)
+        if wrong is not None:
+            y[x.view(torch.int32) % 5000 == 0] = wrong
+        return y.to(torch.float8_e4m3fn)
+
+    relu = Implementation(
+        "to e4m3", "relu", kernel, "eager", ("fp32",), "fp32", "", saturating=True, storage="e4m3"
+    )
+    monkeypatch.setattr(module, "program_on", lambda device: program)
+    cell, fmt = cells("fp32", "relu", {}), get_format("e4m3")
+    first = int(np.float32(2.0**20).view(np.uint32)) // chunks.CHUNK
+    args = (relu, ("forward",), cell, {}, {}, range(first, first + 2))
+    (here,) = chunks.sweep_chunks(*args, workers=1).values()
+    (there,) = chunks._sweep_on_device(*args).values()
+    assert isinstance(here, Tally) and isinstance(there, Tally)
+    assert _different(here, there) == []
+    bits = np.arange(first * chunks.CHUNK, (first + 2) * chunks.CHUNK)
+    spoilt = 0 if wrong is None else np.unique(bits[bits % 5000 == 0] // 1024).size
+    assert here.tiers[FLOAT64] == bits.size - 1024 * spoilt
+    # And as the next tier counts them one by one.
+    x = bits.astype(np.uint32).view(np.float32)
+    y = run(relu, x.view(np.uint32), "fp32", {}, ("forward",))["forward"].astype(np.float64)  # type: ignore[union-attr]
+    exact = reference("relu", "forward", {}, x.astype(np.float64), fmt, saturating=True)
+    rows, histogram = columns.empty(cell.starts.size), np.zeros(columns.BINS, np.int64)
+    runs = cell.runs(bits.astype(np.uint64))
+    which = np.repeat(runs[:, 2], runs[:, 1] - runs[:, 0])
+    score_many(
+        rows, histogram, which, format_row(fmt, True), bits, y,
+        exact.rounded, exact.tail, exact.ulp, exact.exact, exact.sign, exact.undecided,
+    )  # fmt: skip
+    rows[:, columns.MONOTONE] = here.rows[:, columns.MONOTONE]  # which only the first tier judges
+    assert np.array_equal(rows, here.rows) and np.array_equal(histogram, here.histogram)
+
+
+@needs_compiler
 def test_too_little_memory_means_smaller_pieces(
     program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +213,37 @@ def test_too_little_memory_means_smaller_pieces(
     (failure,) = chunks._sweep_on_device(implementation, ("forward",), found, {}, {}, range(0, 7)).values()
     assert isinstance(failure, Failure)
     assert failure.kind == "out_of_memory"
+
+
+@needs_compiler
+def test_scoring_that_runs_out_of_memory_counts_nothing_twice(
+    program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import precision_lab.device_scoring as module
+
+    class Scarce:
+        """Has no memory left after one output of a large piece, whose counts must not be kept."""
+
+        tiles = 0
+
+        def launch(self, name: str, blocks: int, threads: int, arguments: list[object]) -> None:
+            if name == "score_tiles":
+                self.tiles += 1
+                if self.tiles in (2, 4):
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            program.launch(name, blocks, threads, arguments)
+
+    implementation = _find("xielu", "naive")
+    params = get_function("xielu").check_params()
+    found = cells("fp32", "xielu", params)
+    outputs = implementation.measured_outputs()
+    args = (implementation, outputs, found, params, params, range(8, 12))
+    monkeypatch.setattr(module, "program_on", lambda device: Scarce())
+    got, expected = chunks._sweep_on_device(*args), chunks.sweep_chunks(*args, workers=1)
+    for output in outputs:
+        ours, theirs = expected[output], got[output]
+        assert isinstance(ours, Tally) and isinstance(theirs, Tally)
+        assert _different(ours, theirs) == [], output
 
 
 def test_tiles_cover_every_run_once_and_adjoin_within_a_chunk() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from precision_lab.conversions import conversions
+from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
@@ -44,7 +45,10 @@ def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
         if fmt.bits > 16:
             continue
         params = get_function(subject.function).check_params()
-        effective = effective_parameters(subject, params, name)
+        try:
+            effective = effective_parameters(subject, params, name)
+        except KernelError as error:
+            pytest.skip(str(error))
         inputs = input_set("exhaustive", fmt, subject.function, effective)
         assert inputs.bits is not None
         found = run(subject, inputs.bits, name, params, subject.measured_outputs())
@@ -105,6 +109,22 @@ def test_more_than_2_to_the_31_elements() -> None:
     assert float(y[-1]) == 4.1875 and bool((y[:-1] == y[0]).all())
 
 
+@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
+def test_packed_kernels_take_views_that_begin_at_odd_places(fmt: str) -> None:
+    packed = on_device(get_implementation("xielu", "packed", "cuda"), "cuda")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[fmt]
+    base = torch.randn(1002, device="cuda").to(dtype)
+    one = {k: torch.tensor(v, device="cuda", dtype=dtype) for k, v in
+           {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}.items()}  # fmt: skip
+    found = []
+    for x in (base[1:], base[1:].clone()):
+        point = x.detach().requires_grad_()
+        y = packed.kernel(point, **one)
+        (dx,) = torch.autograd.grad(y, point, base[1:])
+        found.append((y, dx))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 ILLEGAL = """
 import torch, triton, triton.language as tl
 
@@ -159,7 +179,6 @@ def _tensors() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", ["delayed", "current", "current-pow2", "block", "block-fp32", "mxfp8"])
 def test_recipes_are_transformer_engines(name: str, role: str) -> None:
     """The emulators against what they emulate, byte for byte; a NaN is a NaN."""
-    from precision_lab.exceptions import KernelError
     from precision_lab.implementations import transformer_engine
     from precision_lab.lowprecision.recipes import get_recipe
 

@@ -312,6 +312,41 @@ def test_libdevice_is_a_named_failure_in_the_interpreter() -> None:
     assert m.failure.kind == "raised"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["xielu", "xiprelu"])
+def test_modules_give_every_gradient_with_float64_parameters(kind: str, dtype: torch.dtype) -> None:
+    """Modules hand float64 parameters over; then nothing is cast, and results were once views of one sum."""
+    from precision_lab import kernels
+
+    module = {"xielu": kernels.XIELU, "xiprelu": kernels.XIPReLU}[kind](0.9, 0.7)
+    generator = torch.Generator().manual_seed(5)
+    for raw_dtype in (torch.float32, torch.float64):
+        module = module.to(raw_dtype)
+        x = torch.randn(300, generator=generator).to(dtype).requires_grad_()
+        module.zero_grad()
+        module(x).float().sum().backward()
+        assert x.grad is not None and x.grad.dtype == dtype
+        wide = x.detach().double()
+        negative = wide.clamp(max=0)
+        below = torch.expm1(negative) - negative if kind == "xielu" else negative**2
+        for raw, terms in ((module.alpha_p, wide.clamp(min=0) ** 2), (module.alpha_n, below)):
+            expected = float(terms.sum()) * float(torch.sigmoid(raw.detach().double()))
+            assert float(raw.grad) == pytest.approx(expected, rel=1e-5)
+
+
+def test_backward_satisfies_torchs_own_check() -> None:
+    """Whatever is needed, the operator gives what its description for the compiler says, strides included."""
+    operator = torch.ops.precision_lab.xielu_backward.default
+    each = [torch.full((4, 6), v) for v in (0.8, 0.9, 0.5)]
+    for x, parameters, needed in (
+        (torch.randn(6, 4).t(), [torch.tensor(v, dtype=torch.float64) for v in (0.8, 0.9, 0.5)], [True] * 4),
+        (torch.randn(4, 6), [torch.tensor([v]) for v in (0.8, 0.9, 0.5)], [False, True, True, False]),
+        (torch.randn(6, 4, dtype=torch.bfloat16).t(), each, [True] * 4),
+    ):
+        checks = ("test_schema", "test_faketensor")
+        torch.library.opcheck(operator, (torch.randn_like(x), x, *parameters, needed), test_utils=checks)
+
+
 OFFLINE = """
 import re
 import torch

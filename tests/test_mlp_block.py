@@ -38,6 +38,40 @@ def test_a_block_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
     assert gelu.failure is not None and math.isnan(gelu.time_ms)
 
 
+@pytest.mark.parametrize("context", [False, True], ids=["out of memory", "lost context"])
+def test_a_block_that_fails_while_it_is_timed_leaves_the_others(
+    context: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from precision_lab import mlp_block
+
+    usual, calls = mlp_block.call, []
+
+    def failing(implementation, *rest):  # type: ignore[no-untyped-def]
+        if implementation.function == "gelu":
+            calls.append(1)
+            if len(calls) == 3:  # the second round
+                if context:
+                    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(implementation, *rest)
+
+    monkeypatch.setattr(mlp_block, "call", failing)
+    silu, gelu, relu2 = blocks(shape=SMALL, rounds=3, subjects=SUBJECTS[:3])
+    assert gelu.failure is not None and math.isnan(gelu.time_ms) and gelu.repeats == 0
+    assert gelu.failure.kind == ("crashed" if context else "out_of_memory")
+    assert silu.failure is None and relu2.failure is None
+    assert (silu.repeats, relu2.repeats) == ((2, 1) if context else (3, 3))
+
+
+def test_on_a_lost_device_nothing_is_tried() -> None:
+    found = blocks(device="cuda", shape=SMALL, rounds=1, subjects=SUBJECTS[:2], lost="x destroyed it")
+    assert [b.failure and (b.failure.kind, b.failure.message) for b in found] == [
+        ("device_lost", "x destroyed it")
+    ] * 2
+
+
 def test_the_default_shape_is_the_papers() -> None:
     assert (Shape().width("xielu"), Shape().width("swiglu"), Shape().tokens) == (9216, 6144, 4096)
     with pytest.raises(ValueError, match="rounds=0"):

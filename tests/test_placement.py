@@ -14,7 +14,13 @@ from typer.testing import CliRunner
 import precision_lab
 from precision_lab.cli import app
 from precision_lab.exceptions import DeviceLostError, KernelError
-from precision_lab.implementations import IMPLEMENTATIONS, get_implementation, transformer_engine
+from precision_lab.implementations import (
+    IMPLEMENTATIONS,
+    as_implementation,
+    get_implementation,
+    transformer_engine,
+)
+from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.placement import (
     check_device,
     context_is_lost,
@@ -22,6 +28,7 @@ from precision_lab.implementations.placement import (
     require_capability,
 )
 from precision_lab.measure import measure_all
+from precision_lab.reduction import measure_reductions
 from precision_lab.verdict import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -59,6 +66,44 @@ def test_measure_names_the_device() -> None:
         precision_lab.measure("naive", "xielu", device="cuda")
 
 
+def test_a_numbered_device_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not ask where its tensors are is launched on the current device."""
+    chosen: list[int] = []
+    for name, fake in (
+        ("is_available", lambda: True), ("device_count", lambda: 2), ("init", lambda: None),
+        ("set_device", chosen.append),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, fake)
+    assert [check_device(d) for d in ("cuda", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    assert chosen == [1]
+    with pytest.raises(ValueError, match="there are 2 CUDA devices"):
+        check_device("cuda:2")
+
+
+def test_what_is_kept_of_a_gpu_is_of_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab import device_scoring, selfcheck
+
+    current = [0]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties",
+        lambda index: types.SimpleNamespace(name=f"GPU {index}", major=9, minor=0),
+    )  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(device_scoring, "CudaProgram", lambda source, name, device: str(device))
+    device_scoring._compiled.cache_clear()
+    selfcheck._gpu_environment.cache_clear()
+    try:
+        for current[0] in (0, 1, 0):
+            assert selfcheck.environment()["gpu"] == f"GPU {current[0]}, compute capability 9.0"
+            assert device_scoring.program_on(torch.device("cuda")) == f"cuda:{current[0]}"
+        assert device_scoring.program_on(torch.device("cuda:1")) == "cuda:1"
+    finally:
+        device_scoring._compiled.cache_clear()
+        selfcheck._gpu_environment.cache_clear()
+
+
 def test_a_gpu_kernel_does_not_run_on_the_cpu() -> None:
     triton = get_implementation("xielu", "naive", "triton")
     with pytest.raises(ValueError, match=r"naive \[triton\] runs on cuda, and device='cpu' was asked for"):
@@ -86,6 +131,11 @@ LOST = "CUDA error: an illegal memory access was encountered"
 def test_lost_contexts_are_told_from_other_errors() -> None:
     assert context_is_lost(RuntimeError(LOST))
     assert context_is_lost(RuntimeError("CUDA error: CUDA_ERROR_ILLEGAL_ADDRESS (700)"))
+    for said in (
+        "operation not supported on global/shared address space", "the launch timed out and was terminated",
+        "CUDA_ERROR_HARDWARE_STACK_ERROR (714)", "CUDA_ERROR_INVALID_PC (718)",
+    ):  # fmt: skip
+        assert context_is_lost(RuntimeError(f"CUDA error: {said}")), said
     assert not context_is_lost(RuntimeError("CUDA error: invalid argument"))
     assert not context_is_lost(ValueError(LOST))
 
@@ -96,6 +146,19 @@ def test_a_lost_context_ends_the_measurement_in_this_process() -> None:
 
     with pytest.raises(DeviceLostError, match=r"kernel \[eager\] destroyed the CUDA context"):
         precision_lab.measure(kernel, "xielu")
+    with pytest.raises(DeviceLostError, match=r"xielu kernel \[eager\] destroyed the CUDA context"):
+        measure_reductions(as_implementation(kernel, "xielu", ("bf16",)), "bf16")
+
+
+def test_a_summed_gradient_needs_a_gpu_that_can_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kernel(x: torch.Tensor, *, alpha_p: object, alpha_n: object, beta: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    packed = dataclasses.replace(as_implementation(kernel, "xielu", ("bf16",)), capability=(8, 0))
+    assert {r.failure.kind for r in measure_reductions(packed, "bf16") if r.failure} == {"out_of_memory"}
+    monkeypatch.setattr(Implementation, "on_cuda", True)
+    assert {r.failure.kind for r in measure_reductions(packed, "bf16") if r.failure} == {"unsupported_device"}
 
 
 KERNEL = f'''
@@ -120,6 +183,43 @@ def test_isolation_recovers_from_a_lost_context_and_goes_on(tmp_path: Path) -> N
     assert by_format["fp16"].failure.kind == "crashed"
     assert "destroyed the CUDA context" in by_format["fp16"].failure.message
     assert by_format["bf16"].failure is None and by_format["bf16"].n_inputs == 65536
+
+
+def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_kept() -> None:
+    def kernel(x: torch.Tensor, *, alpha_p: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.float16:
+            raise RuntimeError(LOST)
+        return naive.kernel(x, alpha_p=alpha_p, **others)
+
+    naive = get_implementation("xielu", "naive")
+    verdict = verify(
+        kernel, "xielu", fmts=("bf16", "fp16", "fp32"), outputs=("forward", "grad_x"), properties=False
+    )
+    found = [(m.fmt, m.output, m.failure.kind if m.failure else "") for m in verdict.measurements]
+    assert found == [
+        ("bf16", "forward", ""), ("bf16", "grad_x", ""), ("fp16", "forward", "crashed"),
+        ("fp16", "grad_x", "crashed"), ("fp32", "forward", "device_lost"), ("fp32", "grad_x", "device_lost"),
+    ]  # fmt: skip
+    assert not verdict.passed and verdict.measurements[0].n_inputs == 65536
+    assert any("fp16" in f and "kernel [eager] destroyed the CUDA context" in f for f in verdict.failures)
+
+
+def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab import isolation
+    from precision_lab.implementations import placement
+
+    asked: list[tuple[str, str]] = []
+
+    def events(plan: object, target: str, *, device: str, **options: object) -> list[object]:
+        asked.append((target, device))
+        return []
+
+    monkeypatch.setattr(placement, "check_device", lambda device: device)
+    monkeypatch.setattr(isolation, "isolated_events", events)
+    verify("naive [triton]", "xielu", device="cuda:1", properties=False)
+    assert asked == [("naive [triton]", "cuda:1")]
+    verify("naive", "xielu", fmts=("bf16",), outputs=("forward",), properties=False)
+    assert len(asked) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="may be installed here")

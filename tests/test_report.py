@@ -18,10 +18,11 @@ from sample_results import measurement, reduction, sample_results, statistics, t
 from precision_lab.exceptions import DamagedFileError
 from precision_lab.report import check_directory, derive, print_summary, read_results, write_report
 from precision_lab.report.findings import TOPICS
+from precision_lab.report.markdown import markdown
 from precision_lab.report.page import html
 from precision_lab.report.rows import anchor, reduction_case, timing_case
 from precision_lab.report.wording import SEVERITIES
-from precision_lab.results import Failure, Measurement, Results, replay_command
+from precision_lab.results import Block, Failure, Measurement, Results, replay_command
 
 EMPTY = Results({"cpu": "A processor"}, {}, (), (), (), {})
 
@@ -427,3 +428,32 @@ def test_importing_the_report_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _block(function: str, failure: Failure | None = None) -> Block:
+    time, memory = (2.0, 300.0) if function == "silu" else (3.0, 450.0)
+    if failure is not None:
+        time = memory = math.nan
+    return Block(
+        function, "torch", "eager", "bf16", 2304, 9216, 4096, False, 15, time, time, time, memory,
+        time / 2, memory / 300, failure,
+    )  # fmt: skip
+
+
+def test_blocks_and_a_gpus_bandwidth_are_shown_with_what_failed(sample: Results) -> None:
+    """In Markdown as in HTML: ratios to SiLU, GB/s beside the share of a copy's, reasons for no figures."""
+    failure = Failure("out_of_memory", "CUDA out of memory: a|b")
+    timings = tuple(replace(t, effective_gb_per_s=2345.0, bandwidth_share=0.87) for t in sample.timings)
+    blocks = (_block("silu"), _block("xielu"), _block("gelu", failure))
+    found = replace(sample, timings=timings, blocks=blocks)
+    text, page = markdown(found, []), html(found)
+    assert "| xielu | torch [eager] | 9216 | 3.000 | 3.000–3.000 | 1.500 | 450 | 1.500 |" in text
+    assert "| gelu | torch [eager] | 9216 | out of memory: CUDA out of memory: a\\|b | | | | |" in text
+    assert "| 2345 | 87 % |" in text and "| GB/s | of copy's GB/s |" in text
+    assert "CUDA out of memory: a|b" in page and "memory × SiLU" in page
+    without = replace(found, blocks=(_block("silu", failure), _block("xielu")))
+    assert "gave no figures, so that there are none" in markdown(without, [])
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        lines = table.replace("\\|", "").splitlines()
+        assert len({line.rstrip().count("|") for line in lines}) == 1, table[:300]
+    assert "GB/s" not in markdown(sample, [])  # a CPU's have no share of a copy's

@@ -128,6 +128,23 @@ def test_require_ieee_names_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
         selfcheck.require_ieee()
 
 
+def test_tf32_is_read_whichever_switch_was_set() -> None:
+    """The legacy names raise once the new ones were used."""
+    out = run(
+        "import torch\n"
+        "from precision_lab import selfcheck\n"
+        "matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn\n"
+        "print(selfcheck._tf32(matmul, matmul), selfcheck._tf32(None, cudnn) in ('on', 'off'))\n"
+        "if not hasattr(matmul, 'fp32_precision'):\n"
+        "    print('on CUDA: tf32'); raise SystemExit\n"
+        "matmul.fp32_precision = 'tf32'\n"
+        "print(selfcheck._tf32(matmul, matmul), selfcheck._matmul_precision())\n"
+        "assert selfcheck.check()\n"
+    )
+    assert out.split()[:2] == ["off", "True"]
+    assert out.splitlines()[1] in ("on CUDA: tf32", "on high"), out
+
+
 def test_the_record_names_versions_and_switches_but_no_paths() -> None:
     import torch
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from precision_lab.exceptions import DeviceLostError
 from precision_lab.results import Results
 from precision_lab.study import StudySettings, run
 
@@ -23,3 +26,40 @@ def test_a_small_study_is_complete_and_round_trips():
 def test_unknown_names_are_refused_before_anything_runs(field, value):
     with pytest.raises(ValueError, match=r"did you mean"):
         StudySettings(**{field: (value,)})
+
+
+def test_a_kernel_that_destroys_the_gpus_context_loses_nothing_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The subject has crashed, what follows says why it was not measured, and the report is written."""
+    import precision_lab.measure as measure
+    from precision_lab.report import write_report
+
+    usual, calls = measure.measure_all, []
+
+    def fatal(implementation, *rest, **options):  # type: ignore[no-untyped-def]
+        calls.append(implementation.label)
+        if len(calls) == 3:
+            raise DeviceLostError(f"{implementation.label} destroyed the CUDA context (an illegal access)")
+        return usual(implementation, *rest, **options)
+
+    monkeypatch.setattr(measure, "measure_all", fatal)
+    settings = StudySettings(quick=True, functions=("xielu",), formats=("bf16",))
+    results = run(settings)
+    assert len(calls) == 3  # nothing is tried on a device that is lost
+    by_subject: dict[str, set[str]] = {}
+    for m in results.measurements:
+        kind = m.failure.kind if m.failure else "measured"
+        by_subject.setdefault(f"{m.implementation} [{m.execution}]", set()).add(kind)
+    assert [kinds for kinds in by_subject.values()] == [
+        {"measured"}, {"measured"}, {"crashed"}, *[{"device_lost"}] * (len(by_subject) - 3)
+    ]  # fmt: skip
+    assert len(by_subject) > 4
+    for rows in (results.reductions, results.timings, results.conversions):
+        assert rows and {r.failure.kind for r in rows if r.failure} == {"device_lost"}
+        assert all(r.failure and calls[2] in r.failure.message for r in rows)
+    assert results.lost == f"{calls[2]} destroyed the CUDA context (an illegal access)"
+    assert Results.loads(results.dumps()).lost == results.lost
+    write_report(results, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"crashed: {results.lost}" in text and f"device lost: {results.lost}" in text

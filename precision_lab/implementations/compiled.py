@@ -70,7 +70,8 @@ def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> fl
 
     from precision_lab.formats import get_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.runner import call, leaf_tensors, run, to_tensor
+    from precision_lab.implementations.placement import raise_if_lost
+    from precision_lab.implementations.runner import call, leaf_tensors, run, synchronize, to_tensor
 
     target = get_format(fmt)
     # Not a multiple of a vector's length, so that the loop's tail is compiled too.
@@ -79,13 +80,18 @@ def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> fl
     start = time.perf_counter()
     run(implementation, x, fmt, params, implementation.measured_outputs())
     if timed:
-        leaves = leaf_tensors(implementation, params, fmt)
-        point = to_tensor(x, target).to(implementation.device)
-        with torch.no_grad():
-            call(implementation, point, leaves)
-        sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
-        y = call(implementation, sources[0], dict(zip(leaves, sources[1:], strict=True)))
-        torch.autograd.grad(y.sum(), sources, allow_unused=True)
+        try:
+            leaves = leaf_tensors(implementation, params, fmt)
+            point = to_tensor(x, target).to(implementation.device)
+            with torch.no_grad():
+                call(implementation, point, leaves)
+            sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
+            y = call(implementation, sources[0], dict(zip(leaves, sources[1:], strict=True)))
+            torch.autograd.grad(y.sum(), sources, allow_unused=True)
+            synchronize(implementation)
+        except RuntimeError as error:
+            raise_if_lost(implementation, error)
+            raise
     return time.perf_counter() - start
 
 

@@ -48,14 +48,14 @@ class _Compiled(torch.autograd.Function):
     def forward(
         ctx: Any, form: str, fast: bool, x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor
     ) -> Tensor:
-        # Packed kernels take an even number of elements, and parameters in pairs.
+        # Packed kernels take an even number of elements from an even place on, and parameters in pairs.
         flat, n = x.contiguous().reshape(-1), x.numel()
         per = 2 if form == "packed" else 1
         count = -(-n // per)
         each = any(p.numel() != 1 for p in (alpha_p, alpha_n, beta))
-        flat = _padded(flat, count * per)
+        flat = _padded(flat, count, per)
         parameters = [
-            _padded(p.to(x.dtype).expand(x.shape).reshape(-1), count * per)
+            _padded(p.to(x.dtype).expand(x.shape).reshape(-1), count, per)
             if each
             else p.to(x.dtype).reshape(1).repeat(per)
             for p in (alpha_p, alpha_n, beta)
@@ -67,15 +67,16 @@ class _Compiled(torch.autograd.Function):
                 [flat, y, *parameters, int(each), count],
             )  # fmt: skip
         ctx.save_for_backward(flat, *parameters)
-        ctx.how = (form, fast, each, count, x.shape, [(p.shape, p.dtype) for p in (alpha_p, alpha_n, beta)])
+        kinds = [(p.shape, p.dtype) for p in (alpha_p, alpha_n, beta)]
+        ctx.how = (form, fast, each, count, per, x.shape, kinds)
         return y[:n].reshape(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         flat, *parameters = ctx.saved_tensors
-        form, fast, each, count, shape, kinds = ctx.how
+        form, fast, each, count, per, shape, kinds = ctx.how
         n = dy.numel()
-        upstream = _padded(dy.contiguous().reshape(-1), flat.numel())
+        upstream = _padded(dy.contiguous().reshape(-1), count, per)
         found = [torch.empty_like(flat) for _ in range(4)]
         if n:
             _program(flat.device, fast).launch(
@@ -87,9 +88,14 @@ class _Compiled(torch.autograd.Function):
         return None, None, d_x, *sums
 
 
-def _padded(flat: Tensor, n: int) -> Tensor:
+def _padded(flat: Tensor, count: int, per: int) -> Tensor:
+    """`count` groups of `per` elements, at an address that is a multiple of a group's size."""
     flat = flat.contiguous()
-    return flat if flat.numel() == n else torch.nn.functional.pad(flat, (0, n - flat.numel()))
+    missing = count * per - flat.numel()
+    if missing:
+        return torch.nn.functional.pad(flat, (0, missing))
+    # A view may begin in the middle of a pair, where reading one is an error of the whole context.
+    return flat.clone() if flat.data_ptr() % (per * flat.itemsize) else flat
 
 
 def _kernel(form: str, fast: bool, x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:

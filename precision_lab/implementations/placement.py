@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 
 from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.implementations.base import FOREIGN, Implementation
+from precision_lab.results import Failure
+
+T = TypeVar("T")
 
 # What errors say that leave a CUDA context of no use: every later call in the process fails too.
 _LOST = (
     "illegal memory access", "misaligned address", "illegal instruction", "unspecified launch failure",
     "device-side assert", "illegal address", "hardware stack error", "invalid program counter",
+    "operation not supported on global/shared address space", "launch timed out", "uncorrectable ECC",
     "CUDA_ERROR_ILLEGAL", "CUDA_ERROR_MISALIGNED", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_ASSERT",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR", "CUDA_ERROR_INVALID_PC", "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+    "CUDA_ERROR_LAUNCH_TIMEOUT", "CUDA_ERROR_ECC_UNCORRECTABLE",
 )  # fmt: skip
 
 
 def check_device(device: str) -> str:
-    """The device's name, if this process can use it.
+    """The device's name, if this process can use it; "cuda:N" becomes the process's current device.
+
+    A kernel that does not ask where its tensors are is launched on the current device, and so are the
+    events that time it.
 
     Raises:
         ValueError: not "cpu", "cuda" or "cuda:N", or no such CUDA device here.
@@ -33,6 +44,8 @@ def check_device(device: str) -> str:
         if colon and int(index) >= torch.cuda.device_count():
             raise ValueError(f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.init()  # type: ignore[no-untyped-call]
+        if colon:
+            torch.cuda.set_device(int(index))
     return device
 
 
@@ -71,10 +84,38 @@ def context_is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "CUDA" in words and any(lost in words for lost in _LOST)
 
 
-def raise_if_lost(implementation: Implementation, error: BaseException) -> None:
+def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
     """Raises a DeviceLostError for an error after which nothing can be measured on the GPU."""
     if context_is_lost(error):
+        name = subject if isinstance(subject, str) else f"{subject.function} {subject.label}"
         raise DeviceLostError(
-            f"{implementation.label} destroyed the CUDA context ({str(error).splitlines()[0]}); nothing more "
+            f"{name} destroyed the CUDA context ({str(error).splitlines()[0]}); nothing more "
             "can be measured on the GPU in this process"
         ) from error
+
+
+class Survivor:
+    """Keeps what was measured when a kernel destroys the process's CUDA context.
+
+    Attributes:
+        lost: what destroyed it, in a sentence; empty while it is whole.
+    """
+
+    def __init__(self, lost: str = "") -> None:
+        self.lost = lost
+
+    def attempt(self, work: Callable[[], T], blank: Callable[[Failure], T]) -> T:
+        """The work's result; `blank(why)` where it destroys the context, or something before it did."""
+        if self.lost:
+            return blank(Failure("device_lost", self.lost))
+        try:
+            return work()
+        except DeviceLostError as error:
+            self.lost = str(error)
+            return blank(Failure("crashed", self.lost))
+
+    def see(self, failures: Iterable[Failure | None]) -> None:
+        """Learns from rows, whose maker has survived on its own, that the context is destroyed."""
+        for failure in failures:
+            if failure is not None and failure.kind == "crashed":
+                self.lost = failure.message

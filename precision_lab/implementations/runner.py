@@ -362,22 +362,42 @@ def run_reduced(
 
     Args:
         x, upstream: values of the format, shape (n,).
+
+    Raises:
+        DeviceLostError: the kernel destroyed the CUDA context.
     """
     wanted = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
-    source = get_format(fmt)
-    core = get_format(core_format(implementation, fmt))
+    try:
+        require_capability(implementation)
+        return _reduced(implementation, x, upstream, get_format(fmt), params, wanted)
+    except KernelError as error:
+        return dict.fromkeys(wanted, Failure(error.kind, str(error)))
+    except torch.OutOfMemoryError as error:
+        reason = f"{x.size} inputs at once: {str(error).splitlines()[0]}"
+        return dict.fromkeys(wanted, Failure("out_of_memory", reason))
+    except RuntimeError as error:
+        raise_if_lost(implementation, error)
+        raise
+
+
+def _reduced(
+    implementation: Implementation,
+    x: Float64,
+    upstream: Float64,
+    source: FloatFormat,
+    params: Mapping[str, float],
+    wanted: Sequence[str],
+) -> dict[str, tuple[float, str] | Failure]:
+    core = get_format(core_format(implementation, source.name))
     point, weight = (
         to_tensor(values, core).to(implementation.device) for values in (x, source.round(upstream))
     )
-    try:
-        leaves = leaf_tensors(implementation, params, fmt)
-        names = {output.removeprefix("grad_") for output in wanted}
-        for name in names & set(leaves):
-            leaves[name].requires_grad_()
-        y = _guarded(lambda: call(implementation, point, leaves))
-        _check(y, point, core, "forward")
-    except KernelError as error:
-        return dict.fromkeys(wanted, Failure(error.kind, str(error)))
+    leaves = leaf_tensors(implementation, params, source.name)
+    names = {output.removeprefix("grad_") for output in wanted}
+    for name in names & set(leaves):
+        leaves[name].requires_grad_()
+    y = _guarded(lambda: call(implementation, point, leaves))
+    _check(y, point, core, "forward")
     gradients = _gradients(y, leaves, names, weight, implementation)
     result: dict[str, tuple[float, str] | Failure] = {}
     for output in wanted:

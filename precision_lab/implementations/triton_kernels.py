@@ -17,7 +17,7 @@ from torch import Tensor
 from triton.language.extra import libdevice
 
 from precision_lab.kernels.triton_elements import BITS, FP32, load, store
-from precision_lab.kernels.triton_stable import FORMATS, INTERPRETED
+from precision_lab.kernels.triton_stable import FORMATS, INTERPRETED, on_device_of
 
 XIELU: tl.constexpr = tl.constexpr(0)
 XIPRELU: tl.constexpr = tl.constexpr(1)
@@ -136,7 +136,7 @@ def _stored(tensor: Tensor) -> tuple[Tensor, int]:
 
 
 def _launch(kernel: Any, n: int, tensors: list[Tensor], **constants: Any) -> None:
-    with np.errstate(all="ignore") if INTERPRETED else nullcontext():
+    with np.errstate(all="ignore") if INTERPRETED else nullcontext(), on_device_of(tensors[0]):
         kernel[(triton.cdiv(n, BLOCK),)](*tensors, n, BLOCK=BLOCK, **constants, **OPTIONS)
 
 
@@ -196,7 +196,8 @@ def _convert(x_ptr, y_ptr, n, TO_E4M3: tl.constexpr, BLOCK: tl.constexpr):
 def to_float8(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Triton's own conversion of a contiguous tensor to float8_e4m3fn or float8_e5m2."""
     y = torch.empty_like(x, dtype=dtype)
-    _convert[(triton.cdiv(x.numel(), BLOCK),)](
-        x, y, x.numel(), TO_E4M3=dtype == torch.float8_e4m3fn, BLOCK=BLOCK
-    )
+    with on_device_of(x):
+        _convert[(triton.cdiv(x.numel(), BLOCK),)](
+            x, y, x.numel(), TO_E4M3=dtype == torch.float8_e4m3fn, BLOCK=BLOCK
+        )
     return y

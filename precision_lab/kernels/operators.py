@@ -68,9 +68,9 @@ def _dense(x: Tensor, like: Tensor) -> Tensor:
 
 def _roots(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> roots.Roots | None:
     """Where fp32 needs more than float64: next to the roots of xIELU. With a parameter per element not
-    looked for, unless all are the same.
+    looked for, unless all are the same. On a GPU without Triton, reading the parameters waits for it.
     """
-    if name != "xielu" or x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
+    if name != "xielu" or x.dtype != torch.float32 or x.numel() == 0:
         return None
     alpha_n, beta = (p.reshape(-1) for p in parameters[1:])
     if not bool((alpha_n == alpha_n[0]).all() and (beta == beta[0]).all()):
@@ -117,7 +117,7 @@ def forward(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
 def backward(
     name: str, dy: Tensor, x: Tensor, parameters: tuple[Tensor, ...], needed: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, α_p, α_n and β; an empty tensor where one is not needed.
+    """Gradients of x, α_p, α_n and β, each laid out like its own; an empty tensor where one is not needed.
 
     Sums over x are taken in float64 or with compensation and rounded once to the parameter's dtype.
     """
@@ -126,7 +126,7 @@ def backward(
         alpha_p, alpha_n, beta = _scalars(parameters)
         d_x, *found = _PLAIN[name][1](dy, (x, alpha_p, alpha_n, beta), needed)
         d_p, d_n, d_b = (
-            x.new_empty(0) if d is None else d.reshape(p.shape)
+            x.new_empty(0) if d is None else _dense(d.reshape(p.shape), p)
             for d, p in zip(found, parameters, strict=True)
         )
         if d_x is None:
@@ -139,12 +139,12 @@ def backward(
     dense = _dense(x, x)
     d_x, *sums = triton.backward(name, _dense(dy, x), dense, given, each, needed[3])
     gradients = [
-        round_once(part.sum_to_size(p.shape) if each else part.reshape(p.shape), p.dtype)
+        _dense(round_once(part.sum_to_size(p.shape) if each else part.reshape(p.shape), p.dtype), p)
         if wanted
         else x.new_empty(0)
         for part, p, wanted in zip(sums, parameters, needed[1:], strict=True)
     ]
-    return d_x, gradients[0], gradients[1], gradients[2]
+    return d_x if needed[0] else x.new_empty(0), gradients[0], gradients[1], gradients[2]
 
 
 def _define(name: str) -> Callable[..., Tensor]:

@@ -1,4 +1,5 @@
-"""xIELU at the fp32 numbers next to its roots, for the CPU: where float64 has too few digits left.
+"""xIELU at the fp32 numbers next to its roots, where Triton's kernels do not serve: float64 has too few
+digits left.
 
 An fp32 number may lie within 2^-30 of a root r of f, which is then the difference of terms that agree in
 all but the last bits of float64. With r to twice that precision, f(r + t) = α_n·e^r·(e^t − 1 − t) + f′(r)·t

@@ -220,7 +220,8 @@ def _stored(tensor: Tensor) -> tuple[Tensor, int]:
     return tensor, FORMATS[tensor.dtype]
 
 
-def _on_device(tensor: Tensor) -> AbstractContextManager[Any]:
+def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Makes the tensor's device the current one, which Triton launches on."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
@@ -237,7 +238,7 @@ def forward(kind: str, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], eac
         return y
     given, fmt = _stored(x)
     grid = (min(triton.cdiv(n, FORWARD_BLOCK), PROGRAMS),)
-    with _quiet(), _on_device(x):
+    with _quiet(), on_device_of(x):
         forward_kernel[grid](
             given, _stored(y)[0], *parameters, n,
             KIND=KINDS[kind], FORMAT=fmt, EACH=each, BLOCK=FORWARD_BLOCK, **OPTIONS,
@@ -261,7 +262,7 @@ def backward(
     gradients = [torch.empty_like(x, dtype=torch.float64) if each else sums for _ in range(3)]
     if n:
         given, fmt = _stored(x)
-        with _quiet(), _on_device(x):
+        with _quiet(), on_device_of(x):
             backward_kernel[(programs,)](
                 _stored(dy)[0], given, _stored(dx)[0], *parameters, *gradients, sums, n,
                 KIND=KINDS[kind], FORMAT=fmt, EACH=each, SUM_BETA=sum_beta,
@@ -270,4 +271,5 @@ def backward(
     if each:
         return dx, gradients[0], gradients[1], gradients[2]
     total = sums.sum(0)  # one reduction of a fixed shape: the same order every time
-    return dx, total[0], total[1], total[2]
+    # Each in memory of its own: results of an operator may not be views of one another.
+    return dx, total[0].clone(), total[1].clone(), total[2].clone()

@@ -114,6 +114,8 @@ enum { T_ROW, T_BITS, T_PATTERN, T_VALUE, T_SIGN, T_SIGN_VALUE, T_NONFINITE, T_N
 #define ROUNDER 0x1.8p52
 #define ROUNDER_BITS 0x4338000000000000LL
 
+// tally.value_bits: a NaN is kept as x86's, whatever this processor's is.
+DEVICE i64 value_bits(double a) { return a == a ? bits_of(a) : (i64)0xfff8000000000000ULL; }
 DEVICE double magnitude(double a) { return from_bits(bits_of(a) & 0x7fffffffffffffffLL); }
 // 2^e for normal results.
 DEVICE double power(i64 e) { return from_bits((e + 1023) << 52); }
@@ -336,7 +338,7 @@ KERNEL score_tiles(
     const double normal = power(emin), half_subnormal = power(emin - precision);
     const double first = magnitude((double)x[0]), last = magnitude((double)x[n - 1]);
     #define PATTERN(i) (patterns ? patterns[start + (i)] : offset + start + (i))
-    #define AS_BITS(v) bits_of((double)(v))
+    #define AS_BITS(v) value_bits((double)(v))
 
     i64 smallest_bits = INFINITY_BITS, largest_bits = 0, widest_bits = 0;
     if (slots[0] < 0) smallest_bits = 0;
@@ -408,6 +410,23 @@ KERNEL score_tiles(
             record[T_SIGN_VALUE] = AS_BITS(y[first_wrong]);
         }
         return;
+    }
+    if (low > overflow && fmt[SATURATING] != 0) {
+        i64 other = 0;
+        EACH(i, n) other += magnitude((double)y[i]) != max_finite || (bits_of((double)y[i]) ^ bits_of(s[i])) < 0;
+        if (block_sum(other) == 0) {
+            if (threadIdx.x) return;
+            i64* row = rows + 2 * cell * COLUMNS;
+            atomic_add(row + N, n);
+            atomic_add(row + VALID, n);
+            atomic_add(row + BITS, n * precision * BITS_SCALE);
+            atomic_max(row + MAX_RELATIVE, bits_of32(narrow(power(-precision))));
+            atomic_add(histogram, n);
+            record[T_BITS] = 0;
+            record[T_PATTERN] = PATTERN(0);
+            record[T_VALUE] = AS_BITS(y[0]);
+            return;
+        }
     }
     i64 row_index = high > 0 && largest < normal ? 2 * cell + 1 : 2 * cell;
     i64* row = rows + row_index * COLUMNS;

@@ -47,6 +47,7 @@ from precision_lab.oracle.tally import (
     add_sum,
     correct_bits,
     scale_of,
+    value_bits,
 )
 from precision_lab.rounding import CERTIFIED_ULPS
 
@@ -78,7 +79,7 @@ def first(row: Any, column: int, pattern: int, value: float) -> None:
     """Keeps the smallest pattern, which in a cell is the input nearest to 0."""
     if pattern < row[column]:
         row[column] = pattern
-        row[column + 1] = float_to_bits(value)
+        row[column + 1] = value_bits(value)
 
 
 @entry
@@ -253,6 +254,16 @@ def score_tile(
     if low > overflow and fmt[HAS_INFINITY] != 0 and fmt[SATURATING] == 0:
         _score_overflow(y, s, n, start, rows[2 * cell], precision, patterns, offset)
         return n_left
+    if low > overflow and fmt[SATURATING] != 0 and _all_saturated(y, s, n, max_finite):
+        # Every exact value certainly rounds to the largest number, and that is what came: no error at all.
+        row = rows[2 * cell]
+        row[N] += n
+        row[VALID] += n
+        row[BITS] += n * np.int64(precision * BITS_SCALE)
+        row[MAX_RELATIVE] = max(row[MAX_RELATIVE], float32_to_bits(np.float32(math.ldexp(1.0, -precision))))
+        histogram[0] += n
+        witness(row, 0, patterns[start] if patterns.size else offset + start, np.float64(y[0]))
+        return n_left
     # A value of 0 with a bound is not 0, only too small to be told from it.
     row = rows[2 * cell + 1] if high > 0 and largest < normal else rows[2 * cell]
     if high == 0 and _all_zero(y, n):
@@ -396,6 +407,14 @@ def _all_zero(y: Any, n: int) -> bool:
         seen |= float32_to_bits(y[i])
     zero: bool = (seen & np.int32(0x7FFFFFFF)) == 0
     return zero
+
+
+@compiled
+def _all_saturated(y: Any, s: Any, n: int, max_finite: float) -> bool:
+    other = 0
+    for i in range(n):
+        other += np.float64(y[i]) != math.copysign(max_finite, s[i])
+    return other == 0
 
 
 @compiled

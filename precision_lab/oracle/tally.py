@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.oracle.jit import bits_to_float32, compiled
+from precision_lab.oracle.jit import bits_to_float32, compiled, float_to_bits
 
 # Columns.
 N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS = range(8)
@@ -28,6 +28,8 @@ COLUMNS = SUMS + LIMBS
 ADDED = (N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, *range(SUMS, COLUMNS))
 
 NO_PATTERN = 2**63 - 1
+# Processors differ in the NaN that an invalid operation gives: all are kept as that of x86.
+NAN_BITS = -(2**51)  # 0xfff8000000000000 as int64
 BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
 # Errors are summed in units of 2^-20 ulp while a tile's are below 2^31, beyond in units of 2^-50 of the
 # tile's largest or smaller.
@@ -44,6 +46,18 @@ ONE32 = np.float32(1)
 _LOG = tuple(
     np.float32(c) for c in (1.44253478, -0.71803359, 0.45715812, -0.27734165, 0.12147295, -0.02579235)
 )
+
+
+@compiled
+def value_bits(value: float) -> Any:
+    """A float64's bits, the same for every NaN."""
+    bits: Any = float_to_bits(value) if value == value else np.int64(NAN_BITS)
+    return bits
+
+
+def values_bits(values: Any) -> NDArray[np.int64]:
+    """`value_bits` of an array."""
+    return np.where(np.isnan(values), NAN_BITS, np.asarray(values, np.float64).view(np.int64))
 
 
 def empty(cells: int) -> NDArray[np.int64]:

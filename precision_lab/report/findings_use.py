@@ -278,8 +278,9 @@ def failures(results: Results) -> Iterator[Finding]:
         formats = listed(row.fmt for row, _ in rows)
         yield Finding(
             "failures",
-            # Parameters out of a module's reach are a limit of its definition, not a fault of its arithmetic.
-            "note" if kind == "not_finite_parameters" else "fault",
+            # Parameters out of a module's reach are a limit of its definition, and a lost GPU is another
+            # kernel's doing: no fault of its arithmetic.
+            "note" if kind in ("not_finite_parameters", "device_lost") else "fault",
             f"{names} could not be {done} in {formats} ({counted(len(rows), 'case')}), "
             f"{kind.replace('_', ' ')}: {message}.",
             tuple(key for _, key in rows),

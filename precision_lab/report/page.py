@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,12 +63,17 @@ def environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"anchor": anchor, "figure": tables.figure}
+    found.filters |= {"anchor": anchor, "figure": tables.figure, "ratio": _ratio}
     found.tests |= {
         "a_table": lambda part: isinstance(part, Table),
         "a_figure": lambda part: isinstance(part, Figure),
     }
     return found
+
+
+def _ratio(value: float, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 def content(results: Results) -> dict[str, Any]:
@@ -110,11 +116,16 @@ def _block_words(results: Results) -> str:
         return ""
     b = results.blocks[0]
     paper = " ≤ ".join(PAPER_ORDER)
+    silu = next((b for b in results.blocks if b.function == "silu"), None)
+    ratios = (
+        "Medians, and the ratios of time and of peak memory to SiLU's block in the same rounds."
+        if silu is not None and silu.failure is None
+        else "Medians; SiLU's block, which ratios refer to, gave no figures, so that there are none."
+    )
     return (
         f"One forward and backward pass of a Llama-style MLP block in {b.fmt}: {b.tokens} tokens, model "
         f"width {b.model_width}, hidden width as shown (a gated block has a third matrix and two thirds of "
-        "the width). Medians and the ratio to SiLU's block in the same rounds. The paper's Table 1 has the "
-        f"order {paper}; its figures are of another machine."
+        f"the width). {ratios} The paper's Table 1 has the order {paper}; its figures are of another machine."
     )
 
 

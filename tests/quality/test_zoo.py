@@ -45,7 +45,7 @@ def test_the_zoo_is_large_and_has_every_kind_of_fault() -> None:
     expected = {kind for s in ZOO for kind in s.kinds}
     assert expected <= set(KINDS)
     # Tested where they arise: the oracle's own word, a comparison, a bound's wish, a module that cannot
-    # be made for its parameters, and a GPU too old for a kernel.
+    # be made for its parameters, and a GPU too old for a kernel or lost to another one.
     elsewhere = {
         "undecided",
         "breaks_law",
@@ -53,6 +53,7 @@ def test_the_zoo_is_large_and_has_every_kind_of_fault() -> None:
         "zero_sign",
         "not_finite_parameters",
         "unsupported_device",
+        "device_lost",
     }
     assert set(ACCURACY) | set(RUNNING) | set(ENGINEERING) == expected | elsewhere
 
