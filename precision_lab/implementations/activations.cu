@@ -61,10 +61,10 @@ SCALAR(__nv_bfloat16, expm1_bf16, true)
         const T* x, T* y, const T* p, const T* q, const T* b, i64 step, i64 n) {                           \
         i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;                                                \
         if (i >= n) return;                                                                                \
-        T v = x[i], an = q[i * step], linear = __hmul2_rn(b[i * step], v);                                    \
-        T above = __hadd2_rn(__hmul2_rn(__hmul2_rn(p[i * step], v), v), linear);                                    \
-        T g = __hsub2_rn(h2exp(v), ZERO(1.0f));                                                               \
-        T below = __hadd2_rn(__hsub2_rn(__hmul2_rn(an, g), __hmul2_rn(an, v)), linear);                                \
+        T v = x[i], an = q[i * step], linear = __hmul2_rn(b[i * step], v);                                 \
+        T above = __hadd2_rn(__hmul2_rn(__hmul2_rn(p[i * step], v), v), linear);                           \
+        T g = __hsub2_rn(h2exp(v), ZERO(1.0f));                                                            \
+        T below = __hadd2_rn(__hsub2_rn(__hmul2_rn(an, g), __hmul2_rn(an, v)), linear);                    \
         T positive = __hgt2(v, ZERO(0.0f));                                                                \
         y[i].x = (float)positive.x != 0.0f ? above.x : below.x;                                            \
         y[i].y = (float)positive.y != 0.0f ? above.y : below.y;                                            \
@@ -75,19 +75,19 @@ SCALAR(__nv_bfloat16, expm1_bf16, true)
         i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;                                                \
         if (i >= n) return;                                                                                \
         T u = dy[i], v = x[i], be = b[i * step], zero = ZERO(0.0f);                                        \
-        T above = __hadd2_rn(__hmul2_rn(__hmul2_rn(ZERO(2.0f), p[i * step]), v), be);                               \
-        T g = __hsub2_rn(h2exp(v), ZERO(1.0f));                                                               \
-        T below = __hadd2_rn(__hmul2_rn(q[i * step], g), be);                                                    \
-        T square = __hmul2_rn(u, __hmul2_rn(v, v)), rest = __hmul2_rn(u, __hsub2_rn(g, v));                            \
+        T above = __hadd2_rn(__hmul2_rn(__hmul2_rn(ZERO(2.0f), p[i * step]), v), be);                      \
+        T g = __hsub2_rn(h2exp(v), ZERO(1.0f));                                                            \
+        T below = __hadd2_rn(__hmul2_rn(q[i * step], g), be);                                              \
+        T square = __hmul2_rn(u, __hmul2_rn(v, v)), rest = __hmul2_rn(u, __hsub2_rn(g, v));                \
         T positive = __hgt2(v, zero);                                                                      \
         bool first = (float)positive.x != 0.0f, second = (float)positive.y != 0.0f;                        \
         T slope = below;                                                                                   \
         if (first) slope.x = above.x;                                                                      \
         if (second) slope.y = above.y;                                                                     \
-        dx[i] = __hmul2_rn(u, slope);                                                                         \
+        dx[i] = __hmul2_rn(u, slope);                                                                      \
         dp[i].x = first ? square.x : zero.x, dp[i].y = second ? square.y : zero.y;                         \
         dn[i].x = first ? zero.x : rest.x, dn[i].y = second ? zero.y : rest.y;                             \
-        db[i] = __hmul2_rn(u, v);                                                                             \
+        db[i] = __hmul2_rn(u, v);                                                                          \
     }
 
 PACKED(__half2, packed_fp16, __float2half2_rn)

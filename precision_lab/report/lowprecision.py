@@ -442,8 +442,8 @@ def _threshold(cells: Sequence[Data], noise_limit: float) -> str:
     said = f"{most:+.4f} nats" if math.isfinite(most) else "a divergence"
     return (
         f"Both noises at their limit are a risk of {limit:.2f}. Of the {len(within)} cells up to there "
-        f"the one that lost most lost {said}; of the {len(beyond)} beyond, {lost} lost more than that, {diverged} of "
-        "them by diverging, at this size and length of training."
+        f"the one that lost most lost {said}; of the {len(beyond)} beyond, {lost} lost more than that, "
+        f"{diverged} of them by diverging, at this size and length of training."
     )
 
 
