@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.lowprecision.captured import CHANNEL_BITS, Captured, Histogram, Layer
+from precision_lab.lowprecision.loops import count_cpu
 from precision_lab.lowprecision.quantized import as_matrix
 
 # Activation modules by class name: of torch, of Hugging Face transformers, and the lab's own.
@@ -73,7 +74,7 @@ class capture:
         match: str | Callable[[str, nn.Module], bool] | None = None,
         *,
         steps: int = 10,
-        tokens: int | None = 256,
+        tokens: int | None = 128,
         gradients: bool = True,
     ) -> None:
         for name, value in (("steps", steps), ("tokens", tokens)):
@@ -196,16 +197,20 @@ class capture:
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or tensor.numel() == 0:
             return
         rows = as_matrix(tensor.detach())
-        counter = watched.counters.setdefault(kind, _Counter(rows.shape[1], rows.device))
+        if kind not in watched.counters:
+            on_cpu, channels = rows.device.type == "cpu", rows.shape[1]
+            watched.counters[kind] = _Counter(channels) if on_cpu else _DeviceCounter(channels, rows.device)
+        counter = watched.counters[kind]
         if counter.channels != rows.shape[1]:
             watched.notes.append(
                 f"{kind} values of {rows.shape[1]} channels were not counted; the first had "
                 f"{counter.channels}"
             )
             return
-        counter.add(rows, self._tokens)
+        stride = 1 if self._tokens is None else -(-rows.shape[0] // self._tokens)
+        counter.add(rows, stride)
         if watched.gated and kind != "gradient":
-            watched.pair(kind, rows, self._tokens)
+            watched.pair(kind, rows[::stride])
 
 
 def _recomputes() -> bool:
@@ -213,48 +218,58 @@ def _recomputes() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def _some(rows: Tensor, tokens: int | None) -> Tensor:
-    """At most so many rows, evenly spread."""
-    if tokens is not None and rows.shape[0] > tokens:
-        return rows[:: -(-rows.shape[0] // tokens)]
-    return rows
-
-
 class _Counter:
-    """Counts on the tensor's own device."""
+    """Counts of one tensor."""
 
-    def __init__(self, channels: int, device: torch.device) -> None:
+    def __init__(self, channels: int) -> None:
         self.channels = channels
-        self._patterns = torch.zeros(1 << 16, dtype=torch.int64, device=device)
-        self._coarse = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
-        self._amax = torch.zeros(channels, device=device)
-        self._seen = self._infinite = self._nan = 0
+        self._patterns = np.zeros(1 << 16, np.uint64)
+        # Rows of a power of two bytes would share a few places in a cache: eight times as slow. Of one
+        # channel's bins none comes to 2^32.
+        self._coarse = np.zeros((channels, (1 << CHANNEL_BITS) + 16), np.uint32)
+        self._amax = np.zeros(channels, np.float32)
+        self._odd = np.zeros(2, np.int64)
+        self._seen = 0
 
-    def add(self, rows: Tensor, tokens: int | None) -> None:
+    def add(self, rows: Tensor, stride: int) -> None:
         self._seen += rows.numel()
-        low, high = torch.aminmax(rows, dim=0)
-        largest = torch.maximum(-low, high).float()
-        if not largest.isfinite().all():  # rare, and then the columns are gone through again
-            largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
-            self._infinite += int(rows.isinf().sum())
-            self._nan += int(rows.isnan().sum())
-        torch.maximum(self._amax, largest, out=self._amax)
-        rows = _some(rows, tokens)
-        patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
-        self._patterns += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
-        channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
-        coarse = (patterns >> (16 - CHANNEL_BITS)) + channel
-        self._coarse += torch.bincount(coarse.reshape(-1), minlength=self._coarse.numel())
+        count_cpu(rows, stride, self._patterns, self._coarse, self._amax, self._odd)
 
     def histogram(self) -> Histogram:
+        infinite, nan = self._odd.tolist()
         return Histogram(
-            self._patterns.cpu().numpy().astype(np.uint64),
-            self._coarse.cpu().numpy().astype(np.uint64).reshape(-1, 1 << CHANNEL_BITS),
-            self._amax.cpu().numpy().copy(),
-            self._seen,
-            self._infinite,
-            self._nan,
-        )
+            self._patterns.copy(), self._coarse[:, : 1 << CHANNEL_BITS].astype(np.uint64), self._amax.copy(), self._seen,
+            infinite, nan,
+        )  # fmt: skip
+
+
+class _DeviceCounter(_Counter):
+    """Counts on the tensor's own device, where they stay until they are asked for."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        super().__init__(channels)
+        self._counts = torch.zeros(1 << 16, dtype=torch.int64, device=device)
+        self._by_channel = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
+        self._largest = torch.zeros(channels, device=device)
+        self._not_finite = torch.zeros(2, dtype=torch.int64, device=device)
+
+    def add(self, rows: Tensor, stride: int) -> None:
+        self._seen += rows.numel()
+        self._not_finite += torch.stack([rows.isinf().sum(), rows.isnan().sum()])
+        largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
+        torch.maximum(self._largest, largest, out=self._largest)
+        rows = rows[::stride]
+        patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
+        self._counts += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
+        channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
+        coarse = (patterns >> (16 - CHANNEL_BITS)) + channel
+        self._by_channel += torch.bincount(coarse.reshape(-1), minlength=self._by_channel.numel())
+
+    def histogram(self) -> Histogram:
+        self._patterns = self._counts.cpu().numpy().astype(np.uint64)
+        self._coarse = self._by_channel.cpu().numpy().astype(np.uint32).reshape(self.channels, -1)
+        self._amax, self._odd = self._largest.cpu().numpy(), self._not_finite.cpu().numpy()
+        return super().histogram()
 
 
 class _Watched:
@@ -278,9 +293,9 @@ class _Watched:
             found = tensor.detach().float().abs().nan_to_num(nan=0.0, posinf=0.0).amax()
         self.amax[what] = torch.maximum(self.amax[what], found) if what in self.amax else found
 
-    def pair(self, kind: str, rows: Tensor, tokens: int | None) -> None:
+    def pair(self, kind: str, rows: Tensor) -> None:
         """Adds to the moments once both have come."""
-        self._half[kind] = _some(rows, tokens).double()
+        self._half[kind] = rows.double()
         if len(self._half) < 2:
             return
         x, g = self._half.pop("input"), self._half.pop("gate")

@@ -142,6 +142,63 @@ def e2m1_codes_cpu(x: NDArray[np.float32], random: NDArray[np.uint8] | None) -> 
     return out
 
 
+@entry
+def _count(
+    bits: Any, shift: Any, stride: int, patterns: Any, coarse: Any, amax: Any, odd: Any, line: Any
+) -> None:
+    rows, columns = bits.shape
+    infinity, low, one = np.uint32(0x7F80_0000), np.uint32(0x7FFF), np.uint32(1)
+    for i in range(rows):
+        largest = np.uint32(0)
+        for j in range(columns):
+            magnitude = np.uint32(np.uint32(np.uint32(bits[i, j]) << shift) & np.uint32(0x7FFF_FFFF))
+            largest = max(largest, magnitude)
+            kept = magnitude if magnitude < infinity else np.uint32(0)
+            amax[j] = max(amax[j], kept)
+        if largest >= infinity:
+            for j in range(columns):
+                magnitude = np.uint32(np.uint32(np.uint32(bits[i, j]) << shift) & np.uint32(0x7FFF_FFFF))
+                odd[0] += magnitude == infinity
+                odd[1] += magnitude > infinity
+        if i % stride == 0:
+            for j in range(columns):  # to bf16, nearest even; a NaN stays one
+                b = np.uint32(np.uint32(bits[i, j]) << shift)
+                tie = np.uint32(np.uint32(b >> np.uint32(16)) & one)
+                rounded = np.uint32(np.uint32(b + low) + tie)
+                nan = np.uint32(b & np.uint32(0x7FFF_FFFF)) > infinity
+                line[j] = np.uint32(np.uint32(b | np.uint32(0x40_0000)) if nan else rounded) >> np.uint32(16)
+            for j in range(columns):
+                patterns[line[j]] += one
+            for j in range(columns):
+                coarse[j, line[j] >> np.uint32(6)] += one
+
+
+def count_cpu(
+    rows: Tensor,
+    stride: int,
+    patterns: NDArray[np.uint64],
+    coarse: NDArray[np.uint32],
+    amax: NDArray[np.float32],
+    odd: NDArray[np.int64],
+) -> None:
+    """Adds a matrix to counts, in one pass.
+
+    Args:
+        rows: floating point, shape (rows, channels), on the CPU.
+        stride: every so many rows one is counted, from the first on; all are looked at.
+        patterns: uint64, shape (65536,); of its numbers as bf16.
+        coarse: uint32, shape (channels, 1024 or more); of their first 10 bits.
+        amax: float32, shape (channels,); largest finite magnitudes.
+        odd: int64; how many numbers are infinite, and how many NaN.
+    """
+    if rows.dtype == torch.bfloat16:
+        bits, shift = rows.contiguous().view(torch.int16).numpy().view(np.uint16), 16
+    else:
+        bits, shift = rows.float().contiguous().numpy().view(np.uint32), 0
+    line = np.empty(rows.shape[1], np.uint32)
+    _count(bits, np.uint32(shift), stride, patterns, coarse, amax.view(np.uint32), odd, line)
+
+
 def block_amax_cpu(matrix: Tensor, block: tuple[int, int]) -> Tensor:
     """`quantized.block_amax` of a float32 matrix on the CPU."""
     rows, columns = matrix.shape
@@ -178,4 +235,4 @@ def round_trip_cpu(
     return torch.from_numpy(out)
 
 
-__all__ = ["block_amax_cpu", "e2m1_codes_cpu", "fp8_codes_cpu", "round_trip_cpu"]
+__all__ = ["block_amax_cpu", "count_cpu", "e2m1_codes_cpu", "fp8_codes_cpu", "round_trip_cpu"]

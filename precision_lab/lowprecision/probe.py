@@ -315,7 +315,7 @@ def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: st
     ageing = AGEINGS[run.ageing]
     for step in (0, ageing.steps):
         trainer.model.age(ageing, step)
-    with capture(trainer.model, steps=1) as seen:
+    with capture(trainer.model, steps=1, tokens=None) as seen:
         trainer.loss(0).backward()  # type: ignore[no-untyped-call]
     layers, _ = from_capture(seen.captured)
     growth = ageing.growth(degree(layers[0].function))
