@@ -114,7 +114,8 @@ def readiness(
             **function_json(about),
             "probe": None if probe_folder is None else probe_json(probe_folder),
         }  # fmt: skip
-        title = f"May {name} be trained below BF16?"
+        subject = name if captured is None else f"the model of {captured.name}"
+        title = f"May {subject} be trained below BF16?"
         for kind, file in write_lowprecision(everything, out, title).items():
             console.print(f"{kind}: {file}", highlight=False, soft_wrap=True)
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]

@@ -1,4 +1,4 @@
-"""The examples of docs/validate.md do what it says of them."""
+"""The examples of docs/validate.md and docs/low-precision.md do what these say of them."""
 
 from __future__ import annotations
 
@@ -72,3 +72,15 @@ def test_the_triton_series_is_right_next_to_zero() -> None:
     errors = {name: float(ulps) for name, ulps in (line.split() for line in ran.stdout.splitlines())}
     assert errors["naive"] > 1e5
     assert errors["stable"] < 0.53
+
+
+def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
+    from precision_lab.lowprecision.captured import Captured
+
+    subprocess.run(
+        [sys.executable, str(EXAMPLES / "capture_training.py"), "2"], cwd=tmp_path, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    captured = Captured.load(tmp_path / "run.npz")
+    assert [layer.function for layer in captured.layers] == ["xielu"] * 3
+    assert {h.n for layer in captured.layers for h in layer.tensors.values()} == {10 * 8 * 64 * 192}

@@ -124,7 +124,10 @@ def test_the_report_names_the_layer_and_the_input() -> None:
     data = readiness(layers, source="test", recipes=("bf16",), captured=of).to_json()
     row = {"function": "xielu", "params_name": "captured", "inputs": "test", **data}
     found = {s.anchor: s for s in sections({"readiness": [row], "maps": [], "blocks": []})}
-    table = found["kernels"].parts[1]
+    text, short, table, _ = found["kernels"].parts
+    assert "every input and output: stable [eager], stable [operator]." in text
+    row = next(r for r in short.rows if r[0] == "eps-expm1 [eager]")
+    assert row[short.headings.index("grad_x")] == "3.00 %, wrong sign 3.00 %"
     line = next(r for r in table.rows if r[:2] == ["eps-expm1 [eager]", "grad_x"])
     assert line[2:4] == ["3.00 %", "3.00 %"]
     assert line[-2:] == ["act", "0xb3d7"]

@@ -238,9 +238,13 @@ class _Counter:
     def histogram(self) -> Histogram:
         infinite, nan = self._odd.tolist()
         return Histogram(
-            self._patterns.copy(), self._coarse[:, : 1 << CHANNEL_BITS].astype(np.uint64), self._amax.copy(), self._seen,
-            infinite, nan,
-        )  # fmt: skip
+            self._patterns.copy(),
+            self._coarse[:, : 1 << CHANNEL_BITS].astype(np.uint64),
+            self._amax.copy(),
+            self._seen,
+            infinite,
+            nan,
+        )
 
 
 class _DeviceCounter(_Counter):

@@ -91,6 +91,7 @@ def _prediction(probe: Mapping[str, Any]) -> Any:
         if measure == "gap":
             axis.set_yscale("symlog", linthresh=1e-3)
             axis.axhline(0, color="#8a94a0", linewidth=0.8)
+            axis.set_ylim(bottom=min(-1e-3, 2 * min(finite, default=0.0)))
         else:
             axis.set_yscale("log")
         axis.set_xlabel("risk, predicted before training")

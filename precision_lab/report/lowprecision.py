@@ -163,40 +163,62 @@ def _evidence(data: Data) -> Section | None:
 
 
 def _kernels(data: Data) -> Section | None:
-    found: dict[tuple[str, str], list[Data]] = {}
+    found: dict[str, dict[str, list[Data]]] = {}
     for row in data["readiness"]:
         for k in row.get("kernels", ()):
-            found.setdefault((k["implementation"], k["output"]), []).append(k)
+            found.setdefault(k["implementation"], {}).setdefault(k["output"], []).append(k)
     if not found:
         return None
-    rows = []
-    for (implementation, output), layers in found.items():
-        n = sum(k["n"] for k in layers)
-
-        def share(name: str, layers: Sequence[Data] = layers, n: int = n) -> str:
-            return _percent(sum(k["n"] * k[name] for k in layers) / n)
-
-        worst = max(layers, key=lambda k: (number(k["max_ulp"]), k["beyond_one_ulp"]))
-        bits = worst["worst_bits"]
-        rows.append(
-            [
-                implementation, output, share("beyond_one_ulp"), share("wrong_sign"),
-                share("nonfinite_mismatch"), _short(max(number(k["p99_ulp"]) for k in layers)),
-                _short(worst["max_ulp"]), worst["layer"], f"{bits:#06x}" if bits >= 0 else "–",
-            ]
-        )  # fmt: skip
-    count = len({k["layer"] for group in found.values() for k in group})
+    outputs = list(dict.fromkeys(o.replace("raw_", "") for by in found.values() for o in by))
+    short, rows = [], []
+    for implementation, by in found.items():
+        cells = dict.fromkeys(outputs, "–")
+        for output, layers in by.items():
+            shares = {k: _weighed(layers, k) for k in ("beyond_one_ulp", "wrong_sign", "nonfinite_mismatch")}
+            wrong = f", wrong sign {_percent(shares['wrong_sign'])}" if shares["wrong_sign"] else ""
+            cells[output.replace("raw_", "")] = _percent(shares["beyond_one_ulp"]) + wrong
+            worst = max(layers, key=lambda k: (number(k["max_ulp"]), k["beyond_one_ulp"]))
+            bits = worst["worst_bits"]
+            rows.append(
+                [
+                    implementation, output, *(_percent(v) for v in shares.values()),
+                    _short(max(number(k["p99_ulp"]) for k in layers)), _short(worst["max_ulp"]),
+                    worst["layer"], f"{bits:#06x}" if bits >= 0 else "–",
+                ]
+            )  # fmt: skip
+        short.append([implementation, *cells.values()])
+    within = [
+        name for name, by in found.items()
+        if not any(k["beyond_one_ulp"] for layers in by.values() for k in layers)
+    ]  # fmt: skip
+    count = len({k["layer"] for by in found.values() for layers in by.values() for k in layers})
     text = (
-        f"Every finite input that was counted in {count} layers, as often as it was, in BF16: its certified "
-        "error in each implementation, with the parameters of its layer. Shares are of all inputs; the 99 % "
-        "quantile and the largest error are of the layer where they are worst, and the input is shown again "
-        "by `precision-lab explain FUNCTION --bits BITS --format bf16`."
+        f"Every finite input that was counted in {count} layers, as often as it was, in BF16: the share "
+        "whose result is off by more than one ulp, certified, with the parameters of its layer. Within one "
+        f"ulp for every input and output: {', '.join(within) or 'none'}."
     )
+    if any("raw_" in o for by in found.values() for o in by):
+        text += " A module that is trained by raw parameters has their gradients here."
     headings = [
         "implementation", "output", "beyond 1 ulp", "wrong sign", "NaN or infinity misplaced",
         "99 % within (ulp)", "largest (ulp)", "in layer", "input",
     ]  # fmt: skip
-    return Section("kernels", "What your inputs meet in each kernel", (text, Table(headings, rows)))
+    replay = (
+        "The 99 % quantile and the largest error are of the layer where they are worst; its input is shown "
+        "again by `precision-lab explain FUNCTION --bits BITS --format bf16`."
+    )
+    parts = (
+        text,
+        Table(["implementation", *outputs], short),
+        Table(headings, rows, f"{len(rows)} outputs"),
+        replay,
+    )
+    return Section("kernels", "What your inputs meet in each kernel", parts)
+
+
+def _weighed(layers: Sequence[Data], name: str) -> float:
+    """A share of all layers' inputs."""
+    return float(sum(k["n"] * k[name] for k in layers) / sum(k["n"] for k in layers))
 
 
 def _paths(data: Data) -> Section | None:
@@ -584,8 +606,8 @@ def _path(found: Mapping[str, Sequence[Any]], name: str) -> str:
         return "–"
 
     def span(at: int) -> str:
-        values = [number(v[at]) for v in series]
-        return f"{min(values):.3g}–{max(values):.3g}"
+        values = [n for v in series if not math.isnan(n := number(v[at]))]
+        return f"{min(values):.3g} to {max(values):.3g}" if values else "not finite"
 
     return f"{span(0)} → {span(-1)}"
 
