@@ -125,10 +125,10 @@ def test_the_report_names_the_layer_and_the_input() -> None:
     row = {"function": "xielu", "params_name": "captured", "inputs": "test", **data}
     found = {s.anchor: s for s in sections({"readiness": [row], "maps": [], "blocks": []})}
     text, short, table, _ = found["kernels"].parts
-    assert "every input and output: stable [eager], stable [operator]." in text
-    row = next(r for r in short.rows if r[0] == "eps-expm1 [eager]")
+    assert "every input and output: xielu/stable [eager], xielu/stable [operator]." in text
+    row = next(r for r in short.rows if r[0] == "xielu/eps-expm1 [eager]")
     assert row[short.headings.index("grad_x")] == "3.00 %, wrong sign 3.00 %"
-    line = next(r for r in table.rows if r[:2] == ["eps-expm1 [eager]", "grad_x"])
+    line = next(r for r in table.rows if r[:2] == ["xielu/eps-expm1 [eager]", "grad_x"])
     assert line[2:4] == ["3.00 %", "3.00 %"]
     assert line[-2:] == ["act", "0xb3d7"]
     assert "that were captured" in found["readiness"].parts[0]

@@ -11,7 +11,8 @@ from typing import Any
 from precision_lab.report import tables
 from precision_lab.report.findings import TOPICS, Finding, derive
 from precision_lab.report.findings_use import PAPER_ORDER
-from precision_lab.report.lowprecision import Figure, Table, sections
+from precision_lab.report.lowprecision import sections
+from precision_lab.report.parts import Figure, Table
 from precision_lab.report.rows import anchor
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
