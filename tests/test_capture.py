@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 import precision_lab as pl  # noqa: E402
 from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.kernels import XIELU  # noqa: E402
+from precision_lab.lowprecision.capture import _Counter, _DeviceCounter  # noqa: E402
 from precision_lab.lowprecision.captured import Captured  # noqa: E402
 
 
@@ -189,6 +190,45 @@ def test_rows_that_are_not_counted_are_searched_for_nan() -> None:
     x[1, 1] = np.nan
     captured = seen(torch.nn.Sequential(torch.nn.SiLU()), [x.requires_grad_()], tokens=4)
     assert any("1 NaN among 512 input values" in w for w in captured.warnings())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_other_devices_count_as_the_cpu_does(dtype: torch.dtype, stride: int) -> None:
+    """In torch's operations, here on the CPU; numbers of every kind."""
+    bits = torch.randint(-(2**31), 2**31 - 1, (67, 9), generator=torch.Generator().manual_seed(6))
+    rows = bits.to(torch.int32).view(torch.float32).to(dtype)
+    rows[0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    here, there = _Counter(9), _DeviceCounter(9, torch.device("cpu"))
+    for _ in range(2):
+        here.add(rows, stride)
+        there.add(rows, stride)
+    mine, theirs = here.histogram(), there.histogram()
+    for name in ("patterns", "channels", "amax"):
+        one, other = getattr(mine, name), getattr(theirs, name)
+        if name == "patterns":  # which NaN a NaN becomes is not told apart
+            values = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
+            kept = ~torch.from_numpy(values.copy()).view(torch.bfloat16).isnan().numpy()
+            assert one[~kept].sum() == other[~kept].sum() > 0
+            one, other = one[kept], other[kept]
+        elif name == "channels":
+            one, other = (np.delete(a, [511, 1023], axis=1) for a in (one, other))
+        np.testing.assert_array_equal(one, other)
+    assert (mine.seen, mine.infinite, mine.nan) == (theirs.seen, theirs.infinite, theirs.nan)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile's own look at it
+def test_a_compiled_model_is_captured_when_it_first_runs_then() -> None:
+    model = small()
+    compiled = torch.compile(model, backend="eager")
+    x = batches(1)[0]
+    with pl.capture(model, steps=2) as watching:
+        for _ in range(2):
+            compiled(x).sum().backward()
+    found, plain = watching.captured, seen(small(), [x, x], steps=2)
+    for mine, theirs in zip(found.layers, plain.layers, strict=True):
+        for kind, histogram in mine.tensors.items():
+            np.testing.assert_array_equal(histogram.patterns, theirs.tensors[kind].patterns)
 
 
 @pytest.mark.parametrize("kind", ["apertus", "llama"])

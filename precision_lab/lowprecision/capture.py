@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,14 @@ FUNCTIONS: Mapping[str, str] = {
 }
 # The name of an activation in a model whose class is none of these.
 NAMES = ("act_fn", "act", "activation", "activation_fn")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _uncompiled(function: F) -> F:
+    """What torch.compile is to call and not to look into."""
+    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 class capture:
@@ -141,8 +149,10 @@ class capture:
             )
         return Captured(type(self._model).__name__, max(w.steps for w in self._watched), layers)
 
-    # Hooks see a model at work: none of them may raise or change anything.
+    # Hooks see a model at work: none of them may raise or change anything, and torch.compile is to leave
+    # them alone.
 
+    @_uncompiled
     def _before(self, watched: _Watched, given: list[Any]) -> None:
         x = next((t for t in given if isinstance(t, Tensor)), None)
         watched.counting = (
@@ -159,6 +169,7 @@ class capture:
                 lambda gradient: watched.note_amax("returned", gradient)
             )
 
+    @_uncompiled
     def _after(self, watched: _Watched, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
@@ -179,6 +190,7 @@ class capture:
         """Whether this is a checkpointed block's second run, and its first had no gradients."""
         return _recomputes() and watched.without_gradient > 0
 
+    @_uncompiled
     def _gate(self, watched: _Watched, output: Any) -> None:
         if (
             watched.gates < self._steps
@@ -189,6 +201,7 @@ class capture:
             watched.gates += 1
             self._count(watched, "gate", output)
 
+    @_uncompiled
     def _stored(self, watched: _Watched, product: Any) -> None:
         if isinstance(product, Tensor) and watched.counting and not _recomputes():
             watched.note_amax("stored", product)
