@@ -175,6 +175,58 @@ def _tensors() -> dict[str, torch.Tensor]:
             (torch.float32, torch.bfloat16)}  # fmt: skip
 
 
+@pytest.mark.parametrize("columnwise", [False, True])
+@pytest.mark.parametrize(
+    "name", ["delayed", "current", "current-pow2", "block", "mxfp8", "nvfp4", "nvfp4-plain"]
+)
+def test_recipes_store_the_same_bytes_on_a_gpu(name: str, columnwise: bool) -> None:
+    from precision_lab.lowprecision.recipes import get_recipe
+
+    recipe = get_recipe(name)
+    for what, x in _tensors().items():
+        found = []
+        for device in ("cpu", "cuda"):
+            state, generator = recipe.state("input"), torch.Generator().manual_seed(1)
+            q = recipe.quantize(
+                x.to(device), "input", columnwise=columnwise, state=state, generator=generator
+            )
+            nan = (q.codes & 0x7F) == 0x7F
+            found.append([t.cpu() for t in (q.codes.masked_fill(nan, 0x7F), q.decode, q.dequantize())])
+        for mine, theirs in zip(*found, strict=True):
+            assert torch.equal(mine.nan_to_num(nan=0.0), theirs.nan_to_num(nan=0.0)), what
+
+
+def test_a_probes_run_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab.lowprecision.model import ModelConfig
+    from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    config = TrainingConfig(steps=4, batch=2, evaluation=1, model=ModelConfig(32, 2, 2, 64, 32))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        for recipe in ("bf16", "delayed", "nvfp4"):
+            runs = [
+                Trainer(config, Run("xielu/stable [operator]", recipe, 0), "cuda").train() for _ in range(2)
+            ]
+            assert runs[0].weights == runs[1].weights, recipe
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_capture_on_a_gpu_counts_as_on_the_cpu() -> None:
+    import precision_lab as pl
+
+    model = torch.nn.Sequential(torch.nn.SiLU())
+    x = torch.randn(65, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = []
+    for device in ("cpu", "cuda"):
+        with pl.capture(model, tokens=None) as seen:
+            model(x.to(device).requires_grad_()).float().sum().backward()
+        found.append(seen.captured.layer("0").tensors["input"])
+    np.testing.assert_array_equal(found[0].patterns, found[1].patterns)
+    np.testing.assert_array_equal(found[0].channels, found[1].channels)
+
+
 @pytest.mark.parametrize("role", ["input", "weight", "gradient"])
 @pytest.mark.parametrize("name", ["delayed", "current", "current-pow2", "block", "block-fp32", "mxfp8"])
 def test_recipes_are_transformer_engines(name: str, role: str) -> None:

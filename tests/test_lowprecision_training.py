@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.lowprecision import corpus  # noqa: E402
 from precision_lab.lowprecision.linear import EmulatedLinear, Operands, product  # noqa: E402
-from precision_lab.lowprecision.model import AGEINGS, Ageing, Model, ModelConfig  # noqa: E402
+from precision_lab.lowprecision.model import AGEINGS, Activation, Ageing, Model, ModelConfig  # noqa: E402
 from precision_lab.lowprecision.recipes import RECIPES, get_recipe  # noqa: E402
 from precision_lab.lowprecision.remedies import REMEDIES, get_remedy, smoothing_scales  # noqa: E402
 from precision_lab.lowprecision.training import Record, Run, Trainer, TrainingConfig  # noqa: E402
@@ -162,6 +162,19 @@ def test_a_run_that_was_cut_short_ends_with_the_same_bits(recipe: str, ageing: s
     found = resumed.train(path, steps.append)
     assert steps[0] == 5  # of the last checkpoint, at step 4
     assert dataclasses.replace(found, seconds=0.0) == dataclasses.replace(whole, seconds=0.0)
+
+
+def test_kernels_get_their_parameters_where_x_is() -> None:
+    seen = {}
+
+    def kernel(x: torch.Tensor, **parameters: torch.Tensor) -> torch.Tensor:
+        seen.update({name: (value.device, value.dtype) for name, value in parameters.items()})
+        return x
+
+    act = Activation("xielu", "stable [operator]").to("meta")
+    act.implementation = dataclasses.replace(act.implementation, kernel=kernel)
+    act(torch.empty(3, dtype=torch.bfloat16, device="meta"))
+    assert seen == dict.fromkeys(("alpha_p", "alpha_n", "beta"), (torch.device("meta"), torch.bfloat16))
 
 
 @pytest.mark.parametrize("ageing", ["extreme", "growing"])

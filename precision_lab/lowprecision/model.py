@@ -166,9 +166,7 @@ class Activation(nn.Module):
         x = self.remedy.softened(x)
         if gate is not None:
             return call(self.implementation, x, {"b": gate})
-        return call(
-            self.implementation, x, {k: v.to(x.dtype) for k, v in self.effective_parameters().items()}
-        )
+        return call(self.implementation, x, {k: v.to(x) for k, v in self.effective_parameters().items()})
 
 
 class RMSNorm(nn.Module):

@@ -269,7 +269,8 @@ def probe(
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1
     # Not forked: numba and torch may already run threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _prepare, (device,)) as pool:
         futures = {
             pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
             for kind, run in _by_warmth(missing)
@@ -289,8 +290,13 @@ def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
     )
 
 
-def _one_thread() -> None:
+def _prepare(device: str) -> None:
+    """A worker: one thread, and on a GPU the same bits every time."""
     torch.set_num_threads(1)
+    if device != "cpu":
+        # Read by cuBLAS when it first multiplies; without it products may differ between runs.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _job(
