@@ -98,7 +98,7 @@ def report(
     if source is not None:
         results = read_results(source)
     else:
-        from precision_lab.study import StudySettings, run
+        from precision_lab.study import StudySettings, run_through
 
         settings = StudySettings(
             quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
@@ -107,7 +107,7 @@ def report(
         if not settings.chosen_functions():
             raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
         with ProgressBars() as progress:
-            results = run(settings, progress)
+            results = run_through(settings, progress)
     written = write_report(results, out)
     if json_path is not None:
         json_path.write_text(results.dumps() + "\n", encoding="utf-8")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import FORMATS
@@ -52,6 +55,7 @@ class StudySettings:
         timing, reductions: also time the implementations, also sum parameter gradients.
         device: where kernels run and are scored: "cpu", "cuda" or "cuda:N".
         probe: folder of a training probe to report too.
+        skipped: implementations that are left out, as "FUNCTION LABEL".
     """
 
     quick: bool = False
@@ -63,6 +67,7 @@ class StudySettings:
     exhaustive: bool = False
     device: str = "cpu"
     probe: str | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.functions:
@@ -90,12 +95,73 @@ class StudySettings:
         return tuple(
             on_device(i, self.device)
             for i in IMPLEMENTATIONS
-            if i.function in functions and kind in i.devices and (compiled or i.execution != "compiled")
+            if i.function in functions
+            and kind in i.devices
+            and (compiled or i.execution != "compiled")
+            and f"{i.function} {i.label}" not in self.skipped
         )
 
     def parameter_sets(self, function: str) -> tuple[str, ...]:
         names = tuple(get_function(function).parameter_sets)
         return names[:1] if self.quick else names
+
+
+# What tells the rows of one kind apart.
+_KEYS = {
+    "measurements": ("function", "implementation", "execution", "fmt", "output", "params_name"),
+    "reductions": ("function", "implementation", "execution", "fmt", "output", "params_name", "data"),
+    "timings": ("function", "implementation", "execution", "fmt", "direction"),
+    "conversions": ("name", "source", "target"),
+    "blocks": ("function", "implementation", "execution"),
+}
+
+
+def run_through(
+    settings: StudySettings | None = None,
+    progress: Progress | None = None,
+    *,
+    again: Callable[[StudySettings], Results] | None = None,
+) -> Results:
+    """`run`, and where a kernel destroys the GPU's context, what is left in a new process without it.
+
+    Args:
+        again: runs settings in a process whose context is whole.
+
+    Raises:
+        EnvironmentAltersResultsError, OSError: as `run`.
+    """
+    settings = settings or StudySettings()
+    results = run(settings, progress)
+    while results.lost:
+        rows = (row for kind in _KEYS for row in getattr(results, kind))
+        culprits = {
+            f"{row.function} {row.implementation} [{row.execution}]"
+            for row in rows
+            if row.failure is not None and row.failure.kind == "crashed" and hasattr(row, "implementation")
+        }
+        if culprits <= set(settings.skipped):
+            break  # a cast, or one that cannot be left out: what is known is kept
+        settings = replace(settings, skipped=(*settings.skipped, *sorted(culprits - set(settings.skipped))))
+        results = _completed(results, (again or _in_a_new_process)(settings))
+    return results
+
+
+def _in_a_new_process(settings: StudySettings) -> Results:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run, settings).result()
+
+
+def _completed(results: Results, rest: Results) -> Results:
+    """Results with what the lost context left unmeasured taken from another run."""
+    changed: dict[str, Any] = {}
+    for kind, names in _KEYS.items():
+        key = attrgetter(*names)
+        found = {key(row): row for row in getattr(rest, kind)}
+        changed[kind] = tuple(
+            found.get(key(row), row) if row.failure is not None and row.failure.kind == "device_lost" else row
+            for row in getattr(results, kind)
+        )
+    return replace(results, **changed)
 
 
 def run(settings: StudySettings | None = None, progress: Progress | None = None) -> Results:
@@ -160,7 +226,7 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     return Results(
         environment={**record, **environment()},
         settings={
-            **{k: v for k, v in asdict(settings).items() if k != "probe"},
+            **{k: v for k, v in asdict(settings).items() if k not in ("probe", "skipped")},
             "functions": list(settings.chosen_functions()),
             "formats": list(settings.chosen_formats()),
         },

@@ -8,7 +8,7 @@ import pytest
 
 from precision_lab.exceptions import DeviceLostError
 from precision_lab.results import Results
-from precision_lab.study import StudySettings, run
+from precision_lab.study import StudySettings, _in_a_new_process, run, run_through
 
 
 def test_a_small_study_is_complete_and_round_trips():
@@ -63,3 +63,41 @@ def test_a_kernel_that_destroys_the_gpus_context_loses_nothing_that_was_measured
     write_report(results, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert f"crashed: {results.lost}" in text and f"device lost: {results.lost}" in text
+
+
+def test_what_a_lost_context_left_is_measured_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kernels die one after the other; each is named, left out, and all others are measured."""
+    import precision_lab.measure as measure
+
+    usual, runs = measure.measure_all, []
+    fatal = ("expm1 [eager]", "stable [eager]")
+
+    def some_die(implementation, *rest, **options):  # type: ignore[no-untyped-def]
+        if implementation.label in fatal:
+            raise DeviceLostError(f"{implementation.label} destroyed the CUDA context")
+        return usual(implementation, *rest, **options)
+
+    def again(settings: StudySettings) -> Results:
+        runs.append(settings.skipped)
+        return run(settings)
+
+    monkeypatch.setattr(measure, "measure_all", some_die)
+    settings = StudySettings(quick=True, functions=("xielu",), formats=("bf16",), timing=False)
+    results = run_through(settings, again=again)
+    assert runs == [("xielu expm1 [eager]",), ("xielu expm1 [eager]", "xielu stable [eager]")]
+    kinds: dict[str, set[str]] = {}
+    for m in results.measurements:
+        kinds.setdefault(f"{m.implementation} [{m.execution}]", set()).add(
+            m.failure.kind if m.failure else "measured"
+        )
+    assert {name: k for name, k in kinds.items() if k != {"measured"}} == {f: {"crashed"} for f in fatal}
+    measured = {(r.implementation, r.execution) for r in results.reductions if r.failure is None}
+    assert ("zero-expm1", "eager") in measured
+    assert all(c.failure is None or c.failure.kind != "device_lost" for c in results.conversions)
+    assert results.settings == run(settings).settings
+
+
+def test_a_new_process_gives_the_same_results() -> None:
+    settings = StudySettings(quick=True, functions=("relu2",), formats=("bf16",), timing=False)
+    mine, theirs = run(settings), _in_a_new_process(settings)
+    assert mine.measurements == theirs.measurements
