@@ -170,7 +170,7 @@ def _count(
             for j in range(columns):
                 patterns[line[j]] += one
             for j in range(columns):
-                coarse[j, line[j] >> np.uint32(6)] += one
+                coarse[line[j] >> np.uint32(6), j] += one
 
 
 def count_cpu(
@@ -187,7 +187,7 @@ def count_cpu(
         rows: floating point, shape (rows, channels), on the CPU.
         stride: every so many rows one is counted, from the first on; all are looked at.
         patterns: uint64, shape (65536,); of its numbers as bf16.
-        coarse: uint32, shape (channels, 1024 or more); of their first 10 bits.
+        coarse: uint32, shape (1024, channels or more); of their first 10 bits.
         amax: float32, shape (channels,); largest finite magnitudes.
         odd: int64; how many numbers are infinite, and how many NaN.
     """
