@@ -28,7 +28,6 @@ VERSION = 2
 # Sign, exponent and the first bit of the fraction of a bf16 number: what is counted for each channel.
 CHANNEL_BITS = 10
 _DROPPED = 16 - CHANNEL_BITS
-KINDS = ("input", "gate", "gradient")
 _BF16 = get_format("bf16")
 # What numpy, zipfile and json raise for files that were cut off or changed.
 _UNREADABLE = (
@@ -117,15 +116,6 @@ class Histogram:
             low = (total[chosen] <= part[:, None]).sum(1)
             drawn[:, j] = (chosen << _DROPPED) + np.minimum(low, (1 << _DROPPED) - 1)
         return drawn
-
-
-def empty(channels: int) -> Histogram:
-    """A histogram of nothing yet."""
-    return Histogram(
-        np.zeros(1 << 16, np.uint64),
-        np.zeros((channels, 1 << CHANNEL_BITS), np.uint64),
-        np.zeros(channels, np.float32),
-    )
 
 
 def _values() -> NDArray[np.float64]:
@@ -362,4 +352,4 @@ def _digest(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> st
     return total.hexdigest()
 
 
-__all__ = ["CHANNEL_BITS", "KINDS", "VERSION", "Captured", "Histogram", "Layer", "empty"]
+__all__ = ["CHANNEL_BITS", "VERSION", "Captured", "Histogram", "Layer"]
