@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.placement import Survivor, raise_if_lost, require_capability
+from precision_lab.implementations.placement import Survivor, failure_of, require_capability
 from precision_lab.implementations.runner import call, leaf_tensors, to_tensor, torch_dtype
 from precision_lab.results import Failure, Timing
 
@@ -171,19 +170,8 @@ def _all_failed(
 
 
 def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure:
-    """An exception of a stranger's kernel, which may raise anything.
-
-    Raises:
-        DeviceLostError: the GPU's context is destroyed.
-    """
-    if isinstance(error, DeviceLostError):
-        raise error
-    if isinstance(error, KernelError):
-        return Failure(error.kind, str(error))
-    if isinstance(error, torch.OutOfMemoryError):
-        return Failure("out_of_memory", f"{n} elements: {str(error).splitlines()[0]}")
-    raise_if_lost(subject, error)
-    return Failure("raised", f"{type(error).__name__}: {error}")
+    """As `placement.failure_of`, with the number of elements."""
+    return failure_of(subject, error, str(error), size=f"{n} elements: ")
 
 
 class Clock:

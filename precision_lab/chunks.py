@@ -10,6 +10,7 @@ from threading import Lock, local
 import numpy as np
 
 from precision_lab.cells import Cells
+from precision_lab.exceptions import first_line
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
@@ -164,7 +165,7 @@ def _sweep_on_device(
             found = {}
             scorer.score(x, values, cells.runs_between(first, first + count * size, every=size), None, first)
         except torch.OutOfMemoryError as error:
-            trouble = str(error).splitlines()[0]
+            trouble = first_line(error)
         # Outside of the handler, whose error still holds what its functions held.
         x, found, values, value = torch.empty(0), {}, [], torch.empty(0)
         if trouble:

@@ -72,7 +72,7 @@ def readiness(
     if probe_folder is not None and out is None:
         raise ValueError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
     warnings: list[str] = []
-    seen, seen_model, values = None, "", {}
+    seen, values = None, {}
     if captured is not None:
         if function is not None or distribution or param or set_name != "init" or scale != 1.0:
             raise ValueError(
@@ -80,7 +80,6 @@ def readiness(
                 "FUNCTION, --params, --param, --distribution and --scale"
             )
         seen = Captured.load(captured)
-        seen_model = seen.model
         layers, left_out = from_capture(seen)
         warnings = [*seen.warnings(), *left_out]
         source = f"{captured.name}: {seen.model}, {seen.steps} steps"
@@ -104,18 +103,19 @@ def readiness(
         from precision_lab.lowprecision.study import function_json, probe_json
         from precision_lab.report import write_lowprecision
 
-        about: dict[str, dict[str, float] | None] = {t.function: None for t in layers}
-        if function is not None:
-            about = {function: values}
-        name, chosen_set = function or seen_model, ", ".join([set_name, *(param or [])])
+        if seen is None or captured is None:
+            name, chosen_set = str(function), ", ".join([set_name, *(param or [])])
+            about: dict[str, dict[str, float] | None] = {name: values}
+            title = f"May {name} be trained below BF16?"
+        else:
+            name, chosen_set = seen.model, "captured"
+            about = {t.function: None for t in layers}
+            title = f"May the model of {captured.name} be trained below BF16?"
         everything: dict[str, Any] = {
-            "readiness": [{"function": name, "params_name": chosen_set if function else "captured",
-                           "inputs": source, **data}],
+            "readiness": [{"function": name, "params_name": chosen_set, "inputs": source, **data}],
             **function_json(about),
             "probe": None if probe_folder is None else probe_json(probe_folder),
-        }  # fmt: skip
-        subject = name if captured is None else f"the model of {captured.name}"
-        title = f"May {subject} be trained below BF16?"
+        }
         for kind, file in write_lowprecision(everything, out, title).items():
             console.print(f"{kind}: {file}", highlight=False, soft_wrap=True)
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]

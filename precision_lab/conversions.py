@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations import transformer_engine
 from precision_lab.implementations.placement import Survivor, check_device, raise_if_lost
@@ -90,8 +90,8 @@ def _judged(name: str, cast: Convert, device: str, target: str) -> Conversion:
         return _failed(name, device, target, Failure(error.kind, str(error)))
     except Exception as error:  # a library's cast may raise anything, and so may its absence
         raise_if_lost(f"{name}'s cast to {target}", error)
-        words = str(error).splitlines()[0] if str(error) else ""
-        return _failed(name, device, target, Failure("raised", f"{type(error).__name__}: {words}"))
+        failure = Failure("raised", f"{type(error).__name__}: {first_line(error)}")
+        return _failed(name, device, target, failure)
     return judge(name, device, source, fmt, bits, computed)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from precision_lab import inputs as input_sets
 from precision_lab import metrics
 from precision_lab.bounds import Bound
-from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, unknown_name
+from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, first_line, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compile_kernel
@@ -124,7 +124,7 @@ class Subject:
             raise
         except (Exception, SystemExit) as error:
             raise_if_lost(self.implementation, error)
-            raise KernelError("raised", f"{type(error).__name__}: {_line(error)}") from error
+            raise KernelError("raised", f"{type(error).__name__}: {first_line(error)}") from error
         _check(y, x, "forward")
         return y
 
@@ -157,7 +157,7 @@ class Subject:
             found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
         except (Exception, SystemExit) as error:
             raise_if_lost(self.implementation, error)
-            raise KernelError("raised", f"backward: {type(error).__name__}: {_line(error)}") from error
+            raise KernelError("raised", f"backward: {type(error).__name__}: {first_line(error)}") from error
         for gradient, source in zip(found, sources, strict=True):
             if gradient is None:
                 raise KernelError("not_differentiable", "no gradient reaches an argument")
@@ -265,11 +265,6 @@ def _bits(tensor: Tensor) -> NDArray[Any]:
     integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
     found: NDArray[Any] = tensor.detach().contiguous().cpu().view(integer).numpy().copy()
     return found
-
-
-def _line(error: BaseException) -> str:
-    text = str(error)
-    return text.splitlines()[0] if text else ""
 
 
 def _check(value: object, x: Tensor, what: str) -> None:

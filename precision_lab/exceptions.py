@@ -37,6 +37,12 @@ class DeviceLostError(PrecisionLabError):
     """A kernel destroyed this process's CUDA context: nothing more can be measured on the GPU in it."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; empty where it says nothing."""
+    text = str(error)
+    return text.splitlines()[0] if text else ""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """ValueError for a name that is not registered, with the nearest registered ones."""
     names = sorted(known)

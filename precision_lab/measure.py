@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from precision_lab import inputs as input_sets
 from precision_lab.cells import Cells, cells
 from precision_lab.chunks import every_chunk, sweep_chunks
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, first_line
 from precision_lab.finish import finish
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
@@ -170,29 +171,11 @@ def _score_listed(
 ) -> dict[str, Tally | Failure]:
     """One run of the kernel over inputs that fit in memory."""
     assert inputs.bits is not None
-    fmt = inputs.cells.fmt
-    dtype = np.float64 if fmt.bits == 64 else np.float32
-    bits = inputs.bits
+    fmt, bits = inputs.cells.fmt, inputs.bits
     if implementation.on_cuda and fmt.bits <= 32:
         return _score_on_device(implementation, outputs, inputs, effective, asked)
     computed = run(implementation, bits, fmt.name, asked, outputs)
-    good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
-    if good:
-        formats = [get_format(implementation.output_format(fmt.name, output)) for output in good]
-        scorer = Scorer(
-            inputs.cells, implementation.function, tuple(good), effective, formats,
-            saturating=implementation.saturating,
-        )  # fmt: skip
-        ys = list(good.values())
-        if inputs.order is not None:
-            bits, ys = bits[inputs.order], [y[inputs.order] for y in ys]
-        patterns = bits.astype(np.uint64)
-        scorer.score(fmt.decode(bits).astype(dtype), ys, inputs.cells.runs(patterns), patterns.view(np.int64))
-        tallies = dict(zip(good, scorer.finish(), strict=True))
-    return {
-        output: values if isinstance(values, Failure) else tallies[output]
-        for output, values in computed.items()
-    }
+    return _scored(implementation, inputs, effective, computed, Scorer, lambda array: array)
 
 
 def _score_on_device(
@@ -205,47 +188,58 @@ def _score_on_device(
     """`_score_listed` for a kernel on a GPU, whose results are scored there."""
     import torch
 
-    assert inputs.bits is not None
-    bits = inputs.bits
-    try:
-        return _run_and_score(implementation, outputs, inputs, effective, asked)
-    except torch.OutOfMemoryError as error:
-        failure = Failure("out_of_memory", f"{bits.size} inputs at once: {str(error).splitlines()[0]}")
-        return dict.fromkeys(outputs, failure)
-
-
-def _run_and_score(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    inputs: InputSet,
-    effective: Mapping[str, float],
-    asked: Mapping[str, float],
-) -> dict[str, Tally | Failure]:
-    import torch
-
     from precision_lab.device_scoring import DeviceScorer
 
     assert inputs.bits is not None
     fmt, bits = inputs.cells.fmt, inputs.bits
-    point = input_tensor(implementation, bits, fmt)
-    computed = run_tensors(implementation, point, fmt, asked, outputs)
+    try:
+        point = input_tensor(implementation, bits, fmt)
+        computed = {
+            output: values if isinstance(values, Failure) else values.float().contiguous()
+            for output, values in run_tensors(implementation, point, fmt, asked, outputs).items()
+        }
+        return _scored(
+            implementation, inputs, effective, computed, partial(DeviceScorer, device=point.device),
+            lambda array: torch.from_numpy(array).to(point.device),
+        )  # fmt: skip
+    except torch.OutOfMemoryError as error:
+        failure = Failure("out_of_memory", f"{bits.size} inputs at once: {first_line(error)}")
+        return dict.fromkeys(outputs, failure)
+
+
+def _scored(
+    implementation: Implementation,
+    inputs: InputSet,
+    effective: Mapping[str, float],
+    computed: Mapping[str, Any],
+    scorer_of: Callable[..., Scorer],
+    place: Callable[[NDArray[Any]], Any],
+) -> dict[str, Tally | Failure]:
+    """Tallies of results, arrays or tensors; failures as they are.
+
+    Args:
+        scorer_of: makes the scorer for where the results are.
+        place: brings an array there.
+    """
+    assert inputs.bits is not None
+    fmt, bits = inputs.cells.fmt, inputs.bits
     good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
     found: dict[str, Tally | Failure] = {o: v for o, v in computed.items() if isinstance(v, Failure)}
     if good:
         formats = [get_format(implementation.output_format(fmt.name, output)) for output in good]
-        scorer = DeviceScorer(
+        scorer = scorer_of(
             inputs.cells, implementation.function, tuple(good), effective, formats,
-            saturating=implementation.saturating, device=point.device,
+            saturating=implementation.saturating,
         )  # fmt: skip
-        ys = [values.float().contiguous() for values in good.values()]
+        ys = list(good.values())
         if inputs.order is not None:
-            order = torch.from_numpy(inputs.order).to(point.device)
+            order = place(inputs.order)
             bits, ys = bits[inputs.order], [y[order] for y in ys]
         patterns = bits.astype(np.uint64)
-        x = torch.from_numpy(fmt.decode(bits).astype(np.float32)).to(point.device)
+        x = place(fmt.decode(bits).astype(np.float64 if fmt.bits == 64 else np.float32))
         scorer.score(x, ys, inputs.cells.runs(patterns), patterns.view(np.int64))
         found |= dict(zip(good, scorer.finish(), strict=True))
-    return {output: found[output] for output in outputs}
+    return {output: found[output] for output in computed}
 
 
 def blank_measurement(

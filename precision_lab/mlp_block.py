@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.benchmark import SEED, Clock
-from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.exceptions import first_line
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import get_implementation
 from precision_lab.implementations.base import Implementation
-from precision_lab.implementations.placement import Survivor, on_device, raise_if_lost
+from precision_lab.implementations.placement import Survivor, failure_of, on_device
 from precision_lab.implementations.runner import call, leaf_tensors, torch_dtype
 from precision_lab.results import Block, Failure
 
@@ -176,19 +176,12 @@ def _tried(
     """
     try:
         work(k, implementation)
-    except KernelError as error:
-        return Failure(error.kind, str(error))
-    except torch.OutOfMemoryError as error:
-        failure = Failure("out_of_memory", str(error).splitlines()[0])
-    except DeviceLostError:
-        raise
-    except Exception as error:  # a kernel may raise anything
-        raise_if_lost(implementation, error)
-        words = str(error).splitlines()[0] if str(error) else ""
-        return Failure("raised", f"{type(error).__name__}: {words}")
+    except Exception as error:
+        failure = failure_of(implementation, error, first_line(error))
     else:
         return None
-    torch.cuda.empty_cache()
+    if failure.kind == "out_of_memory":
+        torch.cuda.empty_cache()  # outside of the handler, whose error holds what its functions held
     return failure
 
 

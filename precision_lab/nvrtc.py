@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import first_line
+
 Argument: TypeAlias = "Tensor | int | ctypes._SimpleCData[Any] | None"
 
 # IEEE arithmetic as the source writes it: no multiply-add is contracted, nothing flushed.
@@ -53,7 +55,7 @@ def compile_cubin(source: str, name: str, architecture: str, options: Sequence[s
     try:
         created = nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], [])
     except RuntimeError as error:  # its library is looked for at the first call
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error) or type(error).__name__
         raise ImportError(
             "compiling CUDA C++ at run time needs NVIDIA's libnvrtc, which torch's CUDA builds bring along "
             f"and `pip install nvidia-cuda-nvrtc` installs; it was not found ({reason})"

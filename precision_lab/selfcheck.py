@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.exceptions import EnvironmentAltersResultsError
+from precision_lab.exceptions import EnvironmentAltersResultsError, first_line
 
 PACKAGES = (
     "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint", "triton",
@@ -133,7 +133,7 @@ def _tf32(switches: Any, legacy: Any) -> str:
         precision = getattr(switches, "fp32_precision", None)
         allowed = legacy.allow_tf32 if precision is None else precision == "tf32"
     except RuntimeError as error:
-        return f"not readable ({str(error).splitlines()[0][:60]})"
+        return f"not readable ({first_line(error)[:60]})"
     return "on" if allowed else "off"
 
 

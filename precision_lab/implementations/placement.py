@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.exceptions import DeviceLostError, KernelError, first_line
 from precision_lab.implementations.base import FOREIGN, Implementation
 from precision_lab.results import Failure
 
@@ -89,9 +89,29 @@ def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
     if context_is_lost(error):
         name = subject if isinstance(subject, str) else f"{subject.function} {subject.label}"
         raise DeviceLostError(
-            f"{name} destroyed the CUDA context ({str(error).splitlines()[0]}); nothing more "
+            f"{name} destroyed the CUDA context ({first_line(error)}); nothing more "
             "can be measured on the GPU in this process"
         ) from error
+
+
+def failure_of(subject: Implementation | str, error: Exception, words: str, *, size: str = "") -> Failure:
+    """Why a kernel could not be run, from what it raised: its author's code may raise anything.
+
+    Args:
+        words: what the error says, as it is to be told.
+        size: how much was asked for, put before what an error about memory says.
+
+    Raises:
+        DeviceLostError: the GPU's context is destroyed.
+    """
+    if isinstance(error, DeviceLostError):
+        raise error
+    if isinstance(error, KernelError):
+        return Failure(error.kind, str(error))
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure("out_of_memory", f"{size}{first_line(error)}")
+    raise_if_lost(subject, error)
+    return Failure("raised", f"{type(error).__name__}: {words}")
 
 
 class Survivor:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
@@ -296,9 +296,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
     except (Exception, SystemExit) as error:
         if context_is_lost(error):
             raise
-        raise KernelError(
-            "raised", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
+        raise KernelError("raised", f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _gradients(
@@ -373,7 +371,7 @@ def run_reduced(
     except KernelError as error:
         return dict.fromkeys(wanted, Failure(error.kind, str(error)))
     except torch.OutOfMemoryError as error:
-        reason = f"{x.size} inputs at once: {str(error).splitlines()[0]}"
+        reason = f"{x.size} inputs at once: {first_line(error)}"
         return dict.fromkeys(wanted, Failure("out_of_memory", reason))
     except RuntimeError as error:
         raise_if_lost(implementation, error)

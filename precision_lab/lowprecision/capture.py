@@ -9,11 +9,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from precision_lab.lowprecision.captured import CHANNEL_BITS, Captured, Histogram, Layer
 from precision_lab.lowprecision.loops import count_cpu
 from precision_lab.lowprecision.quantized import as_matrix
+from precision_lab.lowprecision.scales import amax
 
 # Activation modules by class name: of torch, of Hugging Face transformers, and the lab's own.
 FUNCTIONS: Mapping[str, str] = {
@@ -232,7 +234,7 @@ def _recomputes() -> bool:
 
 
 class _Counter:
-    """Counts of one tensor."""
+    """Counts of one tensor, on the CPU."""
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
@@ -249,44 +251,57 @@ class _Counter:
         count_cpu(rows, stride, self._patterns, self._coarse, self._amax, self._odd)
 
     def histogram(self) -> Histogram:
-        infinite, nan = self._odd.tolist()
-        return Histogram(
-            self._patterns.copy(),
-            np.ascontiguousarray(self._coarse[:, : self.channels].T, np.uint64),
-            self._amax.copy(),
-            self._seen,
-            infinite,
-            nan,
-        )
+        coarse = self._coarse[:, : self.channels].T
+        return _histogram(self._patterns, coarse, self._amax, self._seen, self._odd)
 
 
-class _DeviceCounter(_Counter):
-    """Counts on the tensor's own device, where they stay until they are asked for."""
+class _DeviceCounter:
+    """The same on the tensor's own device, where the counts stay until they are asked for."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
-        super().__init__(channels)
-        self._counts = torch.zeros(1 << 16, dtype=torch.int64, device=device)
-        self._by_channel = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
-        self._largest = torch.zeros(channels, device=device)
-        self._not_finite = torch.zeros(2, dtype=torch.int64, device=device)
+        self.channels = channels
+        self._patterns = torch.zeros(1 << 16, dtype=torch.int64, device=device)
+        self._coarse = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
+        self._amax = torch.zeros(channels, device=device)
+        self._odd = torch.zeros(2, dtype=torch.int64, device=device)
+        self._seen = 0
 
     def add(self, rows: Tensor, stride: int) -> None:
         self._seen += rows.numel()
-        self._not_finite += torch.stack([rows.isinf().sum(), rows.isnan().sum()])
+        self._odd += torch.stack([rows.isinf().sum(), rows.isnan().sum()])
         largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
-        torch.maximum(self._largest, largest, out=self._largest)
+        torch.maximum(self._amax, largest, out=self._amax)
         rows = rows[::stride]
         patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
-        self._counts += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
+        self._patterns += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
         channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
         coarse = (patterns >> (16 - CHANNEL_BITS)) + channel
-        self._by_channel += torch.bincount(coarse.reshape(-1), minlength=self._by_channel.numel())
+        self._coarse += torch.bincount(coarse.reshape(-1), minlength=self._coarse.numel())
 
     def histogram(self) -> Histogram:
-        self._patterns = self._counts.cpu().numpy().astype(np.uint64)
-        self._coarse = self._by_channel.cpu().numpy().astype(np.uint32).reshape(self.channels, -1).T
-        self._amax, self._odd = self._largest.cpu().numpy(), self._not_finite.cpu().numpy()
-        return super().histogram()
+        patterns, coarse, largest, odd = (
+            counts.cpu().numpy() for counts in (self._patterns, self._coarse, self._amax, self._odd)
+        )
+        return _histogram(patterns, coarse.reshape(self.channels, -1), largest, self._seen, odd)
+
+
+def _histogram(
+    patterns: NDArray[Any],
+    coarse: NDArray[Any],
+    largest: NDArray[np.float32],
+    seen: int,
+    odd: NDArray[np.int64],
+) -> Histogram:
+    """Copies of the counts so far."""
+    infinite, nan = odd.tolist()
+    return Histogram(
+        patterns.astype(np.uint64),
+        np.array(coarse, np.uint64, order="C"),
+        largest.copy(),
+        seen,
+        infinite,
+        nan,
+    )
 
 
 class _Watched:
@@ -294,7 +309,7 @@ class _Watched:
         self.name, self.module, self.gated = name, module, False
         self.steps = self.gates = self.without_gradient = 0
         self.counting = False  # the pass that is under way
-        self.counters: dict[str, _Counter] = {}
+        self.counters: dict[str, _Counter | _DeviceCounter] = {}
         self.amax: dict[str, Tensor] = {}
         self.notes: list[str] = []
         self.moments: Tensor | None = None
@@ -304,9 +319,8 @@ class _Watched:
         """Remembers the largest finite magnitude; stays on the tensor's device."""
         if tensor.numel() == 0:
             return
-        low, high = torch.aminmax(tensor.detach())
-        found = torch.maximum(-low, high).float().abs()
-        if not found.isfinite():
+        found = amax(tensor.detach())
+        if found.isinf():
             found = tensor.detach().float().abs().nan_to_num(nan=0.0, posinf=0.0).amax()
         self.amax[what] = torch.maximum(self.amax[what], found) if what in self.amax else found
 

@@ -26,9 +26,15 @@ def digest() -> str:
     return hashlib.sha256(text().tobytes()).hexdigest()
 
 
+def _part(held_out: bool) -> NDArray[np.uint8]:
+    data = text()
+    edge = int(data.size * (1 - HELD_OUT))
+    return data[edge:] if held_out else data[:edge]
+
+
 def pieces_up_to() -> int:
     """The longest piece, in bytes, that the held-out text has."""
-    return text().size - int(text().size * (1 - HELD_OUT)) - 2
+    return _part(True).size - 2
 
 
 def batch(seed: int, step: int, size: int, context: int, *, held_out: bool = False) -> tuple[Tensor, Tensor]:
@@ -41,9 +47,7 @@ def batch(seed: int, step: int, size: int, context: int, *, held_out: bool = Fal
     Returns:
         int64, shape (size, context) each.
     """
-    data = text()
-    edge = int(data.size * (1 - HELD_OUT))
-    data = data[edge:] if held_out else data[:edge]
+    data = _part(held_out)
     starts = np.random.default_rng((seed, step, held_out)).integers(0, data.size - context - 1, size)
     pieces = torch.from_numpy(np.stack([data[s : s + context + 1] for s in starts]).astype(np.int64))
     return pieces[:, :-1], pieces[:, 1:]

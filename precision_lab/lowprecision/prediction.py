@@ -97,14 +97,19 @@ def cells(found: Mapping[str, Any]) -> list[Cell]:
     return made
 
 
+def _whose(run: Mapping[str, Any]) -> tuple[str, str, str, str, int]:
+    return run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]
+
+
+def _final_loss(record: Mapping[str, Any]) -> float | None:
+    """The held-out loss; None for a run that diverged, or whose loss is not finite."""
+    loss: float | None = record["validation_loss"]
+    return None if record["diverged_at"] is not None else loss
+
+
 def gaps_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
     """Gap by (subject, recipe, ageing, remedy) and seed; FP32 had the same ageing, seed and remedy."""
-    losses: dict[tuple[str, str, str, str, int], float | None] = {}
-    for data in found["runs"]:
-        run, record = data["run"], data["record"]
-        diverged = record["diverged_at"] is not None
-        loss = None if diverged else record["validation_loss"]
-        losses[run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]] = loss
+    losses = {_whose(data["run"]): _final_loss(data["record"]) for data in found["runs"]}
     gaps: dict[Key, dict[int, float]] = {}
     for (subject, recipe, ageing, remedy, seed), loss in losses.items():
         base = losses.get((subject, BASELINE, ageing, remedy, seed))
@@ -116,27 +121,20 @@ def gaps_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
 
 
 def distances_to_fp32(found: Mapping[str, Any]) -> dict[Key, dict[int, float]]:
-    """`Cell.distance` by (subject, recipe, ageing, remedy) and seed."""
-    curves: dict[tuple[str, str, str, str, int], list[float | None]] = {}
-    diverged = set()
-    for data in found["runs"]:
-        run = data["run"]
-        key = run["subject"], run["recipe"], run["ageing"], run["remedy"], run["seed"]
-        curves[key] = data["record"]["losses"]
-        if data["record"]["diverged_at"] is not None or data["record"]["validation_loss"] is None:
-            diverged.add(key)
-    found_: dict[Key, dict[int, float]] = {}
-    for key, curve in curves.items():
-        subject, recipe, ageing, remedy, seed = key
-        baseline = (subject, BASELINE, ageing, remedy, seed)
-        base = curves.get(baseline)
-        if recipe == BASELINE or base is None or baseline in diverged:
-            continue
+    """`Cell.distance` by (subject, recipe, ageing, remedy) and seed: of the runs that have a gap."""
+    curves = {_whose(data["run"]): data["record"]["losses"] for data in found["runs"]}
+
+    def distance(key: Key, seed: int, gap: float) -> float:
+        subject, _, ageing, remedy = key
+        curve, base = curves[*key, seed], curves[subject, BASELINE, ageing, remedy, seed]
         away = [abs(a - b) for a, b in zip(curve, base, strict=False) if a is not None and b is not None]
-        whole = len(away) == len(base) and key not in diverged
-        distance = math.fsum(away) / len(away) if whole else math.inf
-        found_.setdefault((subject, recipe, ageing, remedy), {})[seed] = distance
-    return found_
+        whole = len(away) == len(base) and math.isfinite(gap)
+        return math.fsum(away) / len(away) if whole else math.inf
+
+    return {
+        key: {seed: distance(key, seed, gap) for seed, gap in by_seed.items()}
+        for key, by_seed in gaps_to_fp32(found).items()
+    }
 
 
 def rank_correlation(of: Sequence[Cell], measure: str = "gap", *, seed: int = 0) -> RankCorrelation:
@@ -193,11 +191,9 @@ def paired(found: Mapping[str, Any], recipe: str, reference: str) -> dict[str, M
     """
     values: dict[str, dict[int, float]] = {}
     for data in found["runs"]:
-        run, record = data["run"], data["record"]
-        failed = record["validation_loss"] is None or record["diverged_at"] is not None
-        if run["ageing"] or run["recipe"] != recipe or failed:
-            continue
-        values.setdefault(run["subject"], {})[run["seed"]] = record["validation_loss"]
+        run, loss = data["run"], _final_loss(data["record"])
+        if not run["ageing"] and run["recipe"] == recipe and loss is not None:
+            values.setdefault(run["subject"], {})[run["seed"]] = loss
     base = values.get(reference, {})
     differences = {
         subject: [loss - base[seed] for seed, loss in by_seed.items() if seed in base]
@@ -210,9 +206,9 @@ def losses(found: Mapping[str, Any]) -> dict[tuple[str, str], Mean]:
     """Held-out loss of the runs from the beginning, by subject and recipe; diverged runs left out."""
     values: dict[tuple[str, str], list[float]] = {}
     for data in found["runs"]:
-        run, record = data["run"], data["record"]
-        if not run["ageing"] and record["validation_loss"] is not None and record["diverged_at"] is None:
-            values.setdefault((run["subject"], run["recipe"]), []).append(record["validation_loss"])
+        run, loss = data["run"], _final_loss(data["record"])
+        if not run["ageing"] and loss is not None:
+            values.setdefault((run["subject"], run["recipe"]), []).append(loss)
     return {key: mean(v) for key, v in values.items()}
 
 

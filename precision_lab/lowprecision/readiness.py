@@ -9,8 +9,9 @@ project shows how far these limits hold: see its report.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -176,13 +177,12 @@ def readiness(
     if not layers:
         raise ValueError("layers=[]: nothing to judge a recipe by")
     evidence, verdicts = [], []
+    judge = partial(numbers, growth=growth, path=path, formulation=formulation)
     for recipe in recipes:
         get_recipe(recipe)
-        found = [
-            numbers(tensors, recipe, growth=growth, path=path, formulation=formulation) for tensors in layers
-        ]
+        found = [judge(tensors, recipe) for tensors in layers]
         evidence += [Evidence(t.name, t.function, recipe, n) for t, n in zip(layers, found, strict=True)]
-        verdicts.append(_verdict(layers, recipe, found, growth, path, formulation, blocks))
+        verdicts.append(_verdict(layers, recipe, found, judge, blocks))
     return Readiness(
         source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth,
         (*warnings, *_empty(layers, evidence)),
@@ -194,9 +194,7 @@ def _verdict(
     layers: Sequence[Tensors],
     recipe: str,
     found: Sequence[Numbers],
-    growth: float,
-    path: Path,
-    formulation: str,
+    judge: Callable[..., Numbers],
     blocks: bool,
 ) -> RecipeVerdict:
     worst = _worst(found)
@@ -211,12 +209,7 @@ def _verdict(
                 continue
             if remedy.edge_bf16 and not blocks:
                 continue
-            tried[remedy.name] = _worst(
-                [
-                    numbers(t, recipe, remedy=remedy, growth=growth, path=path, formulation=formulation)
-                    for t in rest
-                ]
-            )
+            tried[remedy.name] = _worst([judge(t, recipe, remedy=remedy) for t in rest])
             if verdict == NOT and _within(tried[remedy.name]):
                 verdict = f"{WITH} {remedy.name}"
     return RecipeVerdict(recipe, verdict, *worst, tuple(why), tried, get_recipe(recipe).capability)

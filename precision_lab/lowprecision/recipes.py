@@ -8,7 +8,7 @@ cast to nearest even.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -68,11 +68,8 @@ class Recipe:
     saturating: bool = True
     capability: tuple[int, int] = (8, 9)
     fused: str = ""
-
-    @property
-    def tensorwise(self) -> bool:
-        """Whether an element is stored alike wherever it stands: one scale for the tensor, or none."""
-        return isinstance(self, (Unscaled, DelayedScaling, CurrentScaling))
+    # Whether an element is stored alike wherever it stands: one scale for the tensor, or none.
+    tensorwise: ClassVar[bool] = False
 
     def fmt(self, role: Role) -> str:
         """The format of a role's elements."""
@@ -182,6 +179,8 @@ class Recipe:
 class Unscaled(Recipe):
     """Operands as they are, in FP32, or rounded to BF16: what every other recipe is compared with."""
 
+    tensorwise = True
+
     def store(self, x: Tensor) -> Tensor:
         """float32 values of x as stored."""
         return x.float() if self.forward == "fp32" else x.bfloat16().float()
@@ -202,6 +201,7 @@ class Unscaled(Recipe):
 class DelayedScaling(Recipe):
     """One scale per tensor, from the amaxes of earlier steps."""
 
+    tensorwise = True
     history: int = 1024
     margin: int = 0
     most_recent: bool = False
@@ -238,6 +238,7 @@ class DelayedScaling(Recipe):
 class CurrentScaling(Recipe):
     """One scale per tensor, from that tensor's own amax."""
 
+    tensorwise = True
     power_of_two: bool = False
     eps: float = 0.0
 

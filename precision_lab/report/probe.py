@@ -105,14 +105,12 @@ def _ablations(probe: Data) -> Section | None:
 
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
-    xielu = [
-        f["mean"] for s in ("xielu/stable [operator]", "xielu/expm1") if (f := (losses(s) or {}).get(recipe))
-    ]
+    xielu = ((losses(s) or {}).get(recipe) for s in ("xielu/stable [operator]", "xielu/expm1"))
+    mine = next((f["mean"] for f in xielu if f), None)
     said = []
     for other in ("relu2/torch", "swiglu/torch"):
         theirs = (losses(other) or {}).get(recipe)
-        if xielu and theirs:
-            mine = xielu[0]
+        if mine is not None and theirs:
             said.append(f"{'below' if mine < theirs['mean'] else 'above'} {other.split('/')[0]} "
                         f"({mine:.4f} against {theirs['mean']:.4f})")  # fmt: skip
     if not said:

@@ -20,21 +20,13 @@ pytestmark = pytest.mark.bench
 SIZE = 4096
 
 
+@pytest.mark.parametrize("method", ["quantize", "round_trip"])
 @pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("fp32", "bf16")])
-def test_elements_stored_per_second(name: str, benchmark) -> None:
+def test_elements_stored_per_second(name: str, method: str, benchmark) -> None:
     recipe = get_recipe(name)
     x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0)).bfloat16()
     state = recipe.state("input")
-    benchmark(recipe.quantize, x, "input", state=state)
-    benchmark.extra_info["million elements per second"] = round(x.numel() / benchmark.stats["median"] / 1e6)
-
-
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("fp32", "bf16")])
-def test_elements_stored_and_scaled_back_per_second(name: str, benchmark) -> None:
-    recipe = get_recipe(name)
-    x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0)).bfloat16()
-    state = recipe.state("input")
-    benchmark(recipe.round_trip, x, "input", state=state)
+    benchmark(getattr(recipe, method), x, "input", state=state)
     benchmark.extra_info["million elements per second"] = round(x.numel() / benchmark.stats["median"] / 1e6)
 
 
