@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class PrecisionLabError(Exception):
@@ -35,6 +38,23 @@ class EnvironmentAltersResultsError(PrecisionLabError):
 
 class DeviceLostError(PrecisionLabError):
     """A kernel destroyed this process's CUDA context: nothing more can be measured on the GPU in it."""
+
+
+# Frames in these are not a kernel's own: the installation, the lab, and what runs before any code.
+LIBRARIES = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), "<frozen")
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the kernel's own code an error was raised, " (file.py, line 9 in forward)"; "" elsewhere."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    if not frames:
+        return ""
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno} in {frames[-1].name})"
+
+
+def kernel_error(error: BaseException, before: str = "") -> KernelError:
+    """What a kernel raised, with the place in its code, as the lab's own exception."""
+    return KernelError("raised", f"{before}{type(error).__name__}: {first_line(error)}{place_of(error)}")
 
 
 def first_line(error: BaseException) -> str:

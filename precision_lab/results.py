@@ -101,6 +101,26 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class NotExamined:
+    """Something that nobody looked at, so that nothing is known of it.
+
+    Attributes:
+        what: a property, an output, or words for a part of one.
+        asked: the caller asked for it, by default or by name; without it the verdict is inconclusive.
+    """
+
+    what: str
+    fmt: str
+    params_name: str
+    reason: str
+    asked: bool
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NotExamined:
+        return cls(**data)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One implementation, one format, one output, one parameter set, one input set."""
 

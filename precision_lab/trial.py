@@ -278,8 +278,9 @@ def _examined(
 ) -> Iterator[Event]:  # fmt: skip
     if not plan.properties:
         return
-    from precision_lab.engineering import Subject, examine
     from precision_lab.exceptions import KernelError
+    from precision_lab.properties.registry import examine
+    from precision_lab.properties.subject import Subject, Terms
 
     given = {o: bounds.working(fmt, o) for o in outputs}
     held = {o: bound for o, bound in given.items() if bound is not None}
@@ -289,7 +290,7 @@ def _examined(
         return
     yield Begin(plain)
     try:
-        subject = Subject(implementation, fmt, params, tuple(held), held, name)
+        subject = Subject(implementation, fmt, params, tuple(held), name, Terms(held))
     except KernelError:
         return  # it fails in a plain call: the measurement has said so
     for stage, prop in stages.items():

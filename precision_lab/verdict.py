@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from precision_lab.bounds import Bound
 from precision_lab.exceptions import DeviceLostError, unknown_name
 from precision_lab.formats import get_format
+from precision_lab.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.results import (
     Failure,
     Fault,
@@ -402,14 +403,6 @@ def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Even
                         )
         yield Examined((), ("what follows the crash was not examined: the GPU's context is lost",))
 
-
-# Spelt out here, so that help and checks need no torch; a test holds it to engineering's own.
-ENGINEERING_PROPERTIES = (
-    "determinism", "unwritten", "lengths", "shapes", "positions", "strides", "arguments_kept", "grad_mode",
-    "parameters_fresh", "upstream", "reductions", "compilation",
-)  # fmt: skip
-# Compiling a kernel takes longer than all the rest: that is done where it is asked for.
-DEFAULT_PROPERTIES = ENGINEERING_PROPERTIES[:-1]
 
 # What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
 _EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}

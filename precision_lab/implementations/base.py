@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from precision_lab.contract import CallContract
 from precision_lab.formats import output_format
 from precision_lab.functions import get_function
 
@@ -49,6 +50,7 @@ class Implementation:
         devices: kinds of devices that it can run on.
         capability: the least CUDA compute capability, major and minor.
         device: where it runs: "cpu", "cuda" or "cuda:N"; set by `on_device`.
+        contract: the sizes and shapes that it is called with.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Implementation:
     devices: tuple[str, ...] = ("cpu", "cuda")
     capability: tuple[int, int] = (0, 0)
     device: str = "cpu"
+    contract: CallContract = field(default_factory=CallContract)
 
     @property
     def on_cuda(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, first_line
+from precision_lab.exceptions import KernelError, first_line, kernel_error
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
@@ -214,7 +215,7 @@ def run_tensors(
     try:
         require_capability(implementation)
         with one_thread(implementation):
-            found = _run(implementation, point, fmt, params, outputs)
+            found = _laid_out(implementation, point, fmt, params, outputs)
             synchronize(implementation)
             return found
     except KernelError as error:
@@ -222,6 +223,36 @@ def run_tensors(
     except RuntimeError as error:
         raise_if_lost(implementation, error)
         raise
+
+
+def _laid_out(
+    implementation: Implementation,
+    point: Tensor,
+    fmt: FloatFormat,
+    params: Mapping[str, float],
+    outputs: Sequence[str],
+) -> dict[str, Tensor | Failure]:
+    """`_run` in calls of shapes that the kernel's contract accepts, which may be larger or smaller.
+
+    What is left over of a call repeats inputs, whose results are dropped.
+    """
+    shape = implementation.contract.shape_for(max(point.numel(), 1))
+    if shape is None or shape == tuple(point.shape) or not point.numel():
+        return _run(implementation, point, fmt, params, outputs)
+    n, size = point.numel(), math.prod(shape)
+    parts: dict[str, list[Tensor]] = {output: [] for output in outputs}
+    failures: dict[str, Failure] = {}
+    for start in range(0, n, size):
+        index = (start + torch.arange(size, device=point.device)) % n
+        found = _run(implementation, point[index].reshape(shape), fmt, params, outputs)
+        for output, value in found.items():
+            if isinstance(value, Failure):
+                failures.setdefault(output, value)
+            else:
+                parts[output].append(value.reshape(-1))
+    return {
+        output: failures[output] if output in failures else torch.cat(parts[output])[:n] for output in outputs
+    }
 
 
 @contextmanager
@@ -265,13 +296,15 @@ def _run(
     stored = core if implementation.storage is None else get_format(implementation.storage)
     _check(y, point, stored, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
+    # The forward's result is what was there before a backward could write into it.
+    forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
     result: dict[str, Tensor | Failure] = {}
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
     require_ieee()
     for output in outputs:
         target = get_format(implementation.output_format(fmt.name, output))
         try:
-            value = y if output == "forward" else gradients[output.removeprefix("grad_")]
+            value = forward if output == "forward" else gradients[output.removeprefix("grad_")]
             if isinstance(value, KernelError):
                 raise value
             _check(value, point, stored, output)
@@ -296,7 +329,7 @@ def _guarded(work: Callable[[], Any]) -> Any:
     except (Exception, SystemExit) as error:
         if context_is_lost(error):
             raise
-        raise KernelError("raised", f"{type(error).__name__}: {first_line(error)}") from error
+        raise kernel_error(error) from error
 
 
 def _gradients(
@@ -327,7 +360,7 @@ def _gradients(
         if context_is_lost(error):
             raise
         return {
-            **dict.fromkeys(names, KernelError("raised", f"backward: {type(error).__name__}: {error}")),
+            **dict.fromkeys(names, kernel_error(error, "backward: ")),
             **missing,
         }
     found = {
