@@ -9,8 +9,8 @@ This module has the names alone, so that help and checks need no torch; `registr
 
 ENGINEERING_PROPERTIES = (
     "determinism", "unwritten", "lengths", "shapes", "positions", "strides", "sizes", "memory",
-    "arguments_kept", "results_kept", "grad_mode", "parameters_fresh", "upstream", "reductions", "operands", "training_step",
-    "compilation",
+    "arguments_kept", "results_kept", "grad_mode", "parameters_fresh", "upstream", "reductions",
+    "operands", "training_step", "compilation",
 )  # fmt: skip
 # Compiling a kernel takes longer than all the rest: that is done where it is asked for.
 DEFAULT_PROPERTIES = ENGINEERING_PROPERTIES[:-1]
