@@ -100,10 +100,10 @@ def explain(
     asked = definition.check_params(params)
     point = _point(target, x, bits)
     out = output_format(target, output)
-    rounded_params = {k: float(target.round(np.array([v]))[0]) for k, v in asked.items()}
-    if target.bits == 8:  # FP8 kernels keep their parameters in the core's dtype
-        rounded_params = {k: float(np.float32(v)) for k, v in asked.items()}
-    values = definition.check_params(rounded_params)
+    core = get_format("fp32") if target.bits == 8 else target  # FP8 kernels keep their parameters in it
+    values = {k: float(core.round(np.array([v]))[0]) for k, v in asked.items()}
+    for name, value in values.items():
+        definition.check_received(name, asked[name], value, f"in {core.name}")
     exact = reference(definition, output, values, np.array([point]), out)
     names, index = regions(np.array([point]), target, definition, values)
     finite = math.isfinite(point)

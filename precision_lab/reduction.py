@@ -16,7 +16,7 @@ from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.runner import effective_parameters, run_reduced
 from precision_lab.oracle import enclosures
-from precision_lab.oracle.arithmetic import two_products
+from precision_lab.oracle.arithmetic import PRODUCT_SAFE, two_products
 from precision_lab.results import Failure, Reduction
 from precision_lab.selfcheck import require_ieee
 
@@ -84,7 +84,10 @@ def exact_sum(
     parts = products.ravel()
     total = math.fsum(parts)
     size = math.fsum(np.abs(upstream * high))
-    error = math.fsum(np.abs(upstream) * radius)
+    # Products that underflow lose steps of 2^-1074, which the radii do not hold; exact ones lose none.
+    inexact = (radius != 0) | (low != 0) | ((high != 0) & (np.abs(products[0]) < PRODUCT_SAFE))
+    lost = np.count_nonzero(inexact & (upstream != 0)) * 2.0**-1070
+    error = math.fsum(np.abs(upstream) * radius) * (1 + 2.0**-50) + lost
     return ExactSum(tuple(parts.tolist()), error, size / abs(total) if total else math.inf)
 
 

@@ -10,6 +10,7 @@ import pytest
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
+from precision_lab.implementations import get_implementation
 from precision_lab.measure import measure, measure_all
 from precision_lab.oracle import reference
 
@@ -263,3 +264,57 @@ def test_undecided_inputs_are_counted_and_in_no_statistic(monkeypatch):
     from precision_lab.verdict import judge
 
     assert any("undecided" in fault.message for fault in judge(m, Bound(1.0)))
+
+
+# -- parameters that rounding makes impossible -----------------------------------------------------
+
+TOO_SMALL = {"alpha_p": 1e-9}  # 0 in fp16
+
+
+def entrances():
+    from precision_lab.explain import explain
+    from precision_lab.reduction import measure_reductions
+    from precision_lab.search import search
+    from precision_lab.sweep import sweep
+
+    naive = get_implementation("xielu", "naive", "eager")
+    return {
+        "measure": lambda: measure("naive", "xielu", fmt="fp16", params=TOO_SMALL),
+        "verify": lambda: pl.verify("naive", "xielu", fmts=("fp16",), params=TOO_SMALL, properties=False),
+        "sweep": lambda: sweep(naive, "fp16", ("forward",), TOO_SMALL),
+        "explain": lambda: explain("xielu", x=0.5, fmt="fp16", params=TOO_SMALL),
+        "search": lambda: search("naive", "xielu", fmt="fp16", params=TOO_SMALL),
+        "sums": lambda: measure_reductions(naive, "fp16", TOO_SMALL),
+    }
+
+
+@pytest.mark.parametrize("entrance", ["measure", "verify", "sweep", "explain", "search", "sums"])
+def test_a_parameter_that_rounds_to_nothing_is_named_as_it_was_asked_for(entrance):
+    with pytest.raises(ValueError, match=r"^alpha_p=1e-09 becomes 0\.0 in fp16, and must be greater than 0"):
+        entrances()[entrance]()
+
+
+@pytest.mark.parametrize(
+    ("execution", "fmt", "params", "message"),
+    [
+        (
+            "eager",
+            "fp16",
+            {"alpha_n": 1e5},
+            r"^alpha_n=100000\.0 becomes inf in fp16, and parameters of",
+        ),
+        ("eager", "bf16", {"alpha_p": 1e-300}, r"^alpha_p=1e-300 becomes 0\.0 in bf16, and must be"),
+        ("fp8-fp32", "e4m3", {"alpha_p": 1e-60}, r"^alpha_p=1e-60 becomes 0\.0 in fp32, and must be"),
+        ("eager", "fp16", {"alpha_p": 0.0}, r"^alpha_p=0\.0: must be greater than 0 in xielu"),
+    ],
+)
+def test_the_format_that_rounds_a_parameter_is_named(execution, fmt, params, message):
+    with pytest.raises(ValueError, match=message):
+        measure_all(get_implementation("xielu", "naive", execution), ("forward",), fmt, params)
+
+
+def test_an_adapter_that_makes_a_parameter_impossible_is_named():
+    naive = get_implementation("xielu", "naive", "eager")
+    lossy = dataclasses.replace(naive, name="lossy", effective=lambda params, fmt: {**params, "alpha_n": 0.0})
+    with pytest.raises(ValueError, match=r"^alpha_n=0\.8 becomes 0\.0 in lossy \[eager\] for bf16, and must"):
+        measure_all(lossy, ("forward",), "bf16", {})

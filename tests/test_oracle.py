@@ -13,7 +13,6 @@ from arb_witness import arithmetic, witness
 from flint import arb
 from test_rounding import exact_rounding, exact_ulp, same
 
-from precision_lab.exceptions import UndecidedError
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import get_function
 from precision_lab.oracle import TIERS, enclosures, evaluate, reference
@@ -306,13 +305,10 @@ def test_enclosures_contain_arbs_value() -> None:
 def test_what_no_tier_decides_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from precision_lab.oracle import ladder
 
-    def give_up(*_: Any) -> Any:
-        raise UndecidedError("planted")
-
     def knows_nothing(case: Any, x: np.ndarray) -> Any:
         return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf), np.zeros(x.size, np.int64)
 
-    monkeypatch.setattr(ladder, "certain_ball", give_up)
+    monkeypatch.setattr(ladder, "MAX_PRECISION", ladder.MP_START - 1)
     monkeypatch.setattr(ladder.second, "enclose", knows_nothing)
     result = reference("xielu", "forward", None, np.array([-0.5, 0.5]), "bf16")
     assert result.undecided.all() and (result.tier == TIERS.index("mpmath")).all()

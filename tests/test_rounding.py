@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mpmath.libmp import from_man_exp, fzero
+from mpmath.libmp import from_float, from_man_exp, fzero, mpf_gt, mpf_shift
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.oracle.ladder import format_row
 from precision_lab.oracle.scoring import decide
-from precision_lab.rounding import CERTIFIED_ULPS, round_ball
+from precision_lab.rounding import CERTIFIED_ULPS, float_above, round_ball
 
 SETTINGS = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 FORMAT_NAMES = st.sampled_from(sorted(FORMATS))
@@ -268,3 +268,118 @@ def test_balls_round_as_fractions_do(name: str, saturating: bool) -> None:
 
 def test_a_zero_ball_rounds_to_zero() -> None:
     assert round_ball(fzero, fzero, FORMATS["fp16"]) == (0.0, 0.0, 0.0, 2.0**-24, True)
+
+
+# -- next to a tie nothing is too small to matter ---------------------------------------------------
+
+FAR_BELOW_FLOAT64 = (1074, 1075, 1200, 5000, 10**10)  # radii of 2^-k ulps
+
+
+def ties(fmt: FloatFormat) -> list[Fraction]:
+    return [b for b in boundaries(fmt) if abs(b) / exact_ulp(b, fmt) % 1 == Fraction(1, 2)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_ball_around_a_tie_is_undecided_however_small_its_radius(name: str) -> None:
+    fmt = FORMATS[name]
+    for tie in ties(fmt):
+        for k in FAR_BELOW_FLOAT64:
+            radius = mpf_shift(as_libmp(exact_ulp(tie, fmt)), -k)
+            for value in (tie, -tie):
+                rounded, _, error, _, sure = round_ball(as_libmp(value), radius, fmt)
+                assert not sure and (error > 0 or not math.isfinite(rounded)), (tie, k)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_one_side_of_a_number_rounds_as_an_infinitesimal_does(name: str, side: int) -> None:
+    fmt = FORMATS[name]
+    for boundary in [*boundaries(fmt), Fraction(0)]:
+        for value in (boundary, -boundary):
+            ulp = exact_ulp(value, fmt)
+            nudged = value + side * ulp / 2**4000
+            for k in FAR_BELOW_FLOAT64:
+                radius = mpf_shift(as_libmp(ulp), -k)
+                rounded, tail, error, got_ulp, sure = round_ball(as_libmp(value), radius, fmt, side=side)
+                assert sure and same(rounded, exact_rounding(nudged, fmt)), (value, k)
+                assert math.isnan(rounded) or math.copysign(1, rounded) == (-1 if nudged < 0 else 1)
+                if math.isfinite(rounded):
+                    assert Fraction(got_ulp) == exact_ulp(nudged, fmt) and error > 0
+                    exact_tail = (nudged - Fraction(rounded)) / exact_ulp(nudged, fmt)
+                    assert abs(exact_tail - Fraction(tail)) < 2**-50
+                    assert abs(tail) != 0.5, "beside a tie is not a tie"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_one_side_of_a_number_is_undecided_where_it_reaches_the_next_boundary(name: str, side: int) -> None:
+    fmt = FORMATS[name]
+    decided = straddling = 0
+    for boundary in boundaries(fmt):
+        for value in (boundary, -boundary):
+            ulp = exact_ulp(value, fmt)
+            for radius in (ulp / 2**11, ulp / 2, ulp, 2 * ulp):
+                start, end = value + side * ulp / 2**4000, value + side * radius
+                results = {(exact_rounding(v, fmt), exact_ulp(v, fmt)) for v in (start, end)}
+                rounded, _, error, _, sure = round_ball(as_libmp(value), as_libmp(radius), fmt, side=side)
+                if math.isnan(rounded):
+                    continue
+                if sure:
+                    decided += 1
+                    assert {r for r, _ in results} == {rounded}, (value, radius)
+                    assert len(results) == 1 or math.isinf(rounded)
+                else:
+                    straddling += len(results) > 1
+                    assert len(results) > 1 or error > CERTIFIED_ULPS, (value, radius)
+    assert decided > 10 and straddling > 10
+
+
+def test_a_value_without_digits_in_float64_needs_no_memory_to_round() -> None:
+    """e^(−10^10) as a fraction would have 10^10 bits."""
+    tiny, radius = from_man_exp(-3, -(10**10)), from_man_exp(1, -(10**10) - 60)
+    for fmt in FORMATS.values():
+        rounded, tail, error, _, sure = round_ball(tiny, radius, fmt)
+        assert sure and rounded == 0 and math.copysign(1, rounded) == -1
+        assert -1e-300 < tail < 0 < error < 1e-300
+
+
+@SETTINGS
+@given(st.integers(1, 2**70), st.integers(-1200, 900))
+@example(5, -1076)  # 1.25 smallest numbers: `to_float` rounds that down, whatever it is told
+@example(2**54 + 1, -1074)
+@example(2**53 - 1, -1075)
+@example(1, -1075)
+@example(1, -(10**10))
+def test_float_above_is_the_next_float_that_is_not_below(man: int, exp: int) -> None:
+    value = from_man_exp(man, exp)
+    found = float_above(value)
+    below = math.nextafter(found, 0.0)
+    assert not mpf_gt(value, from_float(found)) and mpf_gt(value, from_float(below))
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32", "fp64"])
+def test_a_radius_that_is_nothing_in_ulps_still_keeps_a_tie_open(name: str) -> None:
+    """radius/ulp underflows to 0, which would say that the number is exact."""
+    fmt = FORMATS[name]
+    for exponent in (fmt.precision, 60, 100, fmt.emax - 1):
+        for odd in (1, 3):
+            high = 2.0**exponent * (1 + odd * 2.0**-fmt.precision) if name != "fp64" else 2.0**exponent
+            low = 0.0 if name != "fp64" else odd * 2.0 ** (exponent - 53)
+            if name == "fp64" and odd == 3:
+                high, low = high * (1 + 2.0**-52), 2.0 ** (exponent - 53)
+            assert not one(high, low, 5e-324, fmt).decided[0]
+            assert not one(-high, -low, 5e-324, fmt).decided[0]
+            exact = one(high, low, 0.0, fmt)
+            value = Fraction(high) + Fraction(low)
+            assert exact.decided[0] and exact.rounded[0] == exact_rounding(value, fmt)
+            assert abs(exact.tail[0]) == 0.5
+
+
+def test_beside_half_the_smallest_number_is_no_tie() -> None:
+    """`score_one` counts signs at a tie there, and not below it."""
+    for fmt in FORMATS.values():
+        if fmt.min_subnormal > 2.0**-1000:
+            for nudge in (-2, -1, 1, 2):
+                got = one(fmt.min_subnormal / 2, 0.0, 0.0, fmt, nudge=nudge)
+                assert got.decided[0] and abs(got.tail[0]) < 0.5
+                assert got.rounded[0] == (fmt.min_subnormal if nudge > 0 else 0)

@@ -196,12 +196,29 @@ class Activation:
             if name not in known:
                 raise unknown_name(f"parameter of {self.name}", name, known)
             number = float(value)
-            if not math.isfinite(number):
-                raise ValueError(f"{name}={value!r}: parameters of {self.name} must be finite")
-            if known[name].positive and number <= 0:
-                raise ValueError(f"{name}={value!r}: must be greater than 0 in {self.name}")
+            fault = self._fault(known[name], number)
+            if fault:
+                raise ValueError(f"{name}={value!r}: {fault}")
             values[name] = number
         return values
+
+    def check_received(self, name: str, asked: float, received: float, where: str) -> None:
+        """Raises ValueError where a value that may be asked for becomes one that may not.
+
+        Args:
+            where: what made `received` of `asked`, as in "in fp16".
+        """
+        parameter = next((p for p in self.parameters if p.name == name), None)
+        fault = parameter and self._fault(parameter, received)
+        if fault:
+            raise ValueError(f"{name}={asked!r} becomes {received!r} {where}, and {fault}")
+
+    def _fault(self, parameter: Parameter, value: float) -> str | None:
+        if not math.isfinite(value):
+            return f"parameters of {self.name} must be finite"
+        if parameter.positive and value <= 0:
+            return f"must be greater than 0 in {self.name}"
+        return None
 
     # -- values at special points ---------------------------------------------------
 

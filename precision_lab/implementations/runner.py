@@ -15,6 +15,7 @@ from torch import Tensor
 
 from precision_lab.exceptions import KernelError, first_line, kernel_error
 from precision_lab.formats import FloatFormat, get_format
+from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
 from precision_lab.implementations.placement import context_is_lost, raise_if_lost, require_capability
@@ -103,18 +104,26 @@ def effective_parameters(
     One that is fixed in the kernel is a number of its source, and FP32 arithmetic sees it in FP32.
 
     Raises:
+        ValueError: a value that the definition allows becomes one that it does not, such as 0.
         KernelError: the adapter's library is missing, or its code raised.
     """
     effective = implementation.effective
+    values: dict[str, float] = {}
     if effective is not None:
-        values: dict[str, float] = _guarded(lambda: effective(params, fmt))
-        return values
-    core = get_format(core_format(implementation, fmt))
-    constant = core if core.bits > 32 else get_format("fp32")
-    return {
-        name: float((core if _given(implementation, name) else constant).round(np.array([value]))[0])
-        for name, value in params.items()
-    }
+        values = _guarded(lambda: effective(params, fmt))
+        where = dict.fromkeys(values, f"in {implementation.label} for {fmt}")
+    else:
+        core = get_format(core_format(implementation, fmt))
+        constant = core if core.bits > 32 else get_format("fp32")
+        where = {}
+        for name, value in params.items():
+            format_ = core if _given(implementation, name) else constant
+            values[name] = float(format_.round(np.array([value]))[0])
+            where[name] = f"in {format_.name}"
+    definition = get_function(implementation.function)
+    for name, value in values.items():
+        definition.check_received(name, params.get(name, value), value, where[name])
+    return values
 
 
 def _given(implementation: Implementation, name: str) -> bool:

@@ -33,8 +33,11 @@ BLOCK = 256
 
 
 def parts(value: Fraction) -> tuple[float, float, float]:
-    """high, low and a bound of the rest, of an exact rational number."""
-    high = float(value)
+    """high, low and a bound of the rest, of an exact rational number; an unknown one beyond float64."""
+    try:
+        high = float(value)
+    except OverflowError:  # 1 + 2α for α near the largest float64: the next tier's
+        return math.inf, 0.0, math.inf
     low = float(value - Fraction(high))
     rest = abs(value - Fraction(high) - Fraction(low))
     return high, low, 0.0 if not rest else float(rest) * SLACK + STEP

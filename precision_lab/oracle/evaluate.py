@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import mpmath
-from mpmath.libmp import fzero
+from mpmath.libmp import from_man_exp, fzero, mpf_neg, mpf_shift
 
 from precision_lab.exceptions import UndecidedError
 from precision_lab.functions import Activation, get_function
@@ -18,6 +20,8 @@ from precision_lab.oracle.mp import Ball, MpContext
 # x = 2^-1074 squared away from 1 needs about 2200 bits; 2^16 leaves room for parameters
 # that cancel each other to the last bit of a double.
 MAX_PRECISION = 1 << 16
+# From here on `BasisFunction.approach` is the sign of what a basis function has beyond its asymptote.
+FAR_OUT = 2.0
 
 
 def output_ball(
@@ -35,6 +39,85 @@ def output_ball(
     if argument is not None:
         total = total * (1 - m.exp(m.constant(-argument)))
     return total
+
+
+@dataclass(frozen=True)
+class Beside:
+    """An exact number and something of known sign beside it: 2^33 − 2^33·σ(−2^33).
+
+    Attributes:
+        anchor: the exact number, raw libmp.
+        side: 1 or -1: the value is strictly above or below the anchor; 0: it is the anchor.
+        reach: the value is no farther from it than this.
+    """
+
+    anchor: Any
+    side: int
+    reach: Any
+
+
+def beside(
+    function: Activation, output: str, params: Mapping[str, float], x: float | Fraction, m: MpContext
+) -> Beside | None:
+    """The output as its asymptote and the sign of the rest, where that sign is certain.
+
+    Far out every output is a polynomial with exact coefficients plus remainders such as −x·σ(−x).
+    No working precision sees 2^(−10^10) beside 2^33, yet it decides a tie: then its sign is all that
+    matters. Each remainder is enclosed and has the sign that `BasisFunction.approach` proves. Those of
+    one sign cannot cancel; of others the sum of enclosures has to exclude 0. A raw gradient's
+    factor 1 − e^(−t) takes away the anchor's product with e^(−t), one remainder more.
+
+    Returns None where there is no such anchor (near 0; an irrational asymptote; t < 1) or no sign.
+    """
+    t = function.raw_factor_argument(output, params)
+    if t is not None and t < 1:
+        return None
+    terms = function.terms(output, "positive" if x > 0 else "negative")
+    point, exact_point = m.constant(x), Fraction(x)
+    anchor = Fraction(0)
+    rests: list[tuple[int, Ball]] = []
+    for term in split_exponentials(terms) if x < 0 else terms:
+        coefficient = term.coefficient.at(params)
+        if not coefficient:
+            continue
+        basis = BASIS[term.basis]
+        asymptote = basis.at_plus_infinity if x > 0 else basis.at_minus_infinity
+        approach = basis.approach[1 if x > 0 else 0]
+        if asymptote is None or approach is None or (approach and abs(exact_point) < FAR_OUT):
+            return None
+        exact = sum((Fraction(a) * exact_point**k for k, a in enumerate(asymptote)), Fraction(0))
+        anchor += coefficient * exact
+        if approach:
+            rest = m.constant(coefficient) * (basis.formula(m, point) - m.constant(exact))
+            sign = approach if coefficient > 0 else -approach
+            assert rest.sign() != -sign, f"{basis.name} at {x!r} contradicts its declared approach"
+            rests.append((sign, rest))
+    denominator = anchor.denominator
+    if denominator & (denominator - 1):
+        return None
+    middle = from_man_exp(anchor.numerator, 1 - denominator.bit_length())
+    if t is not None:
+        shrinking = m.exp(m.constant(-t))
+        rests = [(sign, rest * (1 - shrinking)) for sign, rest in rests]
+        if anchor:
+            rests.append((-1 if anchor > 0 else 1, -(Ball(middle, fzero, m) * shrinking)))
+    if not rests:
+        return Beside(middle, 0, fzero)
+    total = m.constant(0)
+    for sign, rest in rests:
+        total = total + _one_sided(rest, sign)
+    signs = {sign for sign, _ in rests}
+    side = signs.pop() if len(signs) == 1 else total.sign()
+    return Beside(middle, side, total.reach()) if side else None
+
+
+def _one_sided(ball: Ball, sign: int) -> Ball:
+    """The numbers of a ball that have a sign."""
+    if ball.sign():
+        return ball
+    # |end|/2 ± |end|/2, the end being the ball's farthest on that side.
+    half = mpf_shift(ball.reach(), -1)
+    return Ball(half if sign > 0 else mpf_neg(half), half, ball.context)
 
 
 def certain_ball(evaluate_at: Callable[[MpContext], Ball], bits: int) -> Ball:
@@ -98,4 +181,4 @@ def evaluate(
     return context.make_mpf(ball.middle)
 
 
-__all__ = ["certain_ball", "evaluate", "output_ball"]
+__all__ = ["MAX_PRECISION", "Beside", "beside", "certain_ball", "evaluate", "output_ball"]

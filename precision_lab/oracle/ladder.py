@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mpmath.libmp import fzero, to_float
+from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import UndecidedError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.oracle import second
-from precision_lab.oracle.evaluate import certain_ball, output_ball
+from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
 from precision_lab.oracle.jit import entry
 from precision_lab.oracle.mp import MpContext
 from precision_lab.oracle.program import Case
 from precision_lab.oracle.scoring import decide
-from precision_lab.rounding import round_ball
+from precision_lab.rounding import SMALLEST, float_above, float_near, round_ball
 
 Float64 = NDArray[np.float64]
 
 TIERS = ("special", "float64", "double_double", "mpmath")
 SPECIAL, FLOAT64, DOUBLE_DOUBLE, MPMATH = range(4)
-MP_BITS = (80, 160, 640, 2560)  # relative bits tried, in turn, for an undecided rounding
+MP_START = 128  # bits of precision that mpmath starts with; doubled up to MAX_PRECISION
+EXACT_BITS = 64  # relative bits of `Reference.exact`, and what makes its sign certain
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,10 @@ def enclosures(
         result[:, nonzero] = high, low, radius + np.where(nudge != 0, second.NUDGED, 0.0)
     if nonzero.size < x.size:
         ball = certain_ball(lambda m: output_ball(definition, output, case.params, 0.0, m), 120)
-        middle = to_float(ball.middle)
-        result[:, x == 0] = np.array([[middle], [0.0], [abs(middle) * 2.0**-52]])
+        middle = float_near(ball.middle)
+        # Not a factor of the middle: that underflows where the middle is small, or is itself rounded to 0.
+        apart = mpf_add(mpf_abs(mpf_sub(ball.middle, from_float(middle))), ball.radius)
+        result[:, x == 0] = np.array([[middle], [0.0], [float_above(apart)]])
     return result[0], result[1], result[2]
 
 
@@ -194,27 +196,56 @@ def _fill_special(case: Case, x: Float64, result: Reference, saturating: bool) -
 
 
 def _mpmath_tier(case: Case, x: float, i: int, result: Reference, saturating: bool) -> None:
-    """Settles one input with mpmath, or leaves it undecided."""
+    """Settles one input with mpmath, or leaves it undecided.
+
+    At each precision the value's ball is tried, then what it is beside: what makes no difference to
+    either at any precision up to MAX_PRECISION stays open.
+    """
     result.tier[i] = MPMATH
     result.undecided[i] = True
-
-    def value(m: MpContext) -> Any:
-        return output_ball(case.function, case.output, case.params, x, m)
-
-    for bits in MP_BITS:
+    precision = MP_START
+    while precision <= MAX_PRECISION:
+        m = MpContext(precision)
         try:
-            ball = certain_ball(value, bits)
-        except UndecidedError:
-            return
-        rounded, tail, _, ulp, decided = round_ball(
-            ball.middle, ball.radius, result.fmt, saturating=saturating
-        )
-        if decided:
-            result.rounded[i], result.tail[i], result.ulp[i] = rounded, tail, ulp
-            result.exact[i] = to_float(ball.middle)
-            result.sign[i] = 0 if ball.middle == fzero else (-1 if ball.middle[0] else 1)
+            found = _from_ball(case, x, m, result.fmt, saturating)
+            if found is None:
+                found = _from_beside(case, x, m, result.fmt, saturating)
+        except ZeroDivisionError:
+            found = None  # a divisor's ball contains 0 at this precision: raise it
+        if found is not None:
+            result.rounded[i], result.tail[i], result.ulp[i], result.exact[i], result.sign[i] = found
             result.undecided[i] = False
             return
+        precision *= 2
+
+
+Settled = tuple[float, float, float, float, int]  # rounded, tail, ulp, exact, sign
+
+
+def _from_ball(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    ball = output_ball(case.function, case.output, case.params, x, m)
+    if not ball.is_certain(EXACT_BITS):
+        return None
+    rounded, tail, _, ulp, decided = round_ball(ball.middle, ball.radius, fmt, saturating=saturating)
+    return (rounded, tail, ulp, float_near(ball.middle), ball.sign()) if decided else None
+
+
+def _from_beside(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    """Where the value is an exact number up to a remainder of known sign that float64 does not show."""
+    found = beside(case.function, case.output, case.params, x, m)
+    if found is None:
+        return None
+    anchor, side = found.anchor, found.side
+    # Then the anchor's sign is the value's, and it is `exact` to float64's precision.
+    smallest = from_man_exp(1, -1074) if anchor == fzero else mpf_shift(mpf_abs(anchor), -EXACT_BITS)
+    if mpf_gt(found.reach, smallest):
+        return None
+    rounded, tail, _, ulp, decided = round_ball(anchor, found.reach, fmt, side=side, saturating=saturating)
+    if not decided:
+        return None
+    if anchor == fzero:
+        return rounded, tail, ulp, side * SMALLEST, side
+    return rounded, tail, ulp, float_near(anchor), -1 if anchor[0] else 1
 
 
 __all__ = ["TIERS", "Reference", "enclosures", "reference"]

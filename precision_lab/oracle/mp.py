@@ -118,6 +118,16 @@ class Ball:
     def __rtruediv__(self, other: int) -> Ball:
         return self._lift(other) / self
 
+    def reach(self) -> Any:
+        """A bound of |v| for every number v in the ball."""
+        return _up_add(mpf_abs(self.middle), self.radius)
+
+    def sign(self) -> int:
+        """Of every number in the ball; 0 where they have none in common."""
+        if not mpf_lt(self.radius, mpf_abs(self.middle)):
+            return 0
+        return -1 if self.middle[0] else 1
+
     def is_certain(self, bits: int) -> bool:
         """Whether the radius is at most 2^-bits of every number in the ball (or both are 0)."""
         if self.radius == fzero:

@@ -27,6 +27,7 @@ from precision_lab.oracle.exponential import (
     Q_RELATIVE,
 )
 from precision_lab.oracle.pieces import Packed, pack
+from precision_lab.rounding import float_above
 
 NEAR, FAR, POSITIVE = range(3)
 FAR_BELOW = -1.0
@@ -36,6 +37,7 @@ ONE, X, X2, X3, EXP, EXPM1, Q, TABLE = range(8)
 SLOTS = {"one": ONE, "x": X, "x^2": X2, "x^3": X3, "exp": EXP, "expm1": EXPM1, "expm1_minus_x": Q}
 # |computed − exact|/|exact| of each slot; what tables carry is absolute and added apart.
 RELATIVE = {ONE: 0.0, X: 0.0, X2: U, X3: 2.01 * U, EXP: EXP_RELATIVE, EXPM1: EXPM1_RELATIVE, Q: Q_RELATIVE}
+VANISHED = 768.0  # e^-768 < 2^-1100, and < 2^-2200 from twice as far: only its sign still counts
 MAX_TABLES = 4
 MAX_TERMS = 6
 
@@ -61,18 +63,24 @@ class Case:
             )
         return terms
 
-    def factor(self) -> tuple[float, float, float] | None:
-        """1 − e^(−t) of a raw-parameter gradient as high, low and radius, or None."""
+    def factor(self) -> tuple[float, float, float, int] | None:
+        """1 − e^(−t) of a raw-parameter gradient as high, low, radius and nudge, or None.
+
+        From t = 768 on it is 1 and a nudge, as `pieces.enclose` has them: a radius, however small,
+        would hide what decides a tie of the rest.
+        """
         argument = self.function.raw_factor_argument(self.output, self.params)
         if argument is None:
             return None
+        if argument >= VANISHED:
+            return 1.0, 0.0, 0.0, -2 if argument >= 2 * VANISHED else -1
         # For large t this is 1 less next to nothing, of which the low part keeps 53 bits.
         ball = certain_ball(lambda m: 1 - m.exp(m.constant(-argument)), 512)
         high = to_float(ball.middle, rnd="n")
         rest = mpf_sub(ball.middle, from_float(high))
         low = to_float(rest, rnd="n")
         cut_off = mpf_add(mpf_abs(mpf_sub(rest, from_float(low))), ball.radius)
-        return high, low, to_float(cut_off, rnd="u") * (1 + 2.0**-50) + 2.0**-1074
+        return high, low, float_above(cut_off), 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,8 @@ def program(cases: tuple[Case, ...]) -> Program:
                 relative[stretch, j] = (worst + roundings * U) * (1 + 2.0**-40)
                 # A product below 2^-1022 loses at most 2^-1075, a sum nothing. A normal number, far below
                 # what a format up to fp32 can see: arithmetic on subnormal ones is a hundred times slower.
+                # (A raw factor below 2^-1022 loses digits of the weight: at most 2^-1075·2^384 for x³, as
+                # invisible, since next to a tie or the edge of a binade the relative bound is what counts.)
                 absolute[stretch, j] += 2.0**-1000
     if len(names) > MAX_TABLES:
         raise ValueError(

@@ -59,6 +59,7 @@ INFINITY32 = np.float32(np.inf)
 FLOOR = 2.0**-40
 ROUNDER = 1.5 * 2.0**52
 ROUNDER_BITS = 0x4338000000000000
+STEP = 2.0**-1074  # the smallest float64
 MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
 
 # `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
@@ -103,7 +104,8 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
             exponent -= 1
     exponent = min(max(exponent, emin), emax)
     ulp = math.ldexp(1.0, exponent - precision + 1)
-    # 2^-40 covers the rounding of the sums that the radius is compared with.
+    # 2^-40 covers the rounding of the sums that the radius is compared with. Where that product is
+    # subnormal it may be the radius itself; sums that small are exact.
     reach = radius * (1 + 2.0**-40)
     one_binade = True
     if radius != 0:
@@ -117,8 +119,11 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
     # `scaled − whole` is exact: both are multiples of the last bit of `scaled`.
     tail, lost = two_sum(scaled - whole, scaled_low)
     error = radius / ulp
+    if radius != 0:
+        # The division underflows where the radius is tiny and the ulp is not; 0 would say "exact".
+        error += STEP
     if scaled_low * ulp != low:  # it underflowed
-        error += abs(scaled_low) + 2.0**-1074
+        error += abs(scaled_low) + STEP
     side = 1.0 if tail > 0 else -1.0
     # How far inside the rounding interval; 0.5 − |tail| is exact near 0, so what is left of `lost` counts.
     margin = (0.5 - abs(tail)) - side * lost
@@ -128,9 +133,10 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
         pushed = nudge * side
         if pushed > 0 or (pushed == 0 and whole % 2 != 0):
             whole, tail = whole + side, tail - side
-    if abs(tail) == 0.5 and margin != 0:
+    if abs(tail) == 0.5 and (margin != 0 or nudge != 0):
         tail = math.copysign(0.5 - 2.0**-54, tail)  # beside a tie is not a tie
-    clear = error == 0 or abs(margin) > error * (1 + 2.0**-40)
+    # One more step: the product of a subnormal error may be the error itself.
+    clear = error == 0 or abs(margin) > error * (1 + 2.0**-40) + STEP
     error += abs(lost)
     direction = high if high != 0 else (low if low != 0 else float(nudge))
     number = math.copysign(whole * ulp, direction)

@@ -31,6 +31,7 @@ from precision_lab.oracle.program import (
     POSITIVE,
     SLOTS,
     TABLE,
+    VANISHED,
     X2,
     X3,
     Case,
@@ -40,9 +41,10 @@ from precision_lab.oracle.program import (
 
 Float64 = NDArray[np.float64]
 
-VANISHED = -768.0  # e^x < 2^-1060 below: only its sign still counts
-# What nudges stand for: less than 2^-1000 each, times weights of at most 2^60, six of them at most.
+# What nudges stand for: less than 2^-1000 each (strong ones 2^-2000), times a weight of at most 2^60
+# (strong ones 2^1024), seven of them at most.
 NUDGED = 2.0**-930
+HEAVY = 2.0**60
 TINY = 2.0**-400  # below, squares of x come near the smallest numbers
 
 
@@ -71,7 +73,7 @@ def enclose(case: Case, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[
     found = np.empty((3, x.size))
     nudge = np.empty(x.size, np.int64)
     factor = case.factor()
-    _enclose(x, slots, weights, tables, np.array(factor or (1.0, 0.0, 0.0)), found, nudge)
+    _enclose(x, slots, weights, tables, np.array(factor or (1.0, 0.0, 0.0, 0.0)), found, nudge)
     return found[0], found[1], found[2], nudge
 
 
@@ -114,12 +116,13 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                     if slot == X3:
                         bh, bl, br = ball_times(bh, bl, br, p, 0.0, 0.0)
                 elif slot == EXP:
-                    if p < VANISHED:
-                        bh, sign = 0.0, 2.0 if p < 2 * VANISHED else 1.0
+                    if p < -VANISHED:
+                        bh, sign = 0.0, 2.0 if p < -2 * VANISHED else 1.0
                     elif p < -700.0:
                         bh, br = 0.0, EXP_FLOOR_BOUND
                     else:
-                        bh, bl, br = eh[i], el[i], eh[i] * EXP_RELATIVE_DD * 1.001 + STEP
+                        # Underflow costs the low part and the two products here half a step each.
+                        bh, bl, br = eh[i], el[i], eh[i] * EXP_RELATIVE_DD * 1.001 + 2 * STEP
                 elif slot in (Q, EXPM1):
                     bh, bl, br = qh[i], ql[i], qh[i] * Q_RELATIVE_DD * 1.001
                     if p > -TINY:  # its low parts, or itself, may have underflowed
@@ -129,9 +132,12 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                 elif slot >= TABLE:
                     t = tables[slot - TABLE]
                     bh, bl, br, sign = t[0, start + i], t[1, start + i], t[2, start + i], t[3, start + i]
-                if abs(wh) > 2.0**60 and sign != 0:  # too heavy to be only a sign
-                    br += 2.0**-1000
-                    sign = 0.0
+                if abs(wh) > HEAVY:
+                    if abs(sign) == 2.0:  # strong enough to bear any weight, but no longer strong
+                        sign *= 0.5
+                    elif sign != 0:  # too heavy to be only a sign
+                        br += 2.0**-1000
+                        sign = 0.0
                 bh, bl, br = ball_times(wh, wl, wr, bh, bl, br)
                 th, tl, tr = ball_add(th, tl, tr, bh, bl, br)
                 strong &= abs(sign) != 1.0
@@ -139,6 +145,15 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                 down |= sign * wh < 0
             if factor[0] != 1.0 or factor[1] != 0.0 or factor[2] != 0.0:
                 th, tl, tr = ball_times(th, tl, tr, factor[0], factor[1], factor[2])
+            elif factor[3] != 0 and (th != 0 or tr != 0):
+                # The factor is positive, so the sum's own nudges stay what they are; and it takes e^(−t) of
+                # the sum away, towards 0 whatever sign the sum has. Where that sign is open, so is this.
+                if abs(th) + tr > HEAVY:
+                    tr += (abs(th) + tr) * 2.0**-1000
+                else:
+                    strong &= abs(factor[3]) != 1.0
+                    up |= factor[3] * th >= 0
+                    down |= factor[3] * th <= 0
             nudge = ((1 if up else 0) - (1 if down else 0)) * (2 if strong else 1)
             # Next to an exact number without digits down there the sign of what nudges stand for is all that
             # matters.
