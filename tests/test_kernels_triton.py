@@ -74,12 +74,17 @@ def test_stable_keeps_its_bound_at_the_edges_of_parameter_space(params: dict[str
 def test_fp32_keeps_its_bound_at_the_numbers_next_to_any_root(
     interpreted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For α_n from just above β to 200: where float64 alone was seen to be 1,700 ulps off."""
+    """For α_n from just above β to 200: where float64 alone was seen to be 1,700 ulps off.
+
+    The last four have a root of f (the first) or of f′ within 2^-25 ulp of a number of fp32: the worst that a
+    search of all fp32 α_n from 0.52 to 200 found for f′, where float64 alone is a million ulps off.
+    """
     if not interpreted:
         monkeypatch.delenv("TRITON_INTERPRET")
     stable = get_implementation("xielu", "stable", "operator")
     generator = np.random.Generator(np.random.PCG64(12))
-    for alpha_n in [*np.exp(generator.uniform(np.log(0.52), np.log(200.0), 20)), 71.71939086914062]:
+    drawn = np.exp(generator.uniform(np.log(0.52), np.log(200.0), 20))
+    for alpha_n in [*drawn, 71.71939086914062, 86.5975570678711, 1.2879711389541626, 0.580718457698822]:
         alpha_n = float(np.float32(alpha_n))
         rho = 0.5 / alpha_n
         with mpmath.workprec(100):
@@ -483,7 +488,7 @@ def test_no_constant_of_the_fp32_kernels_is_rounded_to_fp32(emitted: dict[str, s
     for name, ptx in emitted.items():
         constants = set(re.findall(r"0d[0-9A-F]{16}", ptx))
         missing = [v for v in (*series, *rests) if not constants & {_bits(v), _bits(-v)}]
-        assert "backward" in name or not missing, (name, missing)
+        assert not missing, (name, missing)
         # Constants that are meant to be short have 11 bits at most; rounded to FP32, one has some 24.
         for value in map(_value, constants):
             if math.isfinite(value) and float(np.float32(value)) == value:
@@ -523,7 +528,7 @@ def test_products_of_pairs_are_rounded_once_and_never_contracted(emitted: dict[s
             assert not [i for i in code if i.operation in ("mul.f64", "add.f64", "sub.f64")], name
             continue
         # exp_pair: 7 steps of Horner's, 8 squarings; f needs α_n·(eʳ − 1) and (β − α_n)·r, f′ the first.
-        assert len(products) == (17 if "forward" in name else 0), name
+        assert len(products) == (17 if "forward" in name else 16), name
         factors = {frozenset(p.operands) for p in products}
         again = [
             i

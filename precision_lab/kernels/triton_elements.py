@@ -183,6 +183,10 @@ def backward64(x, alpha_p, alpha_n, beta, root, rest, reach, gap, KIND: tl.const
     exp, expm1, q = exponentials64(m)
     # For α_n = β only α_n·eˣ is left, which expm1 has forgotten far out.
     below = tl.where(m < -1.0, (beta - alpha_n) + alpha_n * exp, alpha_n * expm1 + beta)
+    # eᵗ − 1 to t⁴ for |t| ≤ 2⁻¹⁰: what is left out is below 2⁻⁴⁶ of f′.
+    t = (m - root) - rest
+    s = ((t * (1.0 / 24.0) + 1.0 / 6.0) * t + 0.5) * t
+    below = tl.where(tl.abs(t) <= reach, gap * (t + t * s), below)
     slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, below)
     return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)
 
