@@ -43,9 +43,9 @@ GATED = ("swiglu",)
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths and tokens of a block; the default is the paper's 1.1B model (hidden 9216, gated 6144)."""
+    """Widths and tokens of a block; the default is the paper's 1.1B model (1536; 9216, gated 6144)."""
 
-    model_width: int = 2304
+    model_width: int = 1536
     hidden: int = 9216
     gated_hidden: int = 6144
     tokens: int = 4096

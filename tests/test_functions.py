@@ -194,3 +194,18 @@ def test_inputs_that_are_no_float64_are_refused():
 def test_unknown_function_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"unknown function 'xielo'; did you mean.*xielu"):
         get_function("xielo")
+
+
+@pytest.mark.parametrize(
+    ("name", "equations"),
+    [
+        ("elu", "equation 1"),
+        ("relu2", "equations 2-3"),
+        ("xsilu", "equation 4"),
+        ("xielu", "section 3, equations 6-9"),
+        ("xiprelu", "section 3, equations 10-12"),
+    ],
+)
+def test_sources_name_the_papers_own_equations(name, equations):
+    """xIELU's and xIPReLU's were once exchanged."""
+    assert get_function(name).source.endswith(f"arXiv 2411.13010, {equations}")

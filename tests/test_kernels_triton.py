@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
+import re
+import struct
 import subprocess
 import sys
+from fractions import Fraction
+from typing import NamedTuple
 
 import mpmath
 import numpy as np
@@ -69,12 +74,17 @@ def test_stable_keeps_its_bound_at_the_edges_of_parameter_space(params: dict[str
 def test_fp32_keeps_its_bound_at_the_numbers_next_to_any_root(
     interpreted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For α_n from just above β to 200: where float64 alone was seen to be 1,700 ulps off."""
+    """For α_n from just above β to 200: where float64 alone was seen to be 1,700 ulps off.
+
+    The last four have a root of f (the first) or of f′ within 2^-25 ulp of a number of fp32: the worst that a
+    search of all fp32 α_n from 0.52 to 200 found for f′, where float64 alone is a million ulps off.
+    """
     if not interpreted:
         monkeypatch.delenv("TRITON_INTERPRET")
     stable = get_implementation("xielu", "stable", "operator")
     generator = np.random.Generator(np.random.PCG64(12))
-    for alpha_n in [*np.exp(generator.uniform(np.log(0.52), np.log(200.0), 20)), 71.71939086914062]:
+    drawn = np.exp(generator.uniform(np.log(0.52), np.log(200.0), 20))
+    for alpha_n in [*drawn, 71.71939086914062, 86.5975570678711, 1.2879711389541626, 0.580718457698822]:
         alpha_n = float(np.float32(alpha_n))
         rho = 0.5 / alpha_n
         with mpmath.workprec(100):
@@ -88,6 +98,28 @@ def test_fp32_keeps_its_bound_at_the_numbers_next_to_any_root(
         for m in measure_all(stable, ("forward", "grad_x"), "fp32", {"alpha_n": alpha_n}, inputs=inputs):
             assert m.max_ulp <= 1.0, (alpha_n, m.case, m.max_ulp, m.witness)
             assert m.wrong_sign == 0
+
+
+def _products(a_ptr, b_ptr, high_ptr, low_ptr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    from precision_lab.kernels import triton_elements
+
+    at = tl.arange(0, N)
+    high, low = triton_elements.two_product(tl.load(a_ptr + at), tl.load(b_ptr + at))
+    tl.store(high_ptr + at, high)
+    tl.store(low_ptr + at, low)
+
+
+def test_pairs_of_products_are_as_near_as_their_comment_says() -> None:
+    """Within 2^-104: sums of two partial products, of 54 bits, were rounded to 2^-77 before."""
+    generator = np.random.Generator(np.random.PCG64(3))
+    a, b = (torch.from_numpy(generator.integers(2**52, 2**53, 4096) * 2.0**-52) for _ in range(2))
+    a[:2], b[:2] = 2.0 - 2.0**-52, torch.tensor([2.0 - 2.0**-52, 1.0 + 2.0**-52])
+    high, low = torch.empty_like(a), torch.empty_like(a)
+    triton.jit(_products)[(1,)](a, b, high, low, N=4096)
+    assert torch.equal(high, a * b)
+    for p, q, h, e in zip(a.tolist(), b.tolist(), high.tolist(), low.tolist(), strict=True):
+        exact = Fraction(p) * Fraction(q)
+        assert abs(Fraction(h) + Fraction(e) - exact) <= abs(exact) / 2**104, (p.hex(), q.hex())
 
 
 @pytest.mark.parametrize("exponent", [-0.001, -0.5, -5.0, -60.0])
@@ -394,3 +426,115 @@ def test_every_kernel_compiles_for_a_gpu_without_one() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "28 compiled"
+
+
+EMITTED = """
+import json
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from precision_lab.kernels import triton_stable as ours
+
+texts = {}
+for capability, fused in ((80, True), (90, True), (90, False), (100, True)):
+    for kernel, sizes in ((ours.forward_kernel, {"BLOCK": 256}),
+                          (ours.backward_kernel, {"SUM_BETA": True, "ROWS": 32})):
+        constants = {"KIND": 0, "FORMAT": 0, "EACH": False, **sizes}
+        signature = {name: "constexpr" if name in constants else "*fp64" if name.endswith("_ptr") else "i32"
+                     for name in kernel.arg_names}
+        signature |= {a: "*fp32" for a in ("x_ptr", "y_ptr", "dy_ptr", "dx_ptr") if a in signature}
+        values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        made = triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=values),
+                              target=GPUTarget("cuda", capability, 32),
+                              options={**ours.OPTIONS, "enable_fp_fusion": fused})
+        name = kernel.__name__.removesuffix("_kernel")
+        texts[f"{name} sm_{capability} {'fused' if fused else 'unfused'}"] = made.asm["ptx"]
+print(json.dumps(texts))
+"""
+
+
+@pytest.fixture(scope="module")
+def emitted() -> dict[str, str]:
+    """The PTX of the fp32 kernels, compiled in a process of its own: this one interprets them."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", EMITTED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    texts: dict[str, str] = json.loads(done.stdout)
+    assert len(texts) == 8
+    return texts
+
+
+def _bits(value: float) -> str:
+    return "0d" + struct.pack(">d", value).hex().upper()
+
+
+def _value(bits: str) -> float:
+    value: float = struct.unpack(">d", bytes.fromhex(bits[2:]))[0]
+    return value
+
+
+def _significant_bits(value: float) -> int:
+    numerator = abs(value.as_integer_ratio()[0])
+    return numerator.bit_length() - ((numerator & -numerator).bit_length() - 1)
+
+
+def test_no_constant_of_the_fp32_kernels_is_rounded_to_fp32(emitted: dict[str, str]) -> None:
+    """A Python float assigned to a name is an FP32 constant once compiled, a double in the interpreter."""
+    series = [1.0 / math.factorial(n) for n in range(2, 14)]
+    # What is left of the reciprocal of n! beyond a double, for exp_pair's n of 3 to 6.
+    rests = [float(Fraction(1, math.factorial(n)) - Fraction(1.0 / math.factorial(n))) for n in (3, 4, 5, 6)]
+    for name, ptx in emitted.items():
+        constants = set(re.findall(r"0d[0-9A-F]{16}", ptx))
+        missing = [v for v in (*series, *rests) if not constants & {_bits(v), _bits(-v)}]
+        assert not missing, (name, missing)
+        # Constants that are meant to be short have 11 bits at most; rounded to FP32, one has some 24.
+        for value in map(_value, constants):
+            if math.isfinite(value) and float(np.float32(value)) == value:
+                assert _significant_bits(value) <= 11, (name, value.hex())
+
+
+class Instruction(NamedTuple):
+    """One instruction of PTX: `operation result, operands`."""
+
+    operation: str
+    result: str
+    operands: tuple[str, ...]
+
+
+def _instructions(ptx: str) -> list[Instruction]:
+    """Those of FP64 arithmetic, signs taken off their operands."""
+    sources: dict[str, str] = {}
+    found = []
+    for operation, written in re.findall(r"^\s*(\w[\w.]*\.f64)\s+(%[^;]*);", ptx, re.M):
+        result, *operands = (word.strip() for word in written.split(","))
+        if operation == "neg.f64":
+            sources[result] = sources.get(operands[0], operands[0])
+        else:
+            found.append(Instruction(operation, result, tuple(sources.get(o, o) for o in operands)))
+    return found
+
+
+def test_products_of_pairs_are_rounded_once_and_never_contracted(emitted: dict[str, str]) -> None:
+    """mul.rn.f64 is what no compiler fuses; nor is the same product taken again, exactly, by an fma.
+
+    LLVM made `a·b` of `two_product` a mul.f64 for some of its uses and an fma for others.
+    """
+    for name, ptx in emitted.items():
+        code = _instructions(ptx)
+        products = [i for i in code if i.operation == "mul.rn.f64"]
+        if "unfused" in name:  # every operation rounds
+            assert not [i for i in code if i.operation in ("mul.f64", "add.f64", "sub.f64")], name
+            continue
+        # exp_pair: 7 steps of Horner's, 8 squarings; f needs α_n·(eʳ − 1) and (β − α_n)·r, f′ the first.
+        assert len(products) == (17 if "forward" in name else 16), name
+        factors = {frozenset(p.operands) for p in products}
+        again = [
+            i
+            for i in code
+            if i.operation in ("mul.f64", "fma.rn.f64") and frozenset(i.operands[:2]) in factors
+        ]
+        assert not again, (name, again)
+        used = {o for i in code for o in i.operands}
+        assert all(p.result in used for p in products), name

@@ -74,5 +74,6 @@ def test_on_a_lost_device_nothing_is_tried() -> None:
 
 def test_the_default_shape_is_the_papers() -> None:
     assert (Shape().width("xielu"), Shape().width("swiglu"), Shape().tokens) == (9216, 6144, 4096)
+    assert Shape().model_width == 1536
     with pytest.raises(ValueError, match="rounds=0"):
         blocks(rounds=0)

@@ -8,7 +8,7 @@ ELU = Activation(
     name="elu",
     title="ELU",
     formula="x (x > 0); α·(eˣ − 1) (x ≤ 0)",
-    source="Clevert et al., arXiv 1511.07289, equation 1",
+    source="Clevert et al., arXiv 1511.07289; arXiv 2411.13010, equation 1",
     negative=(Term(theta("alpha"), "expm1"),),
     positive=(Term(UNIT, "x"),),
     parameters=(Parameter("alpha", 1.0, positive=True, raw="identity"),),

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from precision_lab.functions.expanded import expanded
 
-XSILU = expanded("silu", "SiLU")
+XSILU = expanded("silu", "SiLU", place="equation 4")

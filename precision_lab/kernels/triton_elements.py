@@ -8,7 +8,13 @@ and f′, where the terms cancel and nothing of FP32's digits may be left. There
 
 are used, with the roots r and s found in FP64 once per program and t = x − root taken exactly
 (the root as a sum of two FP32 numbers; x − high is exact by Sterbenz' lemma). For a user that
-is free: the kernel is bound by memory. fp32 is computed in FP64 throughout.
+is free: the kernel is bound by memory. fp32 is computed in FP64 throughout, with the same identities
+and the roots as pairs of FP64 numbers.
+
+Compiled code is not the interpreter's: a Python float assigned to a name becomes an FP32 constant, and a
+product is contracted into the sum that uses it, even if other steps use it rounded. So constants of FP64
+stand in expressions or are `constexpr`, and a product whose rounding error is taken apart is made by
+`rounded_product`. Everywhere else a contracted product only rounds once less. Tests look at the PTX.
 
 Bounds, relative to the exact value, before the one rounding to the storage format, u = 2⁻²⁴:
 
@@ -28,6 +34,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 
 XIELU: tl.constexpr = tl.constexpr(0)
 XIPRELU: tl.constexpr = tl.constexpr(1)
@@ -104,6 +111,9 @@ def store64(pointer, offsets, value, count, MASKED: tl.constexpr):
         tl.store(pointer + offsets, value)
 
 
+# Whether kernels run in Triton's interpreter, which is chosen when they are defined.
+INTERPRETED: tl.constexpr = tl.constexpr(not isinstance(load, triton.runtime.JITFunction))
+
 # FP64 -------------------------------------------------------------------------------------------
 
 
@@ -113,6 +123,9 @@ def exponentials64(x):
 
     x = k·ln 2 + d with |d| ≤ 0.347; e^d − 1 − d by its series to d¹³, of which 2⁻⁵⁶ is left out.
     For k = 0 that is the result; else |x| > 0.34 and subtracting x costs three bits.
+
+    Contracted or not: k is an integer within 1/2 + 2⁻⁴² of x·log₂e, k·LN2_HIGH is exact (32 and 11 bits), and
+    so is x less it, a multiple of 2⁻⁵⁴ below 0.36 in size.
     """
     near = tl.maximum(x, -800.0, propagate_nan=tl.PropagateNan.ALL)  # e^-800 is 0 in every format here
     k = (near * LOG2E + ROUND64) - ROUND64
@@ -170,6 +183,10 @@ def backward64(x, alpha_p, alpha_n, beta, root, rest, reach, gap, KIND: tl.const
     exp, expm1, q = exponentials64(m)
     # For α_n = β only α_n·eˣ is left, which expm1 has forgotten far out.
     below = tl.where(m < -1.0, (beta - alpha_n) + alpha_n * exp, alpha_n * expm1 + beta)
+    # eᵗ − 1 to t⁴ for |t| ≤ 2⁻¹⁰: what is left out is below 2⁻⁴⁶ of f′.
+    t = (m - root) - rest
+    s = ((t * (1.0 / 24.0) + 1.0 / 6.0) * t + 0.5) * t
+    below = tl.where(tl.abs(t) <= reach, gap * (t + t * s), below)
     slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, below)
     return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)
 
@@ -247,21 +264,57 @@ def prepare_backward(alpha_n, beta):
 
 
 @triton.jit
+def rounded_product(a, b):
+    """a·b in FP64, rounded, whatever is done with it: mul.rn is never contracted, mul may be.
+
+    LLVM and ptxas may put a product into an addition that uses it (`fma`); then `two_sum(a·b, c)` takes
+    the rounded product in one of its steps and the exact one in another, and its low part is wrong. The
+    interpreter has no `libdevice`, and numpy contracts nothing.
+    """
+    if INTERPRETED:
+        return a * b
+    else:
+        return libdevice.mul_rn(a, b)
+
+
+@triton.jit
 def two_product(a, b):
-    """a·b as high + low within 2⁻¹⁰⁵: split by masks, so that it does not matter what compilers fuse."""
+    """a·b as high + low within 2⁻¹⁰⁴ of it, for products and parts that neither over- nor underflow.
+
+    Upper halves have 26 bits, lower ones 27: of the four partial products only al·bl, of 54 bits, may be
+    rounded, so contracting the other three changes nothing, and contracting that one leaves no error at
+    all. In this order every sum is exact (Dekker 1971): what is left after each is a multiple of 2⁻⁷⁷ of
+    a·b's binade and below 2⁻²⁴ of it, then below 2⁻⁴⁹, and at last the product's own rounding error. The
+    high part alone must be one rounded number in every step.
+    """
     ah = (a.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
     bh = (b.to(tl.int64, bitcast=True) & -134217728).to(tl.float64, bitcast=True)
     al, bl = a - ah, b - bh
-    p = a * b
-    return p, ((ah * bh - p) + (ah * bl + al * bh)) + al * bl
+    p = rounded_product(a, b)
+    return p, (((ah * bh - p) + ah * bl) + al * bh) + al * bl
 
 
 @triton.jit
 def two_sum(a, b):
-    """a + b as high + low, exactly."""
+    """a + b as high + low, exactly (Knuth).
+
+    Neither a nor b may be a product that rounds, unless by `rounded_product`: see there.
+    """
     s = a + b
     v = s - a
     return s, (a - (s - v)) + (b - v)
+
+
+@triton.jit
+def horner_step(sh, sl, high, low, CH: tl.constexpr, CL: tl.constexpr):
+    """(sh + sl)·(high + low) + CH + CL as a pair.
+
+    The constants are `constexpr`: a Python float assigned to a name is an FP32 number once compiled.
+    """
+    ph, pl = two_product(sh, high)
+    pl = pl + (sh * low + sl * high)
+    sh, e = two_sum(high * 0.0 + CH, ph)
+    return sh, e + (pl + CL)
 
 
 @triton.jit
@@ -270,31 +323,23 @@ def exp_pair(x):
 
     x = k·ln 2 + d with ln 2 in three parts, d = x − k·ln 2 as a pair; e^(d/256) by its series to
     the seventh power, |d/256| < 2⁻⁹·⁵, of which 2⁻⁹¹ is left out; then squared eight times, which
-    magnifies relative errors by 2⁸.
+    magnifies relative errors by 2⁸. Of the three products with k the first two are exact (32 and 11 bits),
+    so that contracting them changes nothing; the third's rounding is below 2⁻¹¹⁵ of x.
     """
     k = (x * LOG2E + ROUND64) - ROUND64
     high, low = two_sum(x - k * LN2_HIGH, -(k * LN2_MIDDLE))
     low = low - k * LN2_REST
     high, low = high * 0.00390625, low * 0.00390625
-    sh, sl = high * 0.0 + 1.0 / 5040.0, high * 0.0
     # Horner: s = 1/n! + d·s; the reciprocals' low parts are those that double lacks.
-    for n in tl.static_range(7):
-        ph, pl = two_product(sh, high)
-        pl = pl + (sh * low + sl * high)
-        if n == 0:
-            ch, cl = 1.0 / 720.0, -5.300543954373577e-20
-        elif n == 1:
-            ch, cl = 1.0 / 120.0, 1.1564823173178714e-19
-        elif n == 2:
-            ch, cl = 1.0 / 24.0, 2.3129646346357427e-18
-        elif n == 3:
-            ch, cl = 1.0 / 6.0, 9.25185853854297e-18
-        elif n == 4:
-            ch, cl = 0.5, 0.0
-        else:
-            ch, cl = 1.0, 0.0
-        sh, e = two_sum(high * 0.0 + ch, ph)
-        sl = e + (pl + cl)
+    sh, sl = horner_step(
+        high * 0.0 + 1.0 / 5040.0, high * 0.0, high, low, 1.0 / 720.0, -5.300543954373577e-20
+    )
+    sh, sl = horner_step(sh, sl, high, low, 1.0 / 120.0, 1.1564823173178714e-19)
+    sh, sl = horner_step(sh, sl, high, low, 1.0 / 24.0, 2.3129646346357427e-18)
+    sh, sl = horner_step(sh, sl, high, low, 1.0 / 6.0, 9.25185853854297e-18)
+    sh, sl = horner_step(sh, sl, high, low, 0.5, 0.0)
+    sh, sl = horner_step(sh, sl, high, low, 1.0, 0.0)
+    sh, sl = horner_step(sh, sl, high, low, 1.0, 0.0)
     for _ in tl.static_range(8):
         ph, pl = two_product(sh, sh)
         sh, sl = two_sum(ph, pl + 2.0 * sh * sl)

@@ -2,7 +2,8 @@
 
 Each reads every input once and writes every output once. A fixed number of programs walk over
 the tiles, so that the roots are found once per program, and the order in which α-gradients
-are summed depends on the tensor's size alone: the same bits on every run and every device.
+are summed depends on the tensor's size alone: the same bits on every run. Devices of one compute capability
+give the same; another's compiler may contract other products, and a sum may differ in its last bits.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ FORMATS = {
     torch.float16: elements.FP16.value,
     torch.bfloat16: elements.BF16.value,
 }
-# 8 programs of 8 warps fill each of an H200's 132 multiprocessors; a constant, so that sums are the same
-# on every device.
+# 8 programs of 8 warps fill each of an H200's 132 multiprocessors; a constant, so that the order of sums is
+# the same on every device.
 PROGRAMS = 1024
-# Fusing is asked for, since releases of Triton differ in their default: no step depends on its absence.
+# Fusing is asked for, since releases of Triton differ in their default. No step depends on its absence:
+# products that must be rounded are made by `elements.rounded_product`.
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
 COLUMNS: tl.constexpr = tl.constexpr(8)  # of a backward tile: 16 bytes of a 16-bit format, in one thread
 FORWARD_BLOCK = 4096
@@ -100,7 +102,10 @@ def forward_kernel(
 
 @triton.jit
 def _add(total, lost, value):
-    """Kahan's compensated sum; an infinity stays one instead of becoming NaN."""
+    """Kahan's compensated sum; an infinity stays one instead of becoming NaN.
+
+    No product stands here, so nothing is contracted: `value` is one number, however it was made.
+    """
     step = value - lost
     new = total + step
     lost = (new - total) - step
@@ -204,8 +209,7 @@ def backward_kernel(
         tl.store(sums_ptr + 3 * program + 2, tl.sum(sum_b.to(tl.float64) - lost_b.to(tl.float64), axis=0))
 
 
-# Whether the kernels above run in Triton's interpreter, which is chosen when they are defined.
-INTERPRETED = not isinstance(forward_kernel, triton.runtime.JITFunction)
+INTERPRETED: bool = elements.INTERPRETED.value
 
 
 def _quiet() -> AbstractContextManager[Any]:

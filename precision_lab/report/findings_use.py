@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
+from precision_lab.report import published
 from precision_lab.report.rows import label, reduction_case, timing_case
 from precision_lab.report.wording import (
     CERTAINTY,
@@ -21,9 +22,6 @@ from precision_lab.report.wording import (
     written,
 )
 from precision_lab.results import Measurement, Reduction, Results, Timing
-
-# The paper's Table 1, fastest first.
-PAPER_ORDER = ("relu2", "silu", "xiprelu", "gelu", "xielu")
 
 
 def modules(sound: list[Measurement]) -> Iterator[Finding]:
@@ -213,7 +211,9 @@ def _percent(r: Reduction) -> str:
 
 def timings(results: Iterable[Timing]) -> Iterator[Finding]:
     """The paper's order of Table 1 beside the order measured here."""
-    rows = [t for t in results if t.failure is None and t.function in PAPER_ORDER and t.execution == "eager"]
+    rows = [
+        t for t in results if t.failure is None and t.function in published.ORDER and t.execution == "eager"
+    ]
     for direction in dict.fromkeys(t.direction for t in rows):
         details: list[str] = []
         cited: list[Timing] = []
@@ -223,12 +223,12 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
             members = [t for t in rows if (t.fmt, t.direction) == (fmt, direction)]
             fastest = {
                 name: min((t for t in members if t.function == name), key=lambda t: t.time_ns)
-                for name in PAPER_ORDER
+                for name in published.ORDER
                 if any(t.function == name for t in members)
             }
             if len(fastest) < 2:
                 continue
-            paper = [name for name in PAPER_ORDER if name in fastest]
+            paper = [name for name in published.ORDER if name in fastest]
             order = sorted(fastest.values(), key=lambda t: t.time_ns)
             for a, b in itertools.pairwise(paper):
                 if fastest[a].time_ns_low > fastest[b].time_ns_high:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from precision_lab.report import published
 from precision_lab.report.parts import Data, Figure, Section, Table, gap_of, number, percent, short
 
 PAPER = (
-    "The paper finds xIELU better than ReLU² and SwiGLU with 1.1 and 3 billion parameters (arXiv 2411.13010, "
-    "abstract); the figures of its Table 2 were not at hand."
+    "The paper's Table 2 (arXiv 2411.13010) has these losses after 125 billion tokens, nats per token: "
+    "with 1.1 billion parameters "
+    + ", ".join(f"{name} {loss:.3f} ± {half:.3f}" for name, (loss, half) in published.LOSSES.items())
+    + "; with 3.0 billion "
+    + ", ".join(f"{name} {loss:.3f} ± {half:.3f}" for name, (loss, half) in published.LOSSES_3B.items())
+    + "."
 )
 
 
@@ -88,7 +94,11 @@ def _ablations(probe: Data) -> Section | None:
     base = probe["config"]["ablations"]["subjects"][0]
     first = "bf16" if "bf16" in by else recipes[0]
     ranked = sorted(by[first].items(), key=lambda item: item[1]["mean"])
-    rows = [[s, *(_mean_half(by[r].get(s), "+.4f") for r in recipes)] for s, _ in ranked if s != base]
+    rows = [
+        [s, *(_mean_half(by[r].get(s), "+.4f") for r in recipes), *_published(s, base)]
+        for s, _ in ranked
+        if s != base
+    ]
     apart = [s for s, d in ranked if s != base and abs(d["mean"]) > number(d["half"])]
     text = (
         f"The variants of the paper's Table 4, held-out loss less {base}'s with the same seed, nats per "
@@ -99,9 +109,32 @@ def _ablations(probe: Data) -> Section | None:
             if apart
             else f"No variant lies apart from {base} by more than the interval."
         )
-        + " The table's own figures were not at hand, so nothing is set beside them."
+        + " Beside them the perplexities of that table (arXiv 2411.13010: 1.1 billion parameters, 4 billion "
+        f"tokens), and the logarithm of their ratio to {base.split('/')[0]}'s, nats per token. "
+        + _order_kept([s for s, _ in ranked])
     )
-    return Section("ablations", "xIELU taken apart", (text, Table(["variant", *recipes], rows)))
+    headings = ["variant", *recipes, "paper: perplexity", "paper: nats per token"]
+    return Section("ablations", "xIELU taken apart", (text, Table(headings, rows)))
+
+
+def _perplexity(subject: str) -> float | None:
+    return published.ABLATIONS.get(subject.split("/")[0])
+
+
+def _published(subject: str, base: str) -> tuple[str, str]:
+    """The paper's perplexity of a variant, and what that is beside the base's in nats."""
+    theirs, reference = _perplexity(subject), _perplexity(base)
+    if theirs is None:
+        return "–", "–"
+    return f"{theirs:.2f}", "–" if reference is None else f"{math.log(theirs / reference):+.4f}"
+
+
+def _order_kept(ranked: Sequence[str]) -> str:
+    """How many pairs of variants stand in the paper's order here, best first."""
+    theirs = [v for s in ranked if (v := _perplexity(s)) is not None]
+    pairs = [(a, b) for a, b in itertools.combinations(theirs, 2) if a != b]
+    kept = sum(a < b for a, b in pairs)
+    return f"Of the {len(pairs)} pairs that differ there, {kept} stand here in the same order."
 
 
 def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
