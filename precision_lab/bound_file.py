@@ -160,16 +160,7 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
         read(path)
         document = tomlkit.parse(path.read_text(encoding="utf-8"))
     document["version"] = VERSION
-    fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for m in measurements:
-        if m.failure is not None or m.undecided:
-            why = f"{m.failure.kind}: {m.failure.message}" if m.failure else f"{m.undecided} undecided inputs"
-            raise ValueError(f"no bound can be written for {m.function}.{m.fmt}.{m.output}: {why}")
-        key = (m.function, m.fmt, m.output)
-        fresh[key] = _larger(fresh.get(key), _measured(m))
-    kinds: dict[tuple[str, str], set[str]] = {(function, fmt): set() for function, fmt, _ in fresh}
-    for fault in faults:
-        kinds[fault.function, fault.fmt].add(fault.kind)
+    fresh, kinds = _recorded(measurements, faults)
     for (function, fmt, output), values in fresh.items():
         table = _subtable(_subtable(document, function), fmt)
         old = table.get(output, {})
@@ -189,6 +180,64 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _recorded(
+    measurements: Iterable[Measurement], faults: Iterable[Fault]
+) -> tuple[dict[tuple[str, str, str], dict[str, Any]], dict[tuple[str, str], set[str]]]:
+    """What measurements and faults come to: values by function, format and output, and kinds by the first two."""
+    fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for m in measurements:
+        if m.failure is not None or m.undecided:
+            why = f"{m.failure.kind}: {m.failure.message}" if m.failure else f"{m.undecided} undecided inputs"
+            raise ValueError(f"no bound can be written for {m.function}.{m.fmt}.{m.output}: {why}")
+        key = (m.function, m.fmt, m.output)
+        fresh[key] = _larger(fresh.get(key), _measured(m))
+    kinds: dict[tuple[str, str], set[str]] = {(function, fmt): set() for function, fmt, _ in fresh}
+    for fault in faults:
+        kinds[fault.function, fault.fmt].add(fault.kind)
+    return fresh, kinds
+
+
+def loosened(path: Path, measurements: Iterable[Measurement], faults: Iterable[Fault]) -> list[str]:
+    """What `write` would change in a file, a line each: "looser …" where more is allowed than before.
+
+    Raises:
+        ValueError: as `write`.
+    """
+    fresh, kinds = _recorded(measurements, faults)
+    old = read(path) if path.exists() else BoundFile(path, {}, {})
+    found = []
+    for (function, fmt, output), values in fresh.items():
+        place = f"{function}.{fmt}.{output}"
+        before = old.bounds.get((function, fmt, output))
+        if before is None:
+            found.append(f"new     {place}: max_ulp = {values['max_ulp']:g}")
+            continue
+        now = _bound(path, place, values)
+        pairs: list[tuple[str, float, float]] = [("max_ulp", before.max_ulp, now.max_ulp)]
+        pairs += [(name, getattr(before, name), getattr(now, name)) for name in _COUNTS]
+        pairs += [
+            (
+                f"regions.{region}",
+                before.regions.get(region, before.max_ulp),
+                now.regions.get(region, now.max_ulp),
+            )
+            for region in dict.fromkeys((*before.regions, *now.regions))
+        ]
+        for name, was, is_now in pairs:
+            if was != is_now:
+                found.append(
+                    f"{'looser ' if is_now > was else 'tighter'} {place}: {name} {was:g} → {is_now:g}"
+                )
+    for (function, fmt), known in kinds.items():
+        accepted = old.accepted.get((function, fmt), frozenset())
+        recorded = any((f, m) == (function, fmt) for f, m, _ in old.bounds)
+        for kind in sorted(known - accepted):
+            found.append(f"{'looser ' if recorded else 'new    '} {function}.{fmt}: accepted gains {kind}")
+        for kind in sorted(accepted - known):
+            found.append(f"tighter {function}.{fmt}: accepted loses {kind}")
+    return found
 
 
 def _subtable(parent: Any, name: str) -> Any:

@@ -218,7 +218,10 @@ def verify(
     laws: Annotated[
         bool, typer.Option("--laws", help="Also check laws for many parameters, with Hypothesis (slower).")
     ] = False,
-    params: SetOption = "init",
+    params: Annotated[
+        str | None,
+        typer.Option("--params", help="Named parameter set; default: all named ones and two random ones."),
+    ] = None,
     param: ParamOption = None,
     params_file: Annotated[
         Path | None,
@@ -238,13 +241,37 @@ def verify(
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds without an answer that count as a hang.")
     ] = 120.0,
+    multiple_of: Annotated[
+        int, typer.Option("--multiple-of", help="The kernel takes only multiples of so many elements.")
+    ] = 1,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", help="It takes only this shape, * for any size: '*,4096'; may be repeated."),
+    ] = None,
+    finite: Annotated[
+        bool, typer.Option("--finite", help="Leave infinite and NaN inputs and upstream gradients out.")
+    ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", help="Seconds for large calls (about 1); given, what does not fit is inconclusive."
+        ),
+    ] = None,
+    loosen: Annotated[
+        bool, typer.Option("--loosen", help="Let --write-bound record a worse kernel than before.")
+    ] = False,
     device: DeviceOption = "cpu",
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Measure and examine a kernel and hold it to a bound: exit code 0 if it passes, 1 if not."""
+    """Measure and examine a kernel and hold it to a bound.
+
+    Exit code 0: it holds. 1: the kernel fails, or the verdict is inconclusive. 2: wrong use. 3: the lab's
+    own trouble.
+    """
     from precision_lab import verdict as judging
-    from precision_lab.bound_file import read, write
+    from precision_lab.bound_file import loosened, read, write
+    from precision_lab.contract import read_shape
     from precision_lab.faults import ENGINEERING
     from precision_lab.parameter_file import read_parameter_sets
     from precision_lab.terminal import print_verdict
@@ -253,13 +280,15 @@ def verify(
     check_json(junit, "--junit")
     if write_bound and (max_ulp is not None or against is not None):
         raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
-    if params_file is not None and (param or params != "init"):
+    if loosen and not write_bound:
+        raise ValueError("--loosen goes with --write-bound")
+    if params_file is not None and (param or params is not None):
         raise ValueError("--params-file names its own sets; it takes neither --params nor --param")
-    sets: dict[str, dict[str, float]] = (
-        {params if not param else "given": parameters(function, params, param)}
-        if params_file is None
-        else read_parameter_sets(params_file, function)
-    )
+    sets: dict[str, dict[str, float]] | None = None
+    if params_file is not None:
+        sets = read_parameter_sets(params_file, function)
+    elif params is not None or param:
+        sets = {params if params and not param else "given": parameters(function, params or "init", param)}
     path = bound or Path("precision.toml")
     if write_bound and not path.absolute().parent.is_dir():
         raise ValueError(f"--bound {str(path)!r}: its folder does not exist")
@@ -289,6 +318,10 @@ def verify(
             promise=not write_bound,
             laws=laws,
             device=device,
+            multiple_of=multiple_of,
+            shapes=tuple(read_shape(text) for text in shape or ()),
+            finite=finite,
+            budget=budget,
         )
     write_json(json_path, verdict.to_json())
     if junit is not None:
@@ -297,7 +330,17 @@ def verify(
         write_junit(verdict, junit)
     print_verdict(verdict, brief=write_bound)
     if write_bound:
-        write(path, verdict.measurements, (f for f in verdict.faults if f.kind in ENGINEERING))
+        if verdict.outcome == "inconclusive":
+            typer.echo(f"inconclusive: {path} is left as it was", err=True)
+            raise typer.Exit(1)
+        broken = tuple(f for f in verdict.faults if f.kind in ENGINEERING)
+        changes = loosened(path, verdict.measurements, broken)
+        for line in changes:
+            typer.echo(line)
+        if any(line.startswith("looser") for line in changes) and not loosen:
+            typer.echo(f"{path} is left as it was; --loosen records a worse kernel", err=True)
+            raise typer.Exit(1)
+        write(path, verdict.measurements, broken)
         typer.echo(f"bounds of what was measured: {path}")
         return
     if not verdict.passed:

@@ -29,19 +29,49 @@ SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of
 
 
 def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrong use ends with one sentence on stderr and exit code 2, never with a traceback."""
+    """Wrong use ends with one sentence on stderr and exit code 2, the lab's own trouble with 3.
+
+    A traceback is kept in a file, which the sentence names.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from precision_lab.exceptions import PrecisionLabError
+        import click
+
+        from precision_lab.exceptions import LabError, PrecisionLabError
 
         try:
             return command(*args, **kwargs)
-        except (ValueError, TypeError, OSError, ImportError, PrecisionLabError) as error:
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except LabError as error:
+            _own_trouble(str(error), error.trace)
+            raise typer.Exit(3) from error
+        except (ValueError, OSError, ImportError, PrecisionLabError) as error:
             typer.echo(f"precision-lab: {error}", err=True)
             raise typer.Exit(2) from error
+        except Exception as error:
+            import traceback
+
+            _own_trouble(f"{type(error).__name__}: {error}", traceback.format_exc())
+            raise typer.Exit(3) from error
 
     return wrapper
+
+
+def _own_trouble(message: str, trace: str) -> None:
+    """Says that the fault is the lab's, and where the traceback is."""
+    import tempfile
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="precision-lab-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(trace)
+        where = f"the traceback is in {file.name}"
+    except OSError as error:
+        where = f"the traceback could not be kept ({error}):\n{trace}"
+    typer.echo(f"precision-lab: the lab's own trouble, not the kernel's: {message}; {where}", err=True)
 
 
 def check_json(path: Path | None, option: str = "--json") -> None:

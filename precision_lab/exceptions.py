@@ -36,6 +36,14 @@ class EnvironmentAltersResultsError(PrecisionLabError):
     """The process flushes subnormals to zero or otherwise changes IEEE arithmetic."""
 
 
+class LabError(PrecisionLabError):
+    """Something of the lab's own went wrong, in this process or in a kernel's; `trace` says where."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
 class DeviceLostError(PrecisionLabError):
     """A kernel destroyed this process's CUDA context: nothing more can be measured on the GPU in it."""
 

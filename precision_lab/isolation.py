@@ -2,26 +2,39 @@
 
 The child runs `trial.events` and writes each event as one line of JSON to a pipe. Should it die or
 fall silent, the stage it was in has failed, and a new child goes on with the next.
+
+This keeps accidents apart; it is no security boundary. The kernel runs in the child with all of the
+user's rights, and one that means to can read the key of its job and forge a report.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from precision_lab.exceptions import DeviceLostError, EnvironmentAltersResultsError
-from precision_lab.results import Failure, Fault, Measurement
+from precision_lab.exceptions import (
+    LIBRARIES,
+    DeviceLostError,
+    EnvironmentAltersResultsError,
+    LabError,
+    first_line,
+)
+from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
+from precision_lab.target import LIBRARIES as SUFFIXES
 from precision_lab.trial import (
     PLAIN_CALL,
     Begin,
@@ -29,12 +42,11 @@ from precision_lab.trial import (
     Examined,
     Measured,
     Plan,
+    Planned,
     Report,
 )
 
 START_LIMIT = 300.0  # seconds for importing torch and the kernel's own module
-# Frames in these are not the kernel's own.
-_LIBRARIES = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), "<frozen")
 _SIGNALS = {
     "SIGSEGV": "illegal memory access",
     "SIGBUS": "illegal memory access",
@@ -46,6 +58,13 @@ LOST = 86  # exit code of a child whose kernel destroyed the CUDA context
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
 
 
+class _Disturbed(Exception):
+    """Something else than the child's own words stood on its pipe."""
+
+    def __init__(self, line: bytes) -> None:
+        super().__init__(repr(line[:80].decode(errors="replace")))
+
+
 class _Child:
     """A process that runs one plan; what it says arrives line by line."""
 
@@ -53,6 +72,9 @@ class _Child:
         read, write = os.pipe()
         self._noise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        # What the child says carries this and a running number: anything else on its pipe is the kernel's.
+        self._key = secrets.token_hex(8)
+        self._lines = 0
         self._process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
             stdin=subprocess.PIPE, stdout=self._noise, stderr=self._noise, pass_fds=(write,), env=environment,
@@ -61,7 +83,7 @@ class _Child:
         os.close(write)
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(job).encode())
+            self._process.stdin.write(json.dumps({**job, "key": self._key}).encode())
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # it died at once: that shows when it is read
@@ -75,6 +97,7 @@ class _Child:
 
         Raises:
             TimeoutError: nothing came within `limit` seconds.
+            _Disturbed: what came is not what the child says.
         """
         end = time.monotonic() + limit
         while b"\n" not in self._rest:
@@ -85,7 +108,13 @@ class _Child:
                 return None
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
-        found: dict[str, Any] = json.loads(line)
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            raise _Disturbed(line) from None
+        if not isinstance(found, dict) or (found.get("key"), found.get("n")) != (self._key, self._lines):
+            raise _Disturbed(line)
+        self._lines += 1
         return found
 
     def stop(self) -> int:
@@ -113,10 +142,12 @@ class _Child:
         frames = [line.strip().split('"') for line in lines if line.strip().startswith('File "')]
         if any("most recent call first" in line for line in lines):
             for _, file, place in (frame for frame in frames if len(frame) == 3):
-                if not file.startswith(_LIBRARIES):
+                if not file.startswith(LIBRARIES):
                     return f"at {Path(file).name}{place}"
+        # A fault handler's own report names the lab's frames and every extension module; neither helps.
         said = [line for line in lines if line.strip()]
-        return f"having said {said[-1]!r}" if said else ""
+        fatal = next((i for i, line in enumerate(said) if line.startswith("Fatal Python error")), len(said))
+        return f"having said {said[fatal - 1]!r}" if fatal else ""
 
     def __enter__(self) -> _Child:
         return self
@@ -152,6 +183,7 @@ def isolated_events(
     how = {"target": target, "framework": framework, "compiled": compiled, "device": device}
     while True:
         stage: Begin | None = None
+        doing = ""
         finished: list[str] = []
         with _Child({**how, "plan": plan.to_json()}) as child:
             try:
@@ -159,8 +191,13 @@ def isolated_events(
                     if "end" in line:
                         return
                     if "error" in line:
+                        if line["kind"] == "lab":
+                            raise LabError(line["error"], line["trace"])
                         kind = EnvironmentAltersResultsError if line["kind"] == "environment" else ValueError
                         raise kind(line["error"])
+                    if "doing" in line:
+                        doing = line["doing"]
+                        continue
                     if "done" in line:
                         if progress is not None:
                             progress(line["done"], line["total"])
@@ -169,10 +206,16 @@ def isolated_events(
                     if isinstance(event, Begin):
                         if stage is not None and not stage.stage.startswith(PLAIN_CALL):
                             finished.append(stage.stage)
-                        stage = event
+                        stage, doing = event, ""
                     yield event
                 code = child.stop()
-                failure = _death(code, child.last_words())
+                failure = _death(code, child.last_words(), target)
+            except _Disturbed as error:
+                child.kill()
+                failure = Failure(
+                    "disturbs_report",
+                    f"the kernel wrote {error} to the descriptor that the lab's own report goes to",
+                )
             except TimeoutError:
                 child.kill()
                 failure = Failure("hung", f"no answer within {time_limit:g} s {child.last_words()}".rstrip())
@@ -185,15 +228,19 @@ def isolated_events(
             plan = replace(plan, one_by_one=(*plan.one_by_one, f"{fmt} {name}"))
             continue
         plan = replace(plan, done=(*plan.done, stage.stage))
-        if stage.blanks:
+        if doing:
+            failure = replace(failure, message=f"{failure.message}, called with {doing}")
+        if stage.blanks and failure.kind == "disturbs_report":
+            yield Measured(replace(stage.blanks[0], failure=failure))
+        elif stage.blanks:
             where = _narrowed(plan, how, stage.blanks[0], min(time_limit, 30.0))
             blank = replace(stage.blanks[0], failure=Failure(failure.kind, f"{failure.message}; {where}"))
             yield Measured(blank)
         else:
-            yield Examined((_property_fault(plan, target, stage.stage, failure),), ())
+            yield _property_died(plan, target, stage.stage, failure)
 
 
-def _property_fault(plan: Plan, target: str, stage: str, failure: Failure) -> Fault:
+def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Examined:
     what, fmt, name, *prop = stage.replace(PLAIN_CALL, "plain").split(" ")
     where = (
         f"while the property {prop[0]} was examined" if prop else "in a plain call on a few thousand inputs"
@@ -201,11 +248,16 @@ def _property_fault(plan: Plan, target: str, stage: str, failure: Failure) -> Fa
     if what == "against":
         where = f"while {plan.against} was measured"
     kernel = target.rpartition(":")[2]
-    return Fault(failure.kind, plan.function, kernel, fmt, "", name, f"{failure.message}, {where}")
+    fault = Fault(failure.kind, plan.function, kernel, fmt, "", name, f"{failure.message}, {where}")
+    examination = Examination(prop[0], fmt, name, "broken") if what == "property" and prop else None
+    return Examined((fault,), examination=examination)
 
 
-def _death(code: int, words: str) -> Failure:
+def _death(code: int, words: str, target: str) -> Failure:
     """What the end of a process means that had not finished."""
+    library, _, symbol = target.rpartition(":")
+    if Path(library).suffix in SUFFIXES and not words.startswith("at "):
+        words = f"in {symbol} of {Path(library).name}"
     said = f" {words}" if words else ""
     if code == LOST:
         return Failure("crashed", words.removeprefix("having said ").strip("'\""))
@@ -239,7 +291,7 @@ def _narrowed(plan: Plan, how: Mapping[str, Any], blank: Measurement, time_limit
                         break
                     reached = (line["first"], line["end_before"], line["words"])
                 child.stop()
-            except TimeoutError:
+            except (TimeoutError, _Disturbed):
                 child.kill()
         if reached is None:
             return "the inputs that led to it could not be found"
@@ -252,42 +304,54 @@ def _narrowed(plan: Plan, how: Mapping[str, Any], blank: Measurement, time_limit
 
 
 def _decode(line: Mapping[str, Any]) -> Event:
+    if "planned" in line:
+        return Planned(tuple(line["planned"]), tuple(line["sets"]))
     if "begin" in line:
         return Begin(line["begin"], tuple(Measurement.from_json(m) for m in line["blanks"]))
     if "measurement" in line:
         return Measured(Measurement.from_json(line["measurement"]), line["baseline"])
-    return Examined(tuple(Fault.from_json(f) for f in line["faults"]), tuple(line["notes"]))
+    return Examined(
+        tuple(Fault.from_json(f) for f in line["faults"]),
+        tuple(line["notes"]),
+        tuple(NotExamined.from_json(g) for g in line["not_examined"]),
+        None if line["examination"] is None else Examination.from_json(line["examination"]),
+    )
 
 
 # -- the child ------------------------------------------------------------------------------
 
 
 def _encode(event: Event) -> dict[str, Any]:
+    if isinstance(event, Planned):
+        return {"planned": list(event.outputs), "sets": list(event.parameter_sets)}
     if isinstance(event, Begin):
         return {"begin": event.stage, "blanks": [m.to_json() for m in event.blanks]}
     if isinstance(event, Measured):
         return {"measurement": event.measurement.to_json(), "baseline": event.baseline}
-    else:
-        return {"faults": [asdict(f) for f in event.faults], "notes": list(event.notes)}
+    return {
+        "faults": [asdict(f) for f in event.faults],
+        "notes": list(event.notes),
+        "not_examined": [asdict(g) for g in event.not_examined],
+        "examination": None if event.examination is None else asdict(event.examination),
+    }
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
-    from precision_lab.implementations.placement import on_device
-    from precision_lab.target import find
-    from precision_lab.trial import events
+    from precision_lab.trial import events, load
 
     plan = Plan.from_json(job["plan"])
     try:
-        implementation = find(
-            job["target"], plan.function, plan.fmts, framework=job["framework"], compiled=job["compiled"]
+        implementation, faults = load(
+            job["target"], plan, framework=job["framework"], compiled=job["compiled"], device=job["device"]
         )
-        implementation = on_device(implementation, job["device"])
         if "narrow" in job:
             _narrow(job, plan, implementation, put)
         else:
+            put(_encode(Examined(faults)))
             for event in events(
-                plan, implementation, lambda done, total: put({"done": done, "total": total})
-            ):
+                plan, implementation, lambda done, total: put({"done": done, "total": total}),
+                announce=lambda words: put({"doing": words}), isolated=True,
+            ):  # fmt: skip
                 put(_encode(event))
     except DeviceLostError as error:
         # A context cannot be had back: the process ends here, in the middle of its work, and another
@@ -298,6 +362,9 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         put({"error": str(error), "kind": "environment"})
     except (ValueError, ImportError) as error:
         put({"error": str(error), "kind": "use"})
+    except Exception as error:  # the kernel's own are caught where it is called: this one is the lab's
+        said = f"{type(error).__name__}: {first_line(error)}"
+        put({"error": said, "kind": "lab", "trace": traceback.format_exc()})
     put({"end": True})
 
 
@@ -333,8 +400,10 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     job = json.loads(sys.stdin.buffer.read())
 
+    numbers = itertools.count()
+
     def put(line: Mapping[str, Any]) -> None:
-        pipe.write(json.dumps(line) + "\n")
+        pipe.write(json.dumps({"key": job["key"], "n": next(numbers), **line}) + "\n")
 
     _serve(job, put)
     pipe.flush()

@@ -20,6 +20,17 @@ def write_junit(verdict: Verdict, path: Path) -> None:
     if verdict.properties:
         for fmt in classes:
             cases[fmt, "engineering properties"] = []
+    missing: dict[tuple[str, str], list[str]] = {}
+    for gap in verdict.not_examined:
+        if gap.asked:
+            key = (gap.fmt, f"{gap.what} [{gap.params_name}]")
+            key = (gap.fmt, "engineering properties") if gap.what in verdict.properties else key
+            cases.setdefault(key, [])
+            missing.setdefault(key, []).append(f"{gap.what}: {gap.reason}")
+    for fault in verdict.undecided:
+        key = (fault.fmt, f"{fault.output} [{fault.params_name}]")
+        missing.setdefault(key, []).append(describe(fault))
+        cases.setdefault(key, [])
     for fault in verdict.faults:
         key = (fault.fmt, f"{fault.output} [{fault.params_name}]")
         if fault.kind in ENGINEERING or key not in cases:
@@ -27,7 +38,7 @@ def write_junit(verdict: Verdict, path: Path) -> None:
         cases.setdefault(key, []).append(fault)
     suite = xml.Element(
         "testsuite", name="precision-lab", tests=str(len(cases)),
-        failures=str(sum(bool(faults) for faults in cases.values())), errors="0", skipped="0",
+        failures=str(sum(bool(faults) for faults in cases.values())), errors=str(len(missing)), skipped="0",
     )  # fmt: skip
     for (fmt, name), faults in cases.items():
         case = xml.SubElement(suite, "testcase", classname=classes.get(fmt, fmt), name=name)
@@ -35,6 +46,9 @@ def write_junit(verdict: Verdict, path: Path) -> None:
             kinds = ", ".join(dict.fromkeys(f.kind for f in faults))
             failure = xml.SubElement(case, "failure", type=faults[0].kind, message=kinds)
             failure.text = "\n".join(describe(f) for f in faults)
+        if (fmt, name) in missing:
+            error = xml.SubElement(case, "error", type="inconclusive", message="not examined or undecided")
+            error.text = "\n".join(missing[fmt, name])
     root = xml.Element("testsuites")
     root.append(suite)
     xml.indent(root)

@@ -42,26 +42,34 @@ class InputSet:
     cells: Cells
     bits: NDArray[Any] | None
     order: NDArray[np.intp] | None
-
-    @property
-    def size(self) -> int:
-        return 1 << self.cells.fmt.bits if self.bits is None else self.bits.size
+    size: int
 
 
 def input_set(
-    spec: str | NDArray[Any], fmt: FloatFormat, function: str, params: Mapping[str, float]
+    spec: str | NDArray[Any],
+    fmt: FloatFormat,
+    function: str,
+    params: Mapping[str, float],
+    *,
+    finite: bool = False,
 ) -> InputSet:
     """The inputs of `spec`, cut into cells.
+
+    Args:
+        finite: without infinities and NaN.
 
     Raises:
         ValueError: an input set that the format does not have.
     """
     found = cells(fmt, function, params)
     if isinstance(spec, str) and spec == "exhaustive" and fmt.bits == 32:
-        return InputSet(spec, found, None, None)
+        count = (1 << 32) - (1 << 24) if finite else 1 << 32
+        return InputSet(f"{spec}, finite" if finite else spec, found, None, None, count)
     name, bits = input_sets.input_set(spec, fmt, function, params)
+    if finite:
+        name, bits = f"{name}, finite", bits[np.isfinite(fmt.decode(bits))]
     ascending = bool((np.diff(bits.astype(np.uint64)).astype(np.int64) > 0).all())
-    return InputSet(name, found, bits, None if ascending else np.argsort(bits, kind="stable"))
+    return InputSet(name, found, bits, None if ascending else np.argsort(bits, kind="stable"), bits.size)
 
 
 def default_inputs(fmt: FloatFormat) -> str:
@@ -116,11 +124,13 @@ def measure_all(
     params_name: str = "",
     inputs: str | NDArray[Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    finite: bool = False,
 ) -> list[Measurement]:
     """One `Measurement` per output; a kernel's fault is a measurement with `failure` set.
 
     Args:
         progress: called with the number of inputs done and of all, where that takes a while.
+        finite: leave infinities and NaN out of the inputs.
 
     Raises:
         ValueError, EnvironmentAltersResultsError: as `measure`.
@@ -142,12 +152,17 @@ def measure_all(
     try:
         effective = effective_parameters(implementation, asked, source.name)
     except KernelError as error:
-        chosen = input_set(spec, source, definition.name, asked)
+        chosen = input_set(spec, source, definition.name, asked, finite=finite)
         return [blank(output, asked, Failure(error.kind, str(error))) for output in outputs]
-    chosen = input_set(spec, source, definition.name, effective)
+    chosen = input_set(spec, source, definition.name, effective, finite=finite)
     if chosen.bits is None:
+        chunks: Sequence[int] = every_chunk(source)
+        if finite:  # in fp32 an exponent of all ones fills whole chunks
+            half = len(chunks) // 2
+            last = half - half // 256
+            chunks = [*range(last), *range(half, half + last)]
         found: dict[str, Tally | Failure] = sweep_chunks(
-            implementation, outputs, chosen.cells, effective, asked, every_chunk(source), progress=progress
+            implementation, outputs, chosen.cells, effective, asked, chunks, progress=progress
         )
     else:
         found = _score_listed(implementation, outputs, chosen, effective, asked)

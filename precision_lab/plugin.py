@@ -16,7 +16,7 @@ import pytest
 _MARKER = "precision"
 _ARGUMENTS = (
     "function", "formats", "outputs", "max_ulp", "bound", "params", "inputs", "properties", "against", "laws",
-    "framework",
+    "framework", "device", "multiple_of", "shapes", "finite", "budget",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def assert_accurate() -> Callable[..., None]:
+def assert_accurate() -> Callable[..., Any]:
     """`precision_lab.assert_accurate`."""
     from precision_lab.verdict import assert_accurate
 
@@ -50,6 +50,7 @@ def assert_accurate() -> Callable[..., None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """A marked test is called for its kernel; the kernel is then verified."""
+    __tracebackhide__ = True
     marker = pyfuncitem.get_closest_marker(_MARKER)
     if marker is None:
         return None
@@ -61,16 +62,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             f"a test marked {_MARKER} returns the kernel to be verified, and this one returned None",
             pytrace=False,
         )
-    from precision_lab.verdict import verify
+    from precision_lab.verdict import explanation, verify
 
     function = arguments.pop("function")
     formats = arguments.pop("formats", ("bf16",))
-    arguments.setdefault("properties", False)
     verdict = verify(
         kernel, function, fmts=(formats,) if isinstance(formats, str) else tuple(formats), **arguments
     )
+    if verdict.left_out:
+        print(f"precision_lab: {function}: left out: {'; '.join(verdict.left_out)}")
     if not verdict.passed:
-        pytest.fail("\n".join(verdict.failures), pytrace=False)
+        pytest.fail(explanation(verdict), pytrace=False)
     return True
 
 
@@ -170,7 +172,22 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
                 "failed" if failed else "passed",
             ]
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    missing = [
+        (entry["test"], words)
+        for entry in entries
+        for words in (
+            *(f"left out: {what}" for what in entry["left_out"]),
+            *(f"{g['what']} [{g['fmt']}, {g['params_name']}]: {g['reason']}" for g in entry["not_examined"]),
+            *(f"accepted: {f['kind']}: {f['message']}" for f in entry["known"]),
+        )
+    ]
+    if missing:
+        lines += ["", "## Not examined, left out or accepted", ""]
+        lines += [f"- `{test}`: {words}" for test, words in missing]
     failures = [(entry["test"], failure) for entry in entries for failure in entry["failures"]]
+    failures += [
+        (entry["test"], f"inconclusive: {reason}") for entry in entries for reason in entry["reasons"]
+    ]
     if failures:
         lines += ["", "## Faults", ""]
         lines += [f"- `{test}`: {failure}" for test, failure in failures]

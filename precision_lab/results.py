@@ -121,6 +121,26 @@ class NotExamined:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """That a property was examined, and how it ended.
+
+    Attributes:
+        state: "holds", "broken", "does not apply", or "not examined" where nothing was looked at.
+        reason: why it does not apply or was not examined.
+    """
+
+    property: str
+    fmt: str
+    params_name: str
+    state: str
+    reason: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Examination:
+        return cls(**data)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One implementation, one format, one output, one parameter set, one input set."""
 

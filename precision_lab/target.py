@@ -69,6 +69,28 @@ def find(
         ) from error
 
 
+def target_of(kernel: Any) -> str:
+    """The TARGET that names an object given to the lab directly; "" where no command can reach it."""
+    name = getattr(kernel, "__qualname__", "")
+    home = getattr(kernel, "__module__", None)
+    module = sys.modules.get(home or "")
+    if not name or "<" in name or module is None:
+        return ""
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not kernel:
+        return ""
+    file = getattr(module, "__file__", None)
+    if module.__name__ == "__main__" or (file and not getattr(module, "__package__", "")):
+        if not file or not Path(file).is_file():
+            return ""
+        path = Path(file).resolve()
+        here = Path.cwd()
+        return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{name}"
+    return f"{module.__name__}:{name}"
+
+
 def load_target(target: str) -> Any:
     """The Python object at `package.module:attr` or `path/to/file.py:attr`; a bare name stays a name.
 

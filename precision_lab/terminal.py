@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from precision_lab.explain import Explanation
-from precision_lab.faults import ENGINEERING
 from precision_lab.results import Measurement, replay_command
 from precision_lab.selfcheck import Check
 from precision_lab.sweep import Sweep
-from precision_lab.verdict import Verdict
+from precision_lab.verdict import Verdict, describe
 
 
 def _console() -> Console:
@@ -101,19 +100,40 @@ def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
     """
     console = _console()
     _print_measurements(console, [m for m in verdict.measurements if m.failure is None])
-    if verdict.properties:
-        broken = {f.kind for f in verdict.faults if f.kind in ENGINEERING or not f.output}
-        failed = {m.fmt for m in verdict.measurements if m.failure is not None}
-        kinds = ", ".join(sorted(broken)) if broken else "all hold"
-        if failed and not broken:
-            kinds = f"not examined where a plain call fails ({', '.join(sorted(failed))})"
-        console.print(f"engineering properties: {', '.join(verdict.properties)}: {kinds}", soft_wrap=True)
+    _print_properties(console, verdict)
     for note in verdict.notes:
         console.print(f"note: {note}", style="dim", soft_wrap=True)
+    for fault in verdict.known:
+        console.print(f"accepted: {describe(fault)}", style="yellow", soft_wrap=True)
+    for what in verdict.left_out:
+        console.print(f"left out: {what}", soft_wrap=True)
     for failure in verdict.failures:
         console.print(failure, style="red", soft_wrap=True)
+    for reason in verdict.reasons:
+        console.print(f"inconclusive: {reason}", style="yellow", soft_wrap=True)
     if not brief:
-        console.print("passed" if verdict.passed else "failed", style="green" if verdict.passed else "red")
+        colour = {"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow")
+        console.print(verdict.outcome, style=colour)
+
+
+def _print_properties(console: Console, verdict: Verdict) -> None:
+    """How each property ended: "all hold" only where all were examined and nothing is excused."""
+    if not verdict.properties:
+        return
+    by_state: dict[str, list[str]] = {}
+    for e in verdict.examinations:
+        label = e.property if len({m.fmt for m in verdict.measurements}) < 2 else f"{e.property} ({e.fmt})"
+        reason = f" ({e.reason})" if e.state == "does not apply" else ""
+        by_state.setdefault(e.state, []).append(label + reason)
+    gaps = [g for g in verdict.not_examined if not g.asked]
+    whole = not (by_state.get("broken") or verdict.known or verdict.not_examined or verdict.left_out)
+    if whole and by_state.get("holds"):
+        console.print("engineering properties: all hold", soft_wrap=True)
+    for state, names in by_state.items():
+        words = {"holds": "hold", "broken": "do not hold", "does not apply": "do not apply"}.get(state, state)
+        console.print(f"engineering properties that {words}: {', '.join(names)}", soft_wrap=True)
+    for g in gaps:
+        console.print(f"not examined: {g.what} [{g.fmt}, {g.params_name}]: {g.reason}", soft_wrap=True)
 
 
 def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:

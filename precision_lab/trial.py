@@ -5,18 +5,27 @@ The same stream is read in this process or, from a child process, by `isolation`
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
-from precision_lab.results import Failure, Fault, Measurement
+from precision_lab.contract import CallContract
+from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
 if TYPE_CHECKING:
+    from precision_lab.exceptions import KernelError
     from precision_lab.implementations import Implementation
+    from precision_lab.properties.subject import Subject
 
 PLAIN_CALL = "plain call"  # of the stage that prepares the properties of a format
+BUDGET = 1.0  # seconds for the large calls of a format
+# What a wrapper gives that refuses a shape; what else it raises shows there too.
+_REFUSALS = ("raised", "wrong_shape")
+_UNREACHABLE = ("not_finite_parameters",)  # parameters that a kernel cannot have
+_INACCURATE = ("inaccurate", "flushes_subnormals", "undecided", "wrong_sign", "nonfinite")
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,16 @@ class Plan:
     Attributes:
         outputs: None for all that the kernel can give.
         parameter_sets: values by name; the properties are examined at the first.
+        added_sets: those of them that nobody asked for: what a kernel cannot be given is left out.
         inputs: as `measure`.
         max_ulp: None where nothing is promised: then the kernel's own errors are what its
             engineering properties are held to.
         bound_file: instead of max_ulp.
         properties: engineering properties to examine.
+        asked: properties that the caller named.
+        contract: the calls that the kernel accepts, as its author declares them.
+        finite: leave infinite and NaN inputs out.
+        budget: seconds for large calls, of every format; None for the default.
         against: registered implementation measured beside it.
         laws: check the laws of `search` for parameters that Hypothesis chooses.
         one_by_one: formats, with a set of parameters, in which each output is run alone.
@@ -41,10 +55,15 @@ class Plan:
     fmts: tuple[str, ...]
     outputs: tuple[str, ...] | None
     parameter_sets: Mapping[str, Mapping[str, float]]
+    added_sets: tuple[str, ...] = ()
     inputs: str | None = None
     max_ulp: float | None = 1.0
     bound_file: str | None = None
     properties: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    contract: CallContract = field(default_factory=CallContract)
+    finite: bool = False
+    budget: float | None = None
     against: str | None = None
     laws: bool = False
     one_by_one: tuple[str, ...] = ()
@@ -56,11 +75,20 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         values = dict(data)
-        for name in ("fmts", "properties", "one_by_one", "done"):
+        for name in ("fmts", "properties", "asked", "added_sets", "one_by_one", "done"):
             values[name] = tuple(values[name])
         if values["outputs"] is not None:
             values["outputs"] = tuple(values["outputs"])
+        values["contract"] = CallContract.from_json(values["contract"])
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is going to be measured: without all of it there is no verdict."""
+
+    outputs: tuple[str, ...]
+    parameter_sets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,12 +107,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Examined:
-    faults: tuple[Fault, ...]
-    notes: tuple[str, ...]
+    """What a stage found beside measurements; `examination` where the stage was a property."""
+
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+    not_examined: tuple[NotExamined, ...] = ()
+    examination: Examination | None = None
 
 
-Event = Begin | Measured | Examined
+Event = Planned | Begin | Measured | Examined
 Report = Callable[[int, int], None]  # inputs done, inputs in all
+Announce = Callable[[str], None]  # what the kernel is called with, before it is
 
 
 @dataclass
@@ -124,11 +157,60 @@ class Bounds:
         return promised if promised is not None else self.measured.get((fmt, output))
 
 
-def events(plan: Plan, implementation: Implementation, progress: Report | None = None) -> Iterator[Event]:
+def load(
+    target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: str
+) -> tuple[Implementation, tuple[Fault, ...]]:
+    """The implementation that a TARGET or an object is, and what loading it did to the process.
+
+    Raises:
+        ValueError: it is of no use, in the words of `target.find`.
+        EnvironmentAltersResultsError: subnormals are flushed before the kernel was loaded.
+    """
+    from precision_lab.exceptions import EnvironmentAltersResultsError
+    from precision_lab.implementations import as_implementation
+    from precision_lab.implementations.placement import on_device
+    from precision_lab.selfcheck import require_ieee
+    from precision_lab.target import find, target_of
+
+    require_ieee()
+    if isinstance(target, str):
+        found = find(target, plan.function, plan.fmts, framework=framework, compiled=compiled)
+    else:
+        found = as_implementation(
+            target, plan.function, plan.fmts, framework=framework, compiled=compiled,
+            target=target_of(target),
+        )  # fmt: skip
+    faults: list[Fault] = []
+    try:
+        require_ieee()
+    except EnvironmentAltersResultsError as error:
+        _restore()
+        require_ieee()
+        faults += [
+            Fault(
+                "alters_environment", plan.function, found.name, fmt, "", "",
+                f"loading it switched flushing on, as a library built with -ffast-math does: {error}. It was "
+                "switched off again",
+            )
+            for fmt in plan.fmts
+        ]  # fmt: skip
+    return on_device(replace(found, contract=plan.contract), device), tuple(faults)
+
+
+def events(
+    plan: Plan,
+    implementation: Implementation,
+    progress: Report | None = None,
+    *,
+    announce: Announce = lambda words: None,
+    isolated: bool = False,
+) -> Iterator[Event]:
     """Measures and examines; a fault of the kernel is an event, and the next stage goes on.
 
     Args:
         progress: called where a measurement takes long.
+        announce: told what the kernel is called with, before it is.
+        isolated: the process is the kernel's own, and may die of what it does.
 
     Raises:
         ValueError: an unknown output or format, or one that the kernel does not claim.
@@ -152,27 +234,41 @@ def events(plan: Plan, implementation: Implementation, progress: Report | None =
     for fmt in plan.fmts:
         for output in outputs:
             bounds.bound(fmt, output)  # a file without it is found before anything is measured
+    sets = _sets(plan, implementation)
+    yield Planned(tuple(outputs), tuple(sets))
+    trial = _Trial(plan, implementation, tuple(outputs), bounds, progress, announce, isolated)
     watch = _Watch(plan.function, implementation.name)
     baseline = None
     if plan.against is not None:
         baseline = on_device(resolve(plan.against, definition.name, plan.fmts[0]), implementation.device)
     for fmt in plan.fmts:
-        for position, (name, params) in enumerate(plan.parameter_sets.items()):
+        for position, (name, params) in enumerate(sets.items()):
             groups = [(o,) for o in outputs] if f"{fmt} {name}" in plan.one_by_one else [tuple(outputs)]
             for group in groups:
                 stage = f"accuracy {fmt} {name} {' '.join(group)}"
                 if stage not in plan.done:
-                    yield from _measured(
-                        plan, implementation, fmt, name, params, group, stage, bounds, progress
-                    )
+                    yield from trial.measured(fmt, name, params, group, stage)
                     yield from watch.altered(fmt, name)
             stage = f"against {fmt} {name}"
             if baseline is not None and stage not in plan.done:
                 yield from _baseline(plan, baseline, fmt, name, params, outputs, stage)
             if position == 0:
-                yield from _examined(plan, implementation, fmt, name, params, outputs, bounds)
+                yield from trial.examined(fmt, name, params)
                 yield from _lawful(plan, implementation, fmt, name, outputs, bounds)
                 yield from watch.altered(fmt, name)
+
+
+def _sets(plan: Plan, implementation: Implementation) -> dict[str, Mapping[str, float]]:
+    """The parameter sets that tell kernels apart: what a kernel is not given stays as in the first one."""
+    first = next(iter(plan.parameter_sets.values()))
+    given = implementation.parameters
+    found: dict[str, Mapping[str, float]] = {}
+    for name, values in plan.parameter_sets.items():
+        if name in plan.added_sets and given is not None:
+            values = {key: value if key in given else first[key] for key, value in values.items()}
+        if name not in plan.added_sets or values not in found.values():
+            found[name] = values
+    return found
 
 
 class _Watch:
@@ -203,30 +299,196 @@ class _Watch:
             yield Examined((fault,), ())
 
 
-def _measured(
-    plan: Plan, implementation: Implementation, fmt: str, name: str, params: Mapping[str, float],
-    outputs: tuple[str, ...], stage: str, bounds: Bounds, progress: Report | None,
-) -> Iterator[Event]:  # fmt: skip
-    from precision_lab.exceptions import EnvironmentAltersResultsError
-    from precision_lab.measure import blank_measurement, measure_all
+class _Trial:
+    """The stages of one kernel, and what earlier ones have found out about it."""
 
-    asked = dict(params)
-    blanks = tuple(
-        blank_measurement(implementation, fmt, output, name, asked, plan.inputs or "", 0)
-        for output in outputs
-    )
-    yield Begin(stage, blanks)
-    try:
-        found = measure_all(
-            implementation, outputs, fmt, asked, params_name=name, inputs=plan.inputs, progress=progress
+    def __init__(
+        self, plan: Plan, implementation: Implementation, outputs: tuple[str, ...], bounds: Bounds,
+        progress: Report | None, announce: Announce, isolated: bool,
+    ) -> None:  # fmt: skip
+        self.plan, self.implementation, self.outputs, self.bounds = plan, implementation, outputs, bounds
+        self.progress, self.announce, self.isolated = progress, announce, isolated
+        self.contracts: dict[str, CallContract] = {}  # found by trying, by format
+        self.failed: dict[str, str] = {}  # by format, why an output could not be measured
+        self.accurate: dict[str, set[str]] = {}  # by format, outputs within their bounds
+
+    def called(self, fmt: str) -> Implementation:
+        """The implementation with the contract that was found for a format."""
+        return replace(self.implementation, contract=self.contracts.get(fmt, self.implementation.contract))
+
+    def measured(
+        self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...], stage: str
+    ) -> Iterator[Event]:
+        from precision_lab.measure import blank_measurement
+
+        plan = self.plan
+        blanks = tuple(
+            blank_measurement(self.implementation, fmt, output, name, dict(params), plan.inputs or "", 0)
+            for output in outputs
         )
-    except EnvironmentAltersResultsError as error:
-        _restore()
-        failure = Failure("alters_environment", f"{error}. It was switched off again")
-        found = [replace(blank, failure=failure) for blank in blanks]
-    for m in found:
-        bounds.note(m)
-        yield Measured(m)
+        yield Begin(stage, blanks)
+        found = self._run(fmt, name, params, outputs, blanks)
+        if any(m.failure is not None and m.failure.kind in _REFUSALS for m in found):
+            refusal = next(m.failure for m in found if m.failure and m.failure.kind in _REFUSALS)
+            faults = self._sought(fmt, name, params, refusal.message, found[0].n_inputs)
+            if faults:
+                yield Examined(faults)
+                found = self._run(fmt, name, params, outputs, blanks)
+        for m in found:
+            if name in plan.added_sets and m.failure is not None and m.failure.kind in _UNREACHABLE:
+                reason = f"it cannot be given these parameters: {m.failure.message}"
+                yield Examined(not_examined=(NotExamined(m.output, fmt, name, reason, False),))
+                continue
+            self._learn(m)
+            yield Measured(m)
+
+    def _run(
+        self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...],
+        blanks: tuple[Measurement, ...],
+    ) -> list[Measurement]:  # fmt: skip
+        from precision_lab.exceptions import EnvironmentAltersResultsError
+        from precision_lab.measure import measure_all
+
+        self.announce("every input of the measurement in one call")
+        try:
+            return measure_all(
+                self.called(fmt), outputs, fmt, dict(params), params_name=name, inputs=self.plan.inputs,
+                progress=self.progress, finite=self.plan.finite,
+            )  # fmt: skip
+        except EnvironmentAltersResultsError as error:
+            _restore()
+            failure = Failure("alters_environment", f"{error}. It was switched off again")
+            return [replace(blank, failure=failure) for blank in blanks]
+
+    def _learn(self, m: Measurement) -> None:
+        from precision_lab.verdict import judge
+
+        self.bounds.note(m)
+        if m.failure is not None:
+            self.failed.setdefault(m.fmt, f"{m.output}: {m.failure.kind}: {m.failure.message}")
+        bound = self.bounds.working(m.fmt, m.output)
+        if bound is not None and not any(f.kind in _INACCURATE for f in judge(m, bound)):
+            self.accurate.setdefault(f"{m.fmt} {m.params_name}", set()).add(m.output)
+
+    def _sought(
+        self, fmt: str, name: str, params: Mapping[str, float], why: str, n: int
+    ) -> tuple[Fault, ...]:
+        """The fault of a refusal that no contract declares, where other calls are accepted."""
+        from precision_lab.implementations.runner import attempt
+        from precision_lab.properties.calls import find_contract
+
+        if fmt in self.contracts or not self.implementation.contract.is_free:
+            return ()
+
+        def refused(shape: tuple[int, ...]) -> KernelError | None:
+            self.announce(f"x of shape {shape}, to find out what is accepted")
+            return attempt(self.implementation, shape, fmt, params)
+
+        found = find_contract(refused)
+        if found is None or found.is_free:
+            return ()
+        self.contracts[fmt] = found
+        kind = "refuses_shapes" if found.shapes else "refuses_lengths"
+        message = (
+            f"x of {n} elements in one dimension: {why}. {found.words()} are accepted, and what follows was "
+            "examined with those"
+        )
+        about = (self.plan.function, self.implementation.name, fmt)
+        return (Fault(kind, *about, "", name, message),)
+
+    def examined(self, fmt: str, name: str, params: Mapping[str, float]) -> Iterator[Event]:
+        from precision_lab.exceptions import KernelError
+        from precision_lab.properties.registry import examine
+
+        plan = self.plan
+        stages = {f"property {fmt} {name} {prop}": prop for prop in plan.properties}
+        plain = f"{PLAIN_CALL} {fmt} {name}"
+        if not stages or plain in plan.done or all(stage in plan.done for stage in stages):
+            return
+        yield Begin(plain)
+        subject: Subject | None = None
+        why: KernelError | None = None
+        try:
+            subject = self._subject(fmt, name, params)
+        except KernelError as error:
+            why = error
+            faults = self._sought(fmt, name, params, str(error), 4097) if error.kind in _REFUSALS else ()
+            if faults:
+                yield Examined(faults)
+                try:
+                    subject = self._subject(fmt, name, params)
+                except KernelError as again:
+                    why = again
+        if subject is None:
+            assert why is not None
+            yield from self._unexaminable(fmt, name, why)
+            return
+        for stage, prop in stages.items():
+            if stage not in plan.done:
+                yield Begin(stage)
+                found = examine(subject, prop)
+                state = "broken" if found.faults else "does not apply" if found.inapplicable else "holds"
+                yield Examined(
+                    tuple(self._replayed(f, prop) for f in found.faults), found.notes, found.not_examined,
+                    Examination(prop, fmt, name, state, found.inapplicable),
+                )  # fmt: skip
+
+    def _subject(self, fmt: str, name: str, params: Mapping[str, float]) -> Subject:
+        from precision_lab.properties.subject import Subject, Terms
+
+        given = {o: self.bounds.working(fmt, o) for o in self.outputs}
+        held = {o: bound for o, bound in given.items() if bound is not None}
+        terms = Terms(
+            held, frozenset(self.accurate.get(f"{fmt} {name}", ())), self.plan.finite, self.isolated,
+            BUDGET if self.plan.budget is None else self.plan.budget,
+            self.plan.budget is not None or "sizes" in self.plan.asked, self.announce,
+        )  # fmt: skip
+        return Subject(self.called(fmt), fmt, params, tuple(held), name, terms)
+
+    def _unexaminable(self, fmt: str, name: str, error: KernelError) -> Iterator[Event]:
+        """What it means that a plain call fails: the measurement has said so, or it is a fault."""
+        if fmt not in self.failed:
+            about = (self.plan.function, self.implementation.name, fmt)
+            yield Examined((Fault(error.kind, *about, "", name, f"in a plain call: {error}"),))
+        for prop in self.plan.properties:
+            reason = f"a plain call fails: {error}"
+            yield Examined(examination=Examination(prop, fmt, name, "not examined", reason))
+
+    def _replayed(self, fault: Fault, prop: str) -> Fault:
+        """A fault with the command that examines its property again."""
+        target = self.implementation.target
+        if not target or fault.replay:
+            return fault
+        words = [
+            f"precision-lab verify {shlex.quote(target)} --function {fault.function} --format {fault.fmt}",
+            f"--properties {prop}", *self._options(fault),
+        ]  # fmt: skip
+        return replace(fault, replay=" ".join(words))
+
+    def _options(self, fault: Fault) -> list[str]:
+        plan, params = self.plan, self.plan.parameter_sets[fault.params_name]
+        words = [f"--output {output}" for output in plan.outputs or ()]
+        words += [f"--param {key}={value!r}" for key, value in params.items()]
+        if plan.bound_file is not None:
+            words.append(f"--bound {shlex.quote(plan.bound_file)}")
+        elif plan.max_ulp not in (None, 1.0):
+            words.append(f"--max-ulp {plan.max_ulp!r}")
+        words += contract_options(plan.contract)
+        words += ["--finite"] if plan.finite else []
+        if self.implementation.execution == "compiled":
+            words.append("--compiled")
+        if self.implementation.device != "cpu":
+            words.append(f"--device {self.implementation.device}")
+        return words
+
+
+def contract_options(contract: CallContract) -> list[str]:
+    """The options that declare a contract on the command line."""
+    words = [f"--multiple-of {contract.multiple_of}"] if contract.multiple_of > 1 else []
+    return words + [
+        f"--shape {shlex.quote(','.join('*' if size is None else str(size) for size in pattern))}"
+        for pattern in contract.shapes
+    ]
 
 
 def _restore() -> None:
@@ -270,31 +532,3 @@ def _lawful(
         for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
     )  # fmt: skip
     yield Examined(faults, ())
-
-
-def _examined(
-    plan: Plan, implementation: Implementation, fmt: str, name: str, params: Mapping[str, float],
-    outputs: tuple[str, ...], bounds: Bounds,
-) -> Iterator[Event]:  # fmt: skip
-    if not plan.properties:
-        return
-    from precision_lab.exceptions import KernelError
-    from precision_lab.properties.registry import examine
-    from precision_lab.properties.subject import Subject, Terms
-
-    given = {o: bounds.working(fmt, o) for o in outputs}
-    held = {o: bound for o, bound in given.items() if bound is not None}
-    stages = {f"property {fmt} {name} {prop}": prop for prop in plan.properties}
-    plain = f"{PLAIN_CALL} {fmt} {name}"
-    if plain in plan.done or all(stage in plan.done for stage in stages):
-        return
-    yield Begin(plain)
-    try:
-        subject = Subject(implementation, fmt, params, tuple(held), name, Terms(held))
-    except KernelError:
-        return  # it fails in a plain call: the measurement has said so
-    for stage, prop in stages.items():
-        if stage not in plan.done:
-            yield Begin(stage)
-            found = examine(subject, prop)
-            yield Examined(found.faults, found.notes)

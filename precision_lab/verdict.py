@@ -1,30 +1,50 @@
-"""Measurements and examinations + bounds → passed, failed or undecided; undecided never passes."""
+"""Measurements and examinations + bounds → pass, fail or inconclusive; nothing passes without evidence."""
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
+from precision_lab.contract import CallContract
 from precision_lab.exceptions import DeviceLostError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.results import (
+    Examination,
     Failure,
     Fault,
     Measurement,
+    NotExamined,
     Statistics,
     Witness,
     exact_interval,
     replay_command,
 )
-from precision_lab.trial import Begin, Bounds, Event, Examined, Measured, Plan, Report, events
+from precision_lab.trial import (
+    Begin,
+    Bounds,
+    Event,
+    Examined,
+    Measured,
+    Plan,
+    Planned,
+    Report,
+    events,
+    load,
+)
 
 if TYPE_CHECKING:
+    from precision_lab.functions import Activation
     from precision_lab.implementations import Implementation
 
+# Kinds that say nothing against a kernel: nobody knows.
+_OPEN = ("undecided", "device_lost")
 SLACK = 2.0**-10  # to which the oracle certifies an error: it is over a bound only beyond that
 
 # What each finished verdict is handed to; the pytest plugin collects its report here.
@@ -37,18 +57,41 @@ class Verdict:
 
     Attributes:
         faults: everything that is wrong, by kind; empty if the kernel passed.
+        known: faults that a bound file lists as accepted.
         notes: what a reader should know and no promise forbids.
-        properties: engineering properties that were examined.
+        properties: engineering properties that were asked for.
+        examinations: how each of them ended, by format.
+        not_examined: what nobody looked at; where it was asked for, the verdict is inconclusive.
+        undecided: inputs that the oracle could not decide, and results that it could not judge.
+        left_out: what the caller left out by an option.
     """
 
     measurements: tuple[Measurement, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
+    known: tuple[Fault, ...] = ()
+    examinations: tuple[Examination, ...] = ()
+    not_examined: tuple[NotExamined, ...] = ()
+    undecided: tuple[Fault, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> str:
+        """ "fail", "inconclusive" where something asked for has no evidence, else "pass"."""
+        if self.faults:
+            return "fail"
+        return "inconclusive" if self.reasons else "pass"
 
     @property
     def passed(self) -> bool:
-        return not self.faults
+        return self.outcome == "pass"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a verdict without faults would be inconclusive."""
+        missing = (f"{g.what} [{g.fmt}, {g.params_name}]: {g.reason}" for g in self.not_examined if g.asked)
+        return (*missing, *(describe(fault) for fault in self.undecided))
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -58,11 +101,18 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
+            "outcome": self.outcome,
+            "reasons": list(self.reasons),
             "passed": self.passed,
             "failures": list(self.failures),
             "faults": [asdict(fault) for fault in self.faults],
+            "known": [asdict(fault) for fault in self.known],
+            "undecided": [asdict(fault) for fault in self.undecided],
             "notes": list(self.notes),
             "properties": list(self.properties),
+            "examinations": [asdict(e) for e in self.examinations],
+            "not_examined": [asdict(g) for g in self.not_examined],
+            "left_out": list(self.left_out),
             "measurements": [m.to_json() for m in self.measurements],
         }
 
@@ -188,14 +238,19 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
 
 
 def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
-    """The verdict on a stream of events."""
+    """The verdict on a stream of events; what the plan asks for and the stream lacks is not examined."""
     bounds = Bounds(plan)
+    planned: Planned | None = None
     measurements: list[Measurement] = []
     baselines: dict[tuple[str, str, str], Measurement] = {}
     faults: list[Fault] = []
     notes: list[str] = []
+    gaps: list[NotExamined] = []
+    examinations: dict[tuple[str, str], Examination] = {}
     for event in stream:
-        if isinstance(event, Measured) and event.baseline:
+        if isinstance(event, Planned):
+            planned = event
+        elif isinstance(event, Measured) and event.baseline:
             m = event.measurement
             baselines[m.fmt, m.output, m.params_name] = m
         elif isinstance(event, Measured):
@@ -203,6 +258,9 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         elif isinstance(event, Examined):
             faults += event.faults
             notes += event.notes
+            gaps += event.not_examined
+            if event.examination is not None:
+                examinations[event.examination.fmt, event.examination.property] = event.examination
     judged: list[Fault] = []
     for m in measurements:
         bound = bounds.bound(m.fmt, m.output)
@@ -215,17 +273,65 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             judged += worse_than(m, baseline)
         elif plan.against is not None and m.failure is None:
             notes.append(f"{m.fmt} {m.output}: {plan.against} has no such output to compare with")
+    known: list[Fault] = []
     for fault in faults:
-        if fault.kind in bounds.accepted(fault.fmt):
-            notes.append(f"known: {describe(fault)}")
-        else:
-            judged.append(fault)
+        (known if fault.kind in bounds.accepted(fault.fmt) else judged).append(fault)
     # Said once, though several stages may have met it.
     judged = list({describe(fault): fault for fault in judged}.values())
-    verdict = Verdict(tuple(measurements), tuple(judged), tuple(dict.fromkeys(notes)), plan.properties)
+    verdict = Verdict(
+        tuple(measurements),
+        tuple(fault for fault in judged if fault.kind not in _OPEN),
+        tuple(dict.fromkeys(notes)),
+        plan.properties,
+        tuple({describe(fault): fault for fault in known}.values()),
+        tuple(examinations.values()),
+        (*dict.fromkeys(gaps), *_missing(plan, planned, measurements, examinations, gaps)),
+        tuple(fault for fault in judged if fault.kind in _OPEN),
+        _left_out(plan, planned),
+    )
     for listen in LISTENERS:
         listen(verdict)
     return verdict
+
+
+def _missing(
+    plan: Plan, planned: Planned | None, measurements: Sequence[Measurement],
+    examinations: Mapping[tuple[str, str], Examination], gaps: Sequence[NotExamined],
+) -> list[NotExamined]:  # fmt: skip
+    """What there must be evidence of, and is none."""
+    outputs = plan.outputs if planned is None else planned.outputs
+    sets = tuple(plan.parameter_sets) if planned is None else planned.parameter_sets
+    seen = {(m.fmt, m.params_name, m.output) for m in measurements if m.failure or m.n_inputs > 0}
+    seen |= {(g.fmt, g.params_name, g.what) for g in gaps}
+    found = []
+    for fmt in plan.fmts:
+        for name in sets:
+            for output in outputs or ("every output",):
+                if (fmt, name, output) not in seen:
+                    found.append(NotExamined(output, fmt, name, "no measurement of it arrived", True))
+        for prop in plan.properties:
+            examination = examinations.get((fmt, prop))
+            if examination is None or examination.state == "not examined":
+                reason = "no examination of it arrived" if examination is None else examination.reason
+                found.append(NotExamined(prop, fmt, sets[0], reason, True))
+    return found
+
+
+def _left_out(plan: Plan, planned: Planned | None) -> tuple[str, ...]:
+    """What the caller left out, each by the option that did it."""
+    from precision_lab.functions import get_function
+
+    found = []
+    everything = get_function(plan.function).outputs
+    if plan.outputs is not None and (rest := [o for o in everything if o not in plan.outputs]):
+        found.append(f"outputs: {', '.join(rest)}")
+    if rest := [p for p in DEFAULT_PROPERTIES if p not in plan.properties]:
+        found.append(f"properties: {', '.join(rest)}")
+    if plan.finite:
+        found.append("finite: infinite and NaN inputs")
+    if not plan.contract.is_free:
+        found.append(f"calls other than {plan.contract.words()}")
+    return tuple(found)
 
 
 def make_plan(
@@ -241,6 +347,10 @@ def make_plan(
     against: str | None,
     compiled: bool,
     laws: bool,
+    multiple_of: int = 1,
+    shapes: Sequence[Sequence[int | None]] = (),
+    finite: bool = False,
+    budget: float | None = None,
 ) -> Plan:
     """A checked plan.
 
@@ -252,19 +362,28 @@ def make_plan(
 
     definition = get_function(function)
     fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
+    if not fmts:
+        raise ValueError("fmts is empty: there is nothing to verify")
     for output in outputs or ():
         definition.check_output(output)
     if max_ulp is not None and bound is not None:
         raise ValueError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
     if max_ulp is not None:
         Bound(max_ulp)
+    if budget is not None and not (math.isfinite(budget) and budget >= 0):
+        raise ValueError(f"budget={budget!r}: must be a number of seconds, 0 or more")
     sets: dict[str, Mapping[str, float]] = {}
-    if params and all(isinstance(value, Mapping) for value in params.values()):
+    added: tuple[str, ...] = ()
+    if params is None:
+        sets = {**definition.parameter_sets, **random_sets(definition)}
+        added = tuple(sets)[1:]
+    elif params and all(isinstance(value, Mapping) for value in params.values()):
         sets = {name: definition.check_params(values) for name, values in params.items()}  # type: ignore[arg-type]
     else:
         given: Any = params
         values = definition.check_params(given)
         sets = {"init" if values == definition.check_params() else "given": values}
+    asked = () if isinstance(properties, bool) else tuple(properties)
     if properties is True or properties is False:
         properties = (ENGINEERING_PROPERTIES if compiled else DEFAULT_PROPERTIES) if properties else ()
     for name in properties:
@@ -273,9 +392,33 @@ def make_plan(
     if outputs is not None and len(outputs) == 0:
         raise ValueError("outputs is empty: there is nothing to verify")
     return Plan(
-        definition.name, fmts, None if outputs is None else tuple(outputs), sets, inputs, max_ulp,
-        None if bound is None else str(bound), tuple(properties), against, laws,
+        definition.name, fmts, None if outputs is None else tuple(outputs), sets, added, inputs, max_ulp,
+        None if bound is None else str(bound), tuple(properties), asked,
+        CallContract(multiple_of, tuple(tuple(pattern) for pattern in shapes)), finite, budget, against, laws,
     )  # fmt: skip
+
+
+RANDOM_SETS = 2
+
+
+def random_sets(function: Activation) -> dict[str, dict[str, float]]:
+    """Parameter values that nobody chose, the same every time: what training may make of the initial ones.
+
+    Those that are trained through a constraint are drawn, or all where none is; log-uniform in [1/16, 16],
+    beyond β where they must be.
+    """
+    raw = [p for p in function.parameters if p.raw is not None] or list(function.parameters)
+    generator = random.Random(f"precision_lab {function.name}")  # not numpy's: help and checks load none
+    found = {}
+    for i in range(RANDOM_SETS if raw else 0):
+        values = function.check_params()
+        for parameter in raw:
+            size = 2.0 ** generator.uniform(-4, 4)
+            beta = values.get("beta", 0.0) if parameter.raw == "softplus+beta" else 0.0
+            # Sixteen bits, so that a replay is short to write.
+            values[parameter.name] = float(f"{beta + size:.4g}")
+        found[f"random-{i + 1}"] = values
+    return found
 
 
 def verify(
@@ -298,6 +441,10 @@ def verify(
     promise: bool = True,
     laws: bool = False,
     device: str = "cpu",
+    multiple_of: int = 1,
+    shapes: Sequence[Sequence[int | None]] = (),
+    finite: bool = False,
+    budget: float | None = None,
 ) -> Verdict:
     """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
 
@@ -307,7 +454,8 @@ def verify(
         outputs: by default all that the kernel can give.
         max_ulp: 1 if neither it nor `bound` nor `against` is given.
         bound: a bound file instead.
-        params: values, or several named sets of values.
+        params: values, or several named sets of values. By default every named set of the function and
+            two random ones; of a kernel that is not given a parameter, only the sets that differ for it.
         inputs: as `measure`; by default exhaustive for 8- and 16-bit formats.
         properties: engineering properties by name (`ENGINEERING_PROPERTIES`). True for all but
             "compilation", which compiles the kernel to compare; with `compiled`, for that too.
@@ -324,13 +472,19 @@ def verify(
         device: where the kernel runs: "cpu", "cuda" or "cuda:N". A kernel that destroys its CUDA
             context is a crash. Where it is isolated, a new process goes on; elsewhere what was measured
             is kept, and the rest is named as not measured.
+        multiple_of: the kernel takes only multiples of so many elements in the last dimension.
+        shapes: it takes only these shapes, None for any size: ((None, 4096),).
+        finite: leave infinite and NaN inputs and upstream gradients out.
+        budget: seconds for large calls in each format, by default about one; if given, what does not fit
+            makes the verdict inconclusive.
 
     Raises:
         ValueError: wrong use, of whatever kind; the message names the argument.
         EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
-    from precision_lab.implementations.placement import check_device, on_device
-    from precision_lab.target import find, is_registered_name
+    __tracebackhide__ = True
+    from precision_lab.implementations.placement import check_device
+    from precision_lab.target import is_registered_name
 
     check_device(device)
     if promise and max_ulp is None and bound is None and against is None:
@@ -339,7 +493,8 @@ def verify(
         against = eager_baseline(function)
     plan = make_plan(
         function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
-        properties=properties, against=against, compiled=compiled, laws=laws,
+        properties=properties, against=against, compiled=compiled, laws=laws, multiple_of=multiple_of,
+        shapes=shapes, finite=finite, budget=budget,
     )  # fmt: skip
     stranger = isinstance(kernel, str) and (device != "cpu" or not is_registered_name(kernel))
     if isolate and not stranger:
@@ -355,16 +510,9 @@ def verify(
             device=device,
         )  # fmt: skip
         return collect(plan, stream)
-    if isinstance(kernel, str):
-        implementation = find(kernel, plan.function, plan.fmts, framework=framework, compiled=compiled)
-    else:
-        from precision_lab.implementations import as_implementation
-
-        implementation = as_implementation(
-            kernel, plan.function, plan.fmts, framework=framework, compiled=compiled
-        )
-    implementation = on_device(implementation, device)
-    return collect(plan, _surviving(plan, implementation, events(plan, implementation, progress)))
+    implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
+    stream = _surviving(plan, implementation, events(plan, implementation, progress))
+    return collect(plan, chain([Examined(faults)], stream))
 
 
 def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Event]) -> Iterator[Event]:
@@ -401,7 +549,7 @@ def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Even
                                 implementation, fmt, output, name, dict(params), plan.inputs or "", 0, failure
                             )
                         )
-        yield Examined((), ("what follows the crash was not examined: the GPU's context is lost",))
+        yield Examined(notes=("what follows the crash was not examined: the GPU's context is lost",))
 
 
 # What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
@@ -429,22 +577,30 @@ def assert_accurate(
     *,
     dtype: Any,
     max_ulp: float | None = None,
-    outputs: Sequence[str] = ("forward", "grad_x"),
-    params: Mapping[str, float] | None = None,
+    outputs: Sequence[str] | None = None,
+    params: Mapping[str, float] | Mapping[str, Mapping[str, float]] | None = None,
     bound: str | Path | None = None,
     inputs: str | None = None,
-    properties: Sequence[str] | bool = False,
+    properties: Sequence[str] | bool = True,
     against: str | None = None,
     device: str = "cpu",
-) -> None:
-    """Raises AssertionError, naming the worst inputs, unless every output is within its bound.
+    multiple_of: int = 1,
+    shapes: Sequence[Sequence[int | None]] = (),
+    finite: bool = False,
+    budget: float | None = None,
+) -> Verdict:
+    """Raises AssertionError, naming the worst inputs, unless `verify` passes the kernel.
+
+    What was left out by an argument is printed.
 
     Args:
         dtype: a torch dtype or the name of a format.
-        max_ulp: 1 if neither it nor `bound` nor `against` is given.
-        properties: engineering properties to examine beside accuracy; True for all.
-        The others: as `verify`.
+        The others: as `verify`, with the same defaults.
+
+    Returns:
+        The verdict, which passed.
     """
+    __tracebackhide__ = True
     from precision_lab.formats import FORMATS
 
     name = str(dtype).removeprefix("torch.")
@@ -452,6 +608,17 @@ def assert_accurate(
     verdict = verify(
         kernel, function, fmts=(fmt,), outputs=outputs, max_ulp=max_ulp, params=params, bound=bound,
         inputs=inputs, properties=properties, against=against, isolate=False, device=device,
+        multiple_of=multiple_of, shapes=shapes, finite=finite, budget=budget,
     )  # fmt: skip
+    if verdict.left_out:
+        print(f"precision_lab: {function} {fmt}: left out: {'; '.join(verdict.left_out)}")
     if not verdict.passed:
-        raise AssertionError("\n".join(verdict.failures))
+        raise AssertionError(explanation(verdict))
+    return verdict
+
+
+def explanation(verdict: Verdict) -> str:
+    """Why a verdict is no pass: its failures, or what is missing."""
+    if verdict.failures:
+        return "\n".join(verdict.failures)
+    return "\n".join(f"inconclusive: {reason}" for reason in verdict.reasons)

@@ -234,6 +234,22 @@ def run_tensors(
         raise
 
 
+def attempt(
+    implementation: Implementation, shape: tuple[int, ...], fmt: str, params: Mapping[str, float]
+) -> KernelError | None:
+    """What a kernel raises for ones in a shape, forward and d/dx; None where it accepts them."""
+    core = get_format(core_format(implementation, fmt))
+    x = torch.ones(shape, device=implementation.device).to(torch_dtype(core))
+    outputs = [o for o in ("forward", "grad_x") if o in implementation.measured_outputs()]
+    try:
+        with one_thread(implementation):
+            found = _run(implementation, x, get_format(fmt), params, outputs)
+    except KernelError as error:
+        return error
+    failures = [value for value in found.values() if isinstance(value, Failure)]
+    return KernelError(failures[0].kind, failures[0].message) if failures else None
+
+
 def _laid_out(
     implementation: Implementation,
     point: Tensor,

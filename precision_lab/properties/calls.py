@@ -1,0 +1,38 @@
+"""Which calls a kernel accepts, found by trying where it refuses a plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from precision_lab.contract import CallContract
+from precision_lab.exceptions import KernelError
+
+Attempt = Callable[[tuple[int, ...]], KernelError | None]
+
+# Sizes that wrappers ask for: of a vector load, a warp, a block.
+MULTIPLES = (
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096,
+    8192, 16384, 32768, 65536,
+)  # fmt: skip
+# So many of a size that the products are multiples of no larger size: these are primes.
+_TIMES = {1: (4099, 4111), 64: (67, 71), 1024: (5, 7), 8192: (1, 3)}
+
+
+def find_contract(attempt: Attempt) -> CallContract | None:
+    """The widest contract of a few likely ones that a kernel keeps; None where it refuses them all.
+
+    Args:
+        attempt: what the kernel raises for x of a shape, or None.
+    """
+    for dims in (1, 2, 3, 4):
+        rows = (1,) if dims == 1 else (16, 6, 4)[: dims - 1]
+        front = rows if dims > 1 else ()
+        if dims > 1 and attempt((*front, 4096)) is not None:
+            continue
+        for multiple in MULTIPLES:
+            times: tuple[int, ...] = next(t for least, t in reversed(_TIMES.items()) if multiple >= least)
+            if dims > 1:
+                times = tuple(min(t, max(1, 8192 // multiple)) for t in times)
+            if all(attempt((*front, multiple * k)) is None for k in times):
+                return CallContract(multiple, () if dims == 1 else ((None,) * dims,))
+    return None
