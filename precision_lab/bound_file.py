@@ -185,7 +185,7 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
 def _recorded(
     measurements: Iterable[Measurement], faults: Iterable[Fault]
 ) -> tuple[dict[tuple[str, str, str], dict[str, Any]], dict[tuple[str, str], set[str]]]:
-    """What measurements and faults come to: values by function, format and output, and kinds by the first two."""
+    """What measurements and faults come to: values by output, and kinds by format."""
     fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
     for m in measurements:
         if m.failure is not None or m.undecided:

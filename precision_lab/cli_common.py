@@ -36,14 +36,10 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        import click
-
         from precision_lab.exceptions import LabError, PrecisionLabError
 
         try:
             return command(*args, **kwargs)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
         except LabError as error:
             _own_trouble(str(error), error.trace)
             raise typer.Exit(3) from error
@@ -51,6 +47,8 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             typer.echo(f"precision-lab: {error}", err=True)
             raise typer.Exit(2) from error
         except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("typer", "click"):
+                raise  # how a command ends early
             import traceback
 
             _own_trouble(f"{type(error).__name__}: {error}", traceback.format_exc())

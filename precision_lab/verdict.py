@@ -327,6 +327,8 @@ def _left_out(plan: Plan, planned: Planned | None) -> tuple[str, ...]:
         found.append(f"outputs: {', '.join(rest)}")
     if rest := [p for p in DEFAULT_PROPERTIES if p not in plan.properties]:
         found.append(f"properties: {', '.join(rest)}")
+    if plan.bound_file is not None and list(plan.parameter_sets) == ["init"]:
+        found.append("parameters other than the initial ones, which is what a bound file holds for")
     if plan.finite:
         found.append("finite: infinite and NaN inputs")
     if not plan.contract.is_free:
@@ -374,7 +376,10 @@ def make_plan(
         raise ValueError(f"budget={budget!r}: must be a number of seconds, 0 or more")
     sets: dict[str, Mapping[str, float]] = {}
     added: tuple[str, ...] = ()
-    if params is None:
+    if params is None and (bound is not None or max_ulp is against is None):
+        # What is recorded is one limit for all sets: those of extreme parameters would let anything pass.
+        sets = {"init": definition.check_params()}
+    elif params is None:
         sets = {**definition.parameter_sets, **random_sets(definition)}
         added = tuple(sets)[1:]
     elif params and all(isinstance(value, Mapping) for value in params.values()):
@@ -456,6 +461,7 @@ def verify(
         bound: a bound file instead.
         params: values, or several named sets of values. By default every named set of the function and
             two random ones; of a kernel that is not given a parameter, only the sets that differ for it.
+            With a bound file, or where nothing is promised, the initial ones alone.
         inputs: as `measure`; by default exhaustive for 8- and 16-bit formats.
         properties: engineering properties by name (`ENGINEERING_PROPERTIES`). True for all but
             "compilation", which compiles the kernel to compare; with `compiled`, for that too.

@@ -96,8 +96,8 @@ def test_functions_classes_and_factories_are_measured_in_all_they_can_give(
 def test_the_engineering_properties_are_examined_by_default_in_a_process_of_its_own(kernels: Path) -> None:
     result = run(f"{kernels}:xielu", "--function", "xielu", "--format", "bf16", "--format", "fp16")
     assert result.exit_code == 0, result.output
-    assert "engineering properties: determinism, unwritten, lengths, shapes" in result.output
-    assert "reductions: all hold" in result.output
+    assert "engineering properties that hold: determinism (bf16), unwritten (bf16)" in result.output
+    assert "do not hold" not in result.output
 
 
 def test_junit_has_a_case_per_output_and_one_for_the_properties(kernels: Path, tmp_path: Path) -> None:
@@ -105,6 +105,8 @@ def test_junit_has_a_case_per_output_and_one_for_the_properties(kernels: Path, t
     options = (
         "--function",
         "xielu",
+        "--params",
+        "init",
         "--output",
         "forward",
         "--output",

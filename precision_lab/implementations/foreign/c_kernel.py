@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.exceptions import KernelError
 from precision_lab.functions import Activation
 from precision_lab.implementations.foreign import Foreign
 from precision_lab.implementations.foreign.bridge import Arrays, Bridge
@@ -25,6 +26,7 @@ from precision_lab.implementations.foreign.bridge import Arrays, Bridge
 _FORMATS = ("fp32", "bf16", "fp16")
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 # NaN, with digits that a kernel does not make: what it leaves unwritten stays NaN.
+MARGIN = 64  # elements watched on either side of a result
 _POISON = {"fp32": 0x7FE5A5A5, "bf16": 0x7FE5, "fp16": 0x7FA5}
 
 
@@ -72,12 +74,22 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
         x = inputs[0]
         fmt = _DTYPES[x.dtype.name]
         integer = np.uint32 if fmt == "fp32" else np.uint16
-        result = np.full(x.size, _POISON[fmt], integer)
         buffers = [np.ascontiguousarray(a).reshape(-1) for a in inputs]
+        # Where x begins off a boundary the result does too, as a slice of the same tensor would; what lies
+        # before and behind it is watched.
+        whole = np.full(x.size + 3 * MARGIN, _POISON[fmt], integer)
+        off = (buffers[0].ctypes.data - whole.ctypes.data) // x.itemsize % MARGIN
+        result = whole[MARGIN + off :][: x.size]
         values = [_scalar(name, params[name]) for name in parameters]
         functions[output, fmt](
             *(b.ctypes.data for b in buffers), result.ctypes.data, x.size, *values
         )  # fmt: skip
+        outside = np.concatenate([whole[: MARGIN + off], whole[MARGIN + off + x.size :]])
+        if changed := int((outside != _POISON[fmt]).sum()):
+            raise KernelError(
+                "writes_outside",
+                f"{changed} elements before or behind the result of {x.size} were overwritten",
+            )
         return result.view(x.dtype).reshape(x.shape)
 
     def forward(x: NDArray[Any], params: Arrays) -> Any:
