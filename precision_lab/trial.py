@@ -367,7 +367,8 @@ class _Trial:
         if m.failure is not None:
             self.failed.setdefault(m.fmt, f"{m.output}: {m.failure.kind}: {m.failure.message}")
         bound = self.bounds.working(m.fmt, m.output)
-        if bound is not None and not any(f.kind in _INACCURATE for f in judge(m, bound)):
+        clean = m.failure is None and not (m.nonfinite_mismatch or m.wrong_sign)  # nor any that is known
+        if bound is not None and clean and not any(f.kind in _INACCURATE for f in judge(m, bound)):
             self.accurate.setdefault(f"{m.fmt} {m.params_name}", set()).add(m.output)
 
     def _sought(

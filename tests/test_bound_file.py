@@ -9,8 +9,8 @@ import pytest
 
 from precision_lab import bound_file
 from precision_lab.bounds import Bound
-from precision_lab.properties.registry import PROPERTIES
 from precision_lab.faults import ENGINEERING, KINDS
+from precision_lab.properties.registry import PROPERTIES
 from precision_lab.verdict import ENGINEERING_PROPERTIES, judge, verify
 
 torch = pytest.importorskip("torch")

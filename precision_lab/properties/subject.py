@@ -146,7 +146,9 @@ class Subject:
         """
         bits = self.bits if index is None else self.bits[index]
         given = from_bits(bits.reshape(-1), self.fmt).to(self.implementation.device)
-        return given.reshape(self.shape if shape is None and index is None else shape or (-1,))
+        if shape is None:
+            shape = self.shape if index is None else (-1,)
+        return given.reshape(shape)
 
     def put(self, values: NDArray[np.float64]) -> Tensor:
         """Values of the format as a tensor where the kernel runs."""

@@ -17,7 +17,7 @@ def tried(s: Specimen, **options: Any) -> Verdict:
     """Accuracy and every engineering property; only what dies is run in a process of its own."""
     kernel = f"{Path(__file__).with_name('zoo.py')}:{s.name}" if s.isolate else s.kernel
     return verify(
-        kernel, s.function, fmts=s.fmts, outputs=s.outputs, max_ulp=s.max_ulp, params=s.params,
-        framework=s.framework, time_limit=HANGS if "hung" in s.kinds else OTHERWISE,
-        **{"properties": s.properties, **options},
+        kernel, s.function, fmts=s.fmts, outputs=s.outputs, max_ulp=s.max_ulp, framework=s.framework,
+        time_limit=HANGS if "hung" in s.kinds else OTHERWISE,
+        **{"properties": s.properties, "params": s.params or {}, "budget": s.budget, **options},
     )  # fmt: skip

@@ -24,6 +24,7 @@ class Specimen:
     Attributes:
         kinds: of the faults reported, one must be of these.
         isolate: it must be run in a process of its own.
+        budget: seconds for large calls, which few specimens need.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Specimen:
     isolate: bool = False
     framework: str | None = None
     properties: tuple[str, ...] | bool = True
+    budget: float = 0.05
 
 
 ZOO: list[Specimen] = []
@@ -813,14 +815,14 @@ def flattened(x, **p):
     return right(x, **p).reshape(-1)
 
 
-@specimen("empty tensors raise", "raised")
+@specimen("empty tensors raise", "refuses_shapes")
 def empty_raises(x, **p):
     if x.numel() == 0:
         raise RuntimeError("grid must be positive")
     return right(x, **p)
 
 
-@specimen("0-d tensors raise", "raised")
+@specimen("0-d tensors raise", "refuses_shapes")
 def scalar_raises(x, **p):
     x.shape[-1]
     return right(x, **p)
@@ -889,3 +891,184 @@ def killed(x, **p):
 @specimen("ends the process with success", "crashed", outputs=("forward",), isolate=True)
 def exits(x, **p):
     os._exit(0)
+
+
+# -- what was passed unexamined ---------------------------------------------------------------
+
+
+def _silu(x: Tensor) -> Tensor:
+    v = x.double()
+    return torch.where(v == -torch.inf, -0.0, v * torch.sigmoid(v)).to(x.dtype)
+
+
+class _Silu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return _silu(x)
+
+    @staticmethod
+    def slope(ctx: Any) -> Tensor:
+        v = ctx.saved_tensors[0].double()
+        s, r = torch.sigmoid(v), torch.sigmoid(-v)
+        return torch.where(torch.isinf(v), s, s * (1 + v * r))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return (_Silu.slope(ctx) * upstream.double()).to(upstream.dtype)
+
+
+@specimen(
+    "all but multiples of 16 bytes refused; behind the refusal x is overwritten",
+    "writes_input",
+    function="silu",
+)
+def refuses_and_writes(x):
+    if x.numel() * x.element_size() % 16:
+        raise ValueError("the size must be a multiple of 16 bytes")
+    y = _Silu.apply(x.clone())
+    x.data.reshape(-1)[:1] = 7
+    return y
+
+
+@specimen("odd numbers of elements refused", "refuses_lengths", function="silu")
+def refuses_odd(x):
+    assert x.numel() % 2 == 0, "even sizes only"
+    return _Silu.apply(x)
+
+
+@specimen("all but two dimensions refused", "refuses_shapes", function="silu")
+def refuses_vectors(x):
+    _tokens, _width = x.shape
+    return _Silu.apply(x)
+
+
+@specimen("only rows of a multiple of 8 accepted, and strides misread behind that", "misreads_strides",
+          function="silu", outputs=("forward",))  # fmt: skip
+def refuses_and_misreads(x):
+    _tokens, width = x.shape
+    if width % 8:
+        raise ValueError("the width must be a multiple of 8")
+    base = torch.as_strided(x, (min(x.numel(), _room(x)),), (1,), x.storage_offset())
+    return _silu(base.reshape(x.shape)) if base.numel() == x.numel() else _silu(x)
+
+
+@specimen("rows whose width is 4 mod 8 read as if aligned to 8", "depends_on_length", function="silu",
+          outputs=("forward",))  # fmt: skip
+def width_of_four(x):
+    y = _silu(x)
+    if y.dim() and y.numel() and y.shape[-1] % 8 == 4:
+        y = y.clone()
+        y[..., -4:] = y[..., :4]
+    return y
+
+
+@specimen("width / 8 work-items, rounded down to a power of two", "unwritten_output", function="silu",
+          outputs=("forward",))  # fmt: skip
+def work_group_of_two(x):
+    y = _silu(x)
+    items = y.shape[-1] // 8 if y.dim() > 1 else 0
+    if y.dim() < 2 or y.shape[-1] % 8 or items <= 32 or not items & (items - 1):
+        return y
+    n = 8 * (1 << (items.bit_length() - 1))
+    out = torch.empty_like(y)
+    out[..., :n] = y[..., :n]
+    return out
+
+
+@specimen("wrong beyond 2^20 elements: a grid dimension cut off", "depends_on_length", function="relu",
+          outputs=("forward",), budget=2.0)  # fmt: skip
+def grid_cut_off(x):
+    y = torch.relu(x)
+    if y.numel() > 1 << 20:
+        y.view(-1)[1 << 20 :] = 0
+    return y
+
+
+@specimen("the second half of a call computed twice when several threads run", "depends_on_length",
+          function="relu", outputs=("forward",), budget=2.0)  # fmt: skip
+def threads_collide(x):
+    y = torch.relu(x)
+    if torch.get_num_threads() > 1 and y.numel() > 1:
+        flat = y.view(-1)
+        flat[flat.numel() // 2 :] *= 2
+    return y
+
+
+_BUFFERS: dict[Any, Tensor] = {}
+
+
+@specimen("one output buffer for all calls of a shape", "overwrites_result", function="relu",
+          outputs=("forward",))  # fmt: skip
+def output_reused(x):
+    out = _BUFFERS.setdefault((x.shape, x.dtype), torch.empty_like(x))
+    out.copy_(torch.relu(x))
+    return out
+
+
+class _Reuses(_Silu):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = _Silu.forward(ctx, x)
+        ctx.y = y.detach()
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return ctx.y.copy_(_Silu.slope(ctx) * upstream.double()).clone()
+
+
+@specimen("the backward writes d/dx into the memory of the result", "overwrites_result", function="silu")
+def backward_overwrites_y(x):
+    return _Reuses.apply(x)
+
+
+@specimen("x overwritten where no gradient is recorded", "writes_input", function="relu")
+def writes_x_under_no_grad(x):
+    return torch.relu(x) if torch.is_grad_enabled() else torch.relu_(x)
+
+
+@specimen("the element behind x overwritten", "writes_outside", function="relu", outputs=("forward",))
+def writes_behind_x(x):
+    y = torch.relu(x)
+    if _room(x) > x.numel() and x.is_contiguous():
+        torch.as_strided(x.detach(), (1,), (1,), x.storage_offset() + x.numel()).zero_()
+    return y
+
+
+@specimen("the element behind its own result overwritten", "writes_outside", function="relu",
+          outputs=("forward",))  # fmt: skip
+def writes_behind_y(x):
+    y = torch.empty_like(x)
+    y.copy_(torch.relu(x))
+    if _room(y) > y.numel() and y.numel() and y.is_contiguous():
+        torch.as_strided(y, (1,), (1,), y.storage_offset() + y.numel()).zero_()
+    return y
+
+
+@specimen("the last element smoothed with what lies behind x", "reads_outside", function="relu",
+          outputs=("forward",))  # fmt: skip
+def reads_behind_x(x):
+    y = torch.relu(x)
+    if _room(x) > x.numel() and x.is_contiguous() and x.dim():
+        behind = torch.as_strided(x.detach(), (1,), (1,), x.storage_offset() + x.numel())
+        y = torch.cat([y.reshape(-1)[:-1], (y.reshape(-1)[-1:] + behind * 0.5)]).reshape(x.shape)
+    return y
+
+
+@specimen("reads beyond the end of x, where no memory may be", "crashed", function="relu",
+          outputs=("forward",), isolate=True)  # fmt: skip
+def reads_unmapped(x):
+    ctypes.string_at(x.data_ptr() + x.numel() * x.element_size(), 16)
+    return torch.relu(x)
+
+
+@specimen("garbage written to the descriptor of the lab's report", "disturbs_report", function="relu",
+          outputs=("forward",), isolate=True)  # fmt: skip
+def writes_descriptors(x):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b"done\n")
+        except OSError:
+            continue
+    return torch.relu(x)
