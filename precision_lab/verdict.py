@@ -299,8 +299,8 @@ def _missing(
     examinations: Mapping[tuple[str, str], Examination], gaps: Sequence[NotExamined],
 ) -> list[NotExamined]:  # fmt: skip
     """What there must be evidence of, and is none."""
-    outputs = plan.outputs if planned is None else planned.outputs
-    sets = tuple(plan.parameter_sets) if planned is None else planned.parameter_sets
+    outputs = (planned.outputs if planned else None) or plan.outputs
+    sets = (planned.parameter_sets if planned else None) or tuple(plan.parameter_sets)
     seen = {(m.fmt, m.params_name, m.output) for m in measurements if m.failure or m.n_inputs > 0}
     seen |= {(g.fmt, g.params_name, g.what) for g in gaps}
     found = []
@@ -376,7 +376,7 @@ def make_plan(
         raise ValueError(f"budget={budget!r}: must be a number of seconds, 0 or more")
     sets: dict[str, Mapping[str, float]] = {}
     added: tuple[str, ...] = ()
-    if params is None and (bound is not None or max_ulp is against is None):
+    if params is None and (bound is not None or (max_ulp is None and against is None)):
         # What is recorded is one limit for all sets: those of extreme parameters would let anything pass.
         sets = {"init": definition.check_params()}
     elif params is None:

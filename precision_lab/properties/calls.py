@@ -11,8 +11,8 @@ Attempt = Callable[[tuple[int, ...]], KernelError | None]
 
 # Sizes that wrappers ask for: of a vector load, a warp, a block.
 MULTIPLES = (
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096,
-    8192, 16384, 32768, 65536,
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 100, 128, 192, 256, 384, 512, 1000, 1024,
+    2048, 4096, 8192, 16384, 32768, 65536,
 )  # fmt: skip
 # So many of a size that the products are multiples of no larger size: these are primes.
 _TIMES = {1: (4099, 4111), 64: (67, 71), 1024: (5, 7), 8192: (1, 3)}
