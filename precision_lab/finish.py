@@ -118,7 +118,9 @@ def _sums(rows: Rows) -> NDArray[np.float64]:
     exponents = 31 * np.arange(columns.LIMBS) - columns.SUM_BITS
     weights = np.ldexp(1.0, np.minimum(exponents, 1023))
     with np.errstate(over="ignore"):
-        total: NDArray[np.float64] = (rows[:, columns.SUMS :].astype(np.float64) * weights).sum(axis=1)
+        total: NDArray[np.float64] = (
+            rows[:, columns.SUMS : columns.FIRST_COLUMNS].astype(np.float64) * weights
+        ).sum(axis=1)
     return total
 
 

@@ -134,7 +134,9 @@ def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:
             f"{sweep.resumed} of {sweep.shards} shards were there already, "
             f"{sweep.redone} damaged ones were done again"
         )
-    console.print(f"digest {sweep.digest}", soft_wrap=True)
+    for version, digest in sorted(sweep.digests.items(), reverse=True):
+        note = "" if digest == sweep.digest else f"   (version {version}: without signed sums)"
+        console.print(f"digest {digest}{note}", soft_wrap=True)
 
 
 def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:
