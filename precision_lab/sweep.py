@@ -226,8 +226,8 @@ class _Store:
             raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
         if stored.get("schema") != SCHEMA:
             raise ValueError(
-                f"--resume: {str(directory)!r} holds shards of schema {stored.get('schema')!r}, which another "
-                f"version of the lab wrote; this one writes {SCHEMA}. Start anew in another folder"
+                f"--resume: {str(directory)!r} holds shards of another version of the lab "
+                f"(schema {stored.get('schema')!r}, this one's is {SCHEMA}): start anew in another folder"
             )
         for key, value in manifest.items():
             if stored.get(key) != value:

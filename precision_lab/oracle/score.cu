@@ -101,7 +101,8 @@ enum { N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, M
 #define SQUARES (NEAREST_RELATIVE + 2)
 #define RELATIVE_SQUARES (SQUARES + 2)
 #define INEXACT (RELATIVE_SQUARES + 2)
-#define NEGATIVE 3
+#define NEGATIVE 4
+#define PACKED 15
 #define COLUMNS (INEXACT + 2 * NEGATIVE)
 #define LIMB 0x7fffffffLL
 #define BINS 4096
@@ -120,6 +121,7 @@ enum { T_ROW, T_BITS, T_PATTERN, T_VALUE, T_SIGN, T_SIGN_VALUE, T_NONFINITE, T_N
 #define INFINITY_BITS 0x7ff0000000000000LL
 #define INFINITY32_BITS 0x7f800000
 #define CERTIFIED 0x1p-10
+#define WITHIN (1 - 0x1p-11)
 #define FLOOR 0x1p-40
 #define MONOTONE_ULPS 0x1p-9
 #define ROUNDER 0x1.8p52
@@ -269,7 +271,7 @@ DEVICE double weighted_sum(
 }
 
 // scoring._judge
-DEVICE double judge(double computed, double value, double bound, i64 precision, i64 emin, double* m, bool* doubtful) {
+DEVICE double judge(double computed, double value, double bound, i64 precision, i64 emin, double* m, double* near, bool* doubtful) {
     double size = magnitude(value);
     i64 exponent = bits_of(size) >> 52;
     if (exponent < emin + 1023) exponent = emin + 1023;
@@ -277,9 +279,10 @@ DEVICE double judge(double computed, double value, double bound, i64 precision, 
     double bottom = from_bits(exponent << 52);
     double difference = mul(sub(computed, value), inverse);
     double tolerance = mul(bound, inverse);
+    *near = add(tolerance, 0x1p-50);
     bool outside = (sub(size, bound) <= bottom && exponent > emin + 1023) || add(size, bound) >= mul(2, bottom);
     *m = mul(size, inverse);
-    *doubtful = !(tolerance <= CERTIFIED) || outside || magnitude(sub(magnitude(difference), 0.5)) <= add(tolerance, 0x1p-50);
+    *doubtful = !(tolerance <= CERTIFIED) || outside || magnitude(sub(magnitude(difference), 0.5)) <= *near;
     return difference;
 }
 
@@ -288,14 +291,16 @@ struct Roundings {
     i64 nearest, nearest_relative, counts, below;
 };
 
-// In scoring.score_tile: the correct rounding of a size in ulps, and scoring._rounding.
+// scoring._gap and scoring._rounding, added up.
 DEVICE void add_rounding(
-    Roundings* sums, double size, bool valid, double a, bool misrounded, bool toward, bool negative, double unit) {
-    double gap = valid ? sub(sub(add(size, ROUNDER), ROUNDER), size) : 0.0;
+    Roundings* sums, double size, double near, bool valid, double a, bool misrounded, bool toward, bool negative, double unit) {
+    double gap = sub(sub(add(size, ROUNDER), ROUNDER), size);
+    if (!valid || !(magnitude(gap) < sub(0.5, near))) gap = 0;
     sums->nearest += nearest_integer(mul(gap, SUM_UNIT));
     sums->nearest_relative += nearest_integer(mul((double)divf(narrow(gap), narrow(size)), unit));
-    if (magnitude(gap) > CERTIFIED && a <= 1) {
-        i64 code = 1 + (misrounded ? (toward ? (i64)1 << 40 : (i64)1 << 20) : 0);
+    if (magnitude(gap) > CERTIFIED && a < WITHIN) {
+        i64 code = 1 + (gap > 0 ? (i64)1 << PACKED : 0);
+        if (misrounded) code += toward ? (i64)1 << 3 * PACKED : (i64)1 << 2 * PACKED;
         sums->counts += code;
         if (negative) sums->below += code;
     }
@@ -339,9 +344,7 @@ DEVICE void add_pair(i64* row, i64 column, i64 total) {
 }
 
 DEVICE void add_roundings(i64* row, i64 column, i64 code) {
-    atomic_add(row + column, code & 0xfffff);
-    atomic_add(row + column + 1, (code >> 20) & 0xfffff);
-    atomic_add(row + column + 2, code >> 40);
+    for (int k = 0; k < NEGATIVE; k++) atomic_add(row + column + k, (code >> (PACKED * k)) & ((1 << PACKED) - 1));
 }
 
 // Scores tile blockIdx.x of one output.
@@ -526,7 +529,7 @@ KERNEL score_tiles(
             error32[i] = toward ? -kept32 : kept32;
             size32[i] = narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
-            add_rounding(&sums, size, !doubtful, a, beyond > near, toward, sign < 0, relative_unit);
+            add_rounding(&sums, size, near, !doubtful, a, beyond > near, toward, sign < 0, relative_unit);
         }
         worst = block_max(worst);
         uniform = worst < INFINITY_BITS;
@@ -535,9 +538,9 @@ KERNEL score_tiles(
         undecided = misrounded = worst = 0;
         sums = {0, 0, 0, 0};
         EACH(i, n) {
-            double computed = y[i], m;
+            double computed = y[i], m, its_near;
             bool doubtful, finite = magnitude(computed) <= max_finite;
-            double difference = judge(computed, s[i], b[i], precision, emin, &m, &doubtful), a = magnitude(difference);
+            double difference = judge(computed, s[i], b[i], precision, emin, &m, &its_near, &doubtful), a = magnitude(difference);
             bool valid = finite && !doubtful;
             undecided += doubtful;
             misrounded += !doubtful && (a > 0.5 || !finite);
@@ -551,7 +554,7 @@ KERNEL score_tiles(
             error32[i] = toward ? -kept32 : kept32;
             size32[i] = narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
-            add_rounding(&sums, size, valid, a, a > 0.5, toward, sign < 0, relative_unit);
+            add_rounding(&sums, size, its_near, valid, a, a > 0.5, toward, sign < 0, relative_unit);
         }
         worst = block_max(worst);
     }
@@ -561,11 +564,11 @@ KERNEL score_tiles(
     if (undecided) {
         EACH(i, n) {
             bool doubtful;
-            double m;
+            double m, its_near;
             if (uniform)
                 doubtful = magnitude(sub(magnitude(mul(sub((double)y[i], s[i]), inverse)), 0.5)) <= near;
             else
-                judge((double)y[i], s[i], b[i], precision, emin, &m, &doubtful);
+                judge((double)y[i], s[i], b[i], precision, emin, &m, &its_near, &doubtful);
             if (doubtful) {
                 left[take_places(n_left, 1)] = start + i;
                 size32[i] = from_bits32(INFINITY32_BITS);

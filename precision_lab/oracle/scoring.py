@@ -44,6 +44,7 @@ from precision_lab.oracle.tally import (
     NEGATIVE,
     NONFINITE,
     NONFINITE_PATTERN,
+    PACKED,
     RELATIVE,
     RELATIVE_SQUARES,
     SIGN_PATTERN,
@@ -74,6 +75,8 @@ LARGEST32 = float(np.finfo(np.float32).max)  # larger errors count as this there
 SUM_UNIT = 2.0**SUM_BITS
 ROUNDER = 1.5 * 2.0**52
 ROUNDER_BITS = 0x4338000000000000
+# A neighbour of a value that is CERTIFIED from every number is nearer; an error of one ulp is not.
+WITHIN = 1 - CERTIFIED / 2
 MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
 
 # `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
@@ -257,9 +260,9 @@ def _count_signed(
     add_pair(row, RELATIVE_SQUARES, int(np.rint(scaled * scaled * SUM_UNIT)))
     add_pair(row, NEAREST, int(np.rint(gap * SUM_UNIT)))
     add_pair(row, NEAREST_RELATIVE, int(np.rint(nearest * unit)))
-    if abs(tail) > CERTIFIED and error <= 1:
-        beyond = 0 if same else ((1 << 20) if away > 0 else (1 << 40))
-        add_roundings(row, INEXACT + NEGATIVE if sign < 0 else INEXACT, 1 + beyond)
+    if exact != 0:
+        code = _rounding(gap, error, not same, not away > 0)
+        add_roundings(row, INEXACT + NEGATIVE if sign < 0 else INEXACT, code)
 
 
 @entry
@@ -358,7 +361,10 @@ def score_tile(
     # Where all values are next to nothing, `side` knows their sign and s need not.
     known_sign = float_to_bits(np.float64(side)) if side != 0 and pivot == 0 else np.int64(0)
     relative_unit = math.ldexp(1.0, relative_bits(precision))
-    nearest = nearest_relative = roundings = below = np.int64(0)
+    nearest: Any = np.int64(0)
+    nearest_relative: Any = np.int64(0)
+    roundings: Any = np.int64(0)
+    negative: Any = np.int64(0)
     if uniform:
         # 2^-50: what rounding the difference can do to an error around 1/2.
         near = tolerance + 2.0**-50
@@ -378,23 +384,22 @@ def score_tile(
             error32[i] = -kept32 if toward else kept32
             size32[i] = np.float32(size)
             largest_bits = max(largest_bits, float_to_bits(kept))
-            # size < 2^51: the sum is size rounded to an integer, ties to even, as the format rounds it.
-            gap = 0.0 if doubtful else ((size + ROUNDER) - ROUNDER) - size
+            gap = _gap(size, near, not doubtful)
             nearest += float_to_bits(gap * SUM_UNIT + ROUNDER) - ROUNDER_BITS
             share = np.float64(np.float32(gap) / np.float32(size))
             nearest_relative += float_to_bits(share * relative_unit + ROUNDER) - ROUNDER_BITS
             code = _rounding(gap, a, beyond > near, toward)
             roundings += code
-            below += code if sign < 0 else 0
+            negative += code if sign < 0 else 0
     nonfinite = 0
     uniform = uniform and largest_bits < INFINITY_BITS
     if not uniform:
         undecided = misrounded = 0
         largest_bits = np.int64(0)
-        nearest = nearest_relative = roundings = below = np.int64(0)
+        nearest = nearest_relative = roundings = negative = np.int64(0)
         for i in range(n):
             computed = np.float64(y[i])
-            difference, m, doubtful = _judge(computed, s[i], b[i], precision, emin)
+            difference, m, near, doubtful = _judge(computed, s[i], b[i], precision, emin)
             a = abs(difference)
             finite = abs(computed) <= max_finite
             valid = finite & (not doubtful)
@@ -410,27 +415,27 @@ def score_tile(
             error32[i] = -kept32 if toward else kept32
             size32[i] = np.float32(size)
             largest_bits = max(largest_bits, float_to_bits(kept))
-            gap = ((size + ROUNDER) - ROUNDER) - size if valid else 0.0
+            gap = _gap(size, near, valid)
             nearest += float_to_bits(gap * SUM_UNIT + ROUNDER) - ROUNDER_BITS
             share = np.float64(np.float32(gap) / np.float32(size))
             nearest_relative += float_to_bits(share * relative_unit + ROUNDER) - ROUNDER_BITS
             code = _rounding(gap, a, a > 0.5, toward)
             roundings += code
-            below += code if sign < 0 else 0
+            negative += code if sign < 0 else 0
     row[N] += n - undecided
     row[VALID] += n - undecided - nonfinite
     row[MISROUNDED] += misrounded
     row[NONFINITE] += nonfinite
     add_pair(row, NEAREST, nearest)
     add_pair(row, NEAREST_RELATIVE, nearest_relative)
-    add_roundings(row, INEXACT, roundings - below)
-    add_roundings(row, INEXACT + NEGATIVE, below)
+    add_roundings(row, INEXACT, roundings - negative)
+    add_roundings(row, INEXACT + NEGATIVE, negative)
     if undecided:
         for i in range(n):
             if uniform:
                 doubtful = abs(abs((np.float64(y[i]) - s[i]) * inverse) - 0.5) <= tolerance + 2.0**-50
             else:
-                _, _, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
+                _, _, _, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
             if doubtful:
                 left[n_left] = start + i
                 n_left += 1
@@ -470,35 +475,48 @@ def score_tile(
 
 
 @compiled
-def _rounding(gap: float, a: float, misrounded: bool, toward: bool) -> int:
-    """1 for a result within one ulp of a value that is no number of the format, and which way it was rounded.
+def _gap(size: float, near: float, valid: bool) -> float:
+    """The correct rounding's error at a size in ulps, positive where it lies away from 0.
 
-    As `add_roundings` packs it. A misrounded result within one ulp is the neighbour on the error's side.
+    0 where that is within the bound of a tie, of which the two roundings err by half an ulp either way. No
+    result within one ulp meets that: it is half an ulp off and left to the next tier.
+    """
+    # size < 2^51: the sum is size rounded to an integer, ties to even.
+    gap = ((size + ROUNDER) - ROUNDER) - size
+    return gap if valid & (abs(gap) < 0.5 - near) else 0.0
+
+
+@compiled
+def _rounding(gap: float, a: float, misrounded: bool, toward: bool) -> Any:
+    """For a result within one ulp of a value that is no number of the format, which way it was rounded.
+
+    As `add_roundings` takes it. A misrounded result within one ulp is the neighbour on the error's side.
 
     Args:
         gap: of the correct rounding; a: |error|, both in ulps.
     """
-    direction = np.int64(1 << 40) if toward else np.int64(1 << 20)
-    code = np.int64(1) + (direction if misrounded else np.int64(0))
-    return code if (abs(gap) > CERTIFIED) & (a <= 1) else np.int64(0)
+    direction = np.int64(1 << 3 * PACKED) if toward else np.int64(1 << 2 * PACKED)
+    code = np.int64(1) + (np.int64(1 << PACKED) if gap > 0 else np.int64(0))
+    code += direction if misrounded else np.int64(0)
+    return code if (abs(gap) > CERTIFIED) & (a < WITHIN) else np.int64(0)
 
 
 @compiled
 def _judge(
     computed: float, value: float, bound: float, precision: int, emin: int
-) -> tuple[float, float, bool]:
-    """computed − value and |value| in ulps, and whether the bound leaves the ulp, the error or the rounding open."""
+) -> tuple[float, float, float, bool]:
+    """computed − value, |value| and the bound in ulps; whether it leaves the ulp, error or rounding open."""
     size = abs(value)
     exponent = max(float_to_bits(size) >> 52, emin + 1023)
     inverse = bits_to_float((precision - 1 + 2046 - exponent) << 52)
     bottom = bits_to_float(exponent << 52)
     difference = (computed - value) * inverse
-    tolerance = bound * inverse
+    near = bound * inverse + 2.0**-50
     # Sums round monotonically: a high end at or above the binade's end is seen, a low end below its
     # start may come out as the start.
     outside = ((size - bound <= bottom) & (exponent > emin + 1023)) | (size + bound >= 2 * bottom)
-    doubtful = (not tolerance <= CERTIFIED) | outside | (abs(abs(difference) - 0.5) <= tolerance + 2.0**-50)
-    return difference, size * inverse, doubtful
+    doubtful = (not bound * inverse <= CERTIFIED) | outside | (abs(abs(difference) - 0.5) <= near)
+    return difference, size * inverse, near, doubtful
 
 
 @compiled
@@ -595,7 +613,9 @@ def _sum_errors(row: Any, error: Any, n: int, largest_bits: int) -> None:
     """
     scale = scale_of(largest_bits)
     unit = math.ldexp(1.0, SUM_BITS - scale)
-    total = signed = squares = np.int64(0)
+    total: Any = np.int64(0)
+    signed: Any = np.int64(0)
+    squares: Any = np.int64(0)
     for i in range(n):
         # |error|·unit < 2^51, so that the sum's low bits are ROUNDER's plus the nearest integer.
         a = abs(error[i])
@@ -622,7 +642,8 @@ def _sum_bits(row: Any, error32: Any, size32: Any, n: int, precision: int, undec
     scale, half, floor = np.float32(BITS_SCALE), np.float32(0.5), np.float32(FLOOR)
     unit, ulps = math.ldexp(1.0, relative_bits(precision)), math.ldexp(1.0, precision)
     largest: Any = np.int32(0)
-    signed = squares = np.int64(0)
+    signed: Any = np.int64(0)
+    squares: Any = np.int64(0)
     for i in range(n):
         size = abs(error32[i])
         ratio = size / size32[i]

@@ -37,10 +37,11 @@ NEAREST_RELATIVE = NEAREST + 2  # and relative, as RELATIVE
 SQUARES = NEAREST_RELATIVE + 2  # Σ min(|error|, CLIP)² in units of 2^-20 ulp²
 RELATIVE_SQUARES = SQUARES + 2  # Σ min(2^p·|(y − f)/f|, CLIP)² in units of 2^-20
 # Counts of roundings: results within one ulp of an exact value that is told apart from every number of the
-# format, by more than 2^-10 ulp; of these, those that are one step beyond, and one step short of, the correct
-# rounding. Exact values above 0, then the same below.
-INEXACT, AWAY, TOWARD = RELATIVE_SQUARES + 2, RELATIVE_SQUARES + 3, RELATIVE_SQUARES + 4
-NEGATIVE = 3  # from a column for positive exact values to that for negative ones
+# format, by more than 2^-10 ulp; of these, those whose correct rounding lies away from zero; and those that
+# are one step beyond, and one step short of, the correct rounding. Exact values above 0, then below.
+INEXACT = RELATIVE_SQUARES + 2
+NEAREST_AWAY, AWAY, TOWARD = INEXACT + 1, INEXACT + 2, INEXACT + 3
+NEGATIVE = 4  # from a column for positive exact values to that for negative ones
 COLUMNS = INEXACT + 2 * NEGATIVE
 ADDED = (N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, *range(SUMS, COLUMNS))
 
@@ -52,6 +53,7 @@ BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
 # tile's largest or smaller.
 SUM_BITS = 20
 LIMB = (1 << 31) - 1
+PACKED = 15  # bits of each of a tile's counts of roundings, packed into one integer
 CLIP = 1024.0  # larger errors count as this in squares: a tile's sum is then below 2^50
 
 # Histogram of |error|: 32 bins per octave from 2^-12 ulp on, that is float32's exponent and five more bits.
@@ -163,10 +165,12 @@ def add_pair(row: Any, column: int, total: int) -> None:
 
 @compiled
 def add_roundings(row: Any, column: int, code: int) -> None:
-    """Adds counts packed as INEXACT + 2^20·AWAY + 2^40·TOWARD, which a tile of 1024 cannot overflow."""
-    row[column] += code & 0xFFFFF
-    row[column + 1] += (code >> 20) & 0xFFFFF
-    row[column + 2] += code >> 40
+    """Adds INEXACT, NEAREST_AWAY, AWAY and TOWARD, packed from the lowest bits up.
+
+    A tile of 1024 inputs cannot overflow them.
+    """
+    for k in range(NEGATIVE):
+        row[column + k] += (code >> (PACKED * k)) & ((1 << PACKED) - 1)
 
 
 @compiled
