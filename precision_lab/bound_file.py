@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from precision_lab.bounds import Bound
+from precision_lab.bounds import Bound, leaning
 from precision_lab.exceptions import unknown_name
 from precision_lab.faults import KINDS
 from precision_lab.formats import FORMATS
@@ -20,7 +20,8 @@ from precision_lab.toml_file import read_toml
 VERSION = 1
 _SWITCHES = ("flush_subnormals", "zero_sign")
 _COUNTS = ("wrong_sign", "nonfinite")
-_KEYS = ("max_ulp", "regions", "reason", *_SWITCHES, *_COUNTS)
+_KNOWN = ("biased",)  # switches that are measured, as counts are
+_KEYS = ("max_ulp", "regions", "reason", *_SWITCHES, *_COUNTS, *_KNOWN)
 _REGIONS = (*REGIONS, "subnormal_result")
 
 
@@ -108,7 +109,7 @@ def _bound(path: Path, place: str, value: Any) -> Bound:
     regions = _table(path, f"{place}.regions", keys.get("regions", {}))
     for region in regions:
         _known(path, "region", region, _REGIONS, f"{place}.regions.{region}")
-    for key in _SWITCHES:
+    for key in (*_SWITCHES, *_KNOWN):
         if not isinstance(keys.get(key, False), bool):
             raise ValueError(f"{path}: {place}.{key}={keys[key]!r} must be true or false")
     for key in _COUNTS:
@@ -123,6 +124,7 @@ def _bound(path: Path, place: str, value: Any) -> Bound:
         {region: _ulps(path, f"{place}.regions.{region}", limit) for region, limit in regions.items()},
         *(keys.get(key, False) for key in _SWITCHES),
         *(keys.get(key, 0) for key in _COUNTS),
+        *(keys.get(key, False) for key in _KNOWN),
     )
 
 
@@ -257,6 +259,8 @@ def _measured(m: Measurement) -> dict[str, Any]:
         values["wrong_sign"] = m.wrong_sign
     if m.nonfinite_mismatch:
         values["nonfinite"] = m.nonfinite_mismatch
+    if leaning(m) is not None:
+        values["biased"] = True
     return values
 
 
@@ -276,6 +280,9 @@ def _larger(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     for key in _COUNTS:
         if old.get(key) or new.get(key):
             merged[key] = max(old.get(key, 0), new.get(key, 0))
+    for key in _KNOWN:
+        if old.get(key) or new.get(key):
+            merged[key] = True
     return merged
 
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from precision_lab.formats import get_format
+from precision_lab.results import Measurement
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -19,6 +22,7 @@ class Bound:
         zero_sign: whether a zero of the wrong sign breaks the promise.
         wrong_sign, nonfinite: inputs that may have the wrong sign, or a wrong infinity or NaN.
             0 unless a bound file recorded them as known.
+        biased: whether roundings may lean to one side; see `lean_limit`.
     """
 
     max_ulp: float
@@ -28,6 +32,7 @@ class Bound:
     zero_sign: bool = False
     wrong_sign: int = 0
     nonfinite: int = 0
+    biased: bool = False
 
     def __post_init__(self) -> None:
         for name, value in {"max_ulp": self.max_ulp, **self.regions}.items():
@@ -48,3 +53,62 @@ class Bound:
         if self.flush_subnormals and region == "subnormal_input":
             return max(limit, 2.0**precision)
         return limit
+
+
+# What lies between rounding to nearest and truncation, and standard deviations of scatter allowed beyond.
+LEAN, DEVIATIONS = 1 / 4, 4
+
+
+def lean_limit(inexact: int, precision: int) -> float:
+    """|lean| beyond which results are rounded to one side; infinite where so few of them cannot tell.
+
+    Truncation takes every value that should go away from zero to the other side and no other value, which
+    is a lean of −1/2 however values lie between their neighbours. Rounding v + d to nearest instead of v,
+    d in ulps, does that to a share 2d of values that lie evenly there, so that the lean is how far results
+    had been moved away from zero when they were rounded: 0 for any accurate computation. Rounding
+    stochastically does it to less than half of the values on either side: the lean is below 1/4. So
+    LEAN is halfway.
+
+    Beyond it comes what scatter can do. A share of m independent roundings has a standard deviation of
+    1/(2·√m) or less. Of n, n/4 at least are due to go each way, so that half the difference of two shares
+    has √(4/n + 4/(3n))/4 = 1/√(3n) or less. They are not all independent: where f is nearly linear, all
+    binades round the same 2^(p−1) significands, so that no more than these are counted. Where that leaves
+    a limit of 1/2 or more, truncation could not be told from chance: with 85 results or fewer, and always
+    in FP8 and FP4.
+    """
+    independent = min(inexact, 2 ** (precision - 1))
+    if independent == 0:
+        return math.inf
+    limit = LEAN + DEVIATIONS / math.sqrt(3 * independent)
+    return limit if limit < 0.5 else math.inf
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """Roundings that go to one side: for which exact values, how far, of how many, and the limit."""
+
+    where: str
+    lean: float
+    inexact: int
+    limit: float
+
+
+def leaning(m: Measurement) -> Leaning | None:
+    """The worst lean beyond its limit, whatever the largest error.
+
+    Over all exact values, and over positive and negative ones alone: rounding toward −∞ leans one way for
+    these and the other way for those. Regions are not judged, having too few different roundings each. Only
+    results within one ulp count, so that a wrong one is a matter of accuracy and not of bias.
+    """
+    precision = get_format(m.output_fmt).precision
+    found = [
+        Leaning(where, lean, inexact, lean_limit(inexact, precision))
+        for where, lean, inexact in (
+            ("", m.lean, m.inexact),
+            (" where the exact value is positive", m.lean_positive, m.inexact_positive),
+            (" where the exact value is negative", m.lean_negative, m.inexact_negative),
+        )
+        if lean is not None
+    ]
+    over = [lean for lean in found if abs(lean.lean) > lean.limit]
+    return max(over, key=lambda lean: abs(lean.lean) - lean.limit, default=None)

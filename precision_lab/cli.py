@@ -394,7 +394,7 @@ def sweep(
             params_name=params if not param else "given", shards=shards, directory=out, resume=resume,
             workers=workers, progress=progress,
         )  # fmt: skip
-    write_json(json_path, {"digest": found.digest, "measurements": [m.to_json() for m in found.measurements]})
+    write_json(json_path, found.to_json())
     failures = (
         [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]
     )

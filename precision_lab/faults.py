@@ -8,6 +8,7 @@ ACCURACY = {
     "nonfinite": "a NaN or an infinity where there should be a number, or the reverse",
     "flushes_subnormals": "subnormal inputs or results taken for zero",
     "zero_sign": "a zero of the wrong sign, where the bound asks for the right one",
+    "biased": "a rounding that leans to one side",
     "undecided": "inputs that the oracle could not decide",
     "breaks_law": "a law of the function broken for some parameters",
     "worse_than": "less accurate than the implementation it is held against",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab import metrics
+from precision_lab.bias import judged_rows, normal_bias, signed_statistics
 from precision_lab.cells import Cells
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.inputs import REGIONS
@@ -35,24 +37,32 @@ def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
     seen = rows[:, columns.N] > 0
     subnormal = np.arange(rows.shape[0]) % 2 == 1
     region = np.repeat(cells.region, 2)
-    parts = {
-        name: rows[seen & ~subnormal & (region == i)]
-        for i, name in enumerate(REGIONS)
-        if (seen & ~subnormal & (region == i)).any()
-    }
-    if (seen & subnormal).any():
-        parts["subnormal_result"] = rows[seen & subnormal]
+    judged = judged_rows(cells)
+    masks = {name: seen & ~subnormal & (region == i) for i, name in enumerate(REGIONS)}
+    masks["subnormal_result"] = seen & subnormal
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    parts = {name: rows[mask] for name, mask in masks.items()}
     worst = {name: _worst(part) for name, part in parts.items()}
     everywhere = _worst(rows[seen])
     sign = _first(rows[seen], columns.SIGN_PATTERN)
     nonfinite = _first(rows[seen], columns.NONFINITE_PATTERN)
     shown = _witnesses(case, cells.fmt, out, [*worst.values(), everywhere, sign, nonfinite])
     overall = _statistics(rows[seen], out.precision, everywhere, shown)
+    signed = signed_statistics(rows[seen], rows[seen & ~subnormal], rows[seen & judged], out.precision)
+    regions = {
+        name: replace(
+            _statistics(parts[name], out.precision, worst[name], shown),
+            **signed_statistics(parts[name], parts[name], rows[mask & judged], out.precision),
+        )
+        for name, mask in masks.items()
+    }
     return replace(
         case,
         max_ulp=overall.max_ulp,
         mean_ulp=overall.mean_ulp,
         quantiles=_quantiles(tally.histogram, overall.max_ulp),
+        normal_bias=normal_bias(cells, rows, out.precision),
+        **signed,
         not_correctly_rounded=overall.not_correctly_rounded,
         wrong_sign=overall.wrong_sign,
         nonfinite_mismatch=overall.nonfinite_mismatch,
@@ -64,7 +74,7 @@ def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
         witness=overall.witness,
         nonfinite_witness=None if nonfinite is None else shown[nonfinite],
         sign_witness=None if sign is None else shown[sign],
-        regions={name: _statistics(part, out.precision, worst[name], shown) for name, part in parts.items()},
+        regions=regions,
         binades=_binades(cells, rows, out.precision),
     )
 
@@ -118,7 +128,9 @@ def _sums(rows: Rows) -> NDArray[np.float64]:
     exponents = 31 * np.arange(columns.LIMBS) - columns.SUM_BITS
     weights = np.ldexp(1.0, np.minimum(exponents, 1023))
     with np.errstate(over="ignore"):
-        total: NDArray[np.float64] = (rows[:, columns.SUMS :].astype(np.float64) * weights).sum(axis=1)
+        total: NDArray[np.float64] = (
+            rows[:, columns.SUMS : columns.FIRST_COLUMNS].astype(np.float64) * weights
+        ).sum(axis=1)
     return total
 
 
@@ -134,13 +146,21 @@ def _mean_bits(total: Any, n: Any, precision: int) -> Any:
 
 
 def _quantiles(histogram: NDArray[np.int64], largest: float) -> dict[str, float]:
-    """Upper edge of each quantile's histogram bin, at most the maximum: 1/32 too large or less."""
+    """Upper bounds of quantiles: of n errors, the ⌈q·n⌉-th smallest is at most so large.
+
+    The upper edge of its histogram bin, which is 1/32 too large or less (2^-12 in the first bin), or the
+    maximum if that is smaller. The last bin has no upper edge: errors beyond 2^116 ulps are all in it, so
+    that there the maximum is all that is known.
+    """
     count = int(histogram.sum())
+    if count == 0:
+        return dict.fromkeys(QUANTILES, 0.0)
     running = np.cumsum(histogram)
     found = {}
     for name in QUANTILES:
-        index = int(np.searchsorted(running, math.ceil(float(name) * count))) if count else 0
-        found[name] = min(columns.bin_edge(index), largest) if count else 0.0
+        rank = math.ceil(Fraction(name) * count)  # in floating point 0.99·n may end up above an integer
+        index = int(np.searchsorted(running, rank))  # the first bin that reaches so many
+        found[name] = min(columns.bin_edge(index), largest) if index < columns.BINS - 1 else largest
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.oracle import Reference
+from precision_lab.oracle.ladder import STAND_IN
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -50,10 +51,8 @@ def wrong_sign(computed: Float64, exact: Reference) -> Bool:
 
     Exact values below half the smallest subnormal round to zero: their sign is not asked.
     """
-    half = exact.fmt.min_subnormal / 2
-    # Beside half the smallest number `exact` reads the same, but the tail is no tie.
-    at_half = (np.abs(exact.exact) == half) & ((exact.rounded != 0) | (np.abs(exact.tail) == 0.5))
-    matters = (np.abs(exact.exact) > half) | at_half
+    # `exact` does not tell: it may be a stand-in, or read the same as half the smallest number beside it.
+    matters = (exact.rounded != 0) | (np.abs(exact.tail) >= 0.5)
     wrong: Bool = matters & (np.sign(computed) * exact.sign < 0)
     return wrong
 
@@ -78,8 +77,9 @@ def correct_bits(errors: Float64, exact: Reference) -> Float64:
     """
     p = float(exact.fmt.precision)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        relative = np.abs(errors) * exact.ulp / np.abs(exact.exact)
-        bits = np.clip(-np.log2(relative), 0.0, p)
+        # Of what rounds to 0 the tail is the size, since `exact` may be a stand-in.
+        size = np.where(exact.rounded == 0, np.abs(exact.tail), np.abs(exact.exact) / exact.ulp)
+        bits = np.clip(-np.log2(np.abs(errors) / size), 0.0, p)
     bits = np.where(errors == 0, p, bits)
     return np.where(np.isnan(errors), np.where(np.isfinite(exact.rounded), 0.0, p), bits)
 
@@ -92,7 +92,9 @@ def monotonicity_violations(computed: Float64, exact: Reference, order: NDArray[
     """
     with np.errstate(invalid="ignore"):  # inf − inf
         step = np.diff(computed[order])
-        true_step = np.diff(exact.exact[order])
+        # What stands in for too small a number is of no size that a step could have.
+        stands_in = (exact.rounded == 0) & (np.abs(exact.exact) == STAND_IN)
+        true_step = np.diff(np.where(stands_in, 0.0, exact.exact)[order])
     certain = np.abs(true_step) > 2.0**-9 * np.maximum(exact.ulp[order][1:], exact.ulp[order][:-1])
     with np.errstate(invalid="ignore"):
         return int(np.count_nonzero(certain & (np.sign(step) * np.sign(true_step) < 0)))

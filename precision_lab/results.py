@@ -33,8 +33,46 @@ class Witness:
         return cls(**_floats(data, ("x", "computed", "rounded", "error_ulps")))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """Which way errors go: positive is away from zero, seen from the exact value.
+
+    None is what is not known: results of earlier versions, single binades, means of nothing, and standard
+    errors where an error is beyond 1024 ulps (or 1024·2^-p), at which squares are clipped.
+
+    Attributes:
+        mean_signed_ulp, mean_signed_relative: means of (y − f)·sign(f) in ulps and of (y − f)/f, the latter
+            clipped to ±1, and over all inputs without those whose exact result is subnormal.
+        signed_ulp_error, signed_relative_error: their standard errors, inputs taken as independent.
+        nearest_signed_ulp, nearest_signed_relative: the same means of the correct rounding.
+        lean: half the difference of two shares: of results that should have been rounded toward zero, those
+            rounded away; of those that should have been rounded away, those rounded toward. 0 for
+            rounding to nearest, −1/2 for truncation, 1/2 for rounding away from zero. Over results within
+            one ulp whose exact value is no number of the format (nor within 2^-10 ulp of one), from the
+            cells with 2^-8 ≤ |x| < 2^8 where correct roundings go both ways, at least one in four each.
+        inexact: how many these are; both also for exact values above and below 0 alone.
+    """
+
+    mean_signed_ulp: float | None = None
+    signed_ulp_error: float | None = None
+    nearest_signed_ulp: float | None = None
+    mean_signed_relative: float | None = None
+    signed_relative_error: float | None = None
+    nearest_signed_relative: float | None = None
+    lean: float | None = None
+    inexact: int = 0
+    lean_positive: float | None = None
+    inexact_positive: int = 0
+    lean_negative: float | None = None
+    inexact_negative: int = 0
+
+
+_SIGNED = tuple(f.name for f in dataclasses.fields(Signed))
+SIGNED_FLOATS = tuple(name for name in _SIGNED if not name.startswith("inexact"))
+
+
 @dataclass(frozen=True)
-class Statistics:
+class Statistics(Signed):
     """Errors over one set of inputs (a region, a binade, or all)."""
 
     n_inputs: int
@@ -50,6 +88,7 @@ class Statistics:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Statistics:
         values = _floats(data, ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits"))
+        values |= _signed_floats(data)
         values["witness"] = Witness.from_json(data["witness"]) if data["witness"] else None
         return cls(**values)
 
@@ -141,7 +180,7 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Signed):
     """One implementation, one format, one output, one parameter set, one input set."""
 
     function: str
@@ -156,7 +195,8 @@ class Measurement:
     n_inputs: int = 0
     max_ulp: float = 0.0
     mean_ulp: float = 0.0
-    quantiles: dict[str, float] = field(default_factory=dict)  # "0.5", "0.9", "0.99", "0.999"
+    quantiles: dict[str, float] = field(default_factory=dict)  # "0.5", …, "0.999": at most so many ulps
+    normal_bias: tuple[float, float] | None = None  # see `bias.normal_bias`
     not_correctly_rounded: int = 0
     wrong_sign: int = 0
     nonfinite_mismatch: int = 0
@@ -194,6 +234,9 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         values = _floats(data, ("max_ulp", "mean_ulp", "jump_at_zero"))
+        values |= _signed_floats(data)
+        if data.get("normal_bias") is not None:
+            values["normal_bias"] = tuple(float(v) for v in data["normal_bias"])
         values["quantiles"] = {k: float(v) for k, v in data["quantiles"].items()}
         for name in ("witness", "nonfinite_witness", "sign_witness"):
             values[name] = Witness.from_json(data[name]) if data[name] else None
@@ -421,7 +464,8 @@ def replay_command(m: Measurement, witness: Witness) -> str:
     return " ".join(words)
 
 
-_BINADE_COLUMNS = tuple(f.name for f in dataclasses.fields(Statistics) if f.name != "witness")
+# Neither witnesses nor signed errors: 500 binades a case would dwarf the measurement.
+_BINADE_COLUMNS = tuple(f.name for f in dataclasses.fields(Statistics) if f.name not in (*_SIGNED, "witness"))
 
 
 def _columns(binades: tuple[Binade, ...]) -> dict[str, list[Any]]:
@@ -452,6 +496,11 @@ def _floats(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         values[name] = float(values[name])
     return values
+
+
+def _signed_floats(data: Mapping[str, Any]) -> dict[str, float]:
+    """The fields of `Signed` that are known."""
+    return {name: float(data[name]) for name in SIGNED_FLOATS if data.get(name) is not None}
 
 
 def strict_json(data: Any) -> str:

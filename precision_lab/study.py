@@ -19,6 +19,7 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.placement import Survivor, check_device, on_device
 from precision_lab.results import (
+    SIGNED_FLOATS,
     Binade,
     Block,
     Failure,
@@ -370,10 +371,14 @@ def _shortened(statistics: Statistics) -> Statistics:
     def short(value: float) -> float:
         return float(f"{value:.6g}")
 
+    known = {name: getattr(statistics, name) for name in SIGNED_FLOATS}
+    signed: dict[str, Any] = {name: short(value) for name, value in known.items() if value is not None}
+
     return replace(
         statistics,
         max_ulp=short(statistics.max_ulp),
         mean_ulp=short(statistics.mean_ulp),
         min_correct_bits=short(statistics.min_correct_bits),
         mean_correct_bits=short(statistics.mean_correct_bits),
+        **signed,
     )

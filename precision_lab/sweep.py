@@ -32,9 +32,9 @@ from precision_lab.measure import blank_measurement, input_set
 from precision_lab.oracle.jit import source_stamp
 from precision_lab.results import Failure, Measurement, strict_json
 from precision_lab.selfcheck import environment, require_ieee
-from precision_lab.tallies import Tally
+from precision_lab.tallies import DIGEST_VERSION, Tally
 
-SCHEMA = 1
+SCHEMA = 2  # of shards
 MANIFEST = "sweep.json"
 RESULT = "measurements.json"
 DEFAULT_SHARDS = 64
@@ -47,15 +47,28 @@ class Sweep:
     """A finished sweep.
 
     Attributes:
-        digest: SHA-256 over the counts of all outputs.
+        digests: SHA-256 over the counts of all outputs, by version of what it covers; see `Tally.digest`.
         resumed: shards that were taken from disk; redone: stored shards that were damaged.
     """
 
     measurements: tuple[Measurement, ...]
-    digest: str
+    digests: Mapping[int, str]
     shards: int
     resumed: int
     redone: int
+
+    @property
+    def digest(self) -> str:
+        """The digest of the newest version."""
+        return self.digests[DIGEST_VERSION]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; "digest" is the newest version's, and what earlier readers look for."""
+        return {
+            "digest": self.digest,
+            "digests": {str(version): digest for version, digest in self.digests.items()},
+            "measurements": [m.to_json() for m in self.measurements],
+        }
 
 
 def sweep(
@@ -146,14 +159,19 @@ def sweep(
         _measurement(implementation, source.name, output, params_name, effective, cells, total)
         for output, total in totals.items()
     )
-    digest = hashlib.sha256()
-    for output, total in totals.items():
-        digest.update(output.encode())
-        digest.update((total.message if isinstance(total, Failure) else total.digest()).encode())
-    result = Sweep(measurements, digest.hexdigest(), shards, resumed, redone)
+    digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
+    result = Sweep(measurements, digests, shards, resumed, redone)
     if store is not None:
         store.write_result(result)
     return result
+
+
+def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:
+    digest = hashlib.sha256()
+    for output, total in totals.items():
+        digest.update(output.encode())
+        digest.update((total.message if isinstance(total, Failure) else total.digest(version)).encode())
+    return digest.hexdigest()
 
 
 def _advance(progress: Progress, before: int, everything: int, done: int, _: int) -> None:
@@ -206,6 +224,11 @@ class _Store:
             raise DamagedFileError(f"{path} is not a sweep's manifest: {error}") from error
         if not isinstance(stored, dict):
             raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
+        if stored.get("schema") != SCHEMA:
+            raise ValueError(
+                f"--resume: {str(directory)!r} holds shards of another version of the lab "
+                f"(schema {stored.get('schema')!r}, this one's is {SCHEMA}): start anew in another folder"
+            )
         for key, value in manifest.items():
             if stored.get(key) != value:
                 raise ValueError(
@@ -253,8 +276,7 @@ class _Store:
         _write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
 
     def write_result(self, result: Sweep) -> None:
-        data = {"digest": result.digest, "measurements": [m.to_json() for m in result.measurements]}
-        _write_atomically(self.directory / RESULT, (strict_json(data) + "\n").encode())
+        _write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

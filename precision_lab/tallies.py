@@ -22,6 +22,9 @@ MASK = (1 << 64) - 1  # patterns of negative fp64 numbers are negative as int64
 PLUS_ZERO, MINUS_ZERO, POSITIVE, NEGATIVE = range(4)
 
 
+DIGEST_VERSION = 2  # of what a digest covers
+
+
 @dataclass
 class Tally:
     """Counts of one output.
@@ -72,10 +75,17 @@ class Tally:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Tally:
         return cls(**{name: np.array(arrays[name], np.int64) for name in cls.__dataclass_fields__})
 
-    def digest(self) -> str:
-        """SHA-256 of everything counted: the same for the same results, however they were cut up."""
+    def digest(self, version: int = DIGEST_VERSION) -> str:
+        """SHA-256 of everything counted: the same for the same results, however they were cut up.
+
+        Args:
+            version: 1 leaves out the signed sums, which came later.
+        """
         found = hashlib.sha256()
-        for name, array in self.arrays().items():
+        arrays = self.arrays()
+        if version == 1:
+            arrays["rows"] = self.rows[:, : columns.FIRST_COLUMNS]
+        for name, array in arrays.items():
             found.update(name.encode())
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()

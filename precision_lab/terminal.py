@@ -76,7 +76,17 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
             continue
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         table.add_column("region")
-        for name in ("inputs", "max ulp", "mean ulp", "not rounded", "wrong sign", "inf/nan", "least bits"):
+        names = (
+            "inputs",
+            "max ulp",
+            "mean ulp",
+            "bias",
+            "not rounded",
+            "wrong sign",
+            "inf/nan",
+            "least bits",
+        )
+        for name in names:
             table.add_column(name, justify="right")
         for region, s in m.regions.items():
             table.add_row(
@@ -84,12 +94,36 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
                 str(s.n_inputs),
                 _number(s.max_ulp),
                 _number(s.mean_ulp),
+                _signed(s.mean_signed_ulp),
                 str(s.not_correctly_rounded),
                 str(s.wrong_sign),
                 str(s.nonfinite_mismatch),
                 f"{max(0.0, s.min_correct_bits):.1f}",
             )
         console.print(table)
+        if m.mean_signed_ulp is not None:
+            console.print(_bias(m), soft_wrap=True)
+
+
+def _bias(m: Measurement) -> str:
+    """Signed means beside those of the correct rounding, away from zero being positive."""
+    nearest = _signed(m.nearest_signed_ulp)
+    text = f"bias {_signed(m.mean_signed_ulp)} ulp (nearest {nearest})"
+    for name, pair in (
+        ("relative", (m.mean_signed_relative, m.nearest_signed_relative)),
+        ("for standard normal inputs", m.normal_bias),
+    ):
+        if pair is not None and pair[0] is not None:
+            text += f", {name} {_percent(pair[0])} (nearest {_percent(pair[1])})"
+    return f"{text}, lean {'–' if m.lean is None else f'{m.lean:+.2f}'}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value + 0.0:+.2g}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value + 0.0:+.2g} %"
 
 
 def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
@@ -154,7 +188,9 @@ def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:
             f"{sweep.resumed} of {sweep.shards} shards were there already, "
             f"{sweep.redone} damaged ones were done again"
         )
-    console.print(f"digest {sweep.digest}", soft_wrap=True)
+    for version, digest in sorted(sweep.digests.items(), reverse=True):
+        note = "" if digest == sweep.digest else f"   (version {version}: without signed sums)"
+        console.print(f"digest {digest}{note}", soft_wrap=True)
 
 
 def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:

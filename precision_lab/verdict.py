@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from precision_lab.bounds import Bound
+from precision_lab.bounds import Bound, Leaning, leaning
 from precision_lab.contract import CallContract
 from precision_lab.exceptions import DeviceLostError, unknown_name
 from precision_lab.formats import get_format
@@ -141,6 +141,9 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[Fault, ...]:
     if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
         count, known = m.nonfinite_mismatch, bound.nonfinite
         broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", count, known, m.nonfinite_witness))
+    lean = None if bound.biased else leaning(m)
+    if lean is not None:
+        broken.append(_biased(m, lean))
     if bound.zero_sign and m.zero_sign_mismatch:
         text = f"a zero of the wrong sign for {m.zero_sign_mismatch} inputs"
         broken.append(replace(_fault(m, "zero_sign", text), count=m.zero_sign_mismatch))
@@ -181,6 +184,18 @@ def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
         count = sum(s.not_correctly_rounded for s in group.values())
         found.append(replace(fault, region=region, ulps=worst.witness.error_ulps, count=count))
     return found
+
+
+def _biased(m: Measurement, lean: Leaning) -> Fault:
+    side = "away from zero" if lean.lean > 0 else "toward zero"
+    mean = ""
+    if m.mean_signed_ulp is not None and m.nearest_signed_ulp is not None:
+        mean = f"; mean error {m.mean_signed_ulp:+.2g} ulp, of correct rounding {m.nearest_signed_ulp:+.2g}"
+    text = (
+        f"results lean {side}{lean.where}: lean {lean.lean:+.2f} over {lean.inexact} inexact results within "
+        f"one ulp, limit ±{lean.limit:.2f} (rounding to nearest has 0, truncation −0.50){mean}"
+    )
+    return replace(_fault(m, "biased", text, m.witness), count=lean.inexact)
 
 
 def _is_flushed(m: Measurement, s: Statistics) -> bool:
@@ -267,7 +282,7 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         if bound is not None:
             judged += judge(m, bound)
         elif m.failure is not None or m.undecided:
-            judged += judge(m, Bound(1e300, wrong_sign=m.n_inputs, nonfinite=m.n_inputs))
+            judged += judge(m, Bound(1e300, wrong_sign=m.n_inputs, nonfinite=m.n_inputs, biased=True))
         baseline = baselines.get((m.fmt, m.output, m.params_name))
         if baseline is not None:
             judged += worse_than(m, baseline)

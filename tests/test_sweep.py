@@ -48,6 +48,43 @@ def test_the_digest_depends_on_neither_shards_nor_threads() -> None:
     assert len(found) == 1
 
 
+# As an earlier version of the lab printed them, before there were signed sums.
+FIRST_DIGESTS = {
+    ("xielu", "expm1", "bf16"): "32a860198b3124d63509767b3dcf930406d1bceff6327d8b1df7171626b39202",
+    ("xielu", "naive", "fp16"): "6ec9d01138da12b5b5ef45876d6b952a54d0d8c374a670473950a3a46f3fed5d",
+    ("xielu", "stable", "bf16"): "d6b08ec650fa7325ec9a5f6571999c5d057f2d396513b58d000893e4a6eb2770",
+    ("silu", "torch", "bf16"): "1ee9f9892f608071830468a31d1fa6459a79051d8fe31b6b9c7dde2855e1a64a",
+    ("gelu", "torch", "fp16"): "775c741d872c58a3de898cb923b155c9ab1a19c6161ceefb3634b7408c258bb9",
+}
+
+
+@pytest.mark.parametrize("case", FIRST_DIGESTS, ids="-".join)
+def test_version_1_of_the_digest_is_what_it_was(case: tuple[str, str, str]) -> None:
+    function, name, fmt = case
+    implementation = get_implementation(function, name)
+    found = sweep(implementation, fmt, implementation.measured_outputs())
+    assert found.digests[1] == FIRST_DIGESTS[case]
+    assert found.digest == found.digests[2] != found.digests[1]
+
+
+def test_only_the_second_digest_sees_which_way_errors_go() -> None:
+    a, b = Tally.empty(1), Tally.empty(1)
+    b.rows[0, columns.AWAY_SUMS] += 1
+    assert a.digest(1) == b.digest(1)
+    assert a.digest() != b.digest()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_shards_of_another_version_are_refused(tmp_path: Path) -> None:
+    sweep(EXPM1, "bf16", ("forward",), shards=4, directory=tmp_path)
+    manifest = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps({**manifest, "schema": 1}))
+    with pytest.raises(
+        ValueError, match=r"shards of another version of the lab \(schema 1, .*another folder"
+    ):
+        sweep(EXPM1, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True)
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_chunks_in_any_order_give_the_same_counts() -> None:
     params = EXPM1.effective or {"alpha_p": 0.80078125, "alpha_n": 0.80078125, "beta": 0.5}
@@ -288,6 +325,8 @@ def test_the_command_prints_regions_tiers_and_the_digest(tmp_path: Path) -> None
     data = json.loads((tmp_path / "m.json").read_text())
     assert data["measurements"][0]["n_inputs"] == 65536
     assert f"digest {data['digest']}" in result.stdout
+    assert data["digests"]["2"] == data["digest"]
+    assert f"digest {data['digests']['1']}   (version 1: without signed sums)" in result.stdout
     assert "near_zero_negative" in result.stdout and "settled by special 2050" in result.stdout
     assert "precision-lab explain xielu --bits" in result.stdout
     again = command(*arguments, "--out", str(tmp_path / "out"))

@@ -94,13 +94,25 @@ enum { NEAR, FAR, POSITIVE };
 enum { N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, MAX_ERROR, MAX_PATTERN,
        MAX_VALUE, MAX_RELATIVE, SIGN_PATTERN, SIGN_VALUE, NONFINITE_PATTERN, NONFINITE_VALUE, SUMS };
 #define LIMBS 36
-#define COLUMNS (SUMS + LIMBS)
+#define AWAY_SUMS (SUMS + LIMBS)
+#define RELATIVE (AWAY_SUMS + LIMBS)
+#define NEAREST (RELATIVE + 2)
+#define NEAREST_RELATIVE (NEAREST + 2)
+#define SQUARES (NEAREST_RELATIVE + 2)
+#define RELATIVE_SQUARES (SQUARES + 2)
+#define INEXACT (RELATIVE_SQUARES + 2)
+#define NEGATIVE 4
+#define PACKED 15
+#define COLUMNS (INEXACT + 2 * NEGATIVE)
 #define LIMB 0x7fffffffLL
 #define BINS 4096
 #define BIN_SHIFT 18
 #define BIN_BASE ((127 - 12) << 5)
 #define BITS_SCALE 4096
 #define SUM_BITS 20
+#define SUM_UNIT 0x1p20
+#define CLIP 1024.0
+#define LARGEST32 0x1.fffffep127
 // Fields of a format: scoring.py.
 enum { PRECISION, EMIN, EMAX, MAX_FINITE, MAX_SIGNIFICAND, HAS_INFINITY, SATURATING };
 // Of a tile's record, settled into rows afterwards.
@@ -109,6 +121,7 @@ enum { T_ROW, T_BITS, T_PATTERN, T_VALUE, T_SIGN, T_SIGN_VALUE, T_NONFINITE, T_N
 #define INFINITY_BITS 0x7ff0000000000000LL
 #define INFINITY32_BITS 0x7f800000
 #define CERTIFIED 0x1p-10
+#define WITHIN (1 - 0x1p-11)
 #define FLOOR 0x1p-40
 #define MONOTONE_ULPS 0x1p-9
 #define ROUNDER 0x1.8p52
@@ -120,7 +133,11 @@ DEVICE double magnitude(double a) { return from_bits(bits_of(a) & 0x7fffffffffff
 // 2^e for normal results.
 DEVICE double power(i64 e) { return from_bits((e + 1023) << 52); }
 DEVICE double larger(double a, double b) { return a < b ? b : a; }
-DEVICE bool is_infinite32(float a) { return bits_of32(a) == INFINITY32_BITS; }
+DEVICE double smaller(double a, double b) { return b < a ? b : a; }
+DEVICE bool is_infinite32(float a) { return (bits_of32(a) & 0x7fffffff) == INFINITY32_BITS; }
+DEVICE float magnitude32(float a) { return from_bits32(bits_of32(a) & 0x7fffffff); }
+// The nearest integer of |v| < 2^51, ties to even.
+DEVICE i64 nearest_integer(double v) { return bits_of(add(v, ROUNDER)) - ROUNDER_BITS; }
 
 // exponential.py: 1/k! from 2! on, rounded to nearest.
 #define C2 0x1.0000000000000p-1
@@ -254,18 +271,39 @@ DEVICE double weighted_sum(
 }
 
 // scoring._judge
-DEVICE double judge(double computed, double value, double bound, i64 precision, i64 emin, double* m, bool* doubtful) {
+DEVICE double judge(double computed, double value, double bound, i64 precision, i64 emin, double* m, double* near, bool* doubtful) {
     double size = magnitude(value);
     i64 exponent = bits_of(size) >> 52;
     if (exponent < emin + 1023) exponent = emin + 1023;
     double inverse = from_bits((precision - 1 + 2046 - exponent) << 52);
     double bottom = from_bits(exponent << 52);
-    double a = magnitude(mul(sub(computed, value), inverse));
+    double difference = mul(sub(computed, value), inverse);
     double tolerance = mul(bound, inverse);
+    *near = add(tolerance, 0x1p-50);
     bool outside = (sub(size, bound) <= bottom && exponent > emin + 1023) || add(size, bound) >= mul(2, bottom);
     *m = mul(size, inverse);
-    *doubtful = !(tolerance <= CERTIFIED) || outside || magnitude(sub(a, 0.5)) <= add(tolerance, 0x1p-50);
-    return a;
+    *doubtful = !(tolerance <= CERTIFIED) || outside || magnitude(sub(magnitude(difference), 0.5)) <= *near;
+    return difference;
+}
+
+// What a tile adds up of its results' rounding.
+struct Roundings {
+    i64 nearest, nearest_relative, counts, below;
+};
+
+// scoring._gap and scoring._rounding, added up.
+DEVICE void add_rounding(
+    Roundings* sums, double size, double near, bool valid, double a, bool misrounded, bool toward, bool negative, double unit) {
+    double gap = sub(sub(add(size, ROUNDER), ROUNDER), size);
+    if (!valid || !(magnitude(gap) < sub(0.5, near))) gap = 0;
+    sums->nearest += nearest_integer(mul(gap, SUM_UNIT));
+    sums->nearest_relative += nearest_integer(mul((double)divf(narrow(gap), narrow(size)), unit));
+    if (magnitude(gap) > CERTIFIED && a < WITHIN) {
+        i64 code = 1 + (gap > 0 ? (i64)1 << PACKED : 0);
+        if (misrounded) code += toward ? (i64)1 << 3 * PACKED : (i64)1 << 2 * PACKED;
+        sums->counts += code;
+        if (negative) sums->below += code;
+    }
 }
 
 // tally.correct_bits
@@ -293,11 +331,20 @@ DEVICE bool moves_against(double y0, double s0, double b0, double y1, double s1,
     return certain && ((move > 0 && step < 0) || (move < 0 && step > 0));
 }
 
-DEVICE void add_sum(i64* row, i64 p, i64 total) {
-    i64 k = p / 31, shift = p % 31, low = (total & LIMB) << shift, high = (total >> 31) << shift;
-    atomic_add(row + SUMS + k, low & LIMB);
-    atomic_add(row + SUMS + k + 1, (low >> 31) + (high & LIMB));
-    atomic_add(row + SUMS + k + 2, high >> 31);
+DEVICE void add_sum(i64* row, i64 column, i64 p, i64 total) {
+    i64 k = column + p / 31, shift = p % 31, low = (total & LIMB) << shift, high = (total >> 31) << shift;
+    atomic_add(row + k, low & LIMB);
+    atomic_add(row + k + 1, (low >> 31) + (high & LIMB));
+    atomic_add(row + k + 2, high >> 31);
+}
+
+DEVICE void add_pair(i64* row, i64 column, i64 total) {
+    atomic_add(row + column, total & LIMB);
+    atomic_add(row + column + 1, total >> 31);
+}
+
+DEVICE void add_roundings(i64* row, i64 column, i64 code) {
+    for (int k = 0; k < NEGATIVE; k++) atomic_add(row + column + k, (code >> (PACKED * k)) & ((1 << PACKED) - 1));
 }
 
 // Scores tile blockIdx.x of one output.
@@ -463,47 +510,65 @@ KERNEL score_tiles(
     i64 undecided = 0, misrounded = 0, nonfinite = 0, worst = 0;
     bool uniform = above && below && tolerance <= CERTIFIED;
     double near = add(tolerance, 0x1p-50);
+    i64 known_sign = side != 0 && pivot == 0 ? bits_of((double)side) : 0;
+    i64 relative_bits = precision + 16 < 60 ? precision + 16 : 60;
+    double relative_unit = power(relative_bits);
+    Roundings sums = {0, 0, 0, 0};
     if (uniform) {
         EACH(i, n) {
-            double a = magnitude(mul(sub((double)y[i], s[i]), inverse)), beyond = sub(a, 0.5);
+            double difference = mul(sub((double)y[i], s[i]), inverse), a = magnitude(difference), beyond = sub(a, 0.5);
             bool doubtful = magnitude(beyond) <= near;
             undecided += doubtful;
             misrounded += beyond > near;
             double kept = doubtful ? 0.0 : a;
-            error[i] = kept;
-            error32[i] = narrow(larger(kept, FLOOR));
-            size32[i] = narrow(larger(mul(magnitude(s[i]), inverse), FLOOR));
+            i64 sign = known_sign ? known_sign : bits_of(s[i]);
+            bool toward = (bits_of(difference) ^ sign) < 0 || y[i] == 0;
+            double size = larger(mul(magnitude(s[i]), inverse), FLOOR);
+            float kept32 = narrow(smaller(larger(kept, FLOOR), LARGEST32));
+            error[i] = toward ? -kept : kept;
+            error32[i] = toward ? -kept32 : kept32;
+            size32[i] = narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
+            add_rounding(&sums, size, near, !doubtful, a, beyond > near, toward, sign < 0, relative_unit);
         }
         worst = block_max(worst);
         uniform = worst < INFINITY_BITS;
     }
     if (!uniform) {
         undecided = misrounded = worst = 0;
+        sums = {0, 0, 0, 0};
         EACH(i, n) {
-            double computed = y[i], m;
+            double computed = y[i], m, its_near;
             bool doubtful, finite = magnitude(computed) <= max_finite;
-            double a = judge(computed, s[i], b[i], precision, emin, &m, &doubtful);
+            double difference = judge(computed, s[i], b[i], precision, emin, &m, &its_near, &doubtful), a = magnitude(difference);
+            bool valid = finite && !doubtful;
             undecided += doubtful;
             misrounded += !doubtful && (a > 0.5 || !finite);
             nonfinite += !doubtful && !finite;
-            double kept = finite && !doubtful ? a : 0.0;
-            error[i] = kept;
-            error32[i] = finite || doubtful ? narrow(larger(kept, FLOOR)) : from_bits32(INFINITY32_BITS);
-            size32[i] = narrow(larger(m, FLOOR));
+            double kept = valid ? a : 0.0;
+            i64 sign = known_sign ? known_sign : bits_of(s[i]);
+            bool toward = (bits_of(difference) ^ sign) < 0 || computed == 0;
+            double size = larger(m, FLOOR);
+            float kept32 = finite || doubtful ? narrow(smaller(larger(kept, FLOOR), LARGEST32)) : from_bits32(INFINITY32_BITS);
+            error[i] = toward ? -kept : kept;
+            error32[i] = toward ? -kept32 : kept32;
+            size32[i] = narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
+            add_rounding(&sums, size, its_near, valid, a, a > 0.5, toward, sign < 0, relative_unit);
         }
         worst = block_max(worst);
     }
     undecided = block_sum(undecided), misrounded = block_sum(misrounded), nonfinite = block_sum(nonfinite);
+    sums.nearest = block_sum(sums.nearest), sums.nearest_relative = block_sum(sums.nearest_relative);
+    sums.counts = block_sum(sums.counts), sums.below = block_sum(sums.below);
     if (undecided) {
         EACH(i, n) {
             bool doubtful;
-            double m;
+            double m, its_near;
             if (uniform)
                 doubtful = magnitude(sub(magnitude(mul(sub((double)y[i], s[i]), inverse)), 0.5)) <= near;
             else
-                judge((double)y[i], s[i], b[i], precision, emin, &m, &doubtful);
+                judge((double)y[i], s[i], b[i], precision, emin, &m, &its_near, &doubtful);
             if (doubtful) {
                 left[take_places(n_left, 1)] = start + i;
                 size32[i] = from_bits32(INFINITY32_BITS);
@@ -516,15 +581,15 @@ KERNEL score_tiles(
         double computed = y[i];
         bool finite = magnitude(computed) <= max_finite, decided = !is_infinite32(size32[i]);
         if (!finite && is_infinite32(error32[i]) && i < first_nonfinite) first_nonfinite = i;
-        if (decided && finite && bits_of(error[i]) == worst && i < first_worst) first_worst = i;
-        if (look_at_signs && decided && error32[i] >= 0.5f && mul(computed, s[i]) < 0) {
+        if (decided && finite && bits_of(magnitude(error[i])) == worst && i < first_worst) first_worst = i;
+        if (look_at_signs && decided && magnitude32(error32[i]) >= 0.5f && mul(computed, s[i]) < 0) {
             wrong++;
             if (i < first_wrong) first_wrong = i;
         }
         if (low <= half_subnormal) {
             double value = side != 0 && pivot == 0 ? (double)side : s[i];
             bool opposite = (bits_of(computed) ^ bits_of(value)) < 0;
-            zero_sign += computed == 0 && opposite && error[i] < 0.5 && magnitude(value) > b[i] && decided;
+            zero_sign += computed == 0 && opposite && magnitude(error[i]) < 0.5 && magnitude(value) > b[i] && decided;
         }
     }
     first_nonfinite = block_min(first_nonfinite), first_worst = block_min(first_worst);
@@ -534,16 +599,22 @@ KERNEL score_tiles(
     i64 scale = (worst >> 52) - 1023 - 30;
     if (scale < 0) scale = 0;
     double unit = power(SUM_BITS - scale);
-    i64 total = 0;
-    EACH(i, n) total += bits_of(add(mul(error[i], unit), ROUNDER)) - ROUNDER_BITS;
-    total = block_sum(total);
+    i64 total = 0, signed_total = 0, squares = 0;
+    EACH(i, n) {
+        double a = magnitude(error[i]), squared = smaller(a, CLIP);
+        i64 units = nearest_integer(mul(a, unit));
+        total += units;
+        signed_total += error[i] < 0 ? -units : units;
+        squares += nearest_integer(mul(mul(squared, squared), SUM_UNIT));
+    }
+    total = block_sum(total), signed_total = block_sum(signed_total), squares = block_sum(squares);
 
     bool one_bin = from_bits(worst) < 0x1p-12 && nonfinite == 0;
     if (!one_bin) {
         EACH(i, BINS / 2) bins[i] = 0;
         __syncthreads();
         EACH(i, n) {
-            int bin = (bits_of32(error32[i]) >> BIN_SHIFT) - BIN_BASE;
+            int bin = (bits_of32(magnitude32(error32[i])) >> BIN_SHIFT) - BIN_BASE;
             bin = bin < 0 ? 0 : bin > BINS - 1 ? BINS - 1 : bin;
             atomic_add32(bins + (bin >> 1), bin & 1 ? 65536u : 1u);
         }
@@ -556,14 +627,22 @@ KERNEL score_tiles(
     // scoring._sum_bits
     const float least = narrow(power(-precision));
     int largest_relative = 0;
+    i64 relative_sum = 0, relative_squares = 0;
     EACH(i, n) {
-        float relative32 = divf(error32[i], size32[i]);
+        float size = magnitude32(error32[i]), ratio = divf(size, size32[i]), relative32 = ratio;
+        bool counts = (size > narrow(FLOOR) || size32[i] <= narrow(FLOOR)) && !is_infinite32(size);
+        double share = counts ? (double)(ratio < 1.0f ? ratio : 1.0f) : 0.0;
+        i64 units = nearest_integer(mul(share, relative_unit));
+        relative_sum += error32[i] < 0 ? -units : units;
+        double scaled = smaller(mul(share, power(precision)), CLIP);
+        relative_squares += nearest_integer(mul(mul(scaled, scaled), SUM_UNIT));
         relative32 = relative32 < least ? least : relative32;
         relative32 = relative32 > 1.0f ? 1.0f : relative32;
         error32[i] = relative32;
         if (bits_of32(relative32) > largest_relative) largest_relative = bits_of32(relative32);
     }
     largest_relative = (int)block_max(largest_relative);
+    relative_sum = block_sum(relative_sum), relative_squares = block_sum(relative_squares);
     __syncthreads();
     int quarter = n >> 2;
     i64 correct = 0;
@@ -581,7 +660,15 @@ KERNEL score_tiles(
     atomic_add(row + NONFINITE, nonfinite);
     atomic_add(row + WRONG_SIGN, wrong);
     atomic_add(row + ZERO_SIGN, zero_sign);
-    add_sum(row, scale, total);
+    add_sum(row, SUMS, scale, total);
+    add_sum(row, AWAY_SUMS, scale, (total + signed_total) >> 1);
+    add_pair(row, SQUARES, squares);
+    add_pair(row, RELATIVE, relative_sum);
+    add_pair(row, RELATIVE_SQUARES, relative_squares);
+    add_pair(row, NEAREST, sums.nearest);
+    add_pair(row, NEAREST_RELATIVE, sums.nearest_relative);
+    add_roundings(row, INEXACT, sums.counts - sums.below);
+    add_roundings(row, INEXACT + NEGATIVE, sums.below);
     atomic_add(row + BITS, correct - undecided * precision * BITS_SCALE);
     atomic_max(row + MAX_RELATIVE, largest_relative);
     if (one_bin) atomic_add(histogram, n);

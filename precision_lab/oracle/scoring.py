@@ -26,26 +26,40 @@ from precision_lab.oracle.jit import (
     float_to_bits,
 )
 from precision_lab.oracle.tally import (
+    AWAY_SUMS,
     BIN_BASE,
     BIN_SHIFT,
     BINS,
     BITS,
     BITS_SCALE,
+    CLIP,
+    INEXACT,
     MAX_ERROR,
     MAX_PATTERN,
     MAX_RELATIVE,
     MAX_VALUE,
     MISROUNDED,
+    NEAREST,
+    NEAREST_RELATIVE,
+    NEGATIVE,
     NONFINITE,
     NONFINITE_PATTERN,
+    PACKED,
+    RELATIVE,
+    RELATIVE_SQUARES,
     SIGN_PATTERN,
+    SQUARES,
     SUM_BITS,
+    SUMS,
     VALID,
     WRONG_SIGN,
     ZERO_SIGN,
     N,
+    add_pair,
+    add_roundings,
     add_sum,
     correct_bits,
+    relative_bits,
     scale_of,
     value_bits,
 )
@@ -57,9 +71,13 @@ INFINITY32 = np.float32(np.inf)
 # Smaller errors and sizes, in ulps, count as this where only their ratio matters: dividing subnormal
 # float32 numbers would be a hundred times slower.
 FLOOR = 2.0**-40
+LARGEST32 = float(np.finfo(np.float32).max)  # larger errors count as this there: only infinities stand out
+SUM_UNIT = 2.0**SUM_BITS
 ROUNDER = 1.5 * 2.0**52
 ROUNDER_BITS = 0x4338000000000000
 STEP = 2.0**-1074  # the smallest float64
+# A neighbour of a value that is CERTIFIED from every number is nearer; an error of one ulp is not.
+WITHIN = 1 - CERTIFIED / 2
 MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
 
 # `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
@@ -165,7 +183,6 @@ def score_one(
             needed.
     """
     precision = int(fmt[PRECISION])
-    smallest = math.ldexp(1.0, int(fmt[EMIN]) - precision + 1)
     size = abs(exact)
     subnormal = exact != 0 and size < math.ldexp(1.0, int(fmt[EMIN]))
     row = rows[2 * cell + 1] if subnormal else rows[2 * cell]
@@ -177,8 +194,9 @@ def score_one(
     if got != expected or (not got and not expected and not same):
         row[NONFINITE] += 1
         first(row, NONFINITE_PATTERN, pattern, y)
-    # Half the smallest number itself counts; beside it, `exact` reads the same but the tail is no tie.
-    matters = size > smallest / 2 or (size == smallest / 2 and (rounded != 0 or abs(tail) == 0.5))
+    # Values below half the smallest number have no sign that matters. `exact` does not tell: in fp64 it may
+    # be a stand-in, or read the same as half the smallest number beside it.
+    matters = rounded != 0 or abs(tail) >= 0.5
     if matters and ((y < 0 and sign > 0) or (y > 0 and sign < 0)):
         row[WRONG_SIGN] += 1
         first(row, SIGN_PATTERN, pattern, y)
@@ -189,20 +207,68 @@ def score_one(
         # Values of the format: near each other their difference is exact. Beyond float64's range the
         # error is its largest number.
         error = min(abs((y - rounded) / ulp - tail), 1.7976931348623157e308)
+        # The size in ulps; of what rounds to 0, the tail, since `exact` may be a stand-in.
+        ulps = abs(tail) if rounded == 0 else size / ulp
         row[VALID] += 1
         error_bits = float_to_bits(error)
         witness(row, error_bits, pattern, y)
         scale = scale_of(error_bits)
-        add_sum(row, scale, int(np.rint(math.ldexp(error, SUM_BITS - scale))))
+        units = int(np.rint(math.ldexp(error, SUM_BITS - scale)))
+        add_sum(row, SUMS, scale, units)
+        away = (y - rounded) / ulp - tail
+        away = -away if sign < 0 else away
+        if exact == 0 or sign == 0:
+            away = -error if y == 0 else error
+        if away > 0:
+            add_sum(row, AWAY_SUMS, scale, units)
+        _count_signed(row, precision, error, away, ulps, tail, rounded, exact, sign, same)
         in_float32 = float32_to_bits(np.float32(error))
         histogram[min(max((in_float32 >> BIN_SHIFT) - BIN_BASE, 0), BINS - 1)] += 1
         if exact != 0:
-            bits = count_relative(row, max(error, FLOOR) / max(size / ulp, FLOOR), precision)
+            bits = count_relative(row, max(error, FLOOR) / max(ulps, FLOOR), precision)
         elif error != 0:
             bits = count_relative(row, 1.0, precision)
     elif expected:
         bits = count_relative(row, 1.0, precision)
     row[BITS] += int(np.rint(bits * BITS_SCALE))
+
+
+@compiled
+def _count_signed(
+    row: Any, precision: int, error: float, away: float, ulps: float, tail: float,
+    rounded: float, exact: float, sign: int, same: bool,
+) -> None:  # fmt: skip
+    """Relative errors, squares, the correct rounding's own errors and the direction, of one valid result.
+
+    Each is rounded to its unit once and added as an integer, so that the order of additions changes nothing.
+
+    Args:
+        error, away: |error| and the signed error, in ulps; ulps: the exact value's size in ulps.
+        same: the result is the correct rounding.
+    """
+    squared = min(error, CLIP)
+    add_pair(row, SQUARES, int(np.rint(squared * squared * SUM_UNIT)))
+    if exact == 0:
+        # Relative to 0 every error is as large as it can be.
+        relative, gap, nearest = (1.0 if error != 0 else 0.0), 0.0, 0.0
+    else:
+        floored = max(ulps, FLOOR)
+        # An error below FLOOR is 0, unless the value itself is that small.
+        counts = error > FLOOR or ulps <= FLOOR
+        relative = min(max(error, FLOOR) / floored, 1.0) if counts else 0.0
+        # The correct rounding's error, positive where it lies away from 0. What rounds to 0 loses all.
+        gap = -floored if rounded == 0 else (tail if sign < 0 else -tail)
+        nearest = max(gap / floored, -1.0)
+    signed = -relative if away < 0 else relative
+    unit = math.ldexp(1.0, relative_bits(precision))
+    add_pair(row, RELATIVE, int(np.rint(signed * unit)))
+    scaled = min(math.ldexp(relative, precision), CLIP)
+    add_pair(row, RELATIVE_SQUARES, int(np.rint(scaled * scaled * SUM_UNIT)))
+    add_pair(row, NEAREST, int(np.rint(gap * SUM_UNIT)))
+    add_pair(row, NEAREST_RELATIVE, int(np.rint(nearest * unit)))
+    if exact != 0:
+        code = _rounding(gap, error, not same, not away > 0)
+        add_roundings(row, INEXACT + NEGATIVE if sign < 0 else INEXACT, code)
 
 
 @entry
@@ -298,47 +364,84 @@ def score_tile(
     undecided = misrounded = 0
     largest_bits: Any = np.int64(0)
     uniform = one_binade and tolerance <= CERTIFIED
+    # Where all values are next to nothing, `side` knows their sign and s need not.
+    known_sign = float_to_bits(np.float64(side)) if side != 0 and pivot == 0 else np.int64(0)
+    relative_unit = math.ldexp(1.0, relative_bits(precision))
+    nearest: Any = np.int64(0)
+    nearest_relative: Any = np.int64(0)
+    roundings: Any = np.int64(0)
+    negative: Any = np.int64(0)
     if uniform:
         # 2^-50: what rounding the difference can do to an error around 1/2.
         near = tolerance + 2.0**-50
         for i in range(n):
-            a = abs((np.float64(y[i]) - s[i]) * inverse)
+            difference = (np.float64(y[i]) - s[i]) * inverse
+            a = abs(difference)
             beyond = a - 0.5
             doubtful = abs(beyond) <= near
             undecided += doubtful
             misrounded += beyond > near
             kept = 0.0 if doubtful else a
-            error[i] = kept
-            error32[i] = np.float32(max(kept, FLOOR))
-            size32[i] = np.float32(max(abs(s[i]) * inverse, FLOOR))
+            sign = float_to_bits(s[i]) if known_sign == 0 else known_sign
+            toward = ((float_to_bits(difference) ^ sign) < 0) | (y[i] == 0)
+            size = max(abs(s[i]) * inverse, FLOOR)
+            kept32 = np.float32(min(max(kept, FLOOR), LARGEST32))
+            error[i] = -kept if toward else kept
+            error32[i] = -kept32 if toward else kept32
+            size32[i] = np.float32(size)
             largest_bits = max(largest_bits, float_to_bits(kept))
+            gap = _gap(size, near, not doubtful)
+            nearest += float_to_bits(gap * SUM_UNIT + ROUNDER) - ROUNDER_BITS
+            share = np.float64(np.float32(gap) / np.float32(size))
+            nearest_relative += float_to_bits(share * relative_unit + ROUNDER) - ROUNDER_BITS
+            code = _rounding(gap, a, beyond > near, toward)
+            roundings += code
+            negative += code if sign < 0 else 0
     nonfinite = 0
     uniform = uniform and largest_bits < INFINITY_BITS
     if not uniform:
         undecided = misrounded = 0
         largest_bits = np.int64(0)
+        nearest = nearest_relative = roundings = negative = np.int64(0)
         for i in range(n):
             computed = np.float64(y[i])
-            a, m, doubtful = _judge(computed, s[i], b[i], precision, emin)
+            difference, m, near, doubtful = _judge(computed, s[i], b[i], precision, emin)
+            a = abs(difference)
             finite = abs(computed) <= max_finite
+            valid = finite & (not doubtful)
             undecided += doubtful
             misrounded += (not doubtful) & ((a > 0.5) | (not finite))
             nonfinite += (not doubtful) & (not finite)
-            kept = a if finite & (not doubtful) else 0.0
-            error[i] = kept
-            error32[i] = np.float32(max(kept, FLOOR)) if finite | doubtful else INFINITY32
-            size32[i] = np.float32(max(m, FLOOR))
+            kept = a if valid else 0.0
+            sign = float_to_bits(s[i]) if known_sign == 0 else known_sign
+            toward = ((float_to_bits(difference) ^ sign) < 0) | (computed == 0)
+            size = max(m, FLOOR)
+            kept32 = np.float32(min(max(kept, FLOOR), LARGEST32)) if finite | doubtful else INFINITY32
+            error[i] = -kept if toward else kept
+            error32[i] = -kept32 if toward else kept32
+            size32[i] = np.float32(size)
             largest_bits = max(largest_bits, float_to_bits(kept))
+            gap = _gap(size, near, valid)
+            nearest += float_to_bits(gap * SUM_UNIT + ROUNDER) - ROUNDER_BITS
+            share = np.float64(np.float32(gap) / np.float32(size))
+            nearest_relative += float_to_bits(share * relative_unit + ROUNDER) - ROUNDER_BITS
+            code = _rounding(gap, a, a > 0.5, toward)
+            roundings += code
+            negative += code if sign < 0 else 0
     row[N] += n - undecided
     row[VALID] += n - undecided - nonfinite
     row[MISROUNDED] += misrounded
     row[NONFINITE] += nonfinite
+    add_pair(row, NEAREST, nearest)
+    add_pair(row, NEAREST_RELATIVE, nearest_relative)
+    add_roundings(row, INEXACT, roundings - negative)
+    add_roundings(row, INEXACT + NEGATIVE, negative)
     if undecided:
         for i in range(n):
             if uniform:
                 doubtful = abs(abs((np.float64(y[i]) - s[i]) * inverse) - 0.5) <= tolerance + 2.0**-50
             else:
-                _, _, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
+                _, _, _, doubtful = _judge(np.float64(y[i]), s[i], b[i], precision, emin)
             if doubtful:
                 left[n_left] = start + i
                 n_left += 1
@@ -346,14 +449,14 @@ def score_tile(
     first_pattern = patterns[start] if patterns.size else offset + start
     if nonfinite and first_pattern < row[NONFINITE_PATTERN]:
         for i in range(n):
-            if not abs(y[i]) <= max_finite and error32[i] == INFINITY32:
+            if not abs(y[i]) <= max_finite and abs(error32[i]) == INFINITY32:
                 pattern = patterns[start + i] if patterns.size else offset + start + i
                 first(row, NONFINITE_PATTERN, pattern, np.float64(y[i]))
                 break
     if largest_bits >= row[MAX_ERROR] and undecided + nonfinite < n:
         for i in range(n):
             decided = size32[i] < INFINITY32 and abs(y[i]) <= max_finite
-            if decided and float_to_bits(error[i]) == largest_bits:
+            if decided and float_to_bits(abs(error[i])) == largest_bits:
                 pattern = patterns[start + i] if patterns.size else offset + start + i
                 witness(row, largest_bits, pattern, np.float64(y[i]))
                 break
@@ -365,7 +468,7 @@ def score_tile(
             value = float(side) if side != 0 and pivot == 0 else s[i]
             opposite = (float_to_bits(np.float64(y[i])) ^ float_to_bits(value)) < 0
             known = (abs(value) > b[i]) & (size32[i] < INFINITY32)
-            row[ZERO_SIGN] += (y[i] == 0) & opposite & (error[i] < 0.5) & known
+            row[ZERO_SIGN] += (y[i] == 0) & opposite & (abs(error[i]) < 0.5) & known
     _sum_errors(row, error, n, largest_bits)
     if bits_to_float(largest_bits) < 2.0**-12 and nonfinite == 0:
         histogram[0] += n  # one bin for all
@@ -378,21 +481,48 @@ def score_tile(
 
 
 @compiled
+def _gap(size: float, near: float, valid: bool) -> float:
+    """The correct rounding's error at a size in ulps, positive where it lies away from 0.
+
+    0 where that is within the bound of a tie, of which the two roundings err by half an ulp either way. No
+    result within one ulp meets that: it is half an ulp off and left to the next tier.
+    """
+    # size < 2^51: the sum is size rounded to an integer, ties to even.
+    gap = ((size + ROUNDER) - ROUNDER) - size
+    return gap if valid & (abs(gap) < 0.5 - near) else 0.0
+
+
+@compiled
+def _rounding(gap: float, a: float, misrounded: bool, toward: bool) -> Any:
+    """For a result within one ulp of a value that is no number of the format, which way it was rounded.
+
+    As `add_roundings` takes it. A misrounded result within one ulp is the neighbour on the error's side.
+
+    Args:
+        gap: of the correct rounding; a: |error|, both in ulps.
+    """
+    direction = np.int64(1 << 3 * PACKED) if toward else np.int64(1 << 2 * PACKED)
+    code = np.int64(1) + (np.int64(1 << PACKED) if gap > 0 else np.int64(0))
+    code += direction if misrounded else np.int64(0)
+    return code if (abs(gap) > CERTIFIED) & (a < WITHIN) else np.int64(0)
+
+
+@compiled
 def _judge(
     computed: float, value: float, bound: float, precision: int, emin: int
-) -> tuple[float, float, bool]:
-    """|error| and |value| in ulps, and whether the bound leaves the ulp, the error or the rounding open."""
+) -> tuple[float, float, float, bool]:
+    """computed − value, |value| and the bound in ulps; whether it leaves the ulp, error or rounding open."""
     size = abs(value)
     exponent = max(float_to_bits(size) >> 52, emin + 1023)
     inverse = bits_to_float((precision - 1 + 2046 - exponent) << 52)
     bottom = bits_to_float(exponent << 52)
-    a = abs((computed - value) * inverse)
-    tolerance = bound * inverse
+    difference = (computed - value) * inverse
+    near = bound * inverse + 2.0**-50
     # Sums round monotonically: a high end at or above the binade's end is seen, a low end below its
     # start may come out as the start.
     outside = ((size - bound <= bottom) & (exponent > emin + 1023)) | (size + bound >= 2 * bottom)
-    doubtful = (not tolerance <= CERTIFIED) | outside | (abs(a - 0.5) <= tolerance + 2.0**-50)
-    return a, size * inverse, doubtful
+    doubtful = (not bound * inverse <= CERTIFIED) | outside | (abs(abs(difference) - 0.5) <= near)
+    return difference, size * inverse, near, doubtful
 
 
 @compiled
@@ -400,7 +530,7 @@ def _count_signs(
     y: Any, s: Any, n: int, start: int, row: Any, patterns: Any, offset: int, error32: Any, size32: Any
 ) -> None:
     for i in range(n):
-        if np.float64(y[i]) * s[i] < 0 and error32[i] >= 0.5 and size32[i] < INFINITY32:
+        if np.float64(y[i]) * s[i] < 0 and abs(error32[i]) >= 0.5 and size32[i] < INFINITY32:
             row[WRONG_SIGN] += 1
             pattern = patterns[start + i] if patterns.size else offset + start + i
             first(row, SIGN_PATTERN, pattern, np.float64(y[i]))
@@ -482,30 +612,59 @@ def moves_against(y0: float, s0: float, b0: float, y1: float, s1: float, b1: flo
 
 @compiled
 def _sum_errors(row: Any, error: Any, n: int, largest_bits: int) -> None:
-    """Adds Σ error[:n] in fixed point, each rounded to 2^-51 of the largest, or to 2^-21 if that is more."""
+    """Adds Σ |error[:n]| in fixed point, each rounded to 2^-51 of the largest, or to 2^-21 if that is more.
+
+    So are the positive errors, of which a sum and a difference of integers tell, and squares, each a
+    float64 product rounded to 2^-21.
+    """
     scale = scale_of(largest_bits)
     unit = math.ldexp(1.0, SUM_BITS - scale)
-    total = 0
+    total: Any = np.int64(0)
+    signed: Any = np.int64(0)
+    squares: Any = np.int64(0)
     for i in range(n):
-        # error·unit < 2^51, so that the sum's low bits are ROUNDER's plus the nearest integer.
-        total += float_to_bits(error[i] * unit + ROUNDER) - ROUNDER_BITS
-    add_sum(row, scale, total)
+        # |error|·unit < 2^51, so that the sum's low bits are ROUNDER's plus the nearest integer.
+        a = abs(error[i])
+        units = float_to_bits(a * unit + ROUNDER) - ROUNDER_BITS
+        total += units
+        signed += -units if error[i] < 0 else units
+        squared = min(a, CLIP)
+        squares += float_to_bits(squared * squared * SUM_UNIT + ROUNDER) - ROUNDER_BITS
+    add_sum(row, SUMS, scale, total)
+    add_sum(row, AWAY_SUMS, scale, (total + signed) >> 1)
+    add_pair(row, SQUARES, squares)
 
 
 @compiled
 def _sum_bits(row: Any, error32: Any, size32: Any, n: int, precision: int, undecided: int) -> None:
-    """Adds the correct bits of n results, less p for each undecided one (whose error32 is 0).
+    """Adds the correct bits of n results, less p for each undecided one (whose size32 is infinite), and
+    the signed relative errors and their squares.
 
     Logarithms are taken of products of four: each factor is at least 2^-24, so nothing underflows.
-    error32 is overwritten.
+    error32 is overwritten. A relative error is a quotient of two float32, that is within 3·2^-24 of itself,
+    and exact from there on but for one rounding to the unit of its sum.
     """
-    least, one = np.float32(math.ldexp(1.0, -precision)), np.float32(1)
-    scale, half = np.float32(BITS_SCALE), np.float32(0.5)
+    least, one, zero = np.float32(math.ldexp(1.0, -precision)), np.float32(1), np.float32(0)
+    scale, half, floor = np.float32(BITS_SCALE), np.float32(0.5), np.float32(FLOOR)
+    unit, ulps = math.ldexp(1.0, relative_bits(precision)), math.ldexp(1.0, precision)
     largest: Any = np.int32(0)
+    signed: Any = np.int64(0)
+    squares: Any = np.int64(0)
     for i in range(n):
-        relative = min(max(error32[i] / size32[i], least), one)
+        size = abs(error32[i])
+        ratio = size / size32[i]
+        relative = min(max(ratio, least), one)
+        # An error of FLOOR is none, unless the value is as small; an infinite one marks a mismatch.
+        counts = ((size > floor) | (size32[i] <= floor)) & (size < INFINITY32)
+        share = np.float64(min(ratio, one) if counts else zero)
+        units = float_to_bits(share * unit + ROUNDER) - ROUNDER_BITS
+        signed += -units if error32[i] < 0 else units
+        scaled = min(share * ulps, CLIP)
+        squares += float_to_bits(scaled * scaled * SUM_UNIT + ROUNDER) - ROUNDER_BITS
         error32[i] = relative
         largest = max(largest, float32_to_bits(relative))
+    add_pair(row, RELATIVE, signed)
+    add_pair(row, RELATIVE_SQUARES, squares)
     quarter = n >> 2
     total = np.int64(0)
     r0, r1 = error32[:quarter], error32[quarter : 2 * quarter]
@@ -522,7 +681,7 @@ def _sum_bits(row: Any, error32: Any, size32: Any, n: int, precision: int, undec
 @compiled
 def _count_bins(histogram: Any, error32: Any, bins: Any, n: int) -> None:
     for i in range(n):
-        index = (float32_to_bits(error32[i]) >> np.int32(BIN_SHIFT)) - np.int32(BIN_BASE)
+        index = (float32_to_bits(abs(error32[i])) >> np.int32(BIN_SHIFT)) - np.int32(BIN_BASE)
         bins[i] = np.uint16(min(max(index, np.int32(0)), np.int32(BINS - 1)))
     for i in range(n):
         histogram[bins[i]] += 1

@@ -24,7 +24,25 @@ SIGN_PATTERN, SIGN_VALUE = 12, 13  # first input of wrong sign, and the computed
 NONFINITE_PATTERN, NONFINITE_VALUE = 14, 15
 SUMS = 16  # Σ |error| as Σ_k limb_k·2^(31k − 20)
 LIMBS = 36  # errors up to float64's largest number of ulps
-COLUMNS = SUMS + LIMBS
+FIRST_COLUMNS = SUMS + LIMBS  # the columns that version 1 of a digest covers
+
+# Signed sums, over the VALID results. An error is positive where the computed value lies away from zero,
+# seen from the exact one: (y − f)·sign(f). Where f is 0, or its sign is not known because it is next to
+# nothing, y = 0 counts as toward zero and any other y as away.
+AWAY_SUMS = FIRST_COLUMNS  # the part of SUMS that positive errors have, limb by limb
+# Pairs (low, high), low + high·2^31:
+RELATIVE = AWAY_SUMS + LIMBS  # Σ (y − f)/f, clipped to ±1, in units of `relative_unit`
+NEAREST = RELATIVE + 2  # Σ of the correct rounding's errors at the same inputs, in units of 2^-20 ulp
+NEAREST_RELATIVE = NEAREST + 2  # and relative, as RELATIVE
+SQUARES = NEAREST_RELATIVE + 2  # Σ min(|error|, CLIP)² in units of 2^-20 ulp²
+RELATIVE_SQUARES = SQUARES + 2  # Σ min(2^p·|(y − f)/f|, CLIP)² in units of 2^-20
+# Counts of roundings: results within one ulp of an exact value that is told apart from every number of the
+# format, by more than 2^-10 ulp; of these, those whose correct rounding lies away from zero; and those that
+# are one step beyond, and one step short of, the correct rounding. Exact values above 0, then below.
+INEXACT = RELATIVE_SQUARES + 2
+NEAREST_AWAY, AWAY, TOWARD = INEXACT + 1, INEXACT + 2, INEXACT + 3
+NEGATIVE = 4  # from a column for positive exact values to that for negative ones
+COLUMNS = INEXACT + 2 * NEGATIVE
 ADDED = (N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, *range(SUMS, COLUMNS))
 
 NO_PATTERN = 2**63 - 1
@@ -35,6 +53,8 @@ BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
 # tile's largest or smaller.
 SUM_BITS = 20
 LIMB = (1 << 31) - 1
+PACKED = 15  # bits of each of a tile's counts of roundings, packed into one integer
+CLIP = 1024.0  # larger errors count as this in squares: a tile's sum is then below 2^50
 
 # Histogram of |error|: 32 bins per octave from 2^-12 ulp on, that is float32's exponent and five more bits.
 BINS = 4096
@@ -86,7 +106,31 @@ def merge(into: NDArray[np.int64], other: NDArray[np.int64]) -> None:
 
 def total_error(row: Any) -> int:
     """Σ |error| of a row in units of 2^-20 ulp, exactly."""
-    return sum(int(row[SUMS + k]) << (31 * k) for k in range(LIMBS))
+    return _limbs(row, SUMS)
+
+
+def signed_error(row: Any) -> int:
+    """Σ error of a row in units of 2^-20 ulp, exactly; positive is away from zero."""
+    return 2 * _limbs(row, AWAY_SUMS) - _limbs(row, SUMS)
+
+
+def _limbs(row: Any, column: int) -> int:
+    return sum(int(row[column + k]) << (31 * k) for k in range(LIMBS))
+
+
+def pair(row: Any, column: int) -> int:
+    """The number that two columns hold."""
+    return int(row[column]) + (int(row[column + 1]) << 31)
+
+
+@compiled
+def relative_bits(precision: int) -> int:
+    """k where relative errors are summed in units of 2^-k: p + 16, but of 2^-60 at the finest.
+
+    A clipped error is then at most 2^60 units, so that one fits an int64; of formats up to fp32 2^40, so
+    that a tile of 1024 does.
+    """
+    return min(precision + 16, 60)
 
 
 def bin_edge(index: int) -> float:
@@ -102,14 +146,31 @@ def scale_of(bits: int) -> int:
 
 
 @compiled
-def add_sum(row: Any, p: int, total: int) -> None:
+def add_sum(row: Any, column: int, p: int, total: int) -> None:
     """Adds a nonnegative total < 2^62 of units 2^p, in limbs of 31 bits that take 2^32 additions."""
-    k, shift = p // 31, p % 31
+    k, shift = column + p // 31, p % 31
     low = (total & LIMB) << shift
     high = (total >> 31) << shift
-    row[SUMS + k] += low & LIMB
-    row[SUMS + k + 1] += (low >> 31) + (high & LIMB)
-    row[SUMS + k + 2] += high >> 31
+    row[k] += low & LIMB
+    row[k + 1] += (low >> 31) + (high & LIMB)
+    row[k + 2] += high >> 31
+
+
+@compiled
+def add_pair(row: Any, column: int, total: int) -> None:
+    """Adds a signed total to a pair: low is in [0, 2^31), high rounds down, and 2^32 additions fit."""
+    row[column] += total & LIMB
+    row[column + 1] += total >> 31
+
+
+@compiled
+def add_roundings(row: Any, column: int, code: int) -> None:
+    """Adds INEXACT, NEAREST_AWAY, AWAY and TOWARD, packed from the lowest bits up.
+
+    A tile of 1024 inputs cannot overflow them.
+    """
+    for k in range(NEGATIVE):
+        row[column + k] += (code >> (PACKED * k)) & ((1 << PACKED) - 1)
 
 
 @compiled
