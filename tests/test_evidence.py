@@ -348,9 +348,8 @@ def test_exit_codes(kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert run("verify", f"{kernels}:relu", "--function", "relu", "--properties", "none").exit_code == 0
     assert run("verify", f"{kernels}:off_by_some", "--function", "relu").exit_code == 1
     budget = ("--properties", "sizes", "--budget", "0")
-    inconclusive = run(
-        "verify", f"{kernels}:relu", "--function", "relu", *budget, "--json", tmp_path / "v.json"
-    )
+    path = tmp_path / "v.json"
+    inconclusive = run("verify", f"{kernels}:relu", "--function", "relu", *budget, "--json", path)
     assert inconclusive.exit_code == 1
     assert inconclusive.output.rstrip().endswith("inconclusive")
     data = json.loads(path.read_text(encoding="utf-8"))
