@@ -133,7 +133,10 @@ def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
         brief: leave the judgement out, where nothing was promised.
     """
     console = _console()
-    _print_measurements(console, [m for m in verdict.measurements if m.failure is None])
+    good = [m for m in verdict.measurements if m.failure is None]
+    first = {m.fmt: m.params_name for m in reversed(good)}
+    _print_measurements(console, [m for m in good if m.params_name == first[m.fmt]])
+    _print_other_sets(console, [m for m in good if m.params_name != first[m.fmt]])
     _print_properties(console, verdict)
     for note in verdict.notes:
         console.print(f"note: {note}", style="dim", soft_wrap=True)
@@ -148,6 +151,23 @@ def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
     if not brief:
         colour = {"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow")
         console.print(verdict.outcome, style=colour)
+
+
+def _print_other_sets(console: Console, measurements: Sequence[Measurement]) -> None:
+    """A line per output for the parameter sets after the first; JSON has their regions too."""
+    if not measurements:
+        return
+    table = Table(title="other parameters", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("parameters", "format", "output"):
+        table.add_column(name)
+    for name in ("inputs", "max ulp", "mean ulp", "not rounded", "wrong sign", "inf/nan"):
+        table.add_column(name, justify="right")
+    for m in measurements:
+        table.add_row(
+            m.params_name, m.fmt, m.output, str(m.n_inputs), _number(m.max_ulp), _number(m.mean_ulp),
+            str(m.not_correctly_rounded), str(m.wrong_sign), str(m.nonfinite_mismatch),
+        )  # fmt: skip
+    console.print(table)
 
 
 def _print_properties(console: Console, verdict: Verdict) -> None:
