@@ -66,6 +66,8 @@ class Parameter:
         raw: constraint that maps the optimiser's value a to the effective one:
             "softplus" (θ = log(1+eᵃ)), "softplus+beta" (θ = β + log(1+eᵃ)), "identity"
             (θ is trained as it is) or None (not trained).
+        operand: whether it is a second input, with a value of its own for every x, rather than one
+            number for all.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Parameter:
     trainable: bool = True
     positive: bool = False
     raw: Literal["softplus", "softplus+beta", "identity"] | None = None
+    operand: bool = False
 
 
 @dataclass(frozen=True)

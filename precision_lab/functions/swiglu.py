@@ -11,7 +11,7 @@ SWIGLU = Activation(
     source="Shazeer, arXiv 2002.05202, equation 5",
     negative=(Term(theta("b"), "silu"),),
     positive=(Term(theta("b"), "silu"),),
-    parameters=(Parameter("b", 1.5),),
+    parameters=(Parameter("b", 1.5, operand=True),),
     continuous=("forward", "grad_x", "grad_b"),
     laws=(),
 )

@@ -10,9 +10,9 @@ import torch
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, unknown_name
 from precision_lab.implementations.runner import one_thread
-from precision_lab.properties.gradients import operands, reductions, training_step, upstream
 from precision_lab.properties.layout import lengths, positions, shapes, sizes, strides, unwritten
 from precision_lab.properties.memory import memory
+from precision_lab.properties.operands import operands
 from precision_lab.properties.state import (
     arguments_kept,
     compilation,
@@ -22,6 +22,9 @@ from precision_lab.properties.state import (
     results_kept,
 )
 from precision_lab.properties.subject import Outcome, Property, Subject
+from precision_lab.properties.sums import reductions
+from precision_lab.properties.training import training_step
+from precision_lab.properties.upstream import upstream
 from precision_lab.results import Fault
 from precision_lab.selfcheck import require_ieee
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from zoo import Specimen, right
+from zoo_gradients import gate_kernel, silu
 
 CONTROLS: list[Specimen] = []
 
@@ -130,3 +131,47 @@ control(
     params={"alpha_p": 0.75, "alpha_n": 0.75},
 )
 control("xIPReLU in float64", "xiprelu", wide(xiprelu), function="xiprelu", outputs=("forward", "grad_x"))
+
+
+def silu_wide(x):
+    return silu(x.double().clamp(min=-800)).to(x.dtype)
+
+
+def swiglu(x, b):
+    return (silu(x.double().clamp(min=-800)) * b.double()).to(x.dtype)
+
+
+def swiglu_of_rows(x, b):
+    """Refuses a gate that is not of x's shape, as fused kernels do."""
+    if b.dim() and b.shape != x.shape:
+        raise ValueError(f"gate of shape {tuple(b.shape)} for x of {tuple(x.shape)}")
+    return gate_kernel()(x, b)
+
+
+def prelu(x, *, alpha):
+    return torch.where(x > 0, x, alpha * x)
+
+
+class PReLU(torch.nn.Module):
+    """With its slope in FP32 whatever x is, and results as x."""
+
+    def __init__(self, alpha=0.25):
+        super().__init__()
+        self.alpha = torch.nn.Parameter(torch.tensor(float(alpha)))
+
+    def forward(self, x):
+        return torch.where(x > 0, x.float(), self.alpha.float() * x.float()).to(x.dtype)
+
+
+WIDE = ("bf16", "fp16", "fp32")
+# Not fp16: 1.5·SiLU(43680) lies e^-43680 below the tie at which it overflows, which float64 cannot tell.
+GATED = ("bf16", "fp32")
+control("SiLU in float64", "silu_wide", silu_wide, function="silu", fmts=WIDE, outputs=("forward",))
+control("SwiGLU around which autograd differentiates", "swiglu", swiglu, function="swiglu", fmts=GATED,
+        outputs=("forward", "grad_b"))  # fmt: skip
+control("SwiGLU as a Function", "swiglu_function", gate_kernel(), function="swiglu", fmts=GATED)
+control("SwiGLU that takes no broadcast gate", "swiglu_of_rows", swiglu_of_rows, function="swiglu")
+control("PReLU with a 0-d slope", "prelu", prelu, function="prelu", fmts=WIDE)
+control("PReLU as a module, FP32 inside", "PReLU", PReLU, function="prelu", fmts=WIDE)
+control("torch's SwiGLU in three operations", "swiglu_torch", lambda x, b: F.silu(x) * b,
+        function="swiglu", outputs=("forward", "grad_b"), max_ulp=2.0)  # fmt: skip

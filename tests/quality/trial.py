@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import zoo_gradients  # noqa: F401  # adds its specimens to the zoo
 from zoo import Specimen
 
 from precision_lab.verdict import Verdict, verify
