@@ -362,19 +362,24 @@ def _up(n: int, m: int) -> int:
 
 
 def _seconds_per_element(subject: Subject) -> float:
-    """Of a call with its gradient and the comparison, from one of 2^16 elements after one to warm up."""
-    shape = subject.contract.shape_for(1 << 16, len(subject.shape)) or subject.shape
-    index = np.arange(math.prod(shape)) % subject.size
-    x = subject.tensor(index, shape)
-    took = math.inf
-    try:
-        for _ in range(2):
-            start = time.perf_counter()
+    """Of a call with its gradient and the comparison.
+
+    From one of 2^14 elements, and where the budget has room for it of one of 2^18, whose temporaries are
+    fresh pages of memory as a large call's are.
+    """
+    took = 0.0
+    for n in (1 << 14, SMALLEST_LARGE):
+        if took * n > subject.terms.budget / 8:
+            break
+        shape = subject.contract.shape_for(n, len(subject.shape)) or subject.shape
+        x = subject.tensor(np.arange(math.prod(shape)) % subject.size, shape)
+        start = time.perf_counter()
+        try:
             subject.run(x)
-            took = min(took, time.perf_counter() - start)
-    except KernelError:
-        return 1e-7  # what it refuses is said elsewhere
-    return took / math.prod(shape) + 2e-9  # the comparison takes about as much
+        except KernelError:
+            return 1e-7  # what it refuses is said elsewhere
+        took = (time.perf_counter() - start) / math.prod(shape)
+    return 1.5 * took + 2e-9  # the comparison takes a few nanoseconds itself
 
 
 def _run_large(subject: Subject, base: tuple[int, ...], view: View, name: str) -> None:
