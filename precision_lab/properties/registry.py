@@ -13,6 +13,7 @@ from precision_lab.implementations.runner import one_thread
 from precision_lab.properties.layout import lengths, positions, shapes, sizes, strides, unwritten
 from precision_lab.properties.memory import memory
 from precision_lab.properties.operands import operands
+from precision_lab.properties.reductions import reductions
 from precision_lab.properties.state import (
     arguments_kept,
     compilation,
@@ -22,7 +23,6 @@ from precision_lab.properties.state import (
     results_kept,
 )
 from precision_lab.properties.subject import Outcome, Property, Subject
-from precision_lab.properties.sums import reductions
 from precision_lab.properties.training import training_step
 from precision_lab.properties.upstream import upstream
 from precision_lab.results import Fault
