@@ -158,7 +158,7 @@ def _quantiles(histogram: NDArray[np.int64], largest: float) -> dict[str, float]
     running = np.cumsum(histogram)
     found = {}
     for name in QUANTILES:
-        rank = math.ceil(Fraction(name) * count)  # in floating point 0.99·n may end up above an integer
+        rank = math.ceil(Fraction(name) * count)
         index = int(np.searchsorted(running, rank))  # the first bin that reaches so many
         found[name] = min(columns.bin_edge(index), largest) if index < columns.BINS - 1 else largest
     return found

@@ -30,6 +30,7 @@ flush_subnormals = true
 max_ulp = 2.5
 zero_sign = true
 wrong_sign = 12
+biased = true
 reason = "until the next release"
 """
 
@@ -50,7 +51,8 @@ def test_every_key_reaches_the_bound(file: Path) -> None:
         True,
     )
     gradient = found.bound("xielu", "bf16", "grad_x")
-    assert (gradient.zero_sign, gradient.wrong_sign) == (True, 12)
+    assert (gradient.zero_sign, gradient.wrong_sign, gradient.biased) == (True, 12, True)
+    assert not forward.biased
     assert gradient.reason == "until the next release"
     assert found.accepted["xielu", "bf16"] == {"depends_on_length"}
     assert found.formats("xielu") == ("bf16",)
@@ -76,6 +78,7 @@ def test_every_key_reaches_the_bound(file: Path) -> None:
         ("[xielu.bf16.grad_x]", "[xilu.bf16.grad_x]", r"xilu: .* did you mean"),
         ("flush_subnormals = true", 'flush_subnormals = "yes"', "must be true or false"),
         ("wrong_sign = 12", "wrong_sign = -1", "must be a count"),
+        ("biased = true", "biased = 1", "xielu.bf16.grad_x.biased=1 must be true or false"),
         ("depends_on_length", "depends_on_lenght", "did you mean depends_on_length"),
         ("[xielu.bf16.grad_x]", "[xielu.bf16.grad_x", "is no TOML file"),
     ],
@@ -124,6 +127,23 @@ def test_what_was_measured_passes_and_a_worse_kernel_does_not(tmp_path: Path) ->
     assert {fault.kind for fault in worse.faults} >= {"inaccurate", "nonfinite"}
     bound_file.write(path, measured.measurements, measured.faults)
     assert path.read_bytes() == first, "recording the same state twice changes nothing"
+
+
+def test_a_known_lean_is_written_and_forgotten_when_it_is_gone(tmp_path: Path) -> None:
+    def truncating(x):
+        y = torch.nn.functional.silu(x.float())
+        return (y.view(torch.int32) & -65536).view(torch.float32).to(torch.bfloat16)
+
+    path = tmp_path / "precision.toml"
+    options = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False}
+    measured = verify(truncating, "silu", promise=False, **options)
+    bound_file.write(path, measured.measurements, measured.faults)
+    assert "biased = true" in path.read_text(encoding="utf-8")
+    assert verify(truncating, "silu", bound=path, **options).passed
+    right = verify(lambda x: torch.nn.functional.silu(x.float()).bfloat16(), "silu", promise=False, **options)
+    bound_file.write(path, right.measurements, right.faults)
+    assert "biased" not in path.read_text(encoding="utf-8")
+    assert "biased" in {fault.kind for fault in verify(truncating, "silu", bound=path, **options).faults}
 
 
 def test_writing_keeps_comments_other_entries_and_peoples_decisions(file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,29 @@ def damaged(change: Any) -> str:
 def test_a_damaged_file_is_named(text: str, message: str) -> None:
     with pytest.raises(DamagedFileError, match=message):
         Results.loads(text)
+
+
+def test_reports_of_before_there_were_signed_errors_are_read() -> None:
+    folder = Path(__file__).parents[1] / "reports" / "cpu"
+    for path in (folder / "report.json", *sorted((folder / "exhaustive").glob("*.json"))):
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        found = [Measurement.from_json(m) for m in data["measurements"]]
+        assert found
+        if "schema" in data:
+            assert len(Results.loads(text).measurements) == len(found)
+        old = [m for m, given in zip(found, data["measurements"], strict=True) if "lean" not in given]
+        assert all(m.lean is None and m.mean_signed_ulp is None and m.normal_bias is None for m in old)
+        assert all(s.lean is None for m in old for s in m.regions.values())
+
+
+def test_signed_errors_survive_in_regions_and_are_left_out_of_binades() -> None:
+    m = pl.measure("naive", "xielu", fmt="bf16")
+    again = Measurement.from_json(json.loads(strict_json(m.to_json())))
+    assert repr(again) == repr(m)
+    assert m.lean is not None and m.normal_bias is not None
+    assert any(s.lean is not None for s in m.regions.values())
+    assert all(b.statistics.mean_signed_ulp is None for b in m.binades)
 
 
 def test_results_cannot_be_changed() -> None:

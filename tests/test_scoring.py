@@ -432,7 +432,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Any) -> None:
 # -- what stands in for a number too small for float64 ----------------------------------------------
 
 
-@pytest.mark.parametrize(("function", "x"), [("silu", -1e4), ("silu", -750.0), ("xielu_neg_silu", -1e4)])
+@pytest.mark.parametrize(("function", "x"), [("silu", -1e4), ("silu", -760.0), ("xielu_neg_silu", -1e4)])
 @pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, -5e-324, 1e-300])
 def test_the_sign_of_what_vanishes_in_fp64_matters_to_nobody(function: str, x: float, value: float) -> None:
     """x·e^x at −10^4 is −10^-4339: next to it any tiny number is right but for its size."""

@@ -221,7 +221,9 @@ def score_one(
             away = -error if y == 0 else error
         if away > 0:
             add_sum(row, AWAY_SUMS, scale, units)
-        _count_signed(row, precision, error, away, ulps, tail, rounded, exact, sign, same)
+        # Of an error next to nothing the sign may be lost, but 0 lies toward 0.
+        toward = away < 0 or y == 0
+        _count_signed(row, precision, error, toward, ulps, tail, rounded, exact, sign, same)
         in_float32 = float32_to_bits(np.float32(error))
         histogram[min(max((in_float32 >> BIN_SHIFT) - BIN_BASE, 0), BINS - 1)] += 1
         if exact != 0:
@@ -235,7 +237,7 @@ def score_one(
 
 @compiled
 def _count_signed(
-    row: Any, precision: int, error: float, away: float, ulps: float, tail: float,
+    row: Any, precision: int, error: float, toward: bool, ulps: float, tail: float,
     rounded: float, exact: float, sign: int, same: bool,
 ) -> None:  # fmt: skip
     """Relative errors, squares, the correct rounding's own errors and the direction, of one valid result.
@@ -243,7 +245,7 @@ def _count_signed(
     Each is rounded to its unit once and added as an integer, so that the order of additions changes nothing.
 
     Args:
-        error, away: |error| and the signed error, in ulps; ulps: the exact value's size in ulps.
+        error: in ulps; toward: whether it goes toward zero; ulps: the exact value's size in ulps.
         same: the result is the correct rounding.
     """
     squared = min(error, CLIP)
@@ -259,7 +261,7 @@ def _count_signed(
         # The correct rounding's error, positive where it lies away from 0. What rounds to 0 loses all.
         gap = -floored if rounded == 0 else (tail if sign < 0 else -tail)
         nearest = max(gap / floored, -1.0)
-    signed = -relative if away < 0 else relative
+    signed = -relative if toward else relative
     unit = math.ldexp(1.0, relative_bits(precision))
     add_pair(row, RELATIVE, int(np.rint(signed * unit)))
     scaled = min(math.ldexp(relative, precision), CLIP)
@@ -267,7 +269,7 @@ def _count_signed(
     add_pair(row, NEAREST, int(np.rint(gap * SUM_UNIT)))
     add_pair(row, NEAREST_RELATIVE, int(np.rint(nearest * unit)))
     if exact != 0:
-        code = _rounding(gap, error, not same, not away > 0)
+        code = _rounding(gap, error, not same, toward)
         add_roundings(row, INEXACT + NEGATIVE if sign < 0 else INEXACT, code)
 
 
