@@ -218,7 +218,7 @@ def loosened(path: Path, measurements: Iterable[Measurement], faults: Iterable[F
             continue
         now = _bound(path, place, values)
         pairs: list[tuple[str, float, float]] = [("max_ulp", before.max_ulp, now.max_ulp)]
-        pairs += [(name, getattr(before, name), getattr(now, name)) for name in _COUNTS]
+        pairs += [(name, getattr(before, name), getattr(now, name)) for name in (*_COUNTS, "biased")]
         pairs += [
             (
                 f"regions.{region}",
