@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,11 @@ class CallContract:
         if self.shapes:
             said.append(f"shapes {', '.join(_text(pattern) for pattern in self.shapes)}")
         return " in ".join(said) or "every size and shape"
+
+    def options(self) -> list[str]:
+        """What declares it on the command line."""
+        words = [f"--multiple-of {self.multiple_of}"] if self.multiple_of > 1 else []
+        return words + [f"--shape {shlex.quote(_text(pattern))}" for pattern in self.shapes]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CallContract:

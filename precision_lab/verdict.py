@@ -435,7 +435,7 @@ def random_sets(function: Activation) -> dict[str, dict[str, float]]:
         for parameter in raw:
             size = 2.0 ** generator.uniform(-4, 4)
             beta = values.get("beta", 0.0) if parameter.raw == "softplus+beta" else 0.0
-            # Sixteen bits, so that a replay is short to write.
+            # Four digits, so that a replay is short to write.
             values[parameter.name] = float(f"{beta + size:.4g}")
         found[f"random-{i + 1}"] = values
     return found

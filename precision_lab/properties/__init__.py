@@ -12,5 +12,6 @@ ENGINEERING_PROPERTIES = (
     "arguments_kept", "results_kept", "grad_mode", "parameters_fresh", "upstream", "reductions",
     "operands", "training_step", "compilation",
 )  # fmt: skip
+BUDGET = 1.0  # seconds for the large calls of a format
 # Compiling a kernel takes longer than all the rest: that is done where it is asked for.
 DEFAULT_PROPERTIES = ENGINEERING_PROPERTIES[:-1]

@@ -246,13 +246,7 @@ def strides(subject: Subject) -> str | None:
             pair = subject.run(view(subject.tensor(flat, base)))
             subject.compare("misreads_strides", f"for {name}, of shape {base} before", pair, index)
 
-        try:
-            work()
-        except KernelError as error:
-            if error.kind == "raised" and "depends" not in str(error):
-                subject.fault("raised", f"for {name}, of shape {base} before: {error}")
-            else:
-                subject.fault(error.kind, f"for {name}: {error}")
+        subject.tried(f"for {name}, of shape {base} before", work)
     if not views:
         subject.leave_out("views", f"the contract leaves no room for them: {subject.contract.words()}")
     return None
@@ -330,17 +324,12 @@ def _large(subject: Subject) -> None:
         if not subject.contract.accepts(shape):
             subject.leave_out(what, f"the contract leaves it out: {subject.contract.words()}")
             continue
-        if n < SMALLEST_LARGE:
-            subject.leave_out(
-                what, f"at {seconds * 1e9:.3g} ns an element it does not fit the budget of "
-                f"{subject.terms.budget:g} s", asked=subject.terms.budget_asked,
-            )  # fmt: skip
-            continue
         if n < LARGE:
-            subject.leave_out(
-                what, f"{n} elements were tried, as many as fit the budget of {subject.terms.budget:g} s at "
-                f"{seconds * 1e9:.3g} ns an element", asked=subject.terms.budget_asked,
-            )  # fmt: skip
+            speed = f"the budget of {subject.terms.budget:g} s at {seconds * 1e9:.3g} ns an element"
+            tried = f"{n} elements were tried, as many as fit" if n >= SMALLEST_LARGE else "it does not fit"
+            subject.leave_out(what, f"{tried} {speed}", asked=subject.terms.budget_asked)
+        if n < SMALLEST_LARGE:
+            continue
         start = time.perf_counter()
 
         def work(base: tuple[int, ...] = base, view: View = view, name: str = name) -> None:
@@ -402,24 +391,7 @@ def _run_large(subject: Subject, base: tuple[int, ...], view: View, name: str) -
         some = differs[: 1 << 16]  # a wrong half of a large call shows in its first elements
         values = np.asarray(to_numpy(got.reshape(-1)[some], subject.fmt), np.float64)
         index = (places[some] % subject.size).cpu().numpy()
-        _compare_some(subject, output, values, index, some.cpu().numpy(), tuple(x.shape), name)
-
-
-def _compare_some(
-    subject: Subject, output: str, values: np.ndarray, index: Index, places: Index, shape: tuple[int, ...],
-    name: str,
-) -> None:  # fmt: skip
-    limit = subject.limits(output, index) + SLACK
-    now = subject.errors(output, values, index)
-    before = subject.errors(output, subject.plain[output][index], index)
-    over = (now > limit) & (before <= limit)
-    if not over.any():
-        return
-    worst = int(np.argmax(np.where(over, now, -1.0)))
-    subject.fault(
-        "depends_on_length",
-        f"in a call of shape {shape} ({name}): element {int(places[worst])}, "
-        f"{subject.at(int(index[worst]))}, is {float(values[worst])!r} ({now[worst]:.4g} ulps off), and "
-        f"{float(subject.plain[output][index[worst]])!r} in one plain call of {subject.size}",
-        output, ulps=float(now[worst]), count=int(over.sum()),
-    )  # fmt: skip
+        subject.hold(
+            "depends_on_length", f"in a call of shape {tuple(x.shape)} ({name})", output, values, index,
+            some.cpu().numpy(), got.numel(), note=False,
+        )  # fmt: skip

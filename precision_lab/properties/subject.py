@@ -31,6 +31,7 @@ from precision_lab.implementations.runner import (
     to_tensor,
 )
 from precision_lab.oracle import Reference, reference
+from precision_lab.properties import BUDGET
 from precision_lab.results import Fault, NotExamined
 
 SLACK = 2.0**-10  # to which an error is certified
@@ -73,7 +74,7 @@ class Terms:
     accurate: frozenset[str] = frozenset()
     finite: bool = False
     isolated: bool = False
-    budget: float = 2.0
+    budget: float = BUDGET
     budget_asked: bool = False
     announce: Callable[[str], None] = lambda words: None
 
@@ -262,30 +263,38 @@ class Subject:
         the measurement has.
         """
         for output, values in self.values(pair).items():
-            plain = self.plain[output][index]
-            differs = np.flatnonzero(differ(values, plain))
-            if differs.size == 0:
-                continue
-            chosen = index[differs]
-            limit = self.limits(output, chosen) + SLACK
-            now = self.errors(output, values[differs], chosen)
-            before = self.errors(output, plain[differs], chosen)
-            over = (now > limit) & (before <= limit)
-            if not over.any():
-                if note and not (before > limit).any():
-                    self.notes.append(
-                        f"{self.fmt.name} {output}: {differs.size} results differ {where}, within the bound"
-                    )
-                continue
-            worst = int(np.argmax(np.where(over, now, -1.0)))
-            place = int(differs[worst])
-            self.fault(
-                kind,
-                f"{where}: element {place} of {values.size}, {self.at(int(chosen[worst]))}, is "
-                f"{float(values[place])!r} ({now[worst]:.4g} ulps off), and {float(plain[place])!r} "
-                f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
-                output, ulps=float(now[worst]), count=int(over.sum()),
-            )  # fmt: skip
+            differs = np.flatnonzero(differ(values, self.plain[output][index]))
+            if differs.size:
+                self.hold(
+                    kind, where, output, values[differs], index[differs], differs, values.size, note=note
+                )
+
+    def hold(
+        self, kind: str, where: str, output: str, values: NDArray[np.float64], index: Index, places: Index,
+        size: int, *, note: bool = True,
+    ) -> None:  # fmt: skip
+        """Judges results that are not the plain call's.
+
+        Args:
+            values: of inputs `index` of the pool, which stood at `places` among `size` elements.
+        """
+        plain, limit = self.plain[output][index], self.limits(output, index) + SLACK
+        now, before = self.errors(output, values, index), self.errors(output, plain, index)
+        over = (now > limit) & (before <= limit)
+        if not over.any():
+            if note and not (before > limit).any():
+                self.notes.append(
+                    f"{self.fmt.name} {output}: {values.size} results differ {where}, within the bound"
+                )
+            return
+        worst = int(np.argmax(np.where(over, now, -1.0)))
+        self.fault(
+            kind,
+            f"{where}: element {int(places[worst])} of {size}, {self.at(int(index[worst]))}, is "
+            f"{float(values[worst])!r} ({now[worst]:.4g} ulps off), and {float(plain[worst])!r} "
+            f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
+            output, ulps=float(now[worst]), count=int(over.sum()),
+        )  # fmt: skip
 
     def at(self, i: int) -> str:
         """An input of the pool in decimal, as hexadecimal float and as bits."""
