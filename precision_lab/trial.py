@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from precision_lab.properties.subject import Subject
 
 PLAIN_CALL = "plain call"  # of the stage that prepares the properties of a format
-BUDGET = 1.0  # seconds for the large calls of a format
 # What a wrapper gives that refuses a shape; what else it raises shows there too.
 _REFUSALS = ("raised", "wrong_shape")
-_UNREACHABLE = ("not_finite_parameters",)  # parameters that a kernel cannot have
-_INACCURATE = ("inaccurate", "flushes_subnormals", "undecided", "wrong_sign", "nonfinite")
+_INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 
 
 @dataclass(frozen=True)
@@ -309,7 +307,7 @@ class _Trial:
         self.plan, self.implementation, self.outputs, self.bounds = plan, implementation, outputs, bounds
         self.progress, self.announce, self.isolated = progress, announce, isolated
         self.contracts: dict[str, CallContract] = {}  # found by trying, by format
-        self.failed: dict[str, str] = {}  # by format, why an output could not be measured
+        self.failed: set[str] = set()  # formats in which an output could not be measured
         self.accurate: dict[str, set[str]] = {}  # by format, outputs within their bounds
 
     def called(self, fmt: str) -> Implementation:
@@ -322,6 +320,10 @@ class _Trial:
         from precision_lab.measure import blank_measurement
 
         plan = self.plan
+        if name in plan.added_sets and (reason := self._unreachable(fmt, params)):
+            gaps = tuple(NotExamined(output, fmt, name, reason, False) for output in outputs)
+            yield Examined(not_examined=gaps)
+            return
         blanks = tuple(
             blank_measurement(self.implementation, fmt, output, name, dict(params), plan.inputs or "", 0)
             for output in outputs
@@ -335,12 +337,19 @@ class _Trial:
                 yield Examined(faults)
                 found = self._run(fmt, name, params, outputs, blanks)
         for m in found:
-            if name in plan.added_sets and m.failure is not None and m.failure.kind in _UNREACHABLE:
-                reason = f"it cannot be given these parameters: {m.failure.message}"
-                yield Examined(not_examined=(NotExamined(m.output, fmt, name, reason, False),))
-                continue
             self._learn(m)
             yield Measured(m)
+
+    def _unreachable(self, fmt: str, params: Mapping[str, float]) -> str:
+        """Why a kernel cannot be given parameters that nobody asked for; "" where it can."""
+        from precision_lab.exceptions import KernelError
+        from precision_lab.implementations.runner import effective_parameters
+
+        try:
+            effective_parameters(self.implementation, params, fmt)
+        except (KernelError, ValueError) as error:
+            return f"it cannot be given these parameters: {error}"
+        return ""
 
     def _run(
         self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...],
@@ -365,7 +374,7 @@ class _Trial:
 
         self.bounds.note(m)
         if m.failure is not None:
-            self.failed.setdefault(m.fmt, f"{m.output}: {m.failure.kind}: {m.failure.message}")
+            self.failed.add(m.fmt)
         bound = self.bounds.working(m.fmt, m.output)
         clean = m.failure is None and not (m.nonfinite_mismatch or m.wrong_sign)  # nor any that is known
         if bound is not None and clean and not any(f.kind in _INACCURATE for f in judge(m, bound)):
@@ -435,6 +444,7 @@ class _Trial:
                 )  # fmt: skip
 
     def _subject(self, fmt: str, name: str, params: Mapping[str, float]) -> Subject:
+        from precision_lab.properties import BUDGET
         from precision_lab.properties.subject import Subject, Terms
 
         given = {o: self.bounds.working(fmt, o) for o in self.outputs}
@@ -474,22 +484,13 @@ class _Trial:
             words.append(f"--bound {shlex.quote(plan.bound_file)}")
         elif plan.max_ulp not in (None, 1.0):
             words.append(f"--max-ulp {plan.max_ulp!r}")
-        words += contract_options(plan.contract)
+        words += plan.contract.options()
         words += ["--finite"] if plan.finite else []
         if self.implementation.execution == "compiled":
             words.append("--compiled")
         if self.implementation.device != "cpu":
             words.append(f"--device {self.implementation.device}")
         return words
-
-
-def contract_options(contract: CallContract) -> list[str]:
-    """The options that declare a contract on the command line."""
-    words = [f"--multiple-of {contract.multiple_of}"] if contract.multiple_of > 1 else []
-    return words + [
-        f"--shape {shlex.quote(','.join('*' if size is None else str(size) for size in pattern))}"
-        for pattern in contract.shapes
-    ]
 
 
 def _restore() -> None:

@@ -102,6 +102,16 @@ def stream(chosen):
     return list(events(chosen, implementation))
 
 
+def altered(events_seen, **changes):
+    """The events with every measurement changed."""
+    return [
+        dataclasses.replace(e, measurement=dataclasses.replace(e.measurement, **changes))
+        if isinstance(e, Measured)
+        else e
+        for e in events_seen
+    ]
+
+
 # -- evidence -------------------------------------------------------------------------------------
 
 
@@ -122,24 +132,12 @@ def test_a_whole_stream_passes_and_every_part_of_it_is_needed() -> None:
 
 def test_a_measurement_of_no_inputs_is_none() -> None:
     chosen = plan(properties=())
-    emptied = [
-        dataclasses.replace(e, measurement=dataclasses.replace(e.measurement, n_inputs=0))
-        if isinstance(e, Measured)
-        else e
-        for e in stream(chosen)
-    ]
-    assert collect(chosen, emptied).outcome == "inconclusive"
+    assert collect(chosen, altered(stream(chosen), n_inputs=0)).outcome == "inconclusive"
 
 
 def test_undecided_inputs_are_no_fault_and_no_pass() -> None:
     chosen = plan(properties=())
-    some = [
-        dataclasses.replace(e, measurement=dataclasses.replace(e.measurement, undecided=3))
-        if isinstance(e, Measured)
-        else e
-        for e in stream(chosen)
-    ]
-    found = collect(chosen, some)
+    found = collect(chosen, altered(stream(chosen), undecided=3))
     assert (found.outcome, found.faults) == ("inconclusive", ())
     assert "undecided for 3 of 65536" in found.reasons[0]
 
@@ -461,3 +459,14 @@ def test_memory_off_a_boundary_and_beyond_the_end_is_looked_at(libraries: Path) 
     assert "in aligned of plain.so, called with x of shape" in aligned.failures[0]
     beyond = verify(f"{libraries / 'plain.so'}:beyond", "relu", **common)
     assert {fault.kind for fault in beyond.faults} == {"writes_outside"}
+
+
+def test_added_parameters_that_a_module_cannot_have_are_left_out_and_said() -> None:
+    from precision_lab.kernels import XIELU
+
+    found = verify(XIELU, "xielu", fmts=("bf16",), max_ulp=0.51, properties=False)
+    assert found.outcome == "pass", found.failures
+    (reason,) = {g.reason for g in found.not_examined if g.params_name == "rootless"}
+    assert "cannot be given these parameters: ValueError: alpha_n=0.4" in reason
+    asked = verify(XIELU, "xielu", fmts=("bf16",), properties=False, params={"alpha_n": 0.4})
+    assert {fault.kind for fault in asked.faults} == {"raised"}

@@ -190,12 +190,15 @@ def test_a_missing_library_is_a_named_finding(monkeypatch):
     assert "precision-lab[transformers]" in result[0].failure.message
 
 
-def test_a_kernel_that_raises_names_the_exception():
+def test_a_kernel_that_raises_names_the_exception_and_its_place():
     def kernel(x, **_):
         raise RuntimeError("no kernel for this dtype")
 
+    line = kernel.__code__.co_firstlineno + 1
+
     got = run(as_implementation(kernel, "relu", ("bf16",)), np.zeros(4), "bf16", {}, ("forward", "grad_x"))
-    assert got["forward"] == Failure("raised", "RuntimeError: no kernel for this dtype")
+    place = f"(test_implementations.py, line {line} in kernel)"
+    assert got["forward"] == Failure("raised", f"RuntimeError: no kernel for this dtype {place}")
     assert isinstance(got["grad_x"], Failure)
 
 
@@ -203,8 +206,10 @@ def test_a_module_that_cannot_be_built_is_a_named_finding():
     def factory(params, dtype):
         raise RuntimeError("no such device")
 
+    line = factory.__code__.co_firstlineno + 1
     got = measure_all(from_module(factory, "xielu"), ("forward", "grad_x"), "fp32")
-    assert [m.failure for m in got] == [Failure("raised", "RuntimeError: no such device")] * 2
+    place = f"(test_implementations.py, line {line} in factory)"
+    assert [m.failure for m in got] == [Failure("raised", f"RuntimeError: no such device {place}")] * 2
 
 
 def test_a_module_without_the_named_parameter_says_which_it_has():

@@ -176,7 +176,7 @@ def test_isolation_recovers_from_a_lost_context_and_goes_on(tmp_path: Path) -> N
     (tmp_path / "lost.py").write_text(KERNEL)
     verdict = verify(
         f"{tmp_path / 'lost.py'}:bad", "xielu", fmts=("fp16", "bf16"), outputs=("forward",), max_ulp=4,
-        properties=False,
+        properties=False, params={},
     )  # fmt: skip
     by_format = {m.fmt: m for m in verdict.measurements}
     assert by_format["fp16"].failure is not None
@@ -193,8 +193,9 @@ def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_ke
 
     naive = get_implementation("xielu", "naive")
     verdict = verify(
-        kernel, "xielu", fmts=("bf16", "fp16", "fp32"), outputs=("forward", "grad_x"), properties=False
-    )
+        kernel, "xielu", fmts=("bf16", "fp16", "fp32"), outputs=("forward", "grad_x"), properties=False,
+        params={},
+    )  # fmt: skip
     found = [(m.fmt, m.output, m.failure.kind if m.failure else "") for m in verdict.measurements]
     assert found == [
         ("bf16", "forward", ""), ("bf16", "grad_x", ""), ("fp16", "forward", "crashed"),
