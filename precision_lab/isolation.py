@@ -71,12 +71,16 @@ class _Child:
     def __init__(self, job: Mapping[str, Any]) -> None:
         read, write = os.pipe()
         self._noise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        # The same modules as here: with -P the working folder does not come before them, where a checkout
+        # of the lab would be loaded instead of the one that is installed. A kernel's may stand there.
+        here = os.getcwd()
+        path = [*(entry or here for entry in sys.path), here]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
         self._lines = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
+            [sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
             stdin=subprocess.PIPE, stdout=self._noise, stderr=self._noise, pass_fds=(write,), env=environment,
             start_new_session=True,
         )  # fmt: skip

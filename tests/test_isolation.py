@@ -149,3 +149,16 @@ def children() -> set[str]:
     if not found:
         pytest.skip("the system does not list a process's children in /proc")
     return {pid for pids in found for pid in pids}
+
+
+def test_the_child_runs_the_same_lab_as_its_parent(
+    kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the lab's name in the working folder, such as a checkout's, is not what is run."""
+    (tmp_path / "precision_lab").mkdir()
+    (tmp_path / "precision_lab" / "__init__.py").write_text("raise SystemExit('another lab')\n")
+    (tmp_path / "beside.py").write_text("import torch\ndef relu(x):\n    return torch.relu(x)\n")
+    monkeypatch.chdir(tmp_path)
+    assert run(kernels, "good").passed
+    options = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False}
+    assert verify("beside:relu", "relu", **options).passed, "what stands in the working folder is found"
