@@ -29,6 +29,9 @@ from precision_lab.formats import FloatFormat
 # Every reported ulp error is certified to this.
 CERTIFIED_ULPS = 2.0**-10
 SMALLEST = 2.0**-1074
+# The tail of what lies below half the smallest number, nearer to it than float64 tells: 1/2 would say that its
+# sign matters. Beside any other tie a tail may read 1/2, and `rounded` says on which side of the tie it is.
+BESIDE_HALF = 0.5 - 2.0**-54
 
 
 def float_above(value: Any) -> float:
@@ -91,8 +94,8 @@ def round_ball(
         return number, 0.0, 0.0, ulp, certain or beyond
     error = float_above(reach)
     tail_near = float_near(tail)
-    if abs(tail_near) == 0.5 and not (tie and outward == 0):
-        tail_near = math.copysign(0.5 - 2.0**-54, tail_near)  # beside a tie is not a tie
+    if whole == 0 and abs(tail_near) == 0.5 and not (tie and outward == 0):
+        tail_near = math.copysign(BESIDE_HALF, tail_near)
     number = sign * float(to_float(from_man_exp(whole, -shift)))
     return number, sign * tail_near, error, ulp, certain and error <= CERTIFIED_ULPS
 
@@ -122,4 +125,4 @@ def _binade(size: Any, outward: int, radius: Any, fmt: FloatFormat) -> tuple[int
     return exponent, above_bottom, below_end
 
 
-__all__ = ["CERTIFIED_ULPS", "SMALLEST", "float_above", "float_near", "round_ball"]
+__all__ = ["BESIDE_HALF", "CERTIFIED_ULPS", "SMALLEST", "float_above", "float_near", "round_ball"]

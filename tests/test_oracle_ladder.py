@@ -41,7 +41,7 @@ def decides_alike(result: Any, i: int, value: Fraction) -> bool:
         same(result.rounded[i], rounded)
         and Fraction(float(result.ulp[i])) == exact_ulp(value, fmt)
         and abs(tail - Fraction(float(result.tail[i]))) <= Fraction(1, 2**10)
-        and abs(result.tail[i]) != 0.5
+        and (rounded != 0 or abs(result.tail[i]) != 0.5)
         and result.sign[i] == (-1 if value < 0 else 1)
     )
 

@@ -63,7 +63,7 @@ from precision_lab.oracle.tally import (
     scale_of,
     value_bits,
 )
-from precision_lab.rounding import CERTIFIED_ULPS
+from precision_lab.rounding import BESIDE_HALF, CERTIFIED_ULPS
 
 CERTIFIED = CERTIFIED_ULPS
 INFINITY_BITS = 0x7FF0000000000000
@@ -151,8 +151,8 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
         pushed = nudge * side
         if pushed > 0 or (pushed == 0 and whole % 2 != 0):
             whole, tail = whole + side, tail - side
-    if abs(tail) == 0.5 and (margin != 0 or nudge != 0):
-        tail = math.copysign(0.5 - 2.0**-54, tail)  # beside a tie is not a tie
+    if abs(tail) == 0.5 and (margin != 0 or (nudge != 0 and whole == 0)):
+        tail = math.copysign(BESIDE_HALF, tail)
     # One more step: the product of a subnormal error may be the error itself.
     clear = error == 0 or abs(margin) > error * (1 + 2.0**-40) + STEP
     error += abs(lost)
