@@ -29,8 +29,8 @@ from precision_lab.formats import FloatFormat
 # Every reported ulp error is certified to this.
 CERTIFIED_ULPS = 2.0**-10
 SMALLEST = 2.0**-1074
-# The tail of what lies below half the smallest number, nearer to it than float64 tells: 1/2 would say that its
-# sign matters. Beside any other tie a tail may read 1/2, and `rounded` says on which side of the tie it is.
+# The tail of what lies below half the smallest number, nearer to it than float64 tells: 1/2 would say that
+# its sign matters. Beside any other tie a tail may read 1/2, and `rounded` says on which side it is.
 BESIDE_HALF = 0.5 - 2.0**-54
 
 

@@ -67,6 +67,17 @@ def test_version_1_of_the_digest_is_what_it_was(case: tuple[str, str, str]) -> N
     assert found.digest == found.digests[2] != found.digests[1]
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["stable", "expm1"])
+def test_all_of_fp32_gives_the_committed_digests(name: str) -> None:
+    path = Path(__file__).parents[1] / "reports" / "cpu" / "exhaustive" / f"xielu-{name}-fp32.json"
+    committed = json.loads(path.read_text())["digests"]
+    implementation = get_implementation("xielu", name)
+    found = sweep(implementation, "fp32", implementation.measured_outputs(), shards=64)
+    assert {str(version): digest for version, digest in found.digests.items()} == committed
+    assert committed["1"][:8] == {"stable": "21ee520b", "expm1": "59b7f6ba"}[name]  # of the first sweeps
+
+
 def test_only_the_second_digest_sees_which_way_errors_go() -> None:
     a, b = Tally.empty(1), Tally.empty(1)
     b.rows[0, columns.AWAY_SUMS] += 1

@@ -40,8 +40,8 @@ class Reference:
     Attributes:
         rounded: correct rounding, as float64; ±inf or NaN where the exact result overflows
             the format, or is infinite or undefined itself.
-        tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where `rounded` is
-            0, ±1/2 is a tie and nothing beside it.
+        tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where
+            `rounded` is 0, ±1/2 is a tie and nothing beside it.
         ulp: ulp of the exact value.
         exact: the exact value to about float64 precision, for display and relative errors; ±STAND_IN where
             it is not 0 but too small for that, which in fp64 is no value to compare with: `rounded == 0` and
