@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -137,7 +138,11 @@ def explain(
     params: SetOption = "init",
     param: ParamOption = None,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Also run torch.compile (slow the first time).")
+        bool,
+        typer.Option(
+            "--compiled",
+            help="Run --kernel, or else also the lab's own, through torch.compile (slow at first).",
+        ),
     ] = False,
     kernel: Annotated[
         str | None, typer.Option("--kernel", help="Also run this TARGET, as `verify` takes it.")
@@ -145,19 +150,35 @@ def explain(
     framework: Annotated[
         str | None, typer.Option("--framework", help="Of --kernel, where it is not recognised.")
     ] = None,
+    multiple_of: Annotated[
+        int, typer.Option("--multiple-of", help="--kernel takes only multiples of so many elements.")
+    ] = 1,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", help="--kernel takes only this shape, as for `verify`; may be repeated."),
+    ] = None,
     device: DeviceOption = "cpu",
     json_path: JsonOption = None,
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab import explain as explaining
+    from precision_lab.contract import CallContract, read_shape
     from precision_lab.implementations import EXECUTIONS
     from precision_lab.target import find
     from precision_lab.terminal import print_explanation
 
     point, pattern = _point(x), _pattern(bits)
-    executions = tuple(e for e in EXECUTIONS if compiled or e != "compiled")
+    executions = tuple(e for e in EXECUTIONS if e != "compiled" or (compiled and kernel is None))
     values = parameters(function, params, param)
-    own = None if kernel is None else find(kernel, function, (fmt,), framework=framework)
+    own = None
+    if kernel is not None:
+        contract = CallContract(multiple_of, tuple(read_shape(text) for text in shape or ()))
+        found_kernel = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
+        own = replace(found_kernel, contract=contract)
+    elif framework is not None or multiple_of != 1 or shape:
+        raise ValueError(
+            "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
+        )
     found = explaining.explain(
         function,
         fmt=fmt,

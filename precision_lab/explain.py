@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +232,7 @@ def _rows(
     from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
     from precision_lab.implementations.placement import on_device
     from precision_lab.implementations.runner import effective_parameters, run
+    from precision_lab.properties.calls import REFUSALS
     from precision_lab.results import Failure
 
     rows = []
@@ -243,13 +244,19 @@ def _rows(
         if i.function == function.name and i.execution in executions and device.partition(":")[0] in i.devices
     ]
     for implementation in [*([on_device(kernel, device)] if kernel else []), *registered]:
-        if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
-            continue
         execution = implementation.execution_name
+        if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
+            if implementation.target:  # asked for by name
+                note = f"gives no {output} in {fmt.name}"
+                rows.append(Row(implementation.name, execution, dict(params), math.nan, "", math.nan, note))
+            continue
         out = get_format(implementation.output_format(fmt.name, output))
         try:
             effective = effective_parameters(implementation, params, fmt.name)
             got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
+            if isinstance(got, Failure) and got.kind in REFUSALS and implementation.target:
+                implementation = _called_as_it_accepts(implementation, fmt.name, params)
+                got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
             crowd = run(implementation, np.full(_CROWD, x), fmt.name, params, (output,))[output]
         except KernelError as error:
             got, effective = Failure(error.kind, str(error)), dict(params)
@@ -285,3 +292,16 @@ def _rows(
             )
         )
     return rows
+
+
+def _called_as_it_accepts(
+    implementation: Implementation, fmt: str, params: Mapping[str, float]
+) -> Implementation:
+    """A kernel that refuses one element with the calls that it does accept, where there are some."""
+    from precision_lab.implementations.runner import attempt
+    from precision_lab.properties.calls import find_contract
+
+    if not implementation.contract.is_free:
+        return implementation
+    found = find_contract(lambda shape: attempt(implementation, shape, fmt, params))
+    return implementation if found is None else replace(implementation, contract=found)

@@ -36,6 +36,7 @@ from precision_lab.exceptions import (
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.target import LIBRARIES as SUFFIXES
 from precision_lab.trial import (
+    LAWS,
     PLAIN_CALL,
     Begin,
     Event,
@@ -251,9 +252,11 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
     )
     if what == "against":
         where = f"while {plan.against} was measured"
+    if what == LAWS:
+        prop, where = [LAWS], "while the laws were checked"
     kernel = target.rpartition(":")[2]
     fault = Fault(failure.kind, plan.function, kernel, fmt, "", name, f"{failure.message}, {where}")
-    examination = Examination(prop[0], fmt, name, "broken") if what == "property" and prop else None
+    examination = Examination(prop[0], fmt, name, "broken") if prop else None
     return Examined((fault,), examination=examination)
 
 
@@ -343,8 +346,8 @@ def _encode(event: Event) -> dict[str, Any]:
 def _serve(job: Mapping[str, Any], put: Any) -> None:
     from precision_lab.trial import events, load
 
-    plan = Plan.from_json(job["plan"])
     try:
+        plan = Plan.from_json(job["plan"])
         implementation, faults = load(
             job["target"], plan, framework=job["framework"], compiled=job["compiled"], device=job["device"]
         )

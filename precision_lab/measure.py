@@ -146,7 +146,7 @@ def measure_all(
 
     def blank(output: str, params: dict[str, float], failure: Failure | None = None) -> Measurement:
         return blank_measurement(
-            implementation, source.name, output, name, params, chosen.name, chosen.size, failure
+            implementation, source.name, output, name, params, chosen.name, chosen.size, failure, asked
         )
 
     try:
@@ -266,8 +266,15 @@ def blank_measurement(
     inputs: str,
     n_inputs: int,
     failure: Failure | None = None,
+    asked: Mapping[str, float] | None = None,
 ) -> Measurement:
-    """A measurement with nothing counted yet, or with the reason why nothing can be."""
+    """A measurement with nothing counted yet, or with the reason why nothing can be.
+
+    Args:
+        params: what the kernel received; asked: what it was asked to take, where that may differ.
+    """
+    if not implementation.target or asked == params:
+        asked = None
     return Measurement(
         function=implementation.function,
         implementation=implementation.name,
@@ -283,6 +290,8 @@ def blank_measurement(
         environment=environment(),
         target=implementation.target,
         device=implementation.device,
+        asked=dict(asked or {}),
+        options=" ".join(implementation.options()),
     )
 
 

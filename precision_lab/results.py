@@ -217,6 +217,8 @@ class Measurement(Signed):
     environment: dict[str, str] = field(default_factory=dict)
     target: str = ""  # where a stranger's kernel was found
     device: str = "cpu"  # where the kernel ran
+    asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
+    options: str = ""  # with which the command line calls the kernel as it was called
 
     @property
     def case(self) -> str:
@@ -451,14 +453,15 @@ def exact_interval(witness: Witness) -> str:
 def replay_command(m: Measurement, witness: Witness) -> str:
     """The command that shows one input of a measurement again, with the parameters the kernel used.
 
-    A TARGET at the initial parameters gets them anew: one with raw parameters inside would put the
-    effective values through its constraint once more.
+    A TARGET gets the values that were asked for, the initial ones by default: one with raw parameters
+    inside would put the effective values through its constraint once more.
     """
-    params = {} if m.target and m.params_name == "init" else m.params
+    params = {} if m.target and m.params_name == "init" else m.asked or m.params
     words = [
         f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
         *(f"--param {name}={value!r}" for name, value in params.items()),
         *([f"--kernel {shlex.quote(m.target)}"] if m.target else []),
+        *([m.options] if m.options else []),
         *([f"--device {m.device}"] if m.device != "cpu" else []),
     ]
     return " ".join(words)

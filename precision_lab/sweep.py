@@ -156,7 +156,7 @@ def sweep(
         _merge(totals, found)
     require_ieee(workers=True)
     measurements = tuple(
-        _measurement(implementation, source.name, output, params_name, effective, cells, total)
+        _measurement(implementation, source.name, output, params_name, effective, asked, cells, total)
         for output, total in totals.items()
     )
     digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
@@ -193,12 +193,13 @@ def _measurement(
     output: str,
     params_name: str,
     effective: dict[str, float],
+    asked: Mapping[str, float],
     cells: Cells,
     total: Tally | Failure,
 ) -> Measurement:
     failure = total if isinstance(total, Failure) else None
     case = blank_measurement(
-        implementation, fmt, output, params_name, effective, "exhaustive", 1 << cells.fmt.bits, failure
+        implementation, fmt, output, params_name, effective, "exhaustive", 1 << cells.fmt.bits, failure, asked
     )
     return case if isinstance(total, Failure) else finish(case, cells, total)
 

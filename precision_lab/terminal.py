@@ -15,6 +15,7 @@ from precision_lab.explain import Explanation
 from precision_lab.results import Measurement, replay_command
 from precision_lab.selfcheck import Check
 from precision_lab.sweep import Sweep
+from precision_lab.trial import LAWS
 from precision_lab.verdict import Verdict, describe
 
 
@@ -138,6 +139,8 @@ def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
     _print_measurements(console, [m for m in good if m.params_name == first[m.fmt]])
     _print_other_sets(console, [m for m in good if m.params_name != first[m.fmt]])
     _print_properties(console, verdict)
+    for laws in (e for e in verdict.examinations if e.property == LAWS):
+        console.print(f"laws ({laws.fmt}): {laws.state}", soft_wrap=True)
     for note in verdict.notes:
         console.print(f"note: {note}", style="dim", soft_wrap=True)
     for fault in verdict.known:
@@ -175,7 +178,7 @@ def _print_properties(console: Console, verdict: Verdict) -> None:
     if not verdict.properties:
         return
     by_state: dict[str, list[str]] = {}
-    for e in verdict.examinations:
+    for e in (e for e in verdict.examinations if e.property != LAWS):
         label = e.property if len({m.fmt for m in verdict.measurements}) < 2 else f"{e.property} ({e.fmt})"
         reason = f" ({e.reason})" if e.state == "does not apply" else ""
         by_state.setdefault(e.state, []).append(label + reason)

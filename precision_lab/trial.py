@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
+from precision_lab.properties.calls import REFUSALS
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
 if TYPE_CHECKING:
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from precision_lab.implementations import Implementation
     from precision_lab.properties.subject import Subject
 
+LAWS = "laws"  # examined like a property
 PLAIN_CALL = "plain call"  # of the stage that prepares the properties of a format
-# What a wrapper gives that refuses a shape; what else it raises shows there too.
-_REFUSALS = ("raised", "wrong_shape")
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 
 
@@ -105,7 +105,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Examined:
-    """What a stage found beside measurements; `examination` where the stage was a property."""
+    """What a stage found beside measurements; `examination` where the stage was a property or the laws."""
 
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
@@ -330,8 +330,8 @@ class _Trial:
         )
         yield Begin(stage, blanks)
         found = self._run(fmt, name, params, outputs, blanks)
-        if any(m.failure is not None and m.failure.kind in _REFUSALS for m in found):
-            refusal = next(m.failure for m in found if m.failure and m.failure.kind in _REFUSALS)
+        if any(m.failure is not None and m.failure.kind in REFUSALS for m in found):
+            refusal = next(m.failure for m in found if m.failure and m.failure.kind in REFUSALS)
             faults = self._sought(fmt, name, params, refusal.message, found[0].n_inputs)
             if faults:
                 yield Examined(faults)
@@ -422,7 +422,7 @@ class _Trial:
             subject = self._subject(fmt, name, params)
         except KernelError as error:
             why = error
-            faults = self._sought(fmt, name, params, str(error), 4097) if error.kind in _REFUSALS else ()
+            faults = self._sought(fmt, name, params, str(error), 4097) if error.kind in REFUSALS else ()
             if faults:
                 yield Examined(faults)
                 try:
@@ -484,10 +484,8 @@ class _Trial:
             words.append(f"--bound {shlex.quote(plan.bound_file)}")
         elif plan.max_ulp not in (None, 1.0):
             words.append(f"--max-ulp {plan.max_ulp!r}")
-        words += plan.contract.options()
+        words += self.implementation.options()
         words += ["--finite"] if plan.finite else []
-        if self.implementation.execution == "compiled":
-            words.append("--compiled")
         if self.implementation.device != "cpu":
             words.append(f"--device {self.implementation.device}")
         return words
@@ -515,7 +513,7 @@ def _baseline(
 def _lawful(
     plan: Plan, implementation: Implementation, fmt: str, name: str, outputs: tuple[str, ...], bounds: Bounds
 ) -> Iterator[Event]:
-    stage = f"laws {fmt} {name}"
+    stage = f"{LAWS} {fmt} {name}"
     if not plan.laws or stage in plan.done:
         return
     from precision_lab.search import check_laws
@@ -524,6 +522,8 @@ def _lawful(
     # Other parameters have other errors: of a file's bounds, the widest counts.
     held = [bound for o in outputs if (bound := bounds.bound(fmt, o)) is not None]
     if not held:
+        reason = "no bound is given that results at other parameters must keep"
+        yield Examined(examination=Examination(LAWS, fmt, name, "not examined", reason))
         return
     limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
     faults = tuple(
@@ -533,4 +533,4 @@ def _lawful(
         )
         for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
     )  # fmt: skip
-    yield Examined(faults, ())
+    yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

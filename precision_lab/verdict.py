@@ -27,6 +27,7 @@ from precision_lab.results import (
     replay_command,
 )
 from precision_lab.trial import (
+    LAWS,
     Begin,
     Bounds,
     Event,
@@ -286,8 +287,12 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         baseline = baselines.get((m.fmt, m.output, m.params_name))
         if baseline is not None:
             judged += worse_than(m, baseline)
-        elif plan.against is not None and m.failure is None:
-            notes.append(f"{m.fmt} {m.output}: {plan.against} has no such output to compare with")
+        if plan.against is not None and m.failure is None and (baseline is None or baseline.failure):
+            why = (
+                "there is none" if baseline is None or baseline.failure is None else baseline.failure.message
+            )
+            what, reason = f"{m.output} against {plan.against}", f"no result of it to compare with: {why}"
+            gaps.append(NotExamined(what, m.fmt, m.params_name, reason, True))
     known: list[Fault] = []
     for fault in faults:
         (known if fault.kind in bounds.accepted(fault.fmt) else judged).append(fault)
@@ -324,7 +329,7 @@ def _missing(
             for output in outputs or ("every output",):
                 if (fmt, name, output) not in seen:
                     found.append(NotExamined(output, fmt, name, "no measurement of it arrived", True))
-        for prop in plan.properties:
+        for prop in (*plan.properties, *([LAWS] if plan.laws else [])):
             examination = examinations.get((fmt, prop))
             if examination is None or examination.state == "not examined":
                 reason = "no examination of it arrived" if examination is None else examination.reason
@@ -342,8 +347,9 @@ def _left_out(plan: Plan, planned: Planned | None) -> tuple[str, ...]:
         found.append(f"outputs: {', '.join(rest)}")
     if rest := [p for p in DEFAULT_PROPERTIES if p not in plan.properties]:
         found.append(f"properties: {', '.join(rest)}")
-    if plan.bound_file is not None and list(plan.parameter_sets) == ["init"]:
-        found.append("parameters other than the initial ones, which is what a bound file holds for")
+    if not plan.added_sets and get_function(plan.function).parameters:
+        why = ", for which a bound file holds" if plan.bound_file and "init" in plan.parameter_sets else ""
+        found.append(f"parameters other than {', '.join(map(repr, plan.parameter_sets))}{why}")
     if plan.finite:
         found.append("finite: infinite and NaN inputs")
     if not plan.contract.is_free:

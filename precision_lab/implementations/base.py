@@ -14,7 +14,8 @@ Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch ten
 EXECUTIONS = (
     "eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module", "operator", "triton", "cuda", "te"
 )  # fmt: skip
-FOREIGN = ("numpy", "jax", "mlx", "c")
+ARRAYS = ("numpy", "jax", "mlx")  # frameworks beside torch
+FOREIGN = (*ARRAYS, "c")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ class Implementation:
     @property
     def label(self) -> str:
         return f"{self.name} [{self.execution_name}]"
+
+    def options(self) -> list[str]:
+        """What makes the command line call it as it is called here, beside its TARGET and device."""
+        words = self.contract.options()
+        if self.target and self.execution in ARRAYS:
+            words.append(f"--framework {self.execution}")
+        if self.execution == "compiled":
+            words.append("--compiled")
+        return words
 
     def measured_outputs(self) -> tuple[str, ...]:
         """`outputs`, or all outputs of the function."""

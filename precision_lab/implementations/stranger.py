@@ -18,11 +18,11 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Parameter
-from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.base import ARRAYS, Implementation
 from precision_lab.implementations.foreign import accepted, framework_of, wrap, wrap_c
 from precision_lab.implementations.module import from_module
 
-FRAMEWORKS = ("torch", "numpy", "jax", "mlx")
+FRAMEWORKS = ("torch", *ARRAYS)
 Siblings = Callable[[str], Any]  # name → attribute beside the kernel, or None
 
 _FACTORY_EXTRAS = ("dtype", "device")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from precision_lab.contract import CallContract
 from precision_lab.exceptions import KernelError
 
+REFUSALS = ("raised", "wrong_shape")  # what a wrapper gives that refuses a size or shape; others may, too
+
 Attempt = Callable[[tuple[int, ...]], KernelError | None]
 
 # Sizes that wrappers ask for: of a vector load, a warp, a block.
