@@ -42,9 +42,9 @@ def prelu(x: Any, *, alpha: Any) -> Any:
 
 def subject_of(
     kernel: Any, function: str, fmt: str = "bf16", *, contract: CallContract | None = None,
-    max_ulp: float = 1.0, finite: bool = False,
+    max_ulp: float = 1.0, finite: bool = False, compiled: bool = False,
 ) -> Subject:  # fmt: skip
-    implementation = as_implementation(kernel, function, ALL)
+    implementation = as_implementation(kernel, function, ALL, compiled=compiled)
     implementation = replace(implementation, contract=contract or CallContract())
     outputs = implementation.measured_outputs()
     bounds = {o: Bound(max_ulp) for o in outputs}
@@ -216,8 +216,20 @@ def test_where_training_is_not_the_kernels_own_that_is_said() -> None:
     from precision_lab.properties.training import training_step
 
     assert training_step(subject) == "autograd around a kernel in numpy is the lab's own"
-    subject.implementation = replace(numpy_relu, execution="compiled")
-    assert "one graph" in str(training_step(subject))
+
+
+def doubled_together(x: Any, *, alpha: Any) -> Any:
+    """d/dα twice what it is where x requires a gradient too; compiled measurements give α the shape of x."""
+    if x.requires_grad and alpha.dim() == 0:
+        alpha = 2 * alpha - alpha.detach()
+    return prelu(x, alpha=alpha)
+
+
+def test_a_compiled_kernel_is_trained() -> None:
+    subject = subject_of(prelu, "prelu", compiled=True)
+    assert examine(subject, "training_step").faults == ()
+    (fault,) = examine(subject_of(doubled_together, "prelu", compiled=True), "training_step").faults
+    assert "x and parameters require gradients together, the gradient of alpha" in fault.message
 
 
 def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said() -> None:

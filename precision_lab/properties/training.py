@@ -34,8 +34,6 @@ def training_step(subject: Subject) -> str | None:
     execution = subject.implementation.execution
     if execution in FOREIGN:
         return f"autograd around a kernel in {execution} is the lab's own"
-    if execution == "compiled":
-        return "one graph is compiled for each dtype, for parameters of the shape of x"
     outputs = given_parameters(subject)
     if "grad_x" not in subject.outputs and not outputs:
         return "no gradient is asked for, or the kernel gives none"
