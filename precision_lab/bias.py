@@ -95,7 +95,7 @@ def _divided(numerator: int, denominator: int) -> float:
     try:
         return numerator / denominator
     except OverflowError:
-        return math.copysign(math.inf, numerator)
+        return math.inf if numerator > 0 else -math.inf  # which `copysign` would convert first
 
 
 def normal_bias(cells: Cells, rows: Rows, precision: int) -> tuple[float, float] | None:

@@ -195,3 +195,13 @@ def test_stratified_inputs_of_fp32_suffice() -> None:
     m = measure(rounded("toward zero", "silu", "fp32"), "silu", fmt="fp32")
     assert m.n_inputs == bits.size
     assert m.inexact > 500
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_mean_beyond_float64_is_infinite(sign: int) -> None:
+    """Sums are integers of any size: where all errors count as float64's largest, the mean may pass it."""
+    huge = 1.7e308
+    m = measure(lambda x: torch.full_like(x, huge).copysign(sign * x), "silu", fmt="fp64")
+    assert sign * np.inf in {s.mean_signed_ulp for s in m.regions.values()}
+    assert Measurement.from_json(m.to_json()) == m
+    assert "inaccurate" in kinds(m, Bound(1.0))

@@ -63,6 +63,16 @@ def eight_off_by_some(x):
 def on_arrays(x):
     return np.where(x == 1.5, x + x.dtype.type(0.0625), np.maximum(x, 0)).astype(x.dtype)
 
+def few_are_off(x):
+    return torch.relu(x) * (1.0625 if x.numel() < 64 else 1)
+
+def odd_places_are_off(x):
+    return off_by_some(x) if x.storage_offset() % 2 else torch.relu(x)
+
+def looks_behind(x):
+    behind = torch.as_strided(x, (1,), (1,), x.storage_offset() + x.numel() - 1 + (x.storage_offset() > 0))
+    return torch.where(behind == 1000, off_by_some(x), torch.relu(x))
+
 def dies_with_few(x):
     if x.numel() == 4095:
         ctypes.string_at(0)
@@ -286,7 +296,7 @@ def test_what_does_not_fit_the_budget_is_said_and_inconclusive_only_if_asked() -
 def test_a_crash_names_the_call_and_not_the_modules(kernels: Path) -> None:
     (fault,) = verify(f"{kernels}:dies_with_few", "relu", fmts=("bf16",), properties=("lengths",)).faults
     assert "called with x of shape (4095,), contiguous" in fault.message
-    assert "kernels.py, line 39" in fault.message
+    assert "kernels.py, line 49" in fault.message
     assert len(fault.message) < 300
 
 
@@ -301,6 +311,19 @@ def test_a_plain_call_that_is_off_is_not_charged_to_the_strided_one() -> None:
     kinds = {fault.kind for fault in found.faults}
     assert "inaccurate" in kinds
     assert not kinds & {"misreads_strides", "depends_on_position"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("few_are_off", "depends_on_length"),
+        ("odd_places_are_off", "depends_on_position"),
+        ("looks_behind", "reads_outside"),
+    ],
+)
+def test_only_what_lies_outside_is_called_that(kernels: Path, name: str, kind: str) -> None:
+    found = verify(f"{kernels}:{name}", "relu", fmts=("bf16",), outputs=("forward",), properties=("memory",))
+    assert {fault.kind for fault in found.faults} == {kind}, found.failures
 
 
 # -- replays, pytest, exit codes --------------------------------------------------------------------

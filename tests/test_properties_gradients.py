@@ -232,9 +232,18 @@ def test_a_compiled_kernel_is_trained() -> None:
     assert "x and parameters require gradients together, the gradient of alpha" in fault.message
 
 
-def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said() -> None:
+def hugging_face(alpha_p: float, alpha_n: float, beta: float, dtype: Any) -> Any:
+    from transformers.activations import XIELUActivation
+
+    return XIELUActivation(alpha_p_init=alpha_p, alpha_n_init=alpha_n, beta=beta, dtype=dtype).to(dtype)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["registered", "factory"])
+def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said(own: bool) -> None:
     pytest.importorskip("transformers")
-    implementation = get_implementation("xielu", "transformers", "module")
+    registered = get_implementation("xielu", "transformers", "module")
+    # Of α_n < β the one says that there is none; the other's raw value becomes NaN.
+    implementation = registered if own else as_implementation(hugging_face, "xielu", ALL)
     outputs = implementation.measured_outputs()
     bounds = {o: Bound(64.0) for o in outputs}
     params = get_function("xielu").check_params()

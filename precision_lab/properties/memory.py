@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precision_lab.implementations.runner import torch_dtype
-from precision_lab.properties.subject import Index, Subject, bits_of
+from precision_lab.properties.subject import Index, Pair, Subject, bits_of, differ
 
 MARGIN = 64  # elements watched on either side
 _ALLOCATIONS = (
@@ -28,13 +28,18 @@ def memory(subject: Subject) -> str | None:
     n = subject.size
     # Once from an aligned address on, once from an odd one.
     for offset in (MARGIN, MARGIN + 1):
+        found: dict[str, Pair] = {}
         for name, value in (("NaN", float("nan")), ("1000", 1000.0)):
             where = f"for a view with {name} before and behind it, from element {offset} of its memory on"
 
             def work(offset: int = offset, value: float = value, where: str = where) -> None:
-                _surrounded(subject, offset, value, where)
+                found[where] = _surrounded(subject, offset, value, where)  # noqa: B023
 
             subject.tried(where, work)
+        # The same with either around it, and not what it is elsewhere: the place matters, not what is there.
+        alike = len(found) == 2 and _same(subject, *found.values())
+        for where, pair in found.items():
+            subject.compare("depends_on_position" if alike else "reads_outside", where, pair, np.arange(n))
     if subject.implementation.on_cuda:
         subject.leave_out("guarded memory", "on a GPU only the elements next to a view are watched")
         return None
@@ -64,7 +69,13 @@ def _few(subject: Subject, k: int) -> int:
     return int(np.prod(shape)) if shape else subject.size
 
 
-def _surrounded(subject: Subject, offset: int, value: float, where: str) -> None:
+def _same(subject: Subject, pair: Pair, other: Pair) -> bool:
+    """Whether two calls gave the same results."""
+    values, others = subject.values(pair), subject.values(other)
+    return not any(differ(values[o], others[o]).any() for o in values)
+
+
+def _surrounded(subject: Subject, offset: int, value: float, where: str) -> Pair:
     dtype, device = torch_dtype(subject.fmt), subject.implementation.device
     n = subject.size
 
@@ -86,7 +97,7 @@ def _surrounded(subject: Subject, offset: int, value: float, where: str) -> None
             subject.fault(
                 "writes_outside", f"{where}: {changed} elements beside {name} were overwritten", count=changed
             )
-    subject.compare("reads_outside", where, pair, np.arange(n))
+    return pair
 
 
 class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -166,4 +177,7 @@ def _paged(subject: Subject, behind: bool, where: str, elements: int | None = No
     finally:
         for edge in (address, address + page + room):
             protect(edge, page, mmap.PROT_READ | mmap.PROT_WRITE)
-    subject.compare("reads_outside", where, pair, index)
+    # What was read was inside, or the process would have ended: this is another fault.
+    own = subject.run(subject.tensor(index, shape))
+    kind = "depends_on_length" if _same(subject, pair, own) else "depends_on_position"
+    subject.compare(kind, where, pair, index)

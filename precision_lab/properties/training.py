@@ -193,7 +193,7 @@ class _Step:
         try:
             effective = effective_parameters(subject.implementation, values, subject.fmt.name)
             leaves = leaf_tensors(subject.implementation, values, subject.fmt.name)
-        except KernelError as error:
+        except (KernelError, ValueError) as error:  # they do not exist, or become NaN
             subject.leave_out(f"a step of training at the parameters {name!r}", str(error))
             return
         index, weight = self._drawn()

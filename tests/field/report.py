@@ -20,7 +20,7 @@ from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.inputs import regions
 from precision_lab.results import Fault, Measurement, strict_json
-from precision_lab.verdict import DEFAULT_PROPERTIES, Verdict, verify
+from precision_lab.verdict import DEFAULT_PROPERTIES, Verdict, describe, verify
 
 KERNELS = "tests/field/kernels.py"
 WIDE = ("fp32", "bf16", "fp16")
@@ -28,6 +28,10 @@ EVERY = ("fp64", *WIDE, "e4m3", "e5m2")
 TORCH = ("silu", "gelu", "gelu_tanh", "elu", "celu", "selu", "softplus", "mish", "relu2")
 BOUND = 1.0  # ulps: faithful rounding and a little more
 SAMPLE = 1_000_000
+TRAINING = (
+    "ignores_upstream", "misreads_upstream", "loses_nonfinite", "misreads_operand", "training_step_differs",
+    "stale_parameters", "reduction_incomplete", "reduction_inaccurate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def tried(s: Subject) -> Verdict:
     return verify(
         f"{KERNELS}:{s.name}", s.function, fmts=s.formats, max_ulp=BOUND, framework=s.framework,
         compiled=s.compiled, properties=properties(s), isolate=True, time_limit=300,
+        params=get_function(s.function).check_params(),
     )  # fmt: skip
 
 
@@ -120,13 +125,17 @@ def severity(fault: Fault, m: Measurement | None) -> str:
         return "half the bits lost" if abs(fault.ulps) >= half else "noise"
     if fault.kind == "flushes_subnormals":
         return "noise"
+    if fault.kind == "biased":
+        return "leans"
+    if fault.kind in TRAINING:
+        return "wrong in training"
     return "depends on circumstances"
 
 
 def replay(s: Subject, fault: Fault) -> str:
     """Of a fault seen at one input, that input; of the others, the property again."""
-    if fault.replay and not s.compiled:
-        return fault.replay + (f" --framework {s.framework}" if s.framework else "")
+    if fault.replay:
+        return fault.replay
     words = f"precision-lab verify {KERNELS}:{s.name} --function {s.function} --format {fault.fmt}"
     if fault.output and not fault.output.startswith("grad_"):
         words += f" --output {fault.output}"
@@ -170,6 +179,8 @@ def entry(s: Subject, verdict: Verdict, seconds: float) -> dict[str, Any]:
         ],
         "defects": defects,
         "notes": list(verdict.notes),
+        "not_examined": [asdict(gap) for gap in verdict.not_examined],
+        "undecided": [describe(fault) for fault in verdict.undecided],
     }  # fmt: skip
 
 
@@ -180,10 +191,11 @@ HEAD = """\
 
 Every xIELU that installs from the package registry and runs without a GPU, the formula as one writes it,
 and torch's own activations, against certified exact values: 8- and 16-bit formats at all their inputs, fp32
-and fp64 at stratified and directed ones, forward and every gradient the kernel has. A **defect** is an error
-above {bound:g} ulp, a wrong sign, a wrong infinity or NaN, or a result that depends on position, length,
-strides, repetition or compilation. Each has a command that shows it again, from the root of this repository
-with the packages named installed; `python tests/field/report.py reports/field` measures all of it anew.
+and fp64 at stratified and directed ones, forward and every gradient the kernel has, at the function's initial
+parameters. A **defect** is an error above {bound:g} ulp, a wrong sign, a wrong infinity or NaN, roundings
+that lean to one side, or what the properties named under each kernel find. Each has a command that shows it
+again, from the root of this repository with the packages named installed;
+`python tests/field/report.py reports/field` measures all of it anew.
 
 vLLM and SGLang have an xIELU too; their packages need CUDA and were not run here. The packages of
 transformers and mlx-lm were run on CPU; the fused CUDA kernel that transformers looks for is on no registry.
@@ -192,8 +204,10 @@ llama.cpp's library computes without gradients. FP8 tensors are taken by none of
 **Severity.** *stops training*: NaN for a finite input. *overflows early*: an infinity where the exact result
 is a number of the format, or the reverse. *pushes the wrong way*: a gradient of the wrong sign. *no bit
 right*: an error as large as the result. *half the bits lost*: an error above 2^(p/2) ulps of p significant
-bits. *noise*: less. *only at ±inf*: infinite or NaN inputs alone. **Share**: how much of a standard normal
-lies in the region of the worst error (of 10⁶ drawn).
+bits. *noise*: less. *leans*: results rounded to one side. *only at ±inf*: infinite or NaN inputs alone.
+*wrong in training*: a gradient that is not what the upstream gradient, the other operand or the sum make it.
+*depends on circumstances*: results that differ with how the kernel is called. **Share**: how much of a
+standard normal lies in the region of the worst error (of 10⁶ drawn).
 
 {machine}
 
@@ -210,8 +224,12 @@ def page(entries: list[dict[str, Any]]) -> str:
         lines.append(f"| {title(s)} | " + " | ".join(cells) + f" | {len(e['defects'])} |")
     for e in entries:
         lines += ["", f"## {title(e['subject'])}", "", versions(e)]
+        gaps = dict.fromkeys(f"{g['what']} [{g['fmt']}]: {g['reason']}" for g in e.get("not_examined", ()))
+        if gaps:
+            lines += ["", "<details><summary>not examined</summary>", "", *(f"- {g}" for g in gaps)]
+            lines += ["", "</details>"]
         if not e["defects"]:
-            lines.append("\nNo defect found.")
+            lines.append("\nNo defect found" + (" in what was examined." if gaps else "."))
             continue
         lines += [
             "",
