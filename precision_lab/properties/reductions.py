@@ -125,7 +125,7 @@ class _Reductions:
         if not math.isfinite(size):
             return True
         slack = allowed + float(self.subject.fmt.ulp(own[own != 0]).sum()) / 2
-        return abs(got - math.fsum(own)) > slack + self.sums[output].adding(index.size) * size
+        return not abs(got - math.fsum(own)) <= slack + self.sums[output].adding(index.size) * size  # a NaN is off
 
     def wrong(
         self, index: Index, weight: Float64, outputs: Collection[str], *, alone: bool = False

@@ -343,7 +343,7 @@ class _Step:
         worse = wrong & ~own_wrong
         # Other arithmetic, as with wider parameters, may be less lucky where something cancels.
         few = np.abs(values - own) <= np.abs(own) / 8 if worse.sum() <= worse.size // LUCKY else False
-        gross = wrong & (np.abs(values - expected) > np.abs(expected) / GROSS)
+        gross = wrong & ~(np.abs(values - expected) <= np.abs(expected) / GROSS)  # NaN is gross
         sides = [exact.x.reshape(-1).double().cpu().numpy() * sign > 0 for sign in (-1, 1)]
         if exact.measured or not any(2 * (gross & side).sum() > side.sum() > 0 for side in sides):
             wrong = worse & ~few

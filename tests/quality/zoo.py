@@ -668,6 +668,11 @@ def _first_block_twice(terms: Tensor) -> Tensor:
     return terms.sum() + terms[:32].sum()
 
 
+def _sides_apart(terms: Tensor) -> Tensor:
+    """Positive and negative terms added up apart in fp16: of many, infinity less infinity."""
+    return (terms.clamp(min=0).sum().half() + terms.clamp(max=0).sum().half()).double()
+
+
 def _shuffled(terms: Tensor) -> Tensor:
     order = torch.randperm(terms.numel())
     return terms[order].bfloat16().float().cumsum(0).bfloat16()[-1:].double().sum() + terms[order][:0].sum()
@@ -686,6 +691,14 @@ def _atomic(terms: Tensor) -> Tensor:
 @specimen("partial sums of d/dα kept in bf16", "reduction_inaccurate")
 def sums_in_bf16(x, **p):
     return _summed(_partial_sums)(x, **p)
+
+
+@specimen(
+    "each branch's part of d/dβ in fp16: over 2^17 elements both overflow, and the sum is NaN",
+    "reduction_inaccurate", fmts=("fp16",),
+)  # fmt: skip
+def sides_overflow(x, **p):
+    return _summed(_sides_apart)(x, **p)
 
 
 @specimen("the last, incomplete block left out of d/dα", "reduction_incomplete")
