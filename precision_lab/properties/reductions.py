@@ -125,7 +125,8 @@ class _Reductions:
         if not math.isfinite(size):
             return True
         slack = allowed + float(self.subject.fmt.ulp(own[own != 0]).sum()) / 2
-        return not abs(got - math.fsum(own)) <= slack + self.sums[output].adding(index.size) * size  # a NaN is off
+        slack += self.sums[output].adding(index.size) * size
+        return not abs(got - math.fsum(own)) <= slack  # a NaN is off
 
     def wrong(
         self, index: Index, weight: Float64, outputs: Collection[str], *, alone: bool = False
