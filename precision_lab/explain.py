@@ -273,7 +273,9 @@ def _rows(
         else:
             others = sorted({float(v) for v in crowd if not (v == got[0] or (v != v and got[0] != got[0]))})
             if others:
-                notes.append(f"{', '.join(repr(v) for v in others[:3])} among {_CROWD} copies of x")
+                errors = [float(metrics.ulp_error(np.array([v]), exact)[0]) for v in others[:3]]
+                said = (f"{v!r} ({e:+.6g} ulps)" for v, e in zip(others, errors, strict=False))
+                notes.append(f"{', '.join(said)} among {_CROWD} copies of x")
         if metrics.wrong_sign(got, exact)[0]:
             notes.append("wrong sign")
         if metrics.nonfinite_mismatch(got, exact)[0]:
