@@ -16,14 +16,18 @@ import typer
 from precision_lab.cli_common import (
     DeviceOption,
     FormatsOption,
+    FrameworkOption,
     FunctionArgument,
     JsonOption,
+    MultipleOption,
     ParamOption,
     ProgressBars,
     SetOption,
+    ShapesOption,
     check_json,
     clear_errors,
     parameters,
+    read_shapes,
     write_json,
 )
 from precision_lab.cli_lowprecision import probe, readiness
@@ -147,22 +151,15 @@ def explain(
     kernel: Annotated[
         str | None, typer.Option("--kernel", help="Also run this TARGET, as `verify` takes it.")
     ] = None,
-    framework: Annotated[
-        str | None, typer.Option("--framework", help="Of --kernel, where it is not recognised.")
-    ] = None,
-    multiple_of: Annotated[
-        int, typer.Option("--multiple-of", help="--kernel takes only multiples of so many elements.")
-    ] = 1,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", help="--kernel takes only this shape, as for `verify`; may be repeated."),
-    ] = None,
+    framework: FrameworkOption = None,
+    multiple_of: MultipleOption = 1,
+    shape: ShapesOption = None,
     device: DeviceOption = "cpu",
     json_path: JsonOption = None,
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab import explain as explaining
-    from precision_lab.contract import CallContract, read_shape
+    from precision_lab.contract import CallContract
     from precision_lab.implementations import EXECUTIONS
     from precision_lab.target import find
     from precision_lab.terminal import print_explanation
@@ -172,9 +169,9 @@ def explain(
     values = parameters(function, params, param)
     own = None
     if kernel is not None:
-        contract = CallContract(multiple_of, tuple(read_shape(text) for text in shape or ()))
-        found_kernel = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
-        own = replace(found_kernel, contract=contract)
+        contract = CallContract(multiple_of, read_shapes(shape))
+        own = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
+        own = replace(own, contract=contract)
     elif framework is not None or multiple_of != 1 or shape:
         raise ValueError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
@@ -248,9 +245,7 @@ def verify(
         Path | None,
         typer.Option("--params-file", help="TOML file of named parameter sets, all to be measured."),
     ] = None,
-    framework: Annotated[
-        str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
-    ] = None,
+    framework: FrameworkOption = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Run TARGET through torch.compile.")] = False,
     isolate: Annotated[
         bool | None,
@@ -262,13 +257,8 @@ def verify(
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds without an answer that count as a hang.")
     ] = 120.0,
-    multiple_of: Annotated[
-        int, typer.Option("--multiple-of", help="The kernel takes only multiples of so many elements.")
-    ] = 1,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", help="It takes only this shape, * for any size: '*,4096'; may be repeated."),
-    ] = None,
+    multiple_of: MultipleOption = 1,
+    shape: ShapesOption = None,
     finite: Annotated[
         bool, typer.Option("--finite", help="Leave infinite and NaN inputs and upstream gradients out.")
     ] = False,
@@ -292,7 +282,6 @@ def verify(
     """
     from precision_lab import verdict as judging
     from precision_lab.bound_file import loosened, read, write
-    from precision_lab.contract import read_shape
     from precision_lab.faults import ENGINEERING
     from precision_lab.parameter_file import read_parameter_sets
     from precision_lab.terminal import print_verdict
@@ -340,7 +329,7 @@ def verify(
             laws=laws,
             device=device,
             multiple_of=multiple_of,
-            shapes=tuple(read_shape(text) for text in shape or ()),
+            shapes=read_shapes(shape),
             finite=finite,
             budget=budget,
         )

@@ -25,6 +25,16 @@ ParamOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Where kernels run and are scored: cpu, cuda or cuda:N.")
 ]
+FrameworkOption = Annotated[
+    str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
+]
+MultipleOption = Annotated[
+    int, typer.Option("--multiple-of", help="The kernel takes only multiples of so many elements.")
+]
+ShapesOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="It takes only this shape, * for any size: '*,4096'; may be repeated."),
+]
 SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
 
 
@@ -111,6 +121,17 @@ def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[st
         if not equals:
             raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
     return definition.check_params(values)
+
+
+def read_shapes(patterns: list[str] | None) -> tuple[tuple[int | None, ...], ...]:
+    """The patterns of `--shape`.
+
+    Raises:
+        ValueError: as `contract.read_shape`.
+    """
+    from precision_lab.contract import read_shape
+
+    return tuple(read_shape(text) for text in patterns or ())
 
 
 class ProgressBars:

@@ -232,7 +232,7 @@ def _rows(
     from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
     from precision_lab.implementations.placement import on_device
     from precision_lab.implementations.runner import effective_parameters, run
-    from precision_lab.properties.calls import REFUSALS
+    from precision_lab.properties.calls import REFUSALS, undeclared_contract
     from precision_lab.results import Failure
 
     rows = []
@@ -255,7 +255,8 @@ def _rows(
             effective = effective_parameters(implementation, params, fmt.name)
             got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
             if isinstance(got, Failure) and got.kind in REFUSALS and implementation.target:
-                implementation = _called_as_it_accepts(implementation, fmt.name, params)
+                contract = undeclared_contract(implementation, fmt.name, params)
+                implementation = replace(implementation, contract=contract or implementation.contract)
                 got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
             crowd = run(implementation, np.full(_CROWD, x), fmt.name, params, (output,))[output]
         except KernelError as error:
@@ -273,8 +274,9 @@ def _rows(
         else:
             others = sorted({float(v) for v in crowd if not (v == got[0] or (v != v and got[0] != got[0]))})
             if others:
-                errors = [float(metrics.ulp_error(np.array([v]), exact)[0]) for v in others[:3]]
-                said = (f"{v!r} ({e:+.6g} ulps)" for v, e in zip(others, errors, strict=False))
+                shown = np.array(others[:3])
+                errors = metrics.ulp_error(shown, exact)
+                said = (f"{float(v)!r} ({e:+.6g} ulps)" for v, e in zip(shown, errors, strict=True))
                 notes.append(f"{', '.join(said)} among {_CROWD} copies of x")
         if metrics.wrong_sign(got, exact)[0]:
             notes.append("wrong sign")
@@ -294,16 +296,3 @@ def _rows(
             )
         )
     return rows
-
-
-def _called_as_it_accepts(
-    implementation: Implementation, fmt: str, params: Mapping[str, float]
-) -> Implementation:
-    """A kernel that refuses one element with the calls that it does accept, where there are some."""
-    from precision_lab.implementations.runner import attempt
-    from precision_lab.properties.calls import find_contract
-
-    if not implementation.contract.is_free:
-        return implementation
-    found = find_contract(lambda shape: attempt(implementation, shape, fmt, params))
-    return implementation if found is None else replace(implementation, contract=found)

@@ -247,16 +247,15 @@ def isolated_events(
 
 def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Examined:
     what, fmt, name, *prop = stage.replace(PLAIN_CALL, "plain").split(" ")
-    where = (
-        f"while the property {prop[0]} was examined" if prop else "in a plain call on a few thousand inputs"
-    )
-    if what == "against":
-        where = f"while {plan.against} was measured"
-    if what == LAWS:
-        prop, where = [LAWS], "while the laws were checked"
+    examined = LAWS if what == LAWS else prop[0] if prop else ""
+    where = {
+        "against": f"while {plan.against} was measured",
+        LAWS: "while the laws were checked",
+        "property": f"while the property {examined} was examined",
+    }.get(what, "in a plain call on a few thousand inputs")
     kernel = target.rpartition(":")[2]
     fault = Fault(failure.kind, plan.function, kernel, fmt, "", name, f"{failure.message}, {where}")
-    examination = Examination(prop[0], fmt, name, "broken") if prop else None
+    examination = Examination(examined, fmt, name, "broken") if examined else None
     return Examined((fault,), examination=examination)
 
 

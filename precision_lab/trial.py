@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
-from precision_lab.properties.calls import REFUSALS
+from precision_lab.properties.calls import REFUSALS, undeclared_contract
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
 if TYPE_CHECKING:
@@ -330,8 +330,8 @@ class _Trial:
         )
         yield Begin(stage, blanks)
         found = self._run(fmt, name, params, outputs, blanks)
-        if any(m.failure is not None and m.failure.kind in REFUSALS for m in found):
-            refusal = next(m.failure for m in found if m.failure and m.failure.kind in REFUSALS)
+        refusal = next((m.failure for m in found if m.failure and m.failure.kind in REFUSALS), None)
+        if refusal is not None:
             faults = self._sought(fmt, name, params, refusal.message, found[0].n_inputs)
             if faults:
                 yield Examined(faults)
@@ -384,18 +384,10 @@ class _Trial:
         self, fmt: str, name: str, params: Mapping[str, float], why: str, n: int
     ) -> tuple[Fault, ...]:
         """The fault of a refusal that no contract declares, where other calls are accepted."""
-        from precision_lab.implementations.runner import attempt
-        from precision_lab.properties.calls import find_contract
-
-        if fmt in self.contracts or not self.implementation.contract.is_free:
+        if fmt in self.contracts:
             return ()
-
-        def refused(shape: tuple[int, ...]) -> KernelError | None:
-            self.announce(f"x of shape {shape}, to find out what is accepted")
-            return attempt(self.implementation, shape, fmt, params)
-
-        found = find_contract(refused)
-        if found is None or found.is_free:
+        found = undeclared_contract(self.implementation, fmt, params, self.announce)
+        if found is None:
             return ()
         self.contracts[fmt] = found
         kind = "refuses_shapes" if found.shapes else "refuses_lengths"

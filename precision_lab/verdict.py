@@ -227,7 +227,7 @@ def _at(w: Witness) -> str:
 
 def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
     """Where a kernel is less accurate than another on the same inputs, both against the exact value."""
-    if m.failure is not None or baseline.failure is not None:
+    if m.failure is not None:
         return ()
     broken = []
     for region, s in m.regions.items():
@@ -285,12 +285,11 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         elif m.failure is not None or m.undecided:
             judged += judge(m, Bound(1e300, wrong_sign=m.n_inputs, nonfinite=m.n_inputs, biased=True))
         baseline = baselines.get((m.fmt, m.output, m.params_name))
-        if baseline is not None:
+        failed = None if baseline is None else baseline.failure
+        if baseline is not None and failed is None:
             judged += worse_than(m, baseline)
-        if plan.against is not None and m.failure is None and (baseline is None or baseline.failure):
-            why = (
-                "there is none" if baseline is None or baseline.failure is None else baseline.failure.message
-            )
+        elif plan.against is not None and m.failure is None:
+            why = "there is none" if failed is None else failed.message
             what, reason = f"{m.output} against {plan.against}", f"no result of it to compare with: {why}"
             gaps.append(NotExamined(what, m.fmt, m.params_name, reason, True))
     known: list[Fault] = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from precision_lab.contract import CallContract
 from precision_lab.exceptions import KernelError
+
+if TYPE_CHECKING:
+    from precision_lab.implementations import Implementation
 
 REFUSALS = ("raised", "wrong_shape")  # what a wrapper gives that refuses a size or shape; others may, too
 
@@ -38,3 +42,22 @@ def find_contract(attempt: Attempt) -> CallContract | None:
             if all(attempt((*front, multiple * k)) is None for k in times):
                 return CallContract(multiple, () if dims == 1 else ((None,) * dims,))
     return None
+
+
+def undeclared_contract(
+    implementation: Implementation, fmt: str, params: Mapping[str, float],
+    announce: Callable[[str], None] = lambda words: None,
+) -> CallContract | None:  # fmt: skip
+    """What a kernel accepts that declares no contract; None where that is everything or nothing.
+
+    Args:
+        announce: told what the kernel is called with, before it is.
+    """
+    from precision_lab.implementations.runner import attempt
+
+    def refused(shape: tuple[int, ...]) -> KernelError | None:
+        announce(f"x of shape {shape}, to find out what is accepted")
+        return attempt(implementation, shape, fmt, params)
+
+    found = find_contract(refused) if implementation.contract.is_free else None
+    return None if found is None or found.is_free else found

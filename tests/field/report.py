@@ -139,8 +139,6 @@ def replay(s: Subject, fault: Fault) -> str:
     words = f"precision-lab verify {KERNELS}:{s.name} --function {s.function} --format {fault.fmt}"
     if fault.output and not fault.output.startswith("grad_"):
         words += f" --output {fault.output}"
-    if fault.kind == "depends_on_compilation":
-        words += " --properties compilation"
     return (
         words + (" --compiled" if s.compiled else "") + (f" --framework {s.framework}" if s.framework else "")
     )
