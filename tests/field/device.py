@@ -1,7 +1,9 @@
-"""Scores raw results of kernels on a GPU with the oracle here: `python tests/field/device.py reports/h200/bits.npz.xz`.
+"""Scores what kernels returned on a GPU, kept raw, with the oracle here.
 
-The file holds, for each `function|name|execution|format|output`, the 65,536 patterns a kernel returned for every
-input pattern in order, at the function's default parameters and, for grad_x, an upstream gradient of 1.
+python tests/field/device.py reports/h200/bits.npz.xz
+
+The file holds, for each `function|name|execution|format|output`, the 65,536 patterns that a kernel returned
+for every input pattern in order, at the default parameters and, for grad_x, an upstream gradient of 1.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def scored(tables: dict[str, np.ndarray]) -> list[tuple[str, Measurement]]:
 
 if __name__ == "__main__":
     print(
-        "| function | kernel | format | output | largest error, ulps | at x | wrong sign | inf/NaN misplaced |"
+        "| function | kernel | format | output | largest error, ulps | at x "
+        "| wrong sign | inf/NaN misplaced |"
     )
     print("|---|---|---|---|--:|--:|--:|--:|")
     for what, m in scored(recorded(Path(sys.argv[1]))):
