@@ -65,6 +65,26 @@ def kernel_error(error: BaseException, before: str = "") -> KernelError:
     return KernelError("raised", f"{before}{type(error).__name__}: {first_line(error)}{place_of(error)}")
 
 
+class _Owner:
+    """Whose the process is: in one of the kernel's own, Ctrl-C never arrives."""
+
+    kernels = False
+
+
+def give_process_to_kernel() -> None:
+    """From now on every exception, a KeyboardInterrupt too, is the kernel's."""
+    _Owner.kernels = True
+
+
+def raise_if_users(error: BaseException) -> None:
+    """Raises what the user, and not the kernel, has caused: Ctrl-C.
+
+    A kernel in this process that raises KeyboardInterrupt by itself cannot be told from that.
+    """
+    if isinstance(error, KeyboardInterrupt) and not _Owner.kernels:
+        raise error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; empty where it says nothing."""
     text = str(error)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 from mpmath.libmp import to_str
 from numpy.typing import NDArray
 
+from precision_lab.children import worker_pool
 from precision_lab.exceptions import DamagedFileError, UndecidedError
 from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
@@ -261,8 +260,7 @@ def check_tables(directory: str | Path, workers: int = 1) -> int:
     paths, digests = [folder / name for name in sorted(sums)], [sums[name] for name in sorted(sums)]
     if workers == 1:
         return sum(map(_check_table, paths, digests))
-    # Not forked: numba and mpmath's backend may already run threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         return sum(pool.map(_check_table, paths, digests))
 
 

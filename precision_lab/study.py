@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from precision_lab.children import worker_pool
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
@@ -148,7 +147,7 @@ def run_through(
 
 
 def _in_a_new_process(settings: StudySettings) -> Results:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(1) as pool:
         return pool.submit(run, settings).result()
 
 

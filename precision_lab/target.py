@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from precision_lab.exceptions import raise_if_users
+
 if TYPE_CHECKING:
     from precision_lab.implementations import Implementation
 
@@ -115,7 +117,8 @@ def _module(place: str) -> Any:
 def _from_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything on import
+    except BaseException as error:  # a stranger's module may raise anything on import
+        raise_if_users(error)
         raise ValueError(
             f"TARGET module {name!r} does not import: {type(error).__name__}: {error}"
         ) from error
@@ -139,7 +142,8 @@ def _from_file(path: Path) -> Any:
         sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # as above
+    except BaseException as error:  # as above
+        raise_if_users(error)
         del sys.modules[name]
         raise ValueError(
             f"TARGET file {str(path)!r} does not import: {type(error).__name__}: {error}"

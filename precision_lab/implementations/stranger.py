@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, raise_if_users
 from precision_lab.formats import get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Parameter
@@ -206,7 +206,8 @@ def _leaves(
         modules = [dict(make(trial, torch.float32).named_parameters()) for trial in trials]
     except KernelError:
         raise
-    except Exception:  # it will raise again when it is measured, and be named then
+    except BaseException as error:  # it will raise again when it is measured, and be named then
+        raise_if_users(error)
         return {}, {}
     leaves: dict[str, str] = {}
     constraint: dict[str, Parameter] = {}

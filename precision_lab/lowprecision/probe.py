@@ -10,17 +10,17 @@ import dataclasses
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import typing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from precision_lab.children import worker_pool
 from precision_lab.exceptions import DamagedFileError
 from precision_lab.functions import get_function
 from precision_lab.lowprecision import corpus
@@ -268,9 +268,7 @@ def probe(
     done = len(jobs) - len(missing)
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1
-    # Not forked: numba and torch may already run threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _prepare, (device,)) as pool:
+    with worker_pool(workers, _prepare, device) as pool:
         futures = {
             pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
             for kind, run in _by_warmth(missing)
