@@ -26,6 +26,7 @@ from torch import Tensor
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.placement import Survivor, failure_of, require_capability
 from precision_lab.implementations.runner import call, leaf_tensors, to_tensor, torch_dtype
 from precision_lab.results import Failure, Timing
@@ -53,6 +54,7 @@ class _Contender:
     first_seconds: float
 
 
+@compiler_settings_kept()
 def time_implementations(
     implementations: Sequence[Implementation],
     formats: Sequence[str],

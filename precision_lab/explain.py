@@ -16,6 +16,7 @@ from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.inputs import regions
 from precision_lab.oracle import TIERS, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
@@ -69,6 +70,7 @@ class Explanation:
         return asdict(self)
 
 
+@compiler_settings_kept()
 def explain(
     function: str,
     *,

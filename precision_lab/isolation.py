@@ -123,7 +123,7 @@ class _Child:
                 self._whole = [b"".join(self._parts), *others[:-1]]
                 self._parts = [others[-1]]
             elif sum(map(len, self._parts)) > LONGEST:
-                raise _Disturbed(self._parts[0])
+                raise _Disturbed(b"".join(self._parts[:2]))
         line = self._whole.pop(0)
         try:
             found = json.loads(line)
@@ -460,6 +460,9 @@ def main() -> None:
             os._exit(CLOSED)
 
     _serve(job, put)
+    cache = sys.modules.get("precision_lab.implementations.inductor_cache")
+    if cache is not None:
+        cache.leave()
     # A library's threads or exit handlers may hang at the end; everything has been said.
     os._exit(0)
 

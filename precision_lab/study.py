@@ -16,6 +16,7 @@ from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.placement import Survivor, check_device, on_device
 from precision_lab.results import (
     SIGNED_FLOATS,
@@ -164,6 +165,7 @@ def _completed(results: Results, rest: Results) -> Results:
     return replace(results, **changed)
 
 
+@compiler_settings_kept()
 def run(settings: StudySettings | None = None, progress: Progress | None = None) -> Results:
     """Measures every case of the settings and returns one `Results`.
 

@@ -27,6 +27,7 @@ from precision_lab.finish import finish
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.runner import effective_parameters
 from precision_lab.measure import blank_measurement, input_set
 from precision_lab.oracle.jit import source_stamp
@@ -71,6 +72,7 @@ class Sweep:
         }
 
 
+@compiler_settings_kept()
 def sweep(
     implementation: Implementation,
     fmt: str,

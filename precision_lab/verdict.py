@@ -536,9 +536,13 @@ def verify(
             device=device,
         )  # fmt: skip
         return collect(plan, stream)
-    implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
-    stream = _surviving(plan, implementation, events(plan, implementation, progress))
-    return collect(plan, chain([Examined(faults)], stream))
+    from precision_lab.implementations.compiled import compiler_settings_kept
+    from precision_lab.implementations.switches import random_state_kept
+
+    with compiler_settings_kept(), random_state_kept():
+        implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
+        stream = _surviving(plan, implementation, events(plan, implementation, progress))
+        return collect(plan, chain([Examined(faults)], stream))
 
 
 def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Event]) -> Iterator[Event]:

@@ -46,6 +46,7 @@ def kernel(x):
 def sleeping(folder: str, number: int) -> None:
     Path(folder, f"{number}.pid").write_text(str(os.getpid()), encoding="ascii")
     time.sleep(600)
+    Path(folder, f"{number}.done").touch()
 
 
 def alive(pid: int) -> bool:
@@ -97,12 +98,10 @@ def test_an_isolated_kernel_and_what_it_started_end_with_a_killed_parent(tmp_pat
 
 
 def test_an_error_in_the_parents_block_ends_the_workers_at_once(tmp_path: Path) -> None:
-    start = 0.0
     with pytest.raises(KeyboardInterrupt), worker_pool(1) as pool:
         pool.submit(sleeping, str(tmp_path), 0)
         while not (tmp_path / "0.pid").exists():
             time.sleep(0.05)
-        start = time.monotonic()
         raise KeyboardInterrupt
-    assert time.monotonic() - start < 60  # and not 600
     assert gone([int((tmp_path / "0.pid").read_text())])
+    assert not (tmp_path / "0.done").exists()
