@@ -65,9 +65,10 @@ def _start_worker(prepare: Callable[..., None] | None, arguments: tuple[Any, ...
 def worker_pool(
     workers: int, prepare: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """New interpreters to work in. They end with this process, and at once when an error leaves the block.
+    """New interpreters to work in, which end with this process.
 
-    Not forked: numba, torch and mpmath's backend may already run threads here.
+    Where the block is left by an error they finish what they are at and begin nothing new; by Ctrl-C, they
+    end at once. Not forked: numba, torch and mpmath's backend may already run threads here.
 
     Args:
         prepare: called with the arguments in each of them at first.
@@ -77,9 +78,9 @@ def worker_pool(
     with ProcessPoolExecutor(workers, context, _start_worker, (prepare, arguments)) as pool:
         try:
             yield pool
-        except BaseException:
-            # Left to themselves they would finish what they are at, for minutes.
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - before:
-                child.kill()
+            if not isinstance(error, Exception):
+                for child in set(multiprocessing.active_children()) - before:
+                    child.kill()
             raise

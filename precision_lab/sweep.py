@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.cells import Cells
 from precision_lab.chunks import CHUNK, every_chunk, sweep_chunks
 from precision_lab.exceptions import DamagedFileError
@@ -214,7 +213,7 @@ class _Store:
         path = directory / MANIFEST
         if not path.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
+            write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
             return
         if not resume:
             raise ValueError(
@@ -276,25 +275,10 @@ class _Store:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, failures=np.array(json.dumps(failures)), **arrays)
         data = buffer.getvalue()
-        _write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
+        write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
 
     def write_result(self, result: Sweep) -> None:
-        _write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """A reader, or a process that takes over after a kill, sees all of the file or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is the owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
 
 
 __all__ = ["DEFAULT_SHARDS", "Sweep", "sweep"]

@@ -97,7 +97,7 @@ def test_an_isolated_kernel_and_what_it_started_end_with_a_killed_parent(tmp_pat
     assert gone(pids)
 
 
-def test_an_error_in_the_parents_block_ends_the_workers_at_once(tmp_path: Path) -> None:
+def test_an_interrupt_in_the_parents_block_ends_the_workers_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), worker_pool(1) as pool:
         pool.submit(sleeping, str(tmp_path), 0)
         while not (tmp_path / "0.pid").exists():

@@ -20,16 +20,17 @@ from typing import Any
 
 import torch
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.children import worker_pool
 from precision_lab.exceptions import DamagedFileError
 from precision_lab.functions import get_function
-from precision_lab.lowprecision import corpus
+from precision_lab.lowprecision import checkpoint, corpus
 from precision_lab.lowprecision.capture import capture
 from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
 from precision_lab.lowprecision.nvfp4 import GROUP
 from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.risk import from_capture, risk
-from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig, device_name
 from precision_lab.results import strict_json
 from precision_lab.selfcheck import environment
 from precision_lab.toml_file import read_toml
@@ -266,6 +267,9 @@ def probe(
     jobs = [("predict", run) for run in config.predictions()] + jobs
     missing = [(kind, run) for kind, run in jobs if _read(_path(directory, kind, run)) is None]
     done = len(jobs) - len(missing)
+    for kind, run in set(jobs) - set(missing):
+        if kind == "run":  # whose process may have been killed before it did this
+            checkpoint.remove(_checkpoint(directory, run))
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1
     with worker_pool(workers, _prepare, device) as pool:
@@ -304,10 +308,9 @@ def _job(
     if kind == "predict":
         _write(path, {"run": asdict(run), **predict(config, run, recipes, device)})
         return
-    checkpoint = path.with_suffix(".checkpoint")
-    record = Trainer(config, run, device).train(checkpoint)
+    record = Trainer(config, run, device).train(_checkpoint(directory, run))
     _write(path, {"run": asdict(run), "record": record.to_json()})
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.remove(_checkpoint(directory, run))
 
 
 def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: str = "cpu") -> dict[str, Any]:
@@ -363,7 +366,7 @@ def _manifest(config: ProbeConfig, device: str) -> dict[str, Any]:
         "text": corpus.digest(),
         "torch": torch.__version__,
         "numpy": about["numpy"],
-        "device": device if device == "cpu" else torch.cuda.get_device_name(torch.device(device)),
+        "device": device_name(device),
         "environment": about,
     }
 
@@ -372,11 +375,13 @@ def _path(directory: Path, kind: str, run: Run) -> Path:
     return directory / kind / f"{run.key}.json"
 
 
+def _checkpoint(directory: Path, run: Run) -> Path:
+    return _path(directory, "run", run).with_suffix(".checkpoint")
+
+
 def _write(path: Path, data: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(strict_json(data) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, (strict_json(data) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
