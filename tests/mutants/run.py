@@ -83,7 +83,7 @@ class Mutant:
 
 @dataclass
 class Outcome:
-    """What a run of tests came to: pytest's exit code, or None for one that was stopped; what failed, and how."""
+    """pytest's exit code, None where it was stopped at its limit; what failed in a test, and elsewhere."""
 
     code: int | None
     failed: list[str] = field(default_factory=list)
@@ -98,9 +98,6 @@ def mutants() -> list[Mutant]:
         for path in sorted(LISTS.glob("*.toml"))
         for entry in tomllib.loads(path.read_text())["mutant"]
     ]
-
-
-# -- in a process of its own -----------------------------------------------------------------------
 
 
 class _Witness:
@@ -159,9 +156,6 @@ def run(folder: Path, arguments: Sequence[str], limit: float) -> Outcome:
     return outcome
 
 
-# -- copies ------------------------------------------------------------------------------------------
-
-
 def copied(source: Path, target: Path) -> Path:
     """The checkout as tests need it, with modification times: what is compiled stays valid."""
     for name in CHANGED:
@@ -181,11 +175,10 @@ def tried(mutant: Mutant, template: Path) -> tuple[str, Outcome]:
         for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             stale.unlink()
         outcome = run(folder, ["-x", *mutant.test], HANGS if mutant.hangs else LIMIT)
-    if outcome.code is None:
-        return ("killed" if mutant.hangs else "broken"), outcome
     if outcome.code == 0:
         return "survived", outcome
-    return ("killed" if outcome.code == 1 and outcome.failed else "broken"), outcome
+    killed = mutant.hangs if outcome.code is None else outcome.code == 1 and outcome.failed
+    return ("killed" if killed else "broken"), outcome
 
 
 def unmutated(chosen: Iterable[Mutant], template: Path, jobs: int) -> list[str]:
@@ -201,26 +194,23 @@ def unmutated(chosen: Iterable[Mutant], template: Path, jobs: int) -> list[str]:
     return wrong
 
 
-# -- the page ----------------------------------------------------------------------------------------
-
-
-def page(results: Sequence[tuple[Mutant, str, Outcome]], before: float, seconds: float) -> str:
-    killed = sum(state == "killed" for _, state, _ in results)
+def page(results: Sequence[tuple[Mutant, str]], before: float, seconds: float) -> str:
+    killed = sum(state == "killed" for _, state in results)
+    versions = f"torch {metadata.version('torch').split('+')[0]}, Python {platform.python_version()}, CPU"
     lines = [
         HEAD,
-        f"**{killed} of {len(results)} killed**, in {seconds / 60:.0f} minutes, {before / 60:.0f} of them for the "
-        f"unmutated tests (torch {metadata.version('torch').split('+')[0]}, Python {platform.python_version()}, "
-        f"CPU). Before these lists were made, the tests killed 61 of 96 such faults.\n",
+        f"**{killed} of {len(results)} killed**, in {seconds / 60:.0f} minutes with the {before / 60:.0f} that "
+        f"the unmutated tests take ({versions}). Before these lists were made, the tests killed 61 of 96 such "
+        "faults.\n",
     ]
-    left = [(mutant, state) for mutant, state, _ in results if state != "killed"]
-    if left:
+    if killed < len(results):
         lines.append("\n| not killed | file | change |  |\n|---|---|---|---|\n")
-    for mutant, state in left:
+    for mutant, state in (result for result in results if result[1] != "killed"):
         change = " → ".join(f"`{' '.join(text.split())}`" for text in (mutant.find, mutant.replace))
         lines.append(f"| {mutant.name} | {mutant.file} | {change.replace('|', chr(92) + '|')} | {state} |\n")
     lines.append("\n| module | mutants | killed |\n|---|--:|--:|\n")
-    for module in sorted({mutant.file for mutant, _, _ in results}):
-        states = [state for mutant, state, _ in results if mutant.file == module]
+    for module in sorted({mutant.file for mutant, _ in results}):
+        states = [state for mutant, state in results if mutant.file == module]
         lines.append(f"| {module} | {len(states)} | {states.count('killed')} |\n")
     return "".join(lines)
 
@@ -245,16 +235,14 @@ def main() -> int:
             return 1
         before = time.monotonic() - start
         print(f"unmutated: all pass ({before:.0f} s)", flush=True)
+        results = []
         with ThreadPoolExecutor(options.jobs) as pool:
-            results = []
-            for mutant, (state, outcome) in zip(
-                chosen, pool.map(lambda m: tried(m, template), chosen), strict=True
-            ):
-                results.append((mutant, state, outcome))
-                print(f"{state:8} {mutant.name} ({outcome.seconds:.1f} s)", flush=True)
-                if state == "broken":
-                    print("  ", outcome.errors or f"pytest's exit code {outcome.code}", flush=True)
-    killed = sum(state == "killed" for _, state, _ in results)
+            for mutant, result in zip(chosen, pool.map(lambda m: tried(m, template), chosen), strict=True):
+                state, outcome = result
+                results.append((mutant, state))
+                why = f" {outcome.errors or outcome.code}" if state == "broken" else ""
+                print(f"{state:8} {mutant.name} ({outcome.seconds:.1f} s){why}", flush=True)
+    killed = sum(state == "killed" for _, state in results)
     seconds = time.monotonic() - start
     print(f"{killed} of {len(results)} killed in {seconds:.0f} s")
     if options.out:
