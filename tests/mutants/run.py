@@ -199,8 +199,8 @@ def page(results: Sequence[tuple[Mutant, str]], before: float, seconds: float) -
     versions = f"torch {metadata.version('torch').split('+')[0]}, Python {platform.python_version()}, CPU"
     lines = [
         HEAD,
-        f"**{killed} of {len(results)} killed**, in {seconds / 60:.0f} minutes with the {before / 60:.0f} that "
-        f"the unmutated tests take ({versions}). Before these lists were made, the tests killed 61 of 96 such "
+        f"**{killed} of {len(results)} killed**, in {seconds / 60:.0f} minutes, of which the unmutated tests "
+        f"took {before / 60:.0f} ({versions}). Before these lists were made, the tests killed 61 of 96 such "
         "faults.\n",
     ]
     if killed < len(results):
