@@ -128,7 +128,8 @@ def test_the_plugin_loads_neither_torch_nor_numpy_for_those_who_do_not_use_it(tm
         encoding="utf-8",
     )
     # Other plugins of this environment import numpy for reasons of their own.
-    found = pytest_in(tmp_path, "-q", "-p", "no:benchmark", "-p", "no:hypothesispytest", "-p", "no:anyio")
+    others = ("benchmark", "hypothesispytest", "anyio", "randomly")
+    found = pytest_in(tmp_path, "-q", *(f"-pno:{name}" for name in others))
     assert found.returncode == 0, found.stdout
 
 

@@ -1,0 +1,44 @@
+"""The lists of mutants fit the code they change and the tests they name; `tox -e mutants` runs them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+
+import pytest
+from mutants.run import ROOT, Mutant, mutants
+
+MUTANTS = mutants()
+# Modules that decide and report no number, and why none of their lines could make a number wrong.
+NO_NUMBER: dict[str, str] = {}
+
+
+@functools.cache
+def functions_of(file: str) -> set[str]:
+    """The names of a file's tests, those in classes as Class::test."""
+    names = set()
+    for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}::{f.name}" for f in node.body if isinstance(f, ast.FunctionDef)}
+    return names
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_changes_one_place_and_still_compiles(mutant: Mutant) -> None:
+    compile(mutant.applied(), mutant.file, "exec")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_names_tests_that_there_are(mutant: Mutant) -> None:
+    assert mutant.test
+    for test in mutant.test:
+        file, _, function = test.partition("::")
+        assert function.partition("[")[0] in functions_of(file), test
+
+
+def test_every_mutant_has_a_name_of_its_own() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+    areas = {mutant.area for mutant in MUTANTS}
+    assert len(names) == len(set(names)) and not areas & set(names)
