@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
@@ -84,7 +85,7 @@ def time_implementations(
         ValueError: n or rounds below 1.
     """
     if (n is not None and n < 1) or rounds < 1:
-        raise ValueError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
+        raise UsageError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
     clock = Clock(device)
     survivor = Survivor(lost)
     if n is None:

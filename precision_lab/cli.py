@@ -31,6 +31,7 @@ from precision_lab.cli_common import (
     write_json,
 )
 from precision_lab.cli_lowprecision import probe, readiness
+from precision_lab.exceptions import UsageError
 
 app = typer.Typer(
     name="precision-lab",
@@ -48,7 +49,7 @@ def _point(text: str | None) -> float | None:
     try:
         return float.fromhex(text) if "0x" in text.lower() else float(text)
     except ValueError:
-        raise ValueError(f"-x {text!r}: expected a number such as -1e-7 or -0x1.8p-24") from None
+        raise UsageError(f"-x {text!r}: expected a number such as -1e-7 or -0x1.8p-24") from None
 
 
 def _pattern(text: str | None) -> int | None:
@@ -57,7 +58,7 @@ def _pattern(text: str | None) -> int | None:
     try:
         return int(text, 16)
     except ValueError:
-        raise ValueError(f"--bits {text!r}: expected a hexadecimal pattern such as 0xb58d") from None
+        raise UsageError(f"--bits {text!r}: expected a hexadecimal pattern such as 0xb58d") from None
 
 
 @app.command()
@@ -110,7 +111,7 @@ def report(
             exhaustive=exhaustive, device=device, probe=None if probe is None else str(probe),
         )  # fmt: skip
         if not settings.chosen_functions():
-            raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
+            raise UsageError(f"no registered implementation computes {', '.join(function or ())}")
         with ProgressBars() as progress:
             results = run_through(settings, progress)
     written = write_report(results, out)
@@ -173,7 +174,7 @@ def explain(
         own = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
         own = replace(own, contract=contract)
     elif framework is not None or multiple_of != 1 or shape:
-        raise ValueError(
+        raise UsageError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
         )
     found = explaining.explain(
@@ -289,11 +290,11 @@ def verify(
     check_json(json_path)
     check_json(junit, "--junit")
     if write_bound and (max_ulp is not None or against is not None):
-        raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
+        raise UsageError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
     if loosen and not write_bound:
-        raise ValueError("--loosen goes with --write-bound")
+        raise UsageError("--loosen goes with --write-bound")
     if params_file is not None and (param or params is not None):
-        raise ValueError("--params-file names its own sets; it takes neither --params nor --param")
+        raise UsageError("--params-file names its own sets; it takes neither --params nor --param")
     sets: dict[str, dict[str, float]] | None = None
     if params_file is not None:
         sets = read_parameter_sets(params_file, function)
@@ -301,7 +302,7 @@ def verify(
         sets = {params if params and not param else "given": parameters(function, params or "init", param)}
     path = bound or Path("precision.toml")
     if write_bound and not path.absolute().parent.is_dir():
-        raise ValueError(f"--bound {str(path)!r}: its folder does not exist")
+        raise UsageError(f"--bound {str(path)!r}: its folder does not exist")
     if write_bound and path.exists():
         read(path)
     fmts = tuple(formats or ())

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from precision_lab.exceptions import UsageError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -89,7 +91,7 @@ def check_json(path: Path | None, option: str = "--json") -> None:
         ValueError: the file's folder does not exist.
     """
     if path is not None and not path.absolute().parent.is_dir():
-        raise ValueError(f"{option} {str(path)!r}: its folder does not exist")
+        raise UsageError(f"{option} {str(path)!r}: its folder does not exist")
 
 
 def write_json(path: Path | None, data: Any) -> None:
@@ -117,9 +119,9 @@ def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[st
         try:
             values[name] = float(text)
         except ValueError:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
+            raise UsageError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
         if not equals:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
+            raise UsageError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
     return definition.check_params(values)
 
 

@@ -18,6 +18,7 @@ from precision_lab.cli_common import (
     parameters,
     write_json,
 )
+from precision_lab.exceptions import UsageError
 
 
 @clear_errors
@@ -70,12 +71,12 @@ def readiness(
 
     check_json(json_path)
     if probe_folder is not None and out is None:
-        raise ValueError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
+        raise UsageError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
     warnings: list[str] = []
     seen, values = None, {}
     if captured is not None:
         if function is not None or distribution or param or set_name != "init" or scale != 1.0:
-            raise ValueError(
+            raise UsageError(
                 f"--captured {str(captured)!r} holds functions, parameters and inputs; give it without "
                 "FUNCTION, --params, --param, --distribution and --scale"
             )
@@ -84,7 +85,7 @@ def readiness(
         warnings = [*seen.warnings(), *left_out]
         source = f"{captured.name}: {seen.model}, {seen.steps} steps"
     elif function is None:
-        raise ValueError("FUNCTION is missing: name an activation, or give --captured FILE")
+        raise UsageError("FUNCTION is missing: name an activation, or give --captured FILE")
     else:
         values = parameters(function, set_name, param)
         chosen = distribution or ["normal", "student-t"]

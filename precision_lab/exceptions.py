@@ -13,6 +13,18 @@ class PrecisionLabError(Exception):
     """Base of every outcome a caller can handle."""
 
 
+class UsageError(ValueError):
+    """Wrong use: an argument, or a file that one names, is of no use; the message says which and why.
+
+    A ValueError, as callers expect. That it is a kind of its own tells it from one that numpy, say, raises
+    because of a mistake of the lab's.
+    """
+
+
+class MissingPackageError(ImportError):
+    """A library that is asked for is not installed; the message says how to install it."""
+
+
 class UndecidedError(PrecisionLabError):
     """No tier of the oracle could certify a value to the asked accuracy."""
 
@@ -91,9 +103,9 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else ""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """ValueError for a name that is not registered, with the nearest registered ones."""
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """UsageError for a name that is not registered, with the nearest registered ones."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return ValueError(f"unknown {kind} {name!r}; {hint}")
+    return UsageError(f"unknown {kind} {name!r}; {hint}")

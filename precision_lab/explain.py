@@ -12,6 +12,7 @@ import mpmath
 import numpy as np
 
 from precision_lab import metrics
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Term, collect, split_exponentials
@@ -139,12 +140,12 @@ def explain(
 
 def _point(fmt: FloatFormat, x: float | None, bits: int | None) -> float:
     if (x is None) == (bits is None):
-        raise ValueError(f"give either x or bits: got x={x!r}, bits={bits!r}")
+        raise UsageError(f"give either x or bits: got x={x!r}, bits={bits!r}")
     if bits is None:
         assert x is not None
         return float(fmt.round(np.array([x]))[0])
     if not 0 <= bits < fmt.n_patterns:
-        raise ValueError(f"bits={bits:#x} is no pattern of {fmt.name}, which has {fmt.bits} bits")
+        raise UsageError(f"bits={bits:#x} is no pattern of {fmt.name}, which has {fmt.bits} bits")
     return float(fmt.decode(np.array([bits], fmt.bits_dtype))[0])
 
 

@@ -18,7 +18,7 @@ from mpmath.libmp import to_str
 from numpy.typing import NDArray
 
 from precision_lab.children import worker_pool
-from precision_lab.exceptions import DamagedFileError, UndecidedError
+from precision_lab.exceptions import DamagedFileError, UndecidedError, UsageError
 from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.golden_inputs import EXACT_BITS, choose_inputs, exact_tail
@@ -231,7 +231,7 @@ def _parse(path: Path, line: int, content: str, function: Activation, fmt: Float
         set_name, output, input_bits, decimal, rounded_bits, tail, exact, reason = cells
         bits = int(input_bits, 16)
         if set_name not in function.parameter_sets or not 0 <= bits < fmt.n_patterns:
-            raise ValueError(f"set={set_name!r}, input_bits={input_bits!r}")
+            raise UsageError(f"set={set_name!r}, input_bits={input_bits!r}")
         function.check_output(output)
         float(decimal)
         x = float(fmt.decode(np.array([bits], fmt.bits_dtype))[0])

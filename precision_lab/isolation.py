@@ -32,6 +32,7 @@ from precision_lab.exceptions import (
     DeviceLostError,
     EnvironmentAltersResultsError,
     LabError,
+    UsageError,
     first_line,
     give_process_to_kernel,
 )
@@ -200,7 +201,7 @@ def isolated_events(
         EnvironmentAltersResultsError: as `trial.events`.
     """
     if not time_limit > 0:
-        raise ValueError(f"time_limit={time_limit!r}: must be a positive number of seconds")
+        raise UsageError(f"time_limit={time_limit!r}: must be a positive number of seconds")
     how = {"target": target, "framework": framework, "compiled": compiled, "device": device}
     hangs = 0
     together: tuple[Measurement, ...] = ()  # of a call that hung, what is still to be told apart
@@ -240,7 +241,7 @@ def isolated_events(
                 child.kill()
                 failure = Failure("hung", f"no answer within {time_limit:g} s {child.last_words()}".rstrip())
         if stage is None:
-            raise ValueError(f"TARGET {target!r} cannot be loaded: {failure.kind}: {failure.message}")
+            raise UsageError(f"TARGET {target!r} cannot be loaded: {failure.kind}: {failure.message}")
         plan = replace(plan, done=(*plan.done, *finished))
         hung = failure.kind == "hung"
         if len(stage.blanks) > 1 and not (hung and hangs):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from precision_lab import metrics, strategies
 from precision_lab.bounds import Bound
-from precision_lab.exceptions import KernelError, unknown_name
+from precision_lab.exceptions import KernelError, UsageError, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
@@ -83,7 +83,7 @@ def search(
         KernelError: the kernel fails.
     """
     if evaluations < BLOCK:
-        raise ValueError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
+        raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
     definition, source = get_function(function), get_format(fmt)
     definition.check_output(output)
     implementation = resolve(kernel, definition.name, source.name)

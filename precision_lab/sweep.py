@@ -21,7 +21,7 @@ import numpy as np
 from precision_lab.atomic_file import write_atomically
 from precision_lab.cells import Cells
 from precision_lab.chunks import CHUNK, every_chunk, sweep_chunks
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.finish import finish
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
@@ -101,11 +101,11 @@ def sweep(
     """
     source = get_format(fmt)
     if source.bits > 32:
-        raise ValueError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
+        raise UsageError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
     if shards < 1:
-        raise ValueError(f"shards={shards!r}: at least one")
+        raise UsageError(f"shards={shards!r}: at least one")
     if resume and directory is None:
-        raise ValueError("resume=True needs the directory of the sweep to go on with")
+        raise UsageError("resume=True needs the directory of the sweep to go on with")
     definition = get_function(implementation.function)
     for output in outputs:
         definition.check_output(output)
@@ -216,7 +216,7 @@ class _Store:
             write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
             return
         if not resume:
-            raise ValueError(
+            raise UsageError(
                 f"--out {str(directory)!r} holds a sweep already; --resume goes on with it, "
                 "or choose another folder"
             )
@@ -227,13 +227,13 @@ class _Store:
         if not isinstance(stored, dict):
             raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
         if stored.get("schema") != SCHEMA:
-            raise ValueError(
+            raise UsageError(
                 f"--resume: {str(directory)!r} holds shards of another version of the lab "
                 f"(schema {stored.get('schema')!r}, this one's is {SCHEMA}): start anew in another folder"
             )
         for key, value in manifest.items():
             if stored.get(key) != value:
-                raise ValueError(
+                raise UsageError(
                     f"--resume: {str(directory)!r} holds another sweep: its {key} is {stored.get(key)!r}, "
                     f"this one's {value!r}"
                 )

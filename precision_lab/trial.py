@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
+from precision_lab.exceptions import UsageError
 from precision_lab.properties.calls import REFUSALS, undeclared_contract
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
@@ -237,7 +238,7 @@ def events(
     for fmt in plan.fmts:
         if fmt not in implementation.formats:
             known = ", ".join(implementation.formats)
-            raise ValueError(f"{implementation.name} claims {known}, and fmt={fmt!r} was asked for")
+            raise UsageError(f"{implementation.name} claims {known}, and fmt={fmt!r} was asked for")
     bounds = Bounds(plan)
     for fmt in plan.fmts:
         for output in outputs:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound, Leaning, leaning
 from precision_lab.contract import CallContract
-from precision_lab.exceptions import DeviceLostError, unknown_name
+from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.results import (
@@ -385,15 +385,15 @@ def make_plan(
     definition = get_function(function)
     fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
     if not fmts:
-        raise ValueError("fmts is empty: there is nothing to verify")
+        raise UsageError("fmts is empty: there is nothing to verify")
     for output in outputs or ():
         definition.check_output(output)
     if max_ulp is not None and bound is not None:
-        raise ValueError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
+        raise UsageError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
     if max_ulp is not None:
         Bound(max_ulp)
     if budget is not None and not (math.isfinite(budget) and budget >= 0):
-        raise ValueError(f"budget={budget!r}: must be a number of seconds, 0 or more")
+        raise UsageError(f"budget={budget!r}: must be a number of seconds, 0 or more")
     sets: dict[str, Mapping[str, float]] = {}
     added: tuple[str, ...] = ()
     if params is None and (bound is not None or (max_ulp is None and against is None)):
@@ -415,7 +415,7 @@ def make_plan(
         if name not in ENGINEERING_PROPERTIES:
             raise unknown_name("property", name, ENGINEERING_PROPERTIES)
     if outputs is not None and len(outputs) == 0:
-        raise ValueError("outputs is empty: there is nothing to verify")
+        raise UsageError("outputs is empty: there is nothing to verify")
     return Plan(
         definition.name, fmts, None if outputs is None else tuple(outputs), sets, added, inputs, max_ulp,
         None if bound is None else str(bound), tuple(properties), asked,
@@ -524,7 +524,7 @@ def verify(
     )  # fmt: skip
     stranger = isinstance(kernel, str) and (device != "cpu" or not is_registered_name(kernel))
     if isolate and not stranger:
-        raise ValueError(
+        raise UsageError(
             f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
             f"got kernel={kernel!r}"
         )
@@ -596,7 +596,7 @@ def eager_baseline(function: str) -> str:
 
     names = [i.name for i in implementations_for(function, "eager")]
     if not names:
-        raise ValueError(f"--against eager: no eager implementation of {function} is registered")
+        raise UsageError(f"--against eager: no eager implementation of {function} is registered")
     wanted = _EAGER.get(function, "torch")
     return wanted if wanted in names else names[0]
 

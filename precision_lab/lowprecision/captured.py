@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import DamagedFileError, unknown_name
+from precision_lab.exceptions import DamagedFileError, UsageError, unknown_name
 from precision_lab.formats import get_format
 
 VERSION = 2
@@ -58,7 +58,7 @@ class Histogram:
 
     def __add__(self, other: Histogram) -> Histogram:
         if self.channels.shape != other.channels.shape:
-            raise ValueError(f"channels={other.channels.shape[0]}: expected {self.channels.shape[0]}")
+            raise UsageError(f"channels={other.channels.shape[0]}: expected {self.channels.shape[0]}")
         return Histogram(
             self.patterns + other.patterns,
             self.channels + other.channels,
@@ -109,7 +109,7 @@ class Histogram:
         drawn = np.empty((tokens, coarse.shape[0]), np.uint16)
         for j, row in enumerate(coarse):
             if row.sum() == 0:
-                raise ValueError(f"channel={j}: nothing finite was captured of it")
+                raise UsageError(f"channel={j}: nothing finite was captured of it")
             share = np.cumsum(row[order]) / row.sum()
             chosen = order[np.minimum(np.searchsorted(share, quantiles[:, j], "right"), row.size - 1)]
             part = rng.random(tokens) * total[chosen, -1]
@@ -157,7 +157,7 @@ class Layer:
             ValueError: the layer has no gate.
         """
         if self.moments is None:
-            raise ValueError(f"layer {self.name!r} has no gate")
+            raise UsageError(f"layer {self.name!r} has no gate")
         n, x, g, xx, gg, xg = self.moments
         with np.errstate(invalid="ignore", divide="ignore"):
             found = (xg - x * g / n) / np.sqrt((xx - x * x / n) * (gg - g * g / n))
@@ -212,20 +212,20 @@ class Captured:
         """
         names, others = [layer.name for layer in self.layers], [layer.name for layer in other.layers]
         if names != others:
-            raise ValueError(f"layers={others}: cannot be merged with {names}")
+            raise UsageError(f"layers={others}: cannot be merged with {names}")
         merged = []
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             if set(mine.tensors) != set(theirs.tensors):
-                raise ValueError(
+                raise UsageError(
                     f"layer {mine.name!r} has {sorted(theirs.tensors)}: cannot be merged with "
                     f"{sorted(mine.tensors)}"
                 )
             if mine.gate_in_gradient != theirs.gate_in_gradient:
-                raise ValueError(f"layer {mine.name!r}: gradients before and after a gate cannot be merged")
+                raise UsageError(f"layer {mine.name!r}: gradients before and after a gate cannot be merged")
             try:
                 tensors = {kind: h + theirs.tensors[kind] for kind, h in mine.tensors.items()}
             except ValueError as error:
-                raise ValueError(f"layer {mine.name!r}: {error}") from error
+                raise UsageError(f"layer {mine.name!r}: {error}") from error
             moments = None
             if mine.moments is not None and theirs.moments is not None:
                 moments = mine.moments + theirs.moments
@@ -316,7 +316,7 @@ class Captured:
         except _UNREADABLE as error:
             raise DamagedFileError(f"{str(path)!r} is no capture: {type(error).__name__}: {error}") from error
         if version != VERSION:
-            raise ValueError(
+            raise UsageError(
                 f"{str(path)!r} has version={version!r}; this precision_lab reads {VERSION}: capture again"
             )
         try:

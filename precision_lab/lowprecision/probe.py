@@ -22,7 +22,7 @@ import torch
 
 from precision_lab.atomic_file import write_atomically
 from precision_lab.children import worker_pool
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.functions import get_function
 from precision_lab.lowprecision import checkpoint, corpus
 from precision_lab.lowprecision.capture import capture
@@ -123,10 +123,10 @@ class ProbeConfig:
         grids = (self.runs, self.ablations, self.aged, self.remedies, self.formulations)
         for grid in grids:
             if grid.seeds < 0:
-                raise ValueError(f"seeds={grid.seeds!r}: at least 0")
+                raise UsageError(f"seeds={grid.seeds!r}: at least 0")
         rows = self.training.batch * self.training.model.context
         if any("nvfp4" in grid.recipes for grid in grids) and rows % GROUP:
-            raise ValueError(
+            raise UsageError(
                 f"batch={self.training.batch!r}, context={self.training.model.context!r}: nvfp4 transforms "
                 f"groups of {GROUP} tokens, and {rows} are no multiple"
             )
@@ -192,12 +192,12 @@ def read_config(path: Path) -> ProbeConfig:
     made: dict[str, Any] = {}
     for table, values in data.items():
         if table not in kinds or not isinstance(values, dict):
-            raise ValueError(f"{path}: [{table}]: expected one of the tables {', '.join(kinds)}")
+            raise UsageError(f"{path}: [{table}]: expected one of the tables {', '.join(kinds)}")
         hints = typing.get_type_hints(kinds[table])
         known = {f.name for f in dataclasses.fields(kinds[table])} - {"model"}
         for key, value in values.items():
             if key not in known:
-                raise ValueError(
+                raise UsageError(
                     f"{path}: [{table}] {key}={value!r}: expected one of {', '.join(sorted(known))}"
                 )
             wanted = hints[key]
@@ -205,22 +205,22 @@ def read_config(path: Path) -> ProbeConfig:
                 values[key] = float(value)
             elif wanted in (int, float):
                 if type(value) is not wanted:
-                    raise ValueError(f"{path}: [{table}] {key}={value!r}: expected {wanted.__name__}")
+                    raise UsageError(f"{path}: [{table}] {key}={value!r}: expected {wanted.__name__}")
             elif not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                raise ValueError(f"{path}: [{table}] {key}={value!r}: expected a list of names")
+                raise UsageError(f"{path}: [{table}] {key}={value!r}: expected a list of names")
             else:
                 values[key] = tuple(value)
         try:
             made[table] = kinds[table](**values) if table != "training" else values
         except ValueError as error:
-            raise ValueError(f"{path}: [{table}] {error}") from error
+            raise UsageError(f"{path}: [{table}] {error}") from error
     try:
         model = {"model": made.pop("model")} if "model" in made else {}
         training = TrainingConfig(**made.pop("training", {}), **model)
         config = ProbeConfig(training, **made)
         config.every_run()
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     return config
 
 
@@ -254,11 +254,11 @@ def probe(
     path = directory / "manifest.json"
     if path.exists():
         if not resume:
-            raise ValueError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
+            raise UsageError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
         found = _read(path) or {}
         for key in ("schema", "config", "text", "torch", "numpy", "device"):
             if found.get(key) != json.loads(json.dumps(manifest[key])):
-                raise ValueError(
+                raise UsageError(
                     f"--out {str(directory)!r} holds a probe of another {key}; choose another folder"
                 )
     directory.mkdir(parents=True, exist_ok=True)
@@ -338,9 +338,9 @@ def load(directory: Path) -> dict[str, Any]:
     """
     manifest = _read(directory / "manifest.json")
     if manifest is None:
-        raise ValueError(f"{str(directory)!r} holds no probe")
+        raise UsageError(f"{str(directory)!r} holds no probe")
     if manifest.get("schema") != SCHEMA:
-        raise ValueError(
+        raise UsageError(
             f"{str(directory)!r} holds a probe with schema={manifest.get('schema')!r}; this precision_lab "
             f"reads {SCHEMA}: train it again"
         )

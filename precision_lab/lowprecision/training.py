@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab import __version__
+from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision import corpus
 from precision_lab.lowprecision.checkpoint import Checkpoints, State
 from precision_lab.lowprecision.model import AGEINGS, Model, ModelConfig
@@ -59,18 +60,18 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "aged_steps", "batch", "evaluation", "watch_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: at least 1")
+                raise UsageError(f"{name}={getattr(self, name)!r}: at least 1")
         for name in ("warm_steps", "checkpoint_every"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: at least 0")
+                raise UsageError(f"{name}={getattr(self, name)!r}: at least 0")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay={self.weight_decay!r}: must be finite and not negative")
+            raise UsageError(f"weight_decay={self.weight_decay!r}: must be finite and not negative")
         longest = corpus.pieces_up_to()
         if self.model.context > longest:
-            raise ValueError(f"context={self.model.context!r}: the held-out text has pieces of {longest}")
+            raise UsageError(f"context={self.model.context!r}: the held-out text has pieces of {longest}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be positive and finite")
+                raise UsageError(f"{name}={getattr(self, name)!r}: must be positive and finite")
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def split_subject(subject: str) -> tuple[str, str]:
     """
     function, slash, formulation = subject.partition("/")
     if not slash:
-        raise ValueError(f"subject={subject!r}: expected FUNCTION/FORMULATION, such as xielu/naive")
+        raise UsageError(f"subject={subject!r}: expected FUNCTION/FORMULATION, such as xielu/naive")
     from precision_lab.functions import get_function
     from precision_lab.implementations import resolve
 

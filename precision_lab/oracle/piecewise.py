@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.cache_files import cache_directory, read_checked, write_checked
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import basis as basis_module
 from precision_lab.functions.basis import BASIS, BasisFunction
 from precision_lab.oracle import arb_series as arb_module
@@ -96,7 +97,7 @@ def _asymptote(basis: BasisFunction, side: int) -> tuple[float, float]:
     if found is None or basis.approach[0 if side < 0 else 1] is None:
         return float("nan"), float("nan")
     if any(found[2:]) or not all(float(v) == v for v in found):
-        raise ValueError(f"{basis.name}: an asymptote must be a + b·x with float64 a and b to be compiled")
+        raise UsageError(f"{basis.name}: an asymptote must be a + b·x with float64 a and b to be compiled")
     return float(found[0]), float(found[1])
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.results import Results, strict_json
+from precision_lab.text import plain_data
 
 
 def check_directory(directory: str | os.PathLike[str]) -> Path:
@@ -26,7 +27,7 @@ def check_directory(directory: str | os.PathLike[str]) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(
+        raise UsageError(
             f"directory={str(path)!r} cannot be written: {reason}; choose another with --out"
         ) from error
     return path
@@ -73,7 +74,7 @@ def write_report(
             put("markdown", "report.md", text(results, (n for n in figures if n != HEADLINE)))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(f"directory={str(path)!r} cannot be written: {reason}") from error
+        raise UsageError(f"directory={str(path)!r} cannot be written: {reason}") from error
     return written
 
 
@@ -94,7 +95,7 @@ def write_lowprecision(
 
     path = check_directory(directory)
     text = strict_json(data)
-    data = json.loads(text)  # what a reader of the file would have
+    data = plain_data(json.loads(text))  # what a reader of the file would have
     written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
     written["html"] = _replace(path / "readiness.html", lowprecision_html(data, title).encode())
     check_directory(path / "figures")
