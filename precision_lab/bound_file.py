@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.bounds import Bound, leaning
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.faults import KINDS
@@ -178,10 +179,7 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
         table.pop("accepted", None)
         if known:
             table["accepted"] = sorted(known)
-    text = tomlkit.dumps(document)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, tomlkit.dumps(document).encode())
 
 
 def _recorded(

@@ -31,7 +31,9 @@ from precision_lab.exceptions import (
     LIBRARIES,
     DeviceLostError,
     EnvironmentAltersResultsError,
+    KernelError,
     LabError,
+    MissingPackageError,
     UsageError,
     first_line,
     give_process_to_kernel,
@@ -217,7 +219,9 @@ def isolated_events(
                     if "error" in line:
                         if line["kind"] == "lab":
                             raise LabError(line["error"], line["trace"])
-                        kind = EnvironmentAltersResultsError if line["kind"] == "environment" else ValueError
+                        if line["kind"].startswith("kernel "):
+                            raise KernelError(line["kind"].removeprefix("kernel "), line["error"])
+                        kind = EnvironmentAltersResultsError if line["kind"] == "environment" else UsageError
                         raise kind(line["error"])
                     if "doing" in line:
                         doing = line["doing"]
@@ -397,8 +401,10 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         os._exit(LOST)
     except EnvironmentAltersResultsError as error:
         put({"error": str(error), "kind": "environment"})
-    except (ValueError, ImportError) as error:
+    except (UsageError, MissingPackageError) as error:
         put({"error": str(error), "kind": "use"})
+    except KernelError as error:
+        put({"error": str(error), "kind": f"kernel {error.kind}"})
     except Exception as error:  # the kernel's own are caught where it is called: this one is the lab's
         said = f"{type(error).__name__}: {first_line(error)}"
         put({"error": said, "kind": "lab", "trace": traceback.format_exc()})

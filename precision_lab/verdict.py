@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ class Verdict:
         not_examined: what nobody looked at; where it was asked for, the verdict is inconclusive.
         undecided: inputs that the oracle could not decide, and results that it could not judge.
         left_out: what the caller left out by an option.
+        bounds: what each output was held to, by "format.output"; see `Bound`.
     """
 
     measurements: tuple[Measurement, ...]
@@ -76,6 +77,7 @@ class Verdict:
     not_examined: tuple[NotExamined, ...] = ()
     undecided: tuple[Fault, ...] = ()
     left_out: tuple[str, ...] = ()
+    bounds: Mapping[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
     def outcome(self) -> str:
@@ -114,8 +116,17 @@ class Verdict:
             "examinations": [asdict(e) for e in self.examinations],
             "not_examined": [asdict(g) for g in self.not_examined],
             "left_out": list(self.left_out),
+            "bounds": dict(self.bounds),
             "measurements": [m.to_json() for m in self.measurements],
         }
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while a kernel was measured; `verdict` is on what had arrived, and names what is missing."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__("interrupted")
+        self.verdict = verdict
 
 
 def describe(fault: Fault) -> str:
@@ -254,7 +265,11 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
 
 
 def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
-    """The verdict on a stream of events; what the plan asks for and the stream lacks is not examined."""
+    """The verdict on a stream of events; what the plan asks for and the stream lacks is not examined.
+
+    Raises:
+        Interrupted: the stream was, by Ctrl-C.
+    """
     bounds = Bounds(plan)
     planned: Planned | None = None
     measurements: list[Measurement] = []
@@ -263,7 +278,17 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
     notes: list[str] = []
     gaps: list[NotExamined] = []
     examinations: dict[tuple[str, str], Examination] = {}
-    for event in stream:
+    interrupted = False
+    source = iter(stream)
+    while True:
+        try:
+            event = next(source)
+        except StopIteration:
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+            notes.append("interrupted: what follows was not measured")
+            break
         if isinstance(event, Planned):
             planned = event
         elif isinstance(event, Measured) and event.baseline:
@@ -307,7 +332,14 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         (*dict.fromkeys(gaps), *_missing(plan, planned, measurements, examinations, gaps)),
         tuple(fault for fault in judged if fault.kind in _OPEN),
         _left_out(plan, planned),
+        {
+            f"{m.fmt}.{m.output}": asdict(bound)
+            for m in measurements
+            if (bound := bounds.bound(m.fmt, m.output)) is not None
+        },
     )
+    if interrupted:
+        raise Interrupted(verdict)
     for listen in LISTENERS:
         listen(verdict)
     return verdict

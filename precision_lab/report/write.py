@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.results import Results, strict_json
 from precision_lab.text import plain_data
@@ -121,16 +122,5 @@ def read_results(path: str | os.PathLike[str]) -> Results:
 
 
 def _replace(path: Path, data: bytes) -> Path:
-    """Writes beside the target and moves over it, so that no reader ever sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)
     return path
