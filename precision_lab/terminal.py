@@ -26,6 +26,9 @@ class _PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(plain(text), **options)
 
+    def on_broken_pipe(self) -> None:
+        raise  # rich would end the process; what is still to be written would be lost
+
 
 def console_for(*, stderr: bool = False) -> Console:
     """Where results are printed for people."""

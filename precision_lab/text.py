@@ -25,8 +25,9 @@ def _spelt(character: str) -> str:
 
 
 def plain_message(text: str) -> str:
-    """Plain text; what is too long is cut, and says so."""
-    return plain(text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)")
+    """Plain text on one line; what is too long is cut, and says so."""
+    short = text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
+    return plain(short).replace("\n", "\\n")
 
 
 def plain_data(data: Any) -> Any:

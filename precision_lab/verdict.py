@@ -26,6 +26,7 @@ from precision_lab.results import (
     exact_interval,
     replay_command,
 )
+from precision_lab.text import plain_message
 from precision_lab.trial import (
     LAWS,
     Begin,
@@ -78,6 +79,9 @@ class Verdict:
     undecided: tuple[Fault, ...] = ()
     left_out: tuple[str, ...] = ()
     bounds: Mapping[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(plain_message, self.notes)))
 
     @property
     def outcome(self) -> str:
