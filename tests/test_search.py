@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
 
+from precision_lab.bounds import Bound
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measure import measure
@@ -48,6 +52,35 @@ def test_a_fault_of_vector_lanes_alone_is_seen():
         return torch.cat([y[:lanes] * 1.5, y[lanes:]])
 
     assert search(kernel, "relu", fmt="bf16", evaluations=256).max_ulp > 60
+
+
+def test_a_fault_of_what_lanes_leave_over_is_seen():
+    """As a scalar loop behind the vectors: the last elements of a tensor alone are wrong."""
+
+    def kernel(x, **_):
+        y = torch.relu(x)
+        lanes = x.numel() // 16 * 16
+        return torch.cat([y[:lanes], y[lanes:] * 1.5])
+
+    assert search(kernel, "relu", fmt="bf16", evaluations=256).max_ulp > 60
+
+
+@pytest.mark.parametrize("jump", [3.0, 6.0])
+def test_a_small_jump_at_zero_breaks_continuity_beyond_a_few_ulps_of_the_value_there(jump):
+    """d/dx of xIELU is β = 0.5 at 0, in bf16 with ulps of 2^-8; forward is 0, with the smallest number's."""
+
+    def kernel(x, *, alpha_p, alpha_n, beta):
+        y = _stable(x, alpha_p, alpha_n, beta)
+        return y + torch.where((x > -1e-30) & (x <= 0), x * 0 + jump * 2.0**-133, torch.zeros_like(x))
+
+    broken = check_laws(kernel, "xielu", laws=("continuity",), max_examples=1)
+    assert [b.message.split(": ")[1].split(" by ")[0] for b in broken] == (
+        ["forward jumps"] if jump > 4 else []
+    )
+    m = measure("stable", "xielu", fmt="bf16", output="grad_x")
+    told = LAWS["continuity"]([replace(m, jump_at_zero=jump * 2.0**-8)], Bound(1.0))
+    assert (told is not None) == (jump > 4)
+    assert LAWS["continuity"]([replace(m, jump_at_zero=math.nan)], Bound(1.0)) is not None
 
 
 def test_a_fault_of_one_binade_is_climbed_to():
