@@ -16,9 +16,7 @@ def plain(text: str) -> str:
     r"""The text with what is no visible character spelt out, as \x1b or \ud800; lines and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        _spelt(c) if unicodedata.category(c) in _UNSHOWN and c not in "\n\t" else c for c in text
-    )
+    return "".join(_spelt(c) if unicodedata.category(c) in _UNSHOWN and c not in "\n\t" else c for c in text)
 
 
 def _spelt(character: str) -> str:

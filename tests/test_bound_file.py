@@ -255,3 +255,12 @@ def test_flushing_is_forgiven_only_where_it_shows_and_only_when_asked() -> None:
 def test_the_names_of_properties_and_kinds_are_the_ones_examined() -> None:
     assert tuple(PROPERTIES) == ENGINEERING_PROPERTIES
     assert set(ENGINEERING) < set(KINDS)
+
+
+def test_every_kind_can_be_accepted(file: Path) -> None:
+    """Whatever a property may find; a bound holds what belongs to accuracy."""
+    kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+    file.write_text(f"version = 1\n[relu.bf16]\naccepted = [{kinds}]\n", encoding="utf-8")
+    accepted = bound_file.read(file).accepted["relu", "bf16"]
+    assert {"raised", "crashed", "misreads_strides", "inaccurate", "training_step_differs"} < accepted
+    assert len(accepted) == len(KINDS)

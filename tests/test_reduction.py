@@ -105,3 +105,13 @@ def test_failed_sums_are_named_for_every_parameter_and_data_set() -> None:
         (output, words) for words in DATA.values() for output in ("grad_alpha_p", "grad_alpha_n", "grad_beta")
     ]
     assert all(r.failure == Failure("device_lost", "gone") for r in found)
+
+
+def test_small_parts_of_enclosures_are_part_of_the_sum():
+    """d/dα_n in double-double: the sum of high parts alone is off by more than what is certified."""
+    x, _ = tensors("fp32", "aligned")
+    high, low, _ = enclosures("xielu", "grad_alpha_n", PARAMS, x)
+    exact = exact_sum("xielu", "grad_alpha_n", ITEMS, "fp32", "aligned")
+    whole = sum((Fraction(h) + Fraction(s) for h, s in zip(high, low, strict=True)), Fraction(0))
+    assert sum(map(Fraction, exact.parts), Fraction(0)) == whole
+    assert abs(whole - sum(map(Fraction, high), Fraction(0))) > Fraction(exact.error) > 0

@@ -111,6 +111,41 @@ def test_the_stable_kernels_keep_every_law(function):
     assert check_laws("stable", function, max_examples=15) == []
 
 
+def test_each_law_is_broken_by_its_own_kind_of_fault():
+    from sample_results import measurement, statistics, witness
+
+    from precision_lab.results import Failure, Fault
+
+    right = replace(
+        measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
+    )
+    flushed = replace(statistics(8, 60.0), witness=witness(computed=0.0, error=60.0))
+    broken = {
+        "inaccurate": {"regions": {"positive": statistics(8, 3.0)}},
+        "flushes_subnormals": {"regions": {"subnormal_result": flushed}},
+        "undecided": {"undecided": 1},
+        "wrong_sign": {"wrong_sign": 1, "sign_witness": witness()},
+        "nonfinite": {"nonfinite_mismatch": 1, "nonfinite_witness": witness()},
+        "moves": {"monotonicity_violations": 2},
+        "raised": {"failure": Failure("raised", "no")},
+        "not_finite_parameters": {"failure": Failure("not_finite_parameters", "infinite")},
+    }
+
+    def of(law: str, max_ulp: float = 1.0) -> set[str]:
+        found = {kind: LAWS[law]([right, replace(right, **changes)], Bound(max_ulp))
+                 for kind, changes in broken.items()}  # fmt: skip
+        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Fault))
+        return {kind for kind, told in found.items() if told is not None}
+
+    assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided"}
+    assert of("signs") == {"wrong_sign"}
+    assert of("special_values") == {"nonfinite"}
+    assert of("runs") == {"raised"}
+    assert of("continuity") == set()
+    # Beyond an ulp, rounding alone may move results against the exact ones.
+    assert of("monotony") == {"moves"} and of("monotony", 1.5) == set()
+
+
 def test_the_published_clamp_breaks_what_it_is_known_to_break():
     broken = {b.law: b for b in check_laws("eps-expm1", "xielu", max_examples=5)}
     assert set(broken) == {"accuracy", "signs", "special_values", "continuity", "monotony"}
