@@ -473,7 +473,8 @@ def random_sets(function: Activation) -> dict[str, dict[str, float]]:
     found = {}
     for i in range(RANDOM_SETS if raw else 0):
         values = function.check_params()
-        for parameter in raw:
+        # β first, which may be drawn too.
+        for parameter in sorted(raw, key=lambda p: p.raw == "softplus+beta"):
             size = 2.0 ** generator.uniform(-4, 4)
             beta = values.get("beta", 0.0) if parameter.raw == "softplus+beta" else 0.0
             # Four digits, so that a replay is short to write.

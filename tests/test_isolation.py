@@ -273,3 +273,61 @@ def test_the_child_runs_the_same_lab_as_its_parent(
     assert run(kernels, "good").passed
     options = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False}
     assert verify("beside:relu", "relu", **options).passed, "what stands in the working folder is found"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "target", "kind", "said"),
+    [
+        (-11, "at k.py, line 3", "k.py:f", "crashed", "illegal memory access (SIGSEGV) at k.py, line 3"),
+        (-6, "having said 'no'", "k.py:f", "crashed", "aborted (SIGABRT) having said 'no'"),
+        (-8, "", "k.py:f", "crashed", "arithmetic trap (SIGFPE)"),
+        (-15, "", "k.py:f", "crashed", "killed (SIGTERM)"),
+        (-9, "", "k.py:f", "out_of_memory",
+         "the process was killed (SIGKILL), as the system does when memory runs out"),
+        (3, "", "k.py:f", "crashed", "the process ended with exit code 3 in the middle of its work"),
+        (0, "", "k.py:f", "crashed", "the process ended with exit code 0 in the middle of its work"),
+        (86, "having said 'f destroyed the context'", "k.py:f", "crashed", "f destroyed the context"),
+        (-11, "having said 'x'", "a/lib.so:f", "crashed", "illegal memory access (SIGSEGV) in f of lib.so"),
+        (-11, "at k.py, line 3", "libk.so:f", "crashed", "illegal memory access (SIGSEGV) at k.py, line 3"),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_process_is_named_by_its_cause(
+    code: int, words: str, target: str, kind: str, said: str
+) -> None:
+    from precision_lab.isolation import _death
+
+    failure = _death(code, words, target)
+    assert (failure.kind, failure.message) == (kind, said)
+
+
+@pytest.mark.parametrize(
+    ("stage", "where", "examined"),
+    [
+        ("property bf16 init strides", "while the property strides was examined", "strides"),
+        ("laws bf16 init", "while the laws were checked", "laws"),
+        ("against bf16 init", "while torch was measured", None),
+        ("plain call bf16 init", "in a plain call on a few thousand inputs", None),
+    ],
+)
+def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
+    stage: str, where: str, examined: str | None
+) -> None:
+    from precision_lab.isolation import _property_died
+    from precision_lab.results import Failure
+    from precision_lab.trial import Plan
+
+    plan = Plan("relu", ("bf16",), None, {"init": {}}, against="torch")
+    found = _property_died(plan, "lib/k.py:mine", stage, Failure("hung", "no answer"))
+    (fault,) = found.faults
+    assert (fault.kind, fault.implementation, fault.fmt, fault.params_name) == (
+        "hung",
+        "mine",
+        "bf16",
+        "init",
+    )
+    assert fault.message == f"no answer, {where}"
+    if examined is None:
+        assert found.examination is None
+    else:
+        assert found.examination is not None
+        assert (found.examination.property, found.examination.state) == (examined, "broken")

@@ -40,10 +40,11 @@ def determinism(subject: Subject) -> str | None:
             return
         point = subject.tensor().requires_grad_()
         y = subject.forward(point)
-        ones = torch.ones_like(y)
+        upstream = torch.full_like(y, 2.0)  # not 1, which leaves what it is multiplied into in place
         try:
             first, second = (
-                torch.autograd.grad(y, point, ones, retain_graph=True)[0].detach().clone() for _ in range(2)
+                torch.autograd.grad(y, point, upstream, retain_graph=True)[0].detach().clone()
+                for _ in range(2)
             )
         except BaseException as error:  # a kernel may forbid a second backward, as torch's own may
             raise_if_users(error)

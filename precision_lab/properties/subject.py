@@ -324,7 +324,10 @@ def _pool(
     if finite:
         spread = spread[np.isfinite(fmt.decode(spread))]
     if spread.size > POOL // 2:
-        spread = generator.choice(spread, POOL // 2, replace=False)
+        x = fmt.decode(spread)
+        special = ~np.isfinite(x) | (x == 0)  # few, and each of a kind of its own
+        rest = generator.choice(spread[~special], POOL // 2 - int(special.sum()), replace=False)
+        spread = np.concatenate([spread[special], rest])
     # The rest where activations live, so that sums and gradients have something to add.
     normal = fmt.encode(fmt.round(generator.standard_normal(POOL - spread.size) * 2))
     return generator.permutation(np.concatenate([spread, normal]))
