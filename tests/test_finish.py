@@ -1,4 +1,4 @@
-"""What counts become: quantiles against sorted errors and numpy's."""
+"""What counts become: quantiles against sorted errors and numpy's, regions and binades input by input."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from test_measure import tensor_of
+from test_scoring import computed
 
+from precision_lab import metrics
 from precision_lab.finish import QUANTILES, _quantiles
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.inputs import regions
+from precision_lab.measure import measure
+from precision_lab.oracle import Reference, reference
 from precision_lab.oracle import tally as columns
+from precision_lab.results import Measurement, Statistics
 
 
 def histogram_of(errors: np.ndarray) -> np.ndarray:
@@ -70,3 +79,100 @@ def test_a_bin_ends_where_the_next_begins() -> None:
             return (int(value.view(np.int32)) >> columns.BIN_SHIFT) - columns.BIN_BASE
 
         assert (bin_of(below), bin_of(edge)) == (index, index + 1)
+
+
+# -- regions, binades and witnesses ----------------------------------------------------------------
+
+
+class Planted:
+    """Faults of every kind in xIELU of bf16: what was measured, and what it was measured from."""
+
+    def __init__(self) -> None:
+        fmt = get_format("bf16")
+        self.x = fmt.decode(fmt.all_bits())
+        self.params = {
+            k: float(fmt.round(np.array([v]))[0]) for k, v in get_function("xielu").check_params().items()
+        }
+        self.exact: Reference = reference("xielu", "forward", self.params, self.x, fmt)
+        self.y = computed(self.exact, 11)
+        self.measured: Measurement = measure(lambda x, **_: tensor_of(self.y, fmt), "xielu", fmt="bf16")
+        self.error = metrics.ulp_error(self.y, self.exact)
+        self.small = (self.exact.exact != 0) & (np.abs(self.exact.exact) < fmt.min_normal)
+
+
+@pytest.fixture(scope="module")
+def planted() -> Planted:
+    return Planted()
+
+
+def check(found: Statistics, p: Planted, chosen: np.ndarray) -> None:
+    """Each figure from the definitions in `metrics`, over the inputs chosen."""
+    error = p.error[chosen & ~np.isnan(p.error)]
+    bits = metrics.correct_bits(p.error, p.exact)[chosen]
+    assert found.n_inputs == np.count_nonzero(chosen)
+    assert found.max_ulp == pytest.approx(np.abs(error).max(initial=0.0), abs=2.0**-10, rel=2.0**-40)
+    mean = np.abs(error).mean() if error.size else 0.0
+    assert found.mean_ulp == pytest.approx(mean, abs=2.0**-10, rel=2.0**-40)
+    for name in ("not_correctly_rounded", "wrong_sign"):
+        assert getattr(found, name) == np.count_nonzero(getattr(metrics, name)(p.y, p.exact)[chosen]), name
+    wrong = metrics.nonfinite_mismatch(p.y, p.exact)[chosen]
+    assert found.nonfinite_mismatch == np.count_nonzero(wrong)
+    assert found.min_correct_bits == pytest.approx(bits.min(), abs=2.0**-10)
+    assert found.mean_correct_bits == pytest.approx(bits.mean(), abs=2.0**-10)
+
+
+def test_every_region_has_the_figures_of_its_inputs_and_no_input_is_in_two(planted: Planted) -> None:
+    p, found = planted, planted.measured.regions
+    names, index = regions(p.x, "bf16", "xielu", p.params)
+    masks = {name: (index == i) & ~p.small for i, name in enumerate(names)}
+    masks["subnormal_result"] = p.small
+    assert set(found) == {name for name, mask in masks.items() if mask.any()}
+    for name, statistics in found.items():
+        check(statistics, p, masks[name])
+    assert sum(statistics.n_inputs for statistics in found.values()) == 65536
+
+
+def test_every_binade_has_the_figures_of_its_inputs(planted: Planted) -> None:
+    p = planted
+    finite = np.isfinite(p.x) & (p.x != 0)
+    exponent = np.frexp(np.where(finite, p.x, 1.0))[1] - 1
+    for binade in p.measured.binades:
+        check(binade.statistics, p, finite & (np.sign(p.x) == binade.sign) & (exponent == binade.exponent))
+    assert sum(b.statistics.n_inputs for b in p.measured.binades) == np.count_nonzero(finite)
+    places = [(b.sign, b.sign * b.exponent) for b in p.measured.binades]
+    assert places == sorted(set(places))
+
+
+def test_the_whole_has_the_figures_of_all_inputs(planted: Planted) -> None:
+    p, m = planted, planted.measured
+    whole = Statistics(
+        m.n_inputs, m.max_ulp, m.mean_ulp, m.not_correctly_rounded, m.wrong_sign, m.nonfinite_mismatch,
+        min(r.min_correct_bits for r in m.regions.values()),
+        float(metrics.correct_bits(p.error, p.exact).mean()), None,
+    )  # fmt: skip
+    check(whole, p, np.ones(65536, bool))
+    assert m.zero_sign_mismatch == np.count_nonzero(metrics.zero_sign_mismatch(p.y, p.exact, p.x, "forward"))
+
+
+def test_a_witness_is_the_flagged_input_of_smallest_magnitude(planted: Planted) -> None:
+    """Not that of the smallest pattern, which every positive number has before any negative one."""
+    p, m = planted, planted.measured
+    for witness, flagged in (
+        (m.sign_witness, metrics.wrong_sign(p.y, p.exact)),
+        (m.nonfinite_witness, metrics.nonfinite_mismatch(p.y, p.exact) & ~np.isnan(p.x)),
+    ):
+        assert witness is not None
+        assert abs(witness.x) == np.abs(p.x[flagged]).min()
+        assert flagged[int(witness.bits, 16)]
+
+
+def test_of_equal_errors_the_witness_is_that_of_the_smallest_pattern() -> None:
+    """One ulp too much at 2, 4 and 8."""
+    import torch
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        off = (x == 2) | (x == 4) | (x == 8)
+        return torch.where(off, x * (1 + 2.0**-7), torch.relu(x))
+
+    m = measure(kernel, "relu", fmt="bf16")
+    assert m.witness is not None and (m.witness.x, m.max_ulp) == (2.0, 1.0)

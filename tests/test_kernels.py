@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,86 @@ def test_stable_is_within_its_bound_at_every_fp32_input_around_the_roots(functio
                 assert m.undecided == 0
                 assert m.max_ulp <= 1.0, m.witness
                 assert m.wrong_sign == 0
+
+
+# α_n and β in fp32. The lab's parameter sets have no root of f in (−1, 0), and none within 2^-45 of a number.
+ROOTS = [
+    (0.8, 0.03380943089723587),  # f: −0.087, where float64 alone is 2.17 ulps off
+    (20.291919708251953, 0.034197848290205),  # f: −0.0034, 16,381 ulps
+    (0.18792375922203064, 0.05858900398015976),  # f: −0.80, 20,449
+    (2.313157081604004, 0.976686418056488),  # f: −1.22, 5,967
+    (24.739511489868164, 18.5577449798584),  # f′: −1.39, 6,493
+    (9.100261688232422, 3.4236395359039307),  # f′: −0.47, 5,394
+    (1.4606620073318481, 0.0063925618305802345),  # f′: −0.0044, 5,206
+    (0.75, 0.75 * 2.0**-43),  # f and f′: below 2^-42
+    (0.8, 0.796875),  # f: −256; f′: −5.5
+]
+
+
+def beside_roots(alpha_n: float, beta: float, reach: int) -> np.ndarray:
+    """fp32 numbers around the roots of f and of f′, found by mpmath."""
+    fmt, found = get_format("fp32"), []
+    with mpmath.workprec(400):
+        rho = mpmath.mpf(float(np.float32(beta))) / float(np.float32(alpha_n))
+        start = -min(mpmath.mpf(1), 2 * rho) / (
+            1 - rho
+        )  # left of the root, where f is convex: Newton's method
+        root = start
+        for _ in range(12):
+            root -= (mpmath.expm1(root) - root + rho * root) / (mpmath.expm1(root) + rho)
+        for place in (root, mpmath.log1p(-rho)):
+            centre = int(fmt.ordinal(fmt.round(np.array([float(place)])))[0])
+            found.append(fmt.from_ordinal(np.arange(centre - reach, centre + reach + 1)))
+    return np.unique(np.concatenate(found))
+
+
+@pytest.mark.parametrize(("alpha_n", "beta"), ROOTS, ids=str)
+def test_stable_is_within_its_bound_beside_the_roots_for_any_alpha_and_beta(alpha_n, beta):
+    """Forward and every gradient, the nearest numbers and those just beyond what is computed anew."""
+    x = beside_roots(alpha_n, beta, 1000)
+    stable, params = get_implementation("xielu", "stable"), {"alpha_n": alpha_n, "beta": beta}
+    for m in measure_all(stable, stable.measured_outputs(), "fp32", params, inputs=x):
+        assert m.failure is None and m.undecided == 0
+        assert m.max_ulp <= 0.51, (m.case, m.witness)
+        assert (m.wrong_sign, m.nonfinite_mismatch) == (0, 0)
+
+
+@pytest.mark.parametrize(("alpha_n", "beta"), ROOTS, ids=str)
+def test_mpmath_finds_stable_within_its_bound_too(alpha_n, beta):
+    """Next to the roots, by the formula itself in 400 bits, with a parameter for each element."""
+    x = torch.from_numpy(beside_roots(alpha_n, beta, 12)).float().requires_grad_()
+    a, b = torch.full_like(x, alpha_n), torch.full_like(x, beta)
+    y = stable_xielu(x, alpha_p=torch.tensor(0.8), alpha_n=a, beta=b)
+    y.sum().backward()
+    fmt = get_format("fp32")
+    for got, output in ((y, "forward"), (x.grad, "grad_x")):
+        with mpmath.workprec(400):
+            for point, value, p, q in zip(x.tolist(), got.tolist(), a.tolist(), b.tolist(), strict=True):
+                growth = mpmath.expm1(mpmath.mpf(point))
+                exact = (
+                    p * (growth - point) + q * mpmath.mpf(point) if output == "forward" else p * growth + q
+                )
+                ulp = float(fmt.ulp(np.array([float(exact)]))[0])
+                assert abs(value - exact) <= 0.51 * ulp, (output, point.hex(), value.hex())
+
+
+def test_elements_with_parameters_of_their_own_are_computed_anew_each_by_its_own():
+    x = torch.tensor([-float.fromhex("0x1.6451f0p-4"), -0.003374380059540272, -1.0, -0.003374380059540272])
+    a = torch.tensor([0.8, 20.291919708251953, 0.8, 0.8])
+    b = torch.tensor([0.03380943089723587, 0.034197848290205, 0.5, 0.5])
+    p = torch.tensor(0.8)
+    together = stable_xielu(x, alpha_p=p, alpha_n=a, beta=b)
+    alone = [stable_xielu(x[k], alpha_p=p, alpha_n=a[k], beta=b[k]) for k in range(4)]
+    assert torch.equal(together, torch.stack(alone))
+
+
+def test_what_is_computed_anew_compiles_into_one_graph():
+    x = torch.tensor([-float.fromhex("0x1.6451f0p-4"), -1.0])
+    params = {
+        n: torch.tensor(v) for n, v in (("alpha_p", 0.8), ("alpha_n", 0.8), ("beta", 0.03380943089723587))
+    }
+    compiled = torch.compile(stable_xielu, fullgraph=True)
+    assert torch.equal(compiled(x, **params), stable_xielu(x, **params))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

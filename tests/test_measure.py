@@ -168,6 +168,24 @@ def test_monotonicity_violations_are_counted():
     assert m.monotonicity_violations >= 1
 
 
+@pytest.mark.parametrize("edge", [2.0, -2.0, 0.0625, -1e-6], ids=str)
+def test_monotony_is_judged_across_the_edges_of_binades_and_regions(edge):
+    """f rises strictly; the value at the edge alone is put one step beyond its neighbour's nearer to 0."""
+    fmt = get_format("bf16")
+    edge = float(fmt.round(np.array([edge]))[0])
+    nearer = fmt.from_ordinal(fmt.ordinal(np.array([edge])) - np.sign(edge).astype(int))[0]
+    right = correctly_rounded("bf16", "elu", {"alpha": 1.0})
+
+    def kernel(x, **_):
+        y = fmt.decode(bits_of(right(x), fmt))
+        v = fmt.decode(bits_of(x, fmt))
+        y[v == edge] = fmt.from_ordinal(fmt.ordinal(y[v == nearer]) - int(np.sign(edge)))
+        return tensor_of(y, fmt)
+
+    assert measure(right, "elu", fmt="bf16", params={"alpha": 1.0}).monotonicity_violations == 0
+    assert measure(kernel, "elu", fmt="bf16", params={"alpha": 1.0}).monotonicity_violations == 1
+
+
 def test_zero_sign_is_reported_and_not_an_error():
     m = measure(lambda x, **_: torch.relu(x) + 0.0, "silu", fmt="bf16")
     assert m.zero_sign_mismatch >= 1

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -219,6 +220,61 @@ def test_extreme_parameters_are_certified(function: str, params: dict[str, float
             assert abs(value - exact.exact[i]) <= 2.0**-48 * abs(value) + 2.0**-1070
 
 
+def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
+    """Inputs that each tier settled of ReLU in fp32 stored as bf16, were the first tier's bound so large."""
+    source = get_format("fp32")
+    found = cells(source, "relu", {})
+    scorer = Scorer(found, "relu", ("forward",), {}, (get_format("bf16"),))
+    known = scorer._program
+    scorer._program = replace(known, absolute=np.where(known.relative > 0, bound, known.absolute))
+    patterns = source.encode(x).astype(np.uint64)
+    scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
+    return list(scorer.finish()[0].tiers)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["uniform", "with an infinity"])
+def test_what_lies_within_the_bound_of_a_rounding_is_left_to_the_next_tier(mixed: bool) -> None:
+    """Ties of bf16 and fp32 numbers beside them: f is x, its bound 2^-11 ulp of bf16."""
+    ulp, bound = 2.0**-7, 2.0**-18
+    ties = 1 + ulp * (np.arange(1, 101) + 0.5)
+    for offset, left in ((bound / 2, True), (-bound / 2, True), (4 * bound, False), (-4 * bound, False)):
+        x, y = ties + offset, ties + ulp / 2
+        if mixed:  # then the tile is judged input by input
+            y[-1] = np.inf
+        tiers = tiers_of(x, y, bound)
+        # An infinity is wrong wherever the exact value lies.
+        assert tiers[2] in ((100, 99) if left else (0,)), offset
+        assert sum(tiers) == 100
+
+
+def test_what_lies_within_the_bound_of_a_binades_edge_is_left_to_the_next_tier() -> None:
+    """Its ulp is not known: of 2 − 2^-23 and of 2, each within 2^-18, and of none a little farther away."""
+    bound = 2.0**-18
+    assert tiers_of(np.array([2 - 2.0**-23]), np.array([2.0]), bound)[1:] == [0, 1, 0]
+    assert tiers_of(np.array([2.0]), np.array([2.0]), bound)[1:] == [0, 1, 0]
+    assert tiers_of(np.array([2 - 2.0**-16]), np.array([2.0]), bound)[1:] == [1, 0, 0]
+    assert tiers_of(np.array([2 + 2.0**-16]), np.array([2.0]), bound)[1:] == [1, 0, 0]
+
+
+def test_an_error_that_is_not_certain_to_a_thousandth_of_an_ulp_is_left_to_the_next_tier() -> None:
+    x = np.array([1.25, 1.5])
+    assert tiers_of(x, x, 2.0**-7 * 2.0**-10.1)[1:] == [2, 0, 0]
+    assert tiers_of(x, x, 2.0**-7 * 2.0**-9.9)[1:] == [0, 2, 0]
+
+
+def test_a_tables_bound_counts_as_often_as_its_value() -> None:
+    """2.6·f is off by 2.6 times what f is: 1 + 2α of the expanded functions."""
+    values, errors = np.zeros((fused.TABLE + 1, 8)), np.zeros((1, 8))
+    values[fused.TABLE], errors[0] = np.linspace(0.5, 1, 8), np.linspace(1e-9, 2e-9, 8)
+    slots = np.array([fused.TABLE, *[-1] * (fused.MAX_TERMS - 1)])
+    s, b = np.empty(8), np.empty(8)
+    for weight in (2.6, -2.6, 0.25):
+        weights = np.array([weight, *[0.0] * (fused.MAX_TERMS - 1)])
+        *_, widest = fused.weighted_sum(values, errors, slots, weights, 0.0, 0.0, 8, s, b)
+        assert (b >= abs(weight) * errors[0]).all() and (b <= abs(weight) * errors[0] * 1.001).all()
+        assert widest == b.max()
+
+
 @numba.njit
 def first_tier(x, stretch, needed, tables, slots, weights, relative, absolute, s, b):  # type: ignore[no-untyped-def]
     values, errors = np.empty((needed.size, fused.TILE)), np.empty((needed.size - fused.TABLE, fused.TILE))
@@ -363,8 +419,6 @@ def test_a_thread_that_flushes_is_refused() -> None:
 
 
 def test_functions_with_an_exponential_for_positive_x_are_refused_clearly() -> None:
-    from dataclasses import replace
-
     from precision_lab.functions.base import UNIT, Term
 
     growing = replace(get_function("elu"), positive=(Term(UNIT, "exp"),))

@@ -147,6 +147,17 @@ def test_a_sweep_measures_what_measure_measures() -> None:
         assert strict_json(a.to_json()) == strict_json({**b.to_json(), "environment": a.environment})
 
 
+def test_merging_keeps_undecided_inputs_and_the_results_next_to_0() -> None:
+    """Of two results next to 0 the nearer input's; a pattern of -1 says that there is none."""
+    a, b = Tally.empty(1), Tally.empty(1)
+    a.undecided, b.undecided = np.array([7, 5]), np.array([11])
+    a.near[:3, 0], a.near[:3, 1] = (0, -1, 9), (100, 0, 101)
+    b.near[1:, 0], b.near[1:, 1] = (1 << 15, 4, 0x8003), (102, 103, 104)
+    a.merge(b)
+    assert sorted(a.undecided.tolist()) == [5, 7, 11]
+    assert a.near.tolist() == [[0, 100], [1 << 15, 102], [4, 103], [0x8003, 104]]
+
+
 def test_tallies_survive_storing() -> None:
     tally = Tally.empty(3)
     tally.rows[1, columns.N] = 7
@@ -313,6 +324,21 @@ def test_monotony_is_judged_across_chunks_too() -> None:
     (m,) = sweep(as_implementation(kernel, "relu", ("bf16",)), "bf16", ("forward",)).measurements
     assert 0x3000 % (1 << 12) == 0
     assert m.monotonicity_violations == 1
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("changed", ["source_stamp", "environment"])
+def test_shards_of_another_oracle_or_environment_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Counts of two oracles in one result would be the result of neither."""
+    sweep(EXPM1, "bf16", ("forward",), shards=4, directory=tmp_path)
+    key, value = {"source_stamp": ("oracle", "another"), "environment": ("environment", {"torch": "0"})}[
+        changed
+    ]
+    monkeypatch.setattr(sweep_module, changed, lambda: value)
+    with pytest.raises(ValueError, match=f"holds another sweep: its {key} is"):
+        sweep(EXPM1, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True)
 
 
 # -- the command ----------------------------------------------------------------------------------

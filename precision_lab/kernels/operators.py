@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precision_lab.kernels import roots
 from precision_lab.kernels.stable import (
     Inputs,
     round_once,
@@ -66,18 +65,6 @@ def _dense(x: Tensor, like: Tensor) -> Tensor:
     return x if x.stride() == order else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
-def _roots(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> roots.Roots | None:
-    """Where fp32 needs more than float64: next to the roots of xIELU. With a parameter per element not
-    looked for, unless all are the same. On a GPU without Triton, reading the parameters waits for it.
-    """
-    if name != "xielu" or x.dtype != torch.float32 or x.numel() == 0:
-        return None
-    alpha_n, beta = (p.reshape(-1) for p in parameters[1:])
-    if not bool((alpha_n == alpha_n[0]).all() and (beta == beta[0]).all()):
-        return None
-    return roots.find(float(alpha_n[0]), float(beta[0]))
-
-
 def _scalars(parameters: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Single parameters without dimensions, so that they broadcast to an x that has none either."""
     return tuple(p.reshape(()) if p.numel() == 1 else p for p in parameters)
@@ -104,11 +91,7 @@ def forward(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
     _check(name, x, parameters)
     triton = _triton(x)
     if triton is None:
-        y = _dense(_PLAIN[name][0](x, *_scalars(parameters)), x)
-        found = _roots(name, x, parameters)
-        if found is not None:
-            roots.mend_forward(x, y, found)
-        return y
+        return _dense(_PLAIN[name][0](x, *_scalars(parameters)), x)
     given, each = _parameters(x, parameters)
     result: Tensor = triton.forward(name, _dense(x, x), given, each)
     return result
@@ -131,10 +114,7 @@ def backward(
         )
         if d_x is None:
             return x.new_empty(0), d_p, d_n, d_b
-        d_x, found_roots = _dense(d_x, x), _roots(name, x, parameters)
-        if found_roots is not None:
-            roots.mend_gradient(x, dy, d_x, found_roots)
-        return d_x, d_p, d_n, d_b
+        return _dense(d_x, x), d_p, d_n, d_b
     given, each = _parameters(x, parameters)
     dense = _dense(x, x)
     d_x, *sums = triton.backward(name, _dense(dy, x), dense, given, each, needed[3])

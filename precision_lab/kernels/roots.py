@@ -1,72 +1,56 @@
-"""xIELU at the fp32 numbers next to its roots, where Triton's kernels do not serve: float64 has too few
-digits left.
+"""xIELU next to its roots, where float64 has too few digits left: there in 400 bits.
 
-An fp32 number may lie within 2^-30 of a root r of f, which is then the difference of terms that agree in
-all but the last bits of float64. With r to twice that precision, f(r + t) = α_n·e^r·(e^t − 1 − t) + f′(r)·t
-does not cancel, and f′(s + t) = (α_n − β)·(e^t − 1) next to the root s of f′.
+An fp32 number may lie within 2^-50 of a root of f or of f′, whose terms then agree in all but the last bits
+of float64. With T the size of these terms (`cancelled` below), float64 gives f and f′ within 2^-49·T:
+expm1(x) and e^x within 2^-52 of themselves, and expm1(x) − x, down to where it is used, within 2^-50 of
+itself. A value of 2^-22·T or more is then within 2^-27 of itself, an eighth of a unit in fp32's last place
+at most; what is smaller is computed again. Those are the fp32 numbers within 2^-22 of a root, or a small
+multiple of that: a dozen or so at each.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from functools import lru_cache
 
 import mpmath
 import torch
 from torch import Tensor
 
-REACH = 2.0**-10  # of the root, or of 1: there e^t − 1 − t to t⁴ leaves out 2^-44 of f
+SMALL = 2.0**-22
+_EXACT = mpmath.mp.clone()
+_EXACT.prec = 400  # e^x − 1 − x loses 150 of them at fp32's smallest x, the root up to 100
 
 
-@dataclass(frozen=True)
-class Roots:
-    """Of f: high + low, f′ there and α_n·e^r. Of f′: high + low. And α_n − β."""
-
-    root: tuple[float, float]
-    slope: float
-    weight: float
-    flat: tuple[float, float]
-    gap: float
+def _value(x: float, alpha_n: float, beta: float) -> float:
+    return float(alpha_n * (_EXACT.expm1(x) - _EXACT.mpf(x)) + beta * _EXACT.mpf(x))
 
 
-@lru_cache(maxsize=256)
-def find(alpha_n: float, beta: float) -> Roots | None:
-    """None where α_n and β leave f and f′ without a root at x < 0."""
-    if not (alpha_n and 0 < beta / alpha_n < 1):
-        return None
-    context = mpmath.mp.clone()
-    context.prec = 160
-    a, b = context.mpf(alpha_n), context.mpf(beta)
-    rho = b / a
-    # Newton's method from left of the root, on a convex function; see `triton_elements.root_of_f`.
-    root = -min(context.mpf(1), 2 * rho) / (1 - rho)
-    for _ in range(12):
-        growth = context.expm1(root)
-        root -= (growth - root + rho * root) / (growth + rho)
-    flat = context.log1p(-rho)
-
-    def pair(value: mpmath.mpf) -> tuple[float, float]:
-        return float(value), float(value - context.mpf(float(value)))
-
-    slope = a * context.expm1(root) + b
-    return Roots(pair(root), float(slope), float(a * context.exp(root)), pair(flat), float(a - b))
+def _slope(x: float, alpha_n: float, beta: float) -> float:
+    return float(alpha_n * _EXACT.expm1(x) + _EXACT.mpf(beta))
 
 
-def _chosen(x: Tensor, place: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Indices of the elements next to a root, and how far beyond it they lie."""
-    high, low = place
-    index = ((x.double() - high).abs() <= REACH * min(-high, 1.0)).nonzero(as_tuple=True)
-    return index, (x[index].double() - high) - low  # type: ignore[return-value]
+@torch.library.custom_op("precision_lab::xielu_beside_roots", mutates_args=("found",))
+def mend(found: Tensor, x: Tensor, alpha_n: Tensor, beta: Tensor, derivative: bool) -> None:
+    """Overwrites what float64 found of f(x), or f′(x), where it is small beside the terms that cancel.
+
+    An operator, so that compiled code leaves it as it is.
+
+    Args:
+        found: on x ≤ 0, float64, shape of x. x: at most 0, float64.
+        alpha_n, beta: float64, broadcast to x.
+    """
+    # At x ≥ −1 f is α_n·q + β·x and f′ is β + α_n·expm1(x); below, f is α_n·e^x + ((β − α_n)·x − α_n), whose
+    # terms near a root are of size α_n, and f′ is (β − α_n) + α_n·e^x.
+    terms = beta.abs() if derivative else (beta * x).abs()
+    cancelled = torch.minimum(terms, (alpha_n - beta).abs() if derivative else alpha_n.abs())
+    few = found.abs() < SMALL * cancelled
+    if not bool(few.any()):
+        return
+    exactly = _slope if derivative else _value
+    rows = torch.stack([value.expand(found.shape)[few] for value in (x, alpha_n, beta)])
+    different, which = torch.unique(rows, dim=1, return_inverse=True)
+    values = [exactly(*column) for column in different.t().tolist()]
+    found[few] = torch.tensor(values, dtype=found.dtype, device=found.device)[which]
 
 
-def mend_forward(x: Tensor, y: Tensor, found: Roots) -> None:
-    """Overwrites y = f(x) next to the root of f."""
-    index, t = _chosen(x, found.root)
-    s = ((t / 24 + 1 / 6) * t + 0.5) * t
-    y[index] = (t * (found.slope + found.weight * s)).to(y.dtype)
-
-
-def mend_gradient(x: Tensor, dy: Tensor, d_x: Tensor, found: Roots) -> None:
-    """Overwrites d_x = dy·f′(x) next to the root of f′."""
-    index, t = _chosen(x, found.flat)
-    d_x[index] = (dy[index].double() * (found.gap * torch.expm1(t))).to(d_x.dtype)
+@mend.register_fake
+def _(found: Tensor, x: Tensor, alpha_n: Tensor, beta: Tensor, derivative: bool) -> None:
+    return None

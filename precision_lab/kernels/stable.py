@@ -1,9 +1,9 @@
 """The lab's own xIELU and xIPReLU: accurate for every input, forward and every gradient.
 
 Arithmetic is float64 inside, with one rounding to the storage format at the end. Near
-a root of f, where x is within 2^-25 of it relatively, fp32 arithmetic loses all its
-digits to cancellation; float64 has 29 more, which is what keeps the error below one
-ulp there. The cost is memory traffic of twice fp32's width in eager mode.
+a root of f or f′, where x is within 2^-25 of it relatively, fp32 arithmetic loses all its
+digits to cancellation; float64 has 29 more, which is enough but for the few numbers that `roots`
+computes again. The cost is memory traffic of twice fp32's width in eager mode.
 
 This is a kernel like any other: it shares no code with the oracle that judges it.
 """
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from precision_lab.kernels import roots
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # x, α_p, α_n, β
 
@@ -101,6 +103,7 @@ def xielu_forward(x: Tensor, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> 
     line = torch.where(slope == 0, torch.zeros_like(wide), slope * negative)
     far = a_n * torch.exp(negative) + (line - a_n)
     below = torch.where(negative < -1.0, far, near)
+    roots.mend(below, negative, a_n, b, False)
     y = torch.where(wide > 0, wide * (a_p * wide + b), below)
     # A sum of +0 and −0 is +0: hand zeros through as they came.
     return round_once(torch.where(wide == 0, wide, y), x.dtype)
@@ -115,6 +118,7 @@ def xielu_backward(grad: Tensor, inputs: Inputs, needed: Sequence[bool]) -> tupl
     a_n, b = _widen(alpha_n), _widen(beta)
     # For alpha_n = beta only alpha_n·e^x is left, which expm1 has forgotten from −37 down.
     below = torch.where(negative < -1.0, (b - a_n) + a_n * torch.exp(negative), a_n * expm1 + b)
+    roots.mend(below, negative, a_n, b, True)
     slope = torch.where(wide > 0, 2 * _widen(inputs[1]) * wide + b, below)
     return _gradients(inputs, needed, wide, _widen(grad), slope, _expm1_minus_x(negative, expm1))
 

@@ -222,6 +222,18 @@ def root_of_f(rho):
 
 
 @triton.jit
+def root_of_slope(rho):
+    """s < 0 with eˢ − 1 + ρ = 0, that is ln(1 − ρ), for 0 < ρ < 1.
+
+    1 − ρ has forgotten all but 53 − log₂(1/ρ) bits of a small ρ. One step of Newton's method with
+    eˢ − 1, which has all of them, squares that error; from s = 0, where 1 − ρ is 1, it leads to −ρ.
+    """
+    s = tl.log(1.0 - rho)
+    exp, expm1, _ = exponentials64(s)
+    return s - (expm1 + rho) / exp
+
+
+@triton.jit
 def split(value):
     """An FP64 number as high + low in FP32."""
     high = value.to(tl.float32)
@@ -257,7 +269,7 @@ def prepare_backward(alpha_n, beta):
     a, b = alpha_n, beta
     ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
     exists = (ratio > 0) & (ratio < 1) & (a != 0)
-    root = tl.log(1.0 - tl.where(exists, ratio, 0.5))
+    root = root_of_slope(tl.where(exists, ratio, 0.5))
     high, low = split(root)
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
     return high, low, reach, (a - b).to(tl.float32)
@@ -348,6 +360,29 @@ def exp_pair(x):
 
 
 @triton.jit
+def growth_pair(x):
+    """(eˣ − 1 − x)/x as high + low for −1/32 < x < 0, relative error below 2⁻⁸⁰.
+
+    x/2 + x²/6 + … + x¹²/13!: 2⁻⁹⁰ is left out. From x⁵/720 on the terms are below 2⁻²⁸ of the first and
+    need no low parts.
+    """
+    s = x * (1.0 / 6227020800.0) + 1.0 / 479001600.0
+    s = s * x + 1.0 / 39916800.0
+    s = s * x + 1.0 / 3628800.0
+    s = s * x + 1.0 / 362880.0
+    s = s * x + 1.0 / 40320.0
+    s = s * x + 1.0 / 5040.0
+    s = s * x + 1.0 / 720.0
+    zero = x * 0.0
+    sh, sl = horner_step(s, zero, x, zero, 1.0 / 120.0, 1.1564823173178714e-19)
+    sh, sl = horner_step(sh, sl, x, zero, 1.0 / 24.0, 2.3129646346357427e-18)
+    sh, sl = horner_step(sh, sl, x, zero, 1.0 / 6.0, 9.25185853854297e-18)
+    sh, sl = horner_step(sh, sl, x, zero, 0.5, 0.0)
+    high, low = two_product(sh, x)
+    return high, low + sl * x
+
+
+@triton.jit
 def prepare_forward64(alpha_n, beta):
     """As `prepare_forward` with all five in FP64: root and rest, reach, f′(r) and A.
 
@@ -367,8 +402,15 @@ def prepare_forward64(alpha_n, beta):
     qh, ql = two_product(gap, root)
     ql = ql + gap_low * root
     value, low = two_sum(ph, qh)
-    slope = alpha_n * eh + gap
-    rest = -(value + (low + (pl + ql))) / slope
+    value = value + (low + (pl + ql))
+    # Of a root near 0 those terms agree in more bits than a pair has: there f/r = α_n·(eʳ − 1 − r)/r + β.
+    gh, gl = growth_pair(root)
+    ph, pl = two_product(alpha_n, gh)
+    part, low = two_sum(ph, beta)
+    value = tl.where(root > -0.03125, root * (part + (low + (pl + alpha_n * gl))), value)
+    _, expm1, _ = exponentials64(root)
+    slope = alpha_n * expm1 + beta
+    rest = -value / slope
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.0009765625, -1.0)
     return root, rest, reach, slope, alpha_n * eh
 
@@ -378,12 +420,21 @@ def prepare_backward64(alpha_n, beta):
     """Root of f′ and rest, reach and α_n − β, in FP64; see `prepare_forward64`."""
     ratio = beta / tl.where(alpha_n == 0, 1.0 + 0.0 * alpha_n, alpha_n)
     exists = (ratio > 0) & (ratio < 1) & (alpha_n != 0)
-    root = tl.log(1.0 - tl.where(exists, ratio, 0.5))
+    root = root_of_slope(tl.where(exists, ratio, 0.5))
     eh, el = exp_pair(root)
     dh, dl = two_sum(eh, -1.0 + 0.0 * eh)
     ph, pl = two_product(alpha_n, dh)
     value, low = two_sum(ph, beta)
-    rest = -(value + (low + (pl + alpha_n * (dl + el)))) / (alpha_n * eh)
+    value = value + (low + (pl + alpha_n * (dl + el)))
+    # Near 0 again more bits agree: eʳ − 1 = r + r·g with g = (eʳ − 1 − r)/r.
+    gh, gl = growth_pair(root)
+    ph, pl = two_product(gh, root)
+    sh, sl = two_sum(root, ph)
+    sl = sl + (pl + gl * root)
+    ph, pl = two_product(alpha_n, sh)
+    part, low = two_sum(ph, beta)
+    value = tl.where(root > -0.03125, part + (low + (pl + alpha_n * sl)), value)
+    rest = -value / (alpha_n * eh)
     reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.0009765625, -1.0)
     return root, rest, reach, alpha_n - beta
 
