@@ -55,6 +55,20 @@ class Arrays:
         with self._begun(name) as (_, shape, _dtype):
             return shape
 
+    def text(self, name: str, longest: int) -> str:
+        """A text of at most so many characters, as numpy keeps one.
+
+        Raises:
+            DamagedFileError: it is longer, none, cut off or not there.
+        """
+        with self._begun(name) as (stream, shape, dtype):
+            if shape != () or dtype.kind != "U" or dtype.itemsize > 4 * longest:
+                raise DamagedFileError(f"array {name!r} is no text of up to {longest} characters")
+            data = stream.read(dtype.itemsize)
+            if len(data) < dtype.itemsize or stream.read(1):
+                raise DamagedFileError(f"array {name!r} is not as long as announced")
+            return str(np.frombuffer(data, dtype)[0]) if data else ""
+
     def read(self, name: str, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
         """An array that must be of this dtype and shape.
 
