@@ -29,15 +29,23 @@ from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.runner import effective_parameters
 from precision_lab.measure import blank_measurement, input_set
+from precision_lab.npz import Arrays
+from precision_lab.oracle import TIERS
+from precision_lab.oracle import tally as columns
 from precision_lab.oracle.jit import source_stamp
 from precision_lab.results import Failure, Measurement, strict_json
 from precision_lab.selfcheck import environment, require_ieee
-from precision_lab.tallies import DIGEST_VERSION, Tally
+from precision_lab.tallies import DIGEST_VERSION, EDGE_COLUMNS, Tally
 
 SCHEMA = 2  # of shards
 MANIFEST = "sweep.json"
 RESULT = "measurements.json"
 DEFAULT_SHARDS = 64
+_LONGEST_FAILURES = 1 << 20  # characters of what a shard says of outputs that failed
+_COUNTS = (
+    columns.VALID, columns.MISROUNDED, columns.WRONG_SIGN, columns.NONFINITE, columns.ZERO_SIGN,
+    columns.MONOTONE,
+)  # fmt: skip
 
 Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
@@ -141,7 +149,7 @@ def sweep(
         found: dict[str, Tally | Failure] | None = None
         if store is not None:
             try:
-                found = store.read(shard, outputs)
+                found = store.read(shard, outputs, cells.starts.size, len(mine), size)
                 resumed += found is not None
             except DamagedFileError:
                 redone += 1
@@ -205,6 +213,39 @@ def _measurement(
     return case if isinstance(total, Failure) else finish(case, cells, total)
 
 
+def _tally(output: str, arrays: Arrays, cells: int, chunks: int, size: int) -> Tally:
+    """One output's counts; a checksum says that they are as written, not by whom.
+
+    Raises:
+        DamagedFileError: a shape, or counts that so many inputs do not come to.
+    """
+    inputs = chunks * size
+    shapes: dict[str, tuple[int, ...]] = {
+        "rows": (2 * cells, columns.COLUMNS),
+        "histogram": (columns.BINS,),
+        "tiers": (len(TIERS),),
+        "near": (4, 2),
+    }
+    for name, longest, row in (("undecided", inputs, ()), ("edges", 2 * chunks, (EDGE_COLUMNS,))):
+        shapes[name] = arrays.shape(f"{output}/{name}")
+        if len(shapes[name]) != 1 + len(row) or shapes[name][1:] != row or shapes[name][0] > longest:
+            raise DamagedFileError(f"{output}/{name} has shape {shapes[name]}")
+    tally = Tally.from_arrays(
+        {name: arrays.read(f"{output}/{name}", "<i8", shapes[name]) for name in Tally.__dataclass_fields__}
+    )
+    n = tally.rows[:, columns.N]
+    if (n < 0).any() or (n > inputs).any() or n.sum() != inputs:
+        raise DamagedFileError(f"{output}/rows: not every one of {inputs} inputs once")
+    counts = tally.rows[:, _COUNTS]
+    if (counts < 0).any() or (counts > n[:, None]).any():
+        raise DamagedFileError(f"{output}/rows: counts that are negative, or of more than their inputs")
+    for name, total in (("histogram", int(tally.rows[:, columns.VALID].sum())), ("tiers", inputs)):
+        values = getattr(tally, name)
+        if (values < 0).any() or (values > total).any() or values.sum() != total:
+            raise DamagedFileError(f"{output}/{name}: not every one of {total} inputs once")
+    return tally
+
+
 class _Store:
     """Shards on disk: written whole or not at all, and read only if they are what was written."""
 
@@ -241,28 +282,38 @@ class _Store:
     def _path(self, shard: int) -> Path:
         return self.directory / f"shard-{shard:05d}.npz"
 
-    def read(self, shard: int, outputs: Sequence[str]) -> dict[str, Tally | Failure] | None:
+    def read(
+        self, shard: int, outputs: Sequence[str], cells: int, chunks: int, size: int
+    ) -> dict[str, Tally | Failure] | None:
         """The shard's counts; None where it was not done yet.
 
+        Args:
+            cells: of the inputs.
+            chunks, size: of the shard, and inputs of each.
+
         Raises:
-            DamagedFileError: the file is not what was written.
+            DamagedFileError: the file is not what was written, or holds what no sweep counts.
         """
+        path = self._path(shard)
         try:
-            data = self._path(shard).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
         if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
-            raise DamagedFileError(f"{self._path(shard)}: its checksum does not match")
-        with np.load(io.BytesIO(data[32:]), allow_pickle=False) as arrays:
-            failures = json.loads(str(arrays["failures"]))
-            return {
-                output: Failure(**failures[output])
-                if output in failures
-                else Tally.from_arrays(
-                    {name: arrays[f"{output}/{name}"] for name in Tally.__dataclass_fields__}
+            raise DamagedFileError(f"{path}: its checksum does not match")
+        arrays = Arrays(io.BytesIO(data[32:]))
+        found: dict[str, Tally | Failure] = {}
+        try:
+            failures = json.loads(arrays.text("failures", _LONGEST_FAILURES))
+            for output in outputs:
+                found[output] = (
+                    Failure(**failures[output])
+                    if output in failures
+                    else _tally(output, arrays, cells, chunks, size)
                 )
-                for output in outputs
-            }
+        except (ValueError, TypeError, RecursionError, DamagedFileError) as error:
+            raise DamagedFileError(f"{path}: {error}") from error
+        return found
 
     def write(self, shard: int, found: Mapping[str, Tally | Failure]) -> None:
         arrays: dict[str, Any] = {
