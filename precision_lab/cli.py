@@ -32,7 +32,7 @@ from precision_lab.cli_common import (
     refuse_ignored,
 )
 from precision_lab.cli_lowprecision import probe, readiness
-from precision_lab.cli_output import Outputs, json_text, kept_on_interrupt
+from precision_lab.cli_output import Outputs, check_writable, json_text, kept_on_interrupt
 from precision_lab.exceptions import UsageError
 
 app = typer.Typer(
@@ -335,8 +335,8 @@ def verify(
     elif params is not None or param:
         sets = {params if params and not param else "given": parameters(function, params or "init", param)}
     path = bound or Path("precision.toml")
-    if write_bound and not path.absolute().parent.is_dir():
-        raise UsageError(f"--bound {str(path)!r}: its folder does not exist")
+    if write_bound:
+        check_writable("--bound", path)
     if write_bound and path.exists():
         read(path)
     fmts = tuple(formats or ())

@@ -42,7 +42,7 @@ class Outputs:
         places = [str(path if is_standard_output(path) else path.absolute()) for path in self._paths.values()]
         for option, path in self._paths.items():
             if not is_standard_output(path):
-                _try(option, path)
+                check_writable(option, path)
             if places.count(places[list(self._paths).index(option)]) > 1:
                 raise UsageError(f"{option} {str(path)!r}: another option names it as well")
 
@@ -67,7 +67,12 @@ class Outputs:
         return arrived
 
 
-def _try(option: str, path: Path) -> None:
+def check_writable(option: str, path: Path) -> None:
+    """Tries a file before anything is measured that belongs in it.
+
+    Raises:
+        UsageError: it is a folder, has no folder to stand in, or cannot be written; names option and file.
+    """
     where = f"{option} {str(path)!r}"
     if path.is_dir():
         raise UsageError(f"{where}: is a folder; name a file in it")

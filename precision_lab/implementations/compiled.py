@@ -37,6 +37,8 @@ def compiler_settings_kept() -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as _Process.changes:
+        # Torch sets it by itself, too, whenever a part of its compiler is imported.
+        _Process.changes.callback(_restore, os.environ.get(_FOLDER))
         try:
             yield
         finally:
@@ -52,7 +54,6 @@ def _configure() -> None:
 
     _Process.changed = True
     changes = _Process.changes if _Process.changes is not None else contextlib.ExitStack()
-    changes.callback(_restore, os.environ.get(_FOLDER))
     # The compiler knows no other way to be told; worker processes inherit it.
     os.environ[_FOLDER] = str(compiler_folder())
     # Dtypes × parameter shapes × gradient modes are more than the eight variants of the default.
