@@ -287,12 +287,15 @@ def test_the_child_runs_the_same_lab_as_its_parent(
         (3, "", "k.py:f", "crashed", "the process ended with exit code 3 in the middle of its work"),
         (0, "", "k.py:f", "crashed", "the process ended with exit code 0 in the middle of its work"),
         (86, "having said 'f destroyed the context'", "k.py:f", "crashed", "f destroyed the context"),
+        (88, "having said 'RuntimeError: late'", "k.py:f", "raised", "RuntimeError: late"),
+        (87, "", "k.py:f", "disturbs_report", "the kernel closed the descriptor of the lab's own report"),
+        (None, "", "k.py:f", "disturbs_report", "the kernel closed the descriptor of the lab's own report"),
         (-11, "having said 'x'", "a/lib.so:f", "crashed", "illegal memory access (SIGSEGV) in f of lib.so"),
         (-11, "at k.py, line 3", "libk.so:f", "crashed", "illegal memory access (SIGSEGV) at k.py, line 3"),
     ],
 )  # fmt: skip
 def test_the_end_of_a_process_is_named_by_its_cause(
-    code: int, words: str, target: str, kind: str, said: str
+    code: int | None, words: str, target: str, kind: str, said: str
 ) -> None:
     from precision_lab.isolation import _death
 

@@ -11,6 +11,7 @@ from sample_results import measurement, reduction, statistics, timing, witness
 
 from precision_lab.report import derive, print_summary
 from precision_lab.report.figures import _map, _middle, _times
+from precision_lab.report.rows import anchor, reduction_case
 from precision_lab.report.series import HeatCell, heat, lines, page_data
 from precision_lab.report.tables import (
     figure,
@@ -359,6 +360,11 @@ def test_the_worst_sum_leads_beside_the_best_on_the_same_data() -> None:
         found = finding("reductions", reductions=order)
         assert "off by up to 3 % (d/dalpha_n in bf16, naive)" in found.sentence
         assert found.details == ("d/dalpha_n: bf16 3 % (naive; stable 0.1 %; condition of the sum 7)",)
+
+
+def test_sums_of_two_data_sets_have_anchors_of_their_own() -> None:
+    words = ("aligned: x ~ N(0,1)", "random: x ~ N(0,1)")
+    assert len({anchor(reduction_case(summed("naive", 0.1, data=data))) for data in words}) == 2
 
 
 def test_a_gradient_by_a_fixed_beta_does_not_lead() -> None:
