@@ -265,9 +265,8 @@ def isolated_events(
             where = _narrowed(plan, how, stage.blanks[0], min(time_limit, 30.0))
             failure = Failure(failure.kind, f"{failure.message}; {where}")
             # A forward that hangs takes every gradient with it, and so does a backward, which gives them all.
-            outputs = [blank.output for blank in together]
-            alone = stage.blanks[0].output
-            rest = together[outputs.index(alone) :] if hung and alone in outputs else stage.blanks
+            alone = stage.blanks[0]
+            rest = together[together.index(alone) :] if hung and alone in together else stage.blanks
             for blank in rest:
                 yield Measured(replace(blank, failure=failure))
                 one = f"accuracy {blank.fmt} {blank.params_name} {blank.output}"
