@@ -265,8 +265,9 @@ def isolated_events(
             where = _narrowed(plan, how, stage.blanks[0], min(time_limit, 30.0))
             failure = Failure(failure.kind, f"{failure.message}; {where}")
             # A forward that hangs takes every gradient with it, and so does a backward, which gives them all.
-            alone = stage.blanks[0]
-            rest = together[together.index(alone) :] if hung and alone in together else stage.blanks
+            group = [(b.fmt, b.params_name, b.output) for b in together]
+            alone = next((b.fmt, b.params_name, b.output) for b in stage.blanks)
+            rest = together[group.index(alone) :] if hung and alone in group else stage.blanks
             for blank in rest:
                 yield Measured(replace(blank, failure=failure))
                 one = f"accuracy {blank.fmt} {blank.params_name} {blank.output}"
