@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from precision_lab.text import plain_data, plain_message
+from precision_lab.typed import checked
 
 SCHEMA = 1
 
@@ -38,7 +39,7 @@ class Witness:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Witness:
-        return cls(**_floats(data, ("x", "computed", "rounded", "error_ulps")))
+        return checked(cls(**_floats(data, ("x", "computed", "rounded", "error_ulps"))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,12 @@ class Statistics(Signed):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Statistics:
-        values = _floats(data, ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits"))
+        values = _floats(data, _BINADE_FLOATS)
         values |= _signed_floats(data)
         values["witness"] = Witness.from_json(data["witness"]) if data["witness"] else None
-        return cls(**values)
+        found = checked(cls(**values))
+        _check_counts(found)
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,16 @@ class Failure:
 
     def __post_init__(self) -> None:
         _make_plain(self, "message")
+
+
+def _check_counts(record: Statistics | Measurement) -> None:
+    for name in ("not_correctly_rounded", "wrong_sign", "nonfinite_mismatch"):
+        if getattr(record, name) > record.n_inputs:
+            raise ValueError(f"{name}={getattr(record, name)!r} of n_inputs={record.n_inputs!r}")
+
+
+def _failure(data: Mapping[str, Any] | None) -> Failure | None:
+    return checked(Failure(**data)) if data else None
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
-        return cls(**_floats(data, ("ulps",)))
+        return checked(cls(**_floats(data, ("ulps",))))
 
 
 @dataclass(frozen=True)
@@ -173,7 +186,7 @@ class NotExamined:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NotExamined:
-        return cls(**data)
+        return checked(cls(**data))
 
 
 @dataclass(frozen=True)
@@ -196,7 +209,7 @@ class Examination:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Examination:
-        return cls(**data)
+        return checked(cls(**data))
 
 
 @dataclass(frozen=True)
@@ -267,8 +280,10 @@ class Measurement(Signed):
             values[name] = Witness.from_json(data[name]) if data[name] else None
         values["regions"] = {k: Statistics.from_json(v) for k, v in data["regions"].items()}
         values["binades"] = _rows(data["binades"])
-        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
-        return cls(**values)
+        values["failure"] = _failure(data["failure"])
+        found = checked(cls(**values))
+        _check_counts(found)
+        return found
 
 
 @dataclass(frozen=True)
@@ -293,8 +308,8 @@ class Reduction:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Reduction:
         values = _floats(data, ("condition", "computed", "exact", "error_ulps", "relative_error"))
-        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
-        return cls(**values)
+        values["failure"] = _failure(data["failure"])
+        return checked(cls(**values))
 
 
 @dataclass(frozen=True)
@@ -329,8 +344,8 @@ class Timing:
             "ratio_to_copy",
         )
         values = _floats(data, names)
-        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
-        return cls(**values)
+        values["failure"] = _failure(data["failure"])
+        return checked(cls(**values))
 
 
 @dataclass(frozen=True)
@@ -358,7 +373,7 @@ class Conversion:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Conversion:
-        return cls(**{**data, "failure": Failure(**data["failure"]) if data["failure"] else None})
+        return checked(cls(**{**data, "failure": _failure(data["failure"])}))
 
 
 @dataclass(frozen=True)
@@ -393,8 +408,8 @@ class Block:
     def from_json(cls, data: Mapping[str, Any]) -> Block:
         names = ("time_ms", "time_ms_low", "time_ms_high", "peak_mib", "ratio_to_silu", "memory_to_silu")
         values = _floats(data, names)
-        values["failure"] = Failure(**data["failure"]) if data["failure"] else None
-        return cls(**values)
+        values["failure"] = _failure(data["failure"])
+        return checked(cls(**values))
 
 
 @dataclass(frozen=True)
@@ -432,7 +447,8 @@ class Results:
         """Inverse of `dumps`.
 
         Raises:
-            DamagedFileError: not JSON, another schema, or missing fields.
+            DamagedFileError: not JSON, another schema, fields that are missing or of another type, or counts
+                that are negative or of more than all inputs.
         """
         from precision_lab.exceptions import DamagedFileError
 
@@ -440,7 +456,7 @@ class Results:
             data = plain_data(json.loads(text))
             if data["schema"] != SCHEMA:
                 raise DamagedFileError(f"results have schema={data['schema']!r}, this version reads {SCHEMA}")
-            return cls(
+            found = cls(
                 environment=data["environment"],
                 settings=data["settings"],
                 measurements=tuple(Measurement.from_json(m) for m in data["measurements"]),
@@ -452,7 +468,10 @@ class Results:
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
                 lowprecision=data.get("lowprecision"),
             )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            return checked(found)
+        except (
+            ArithmeticError, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             raise DamagedFileError(f"not a precision_lab results file: {error!r}") from error
 
 
@@ -493,6 +512,9 @@ def replay_command(m: Measurement, witness: Witness) -> str:
 # Neither witnesses nor signed errors: 500 binades a case would dwarf the measurement.
 _BINADE_COLUMNS = tuple(f.name for f in dataclasses.fields(Statistics) if f.name not in (*_SIGNED, "witness"))
 
+_BINADE_FLOATS = ("max_ulp", "mean_ulp", "min_correct_bits", "mean_correct_bits")
+_BINADE_COUNTS = tuple(name for name in _BINADE_COLUMNS if name not in _BINADE_FLOATS)
+
 
 def _columns(binades: tuple[Binade, ...]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
@@ -505,13 +527,20 @@ def _columns(binades: tuple[Binade, ...]) -> dict[str, list[Any]]:
 
 
 def _rows(columns: Mapping[str, list[Any]]) -> tuple[Binade, ...]:
+    """Each column is checked as a whole: there are as many rows as in all the rest together."""
+    columns = dict(columns)
+    for name in _BINADE_FLOATS:
+        columns[name] = [float(value) for value in columns[name]]
+    for name in ("sign", "exponent", *_BINADE_COLUMNS):
+        if name in _BINADE_FLOATS:
+            continue
+        if not {type(value) for value in columns[name]} <= {int}:
+            raise ValueError(f"binades: {name} has other than whole numbers")
+        if name in _BINADE_COUNTS and min(columns[name], default=0) < 0:
+            raise ValueError(f"binades: {name} has counts below 0")
     lists = [columns[name] for name in ("sign", "exponent", *_BINADE_COLUMNS)]
     return tuple(
-        Binade(
-            sign,
-            exponent,
-            Statistics.from_json({**dict(zip(_BINADE_COLUMNS, values, strict=True)), "witness": None}),
-        )
+        Binade(sign, exponent, Statistics(**dict(zip(_BINADE_COLUMNS, values, strict=True)), witness=None))
         for sign, exponent, *values in zip(*lists, strict=True)
     )
 

@@ -96,7 +96,7 @@ def measurement(
     if eps_flip:
         regions["eps_zone"] = statistics(p, 2.0**p, 0.0, wrong=41)
     if overflow or early:
-        regions["positive"] = statistics(p, 1.4, 0.0, bad=120)
+        regions["positive"] = statistics(p, 1.4, 0.0, n=1000, bad=120)
     binades = tuple(
         Binade(sign, e, statistics(p, *_at(implementation, output, sign, e, p, accurate)))
         for sign in (-1, 1)
@@ -230,7 +230,17 @@ def sample_results(*, accurate: bool = False, formats: tuple[str, ...] = ("fp32"
         broken = measurement("transformers", "forward", "fp16", execution="module")
         failure = Failure("missing_dependency", "transformers is not installed")
         measurements.append(
-            replace(broken, failure=failure, regions={}, binades=(), n_inputs=0, witness=None)
+            replace(
+                broken,
+                failure=failure,
+                regions={},
+                binades=(),
+                n_inputs=0,
+                not_correctly_rounded=0,
+                wrong_sign=0,
+                nonfinite_mismatch=0,
+                witness=None,
+            )
         )
     words = "x ~ N(0,1), upstream gradient 1: terms of one sign do not cancel"
     return Results(

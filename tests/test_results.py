@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,55 @@ def damaged(change: Any) -> str:
 def test_a_damaged_file_is_named(text: str, message: str) -> None:
     with pytest.raises(DamagedFileError, match=message):
         Results.loads(text)
+
+
+def first(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["measurements"][0].update(changes)
+
+
+def column(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: operator.setitem(data["measurements"][0]["binades"][name], 0, value)
+
+
+def region(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: next(iter(data["measurements"][0]["regions"].values())).update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (first(wrong_sign=-1), "wrong_sign=-1: expected a count"),
+        (first(wrong_sign=1 << 40), "wrong_sign=1099511627776 of n_inputs="),
+        (first(n_inputs=1.5), r"n_inputs=1\.5: expected int"),
+        (first(n_inputs=True), "n_inputs=True: expected int"),
+        (first(function=["xielu"]), r"function=\['xielu'\]: expected str"),
+        (first(params={"alpha_p": "much"}), "params="),
+        (first(escalated={"special": None}), "escalated="),
+        (first(environment=[]), r"environment=\[\]"),
+        (first(failure={"kind": 3, "message": "text"}), "kind=3"),
+        (first(normal_bias=[1.0, 2.0, 3.0]), "normal_bias="),
+        (region(not_correctly_rounded=-1), "not_correctly_rounded=-1"),
+        (region(not_correctly_rounded=1 << 40), "not_correctly_rounded=1099511627776 of n_inputs="),
+        (region(witness={"bits": 3}), "witness|Witness|'x'"),
+        (column("wrong_sign", -1), "binades: wrong_sign has counts below 0"),
+        (column("n_inputs", 0.5), "binades: n_inputs has other than whole numbers"),
+        (column("exponent", "high"), "binades: exponent has other than whole numbers"),
+        (column("max_ulp", 10**400), "OverflowError"),
+        (lambda d: d.update(environment={"torch": 3}), "environment="),
+        (lambda d: d.update(settings=[]), "settings="),
+        (lambda d: d.update(lowprecision=[]), "lowprecision="),
+        (lambda d: d["timings"][0].update(repeats=-3), "repeats=-3: expected a count"),
+        (lambda d: d["timings"][0].update(fmt=None), "fmt=None: expected str"),
+    ],
+)
+def test_what_no_measurement_comes_to_is_named(change: Callable[..., None], message: str) -> None:
+    with pytest.raises(DamagedFileError, match=message):
+        Results.loads(damaged(change))
+
+
+def test_nesting_without_end_is_a_damaged_file() -> None:
+    with pytest.raises(DamagedFileError, match="RecursionError"):
+        Results.loads('{"schema": 1, "settings": ' + "[" * 100_000)
 
 
 def test_reports_of_before_there_were_signed_errors_are_read() -> None:
