@@ -106,7 +106,7 @@ OWN = {
     "exceptions": set(),
     "bounds": {"formats", "results"},
     "formats": {"exceptions"},
-    "results": {"exceptions"},
+    "results": {"exceptions", "text", "typed"},
     "rounding": {"exceptions", "formats"},
     "functions": {"exceptions", "formats"},
     "kernels": {"formats"},

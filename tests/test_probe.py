@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.functions import FUNCTIONS  # noqa: E402
 from precision_lab.lowprecision import prediction  # noqa: E402
 from precision_lab.lowprecision.prediction import Cell  # noqa: E402
-from precision_lab.lowprecision.probe import SCHEMA, ProbeConfig, digest, load, probe, read_config  # noqa: E402
+from precision_lab.lowprecision.probe import ProbeConfig, digest, load, probe, read_config  # noqa: E402
 from precision_lab.lowprecision.study import probe_json  # noqa: E402
 from precision_lab.report import write_lowprecision  # noqa: E402
 
@@ -124,7 +125,7 @@ def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -
         load(tmp_path)
     run = tmp_path / "run" / "a.json"
     run.parent.mkdir()
-    (tmp_path / "manifest.json").write_text(f'{{"schema": {SCHEMA}}}')
+    shutil.copy(done / "out" / "manifest.json", tmp_path)
     run.write_text("{")
     with pytest.raises(DamagedFileError, match=r"a\.json"):
         load(tmp_path)
@@ -174,6 +175,12 @@ def test_a_wrong_configuration_is_named(text: str, words: str, tmp_path: Path) -
         read_config(path)
 
 
+def test_nesting_without_end_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"p\.toml' is no TOML file"):
+        read_config(tmp_path / "p.toml")
+
+
 def test_distances_and_gaps_are_of_the_same_runs() -> None:
     found = {
         "runs": [
@@ -220,6 +227,45 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"schema": ')
     with pytest.raises(DamagedFileError, match=r"manifest\.json"):
         load(tmp_path)
+
+
+@pytest.fixture
+def copied(done: Path, tmp_path: Path) -> Path:
+    shutil.copytree(done / "out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "words"),
+    [
+        ("run", lambda d: d.pop("record"), "record"),
+        ("run", lambda d: d["run"].update(seed="0"), "seed='0': expected int"),
+        ("run", lambda d: d["run"].pop("remedy"), "remedy"),
+        ("run", lambda d: d["record"].update(losses=[1.0, "low", 2.0]), "losses="),
+        ("run", lambda d: d["record"]["losses"].append(1.0), "4 losses, 3 gradient norms"),
+        ("run", lambda d: d["record"].update(diverged_at=-1.5), "diverged_at="),
+        ("run", lambda d: d["record"].update(watched=None), "watched="),
+        ("run", lambda d: d["record"].update(kurtosis={"0.input": [1.0] * 99}), "99 values of"),
+        ("run", lambda d: d["record"].update(surprise=1), "surprise"),
+        ("predict", lambda d: d["risk"].update(bf16="nan"), "bf16='nan': expected a number"),
+        ("predict", lambda d: d.update(risk=[]), "is not a mapping|object is not"),
+        ("predict", lambda d: d.pop("run"), "run"),
+        (".", lambda d: d.pop("config"), "config"),
+        (".", lambda d: d["config"].pop("ablations"), "ablations"),
+        (".", lambda d: d["config"]["runs"].update(subjects=[3]), r"subjects=\[3\]"),
+        (".", lambda d: d["config"]["training"].update(model=7), "7|int"),
+    ],
+)  # fmt: skip
+def test_what_no_probe_writes_is_named(folder: str, change, words: str, copied: Path) -> None:
+    path = sorted((copied / folder).glob("*.json"))[0]
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(DamagedFileError, match=rf"{path.name}' is damaged \(.*({words})"):
+        load(copied)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DamagedFileError, match=rf"{path.name}' is damaged \("):
+        load(copied)
 
 
 def test_the_default_asks_for_every_activation_and_recipe_of_the_report() -> None:

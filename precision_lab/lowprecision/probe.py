@@ -30,9 +30,10 @@ from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
 from precision_lab.lowprecision.nvfp4 import GROUP
 from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.risk import from_capture, risk
-from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig, device_name
+from precision_lab.lowprecision.training import Record, Run, Trainer, TrainingConfig, device_name
 from precision_lab.results import strict_json
 from precision_lab.selfcheck import environment
+from precision_lab.text import plain_message
 from precision_lab.toml_file import read_toml
 
 SCHEMA = 2
@@ -265,7 +266,7 @@ def probe(
     _write(path, manifest)
     jobs: list[tuple[str, Run]] = [("run", run) for run in config.every_run()]
     jobs = [("predict", run) for run in config.predictions()] + jobs
-    missing = [(kind, run) for kind, run in jobs if _read(_path(directory, kind, run)) is None]
+    missing = [(kind, run) for kind, run in jobs if _kept(_path(directory, kind, run), kind) is None]
     done = len(jobs) - len(missing)
     for kind, run in set(jobs) - set(missing):
         if kind == "run":  # whose process may have been killed before it did this
@@ -326,7 +327,8 @@ def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: st
         trainer.loss(0).backward()  # type: ignore[no-untyped-call]
     layers, _ = from_capture(seen.captured)
     growth = ageing.growth(degree(layers[0].function))
-    return {"growth": growth, "risk": {recipe: risk(layers, recipe, growth=growth) for recipe in recipes}}
+    risks = {recipe: risk(layers, recipe, growth=growth) for recipe in recipes}
+    return {"growth": growth, "risk": {k: v if math.isfinite(v) else None for k, v in risks.items()}}
 
 
 def load(directory: Path) -> dict[str, Any]:
@@ -334,7 +336,7 @@ def load(directory: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: it holds no probe, or one of another version.
-        DamagedFileError: a file is no JSON object; names it.
+        DamagedFileError: a file is no JSON object, or not what this module writes; names it.
     """
     manifest = _read(directory / "manifest.json")
     if manifest is None:
@@ -344,10 +346,14 @@ def load(directory: Path) -> dict[str, Any]:
             f"{str(directory)!r} holds a probe with schema={manifest.get('schema')!r}; this precision_lab "
             f"reads {SCHEMA}: train it again"
         )
+    try:
+        _check_config(manifest["config"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(directory / "manifest.json", error) from error
     found: dict[str, Any] = {"manifest": manifest}
     for name, folder in (("runs", "run"), ("predictions", "predict")):
         files = sorted((directory / folder).glob("*.json"))
-        found[name] = [data for data in map(_read, files) if data is not None]
+        found[name] = [data for path in files if (data := _kept(path, folder)) is not None]
     return found
 
 
@@ -394,11 +400,55 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DamagedFileError(f"{str(path)!r} is damaged ({error}); delete it to train it again") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
     if not isinstance(found, dict):
-        raise DamagedFileError(f"{str(path)!r} is damaged; delete it to train it again")
+        raise _damaged(path, "no JSON object")
     return found
+
+
+def _kept(path: Path, kind: str) -> dict[str, Any] | None:
+    """A run or a prediction; None for a file that is not there.
+
+    Raises:
+        DamagedFileError: it is not what this module writes.
+    """
+    found = _read(path)
+    if found is None:
+        return None
+    try:
+        whose = found["run"]
+        for name, wanted in _WHOSE.items():
+            if type(whose[name]) is not wanted:
+                raise ValueError(f"{name}={whose[name]!r}: expected {wanted.__name__}")
+        if kind == "run":
+            Record.from_json(found["record"])
+        else:
+            for name, value in {"growth": found["growth"], **found["risk"]}.items():
+                if not (value is None or type(value) in (int, float)):
+                    raise ValueError(f"{name}={value!r}: expected a number")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return found
+
+
+_WHOSE = typing.get_type_hints(Run)
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """That a manifest's configuration has the tables that reports show, of names and numbers."""
+    training = dict(config["training"])
+    tables = {"training": training, "model": training.pop("model")}
+    tables |= {f.name: config[f.name] for f in dataclasses.fields(ProbeConfig) if f.name != "training"}
+    for table, values in tables.items():
+        for key, value in values.items():
+            names = isinstance(value, list) and all(isinstance(v, str) for v in value)
+            if not (names or type(value) in (int, float)):
+                raise ValueError(f"[{table}] {key}={value!r}: expected a number or names")
+
+
+def _damaged(path: Path, why: object) -> DamagedFileError:
+    return DamagedFileError(plain_message(f"{str(path)!r} is damaged ({why}); delete it to train it again"))
 
 
 __all__ = ["BASELINE", "ProbeConfig", "digest", "load", "predict", "probe", "read_config"]

@@ -24,6 +24,7 @@ from precision_lab.lowprecision.model import AGEINGS, Model, ModelConfig
 from precision_lab.lowprecision.recipes import get_recipe
 from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.scales import AmaxHistory
+from precision_lab.typed import checked
 
 OnStep = Callable[[int], None]
 
@@ -140,6 +141,31 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Everything; numbers that are not finite become null."""
         return {k: _finite(v) for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Record:
+        """The inverse of `to_json`; numbers that were not finite are NaN.
+
+        Raises:
+            TypeError, ValueError: a field is missing or of another type, or lists are not of one length.
+        """
+        found = checked(cls(**{k: v if k in _SINGLE else _numbers(v) for k, v in data.items()}))
+        if len(found.losses) != len(found.gradient_norms):
+            raise ValueError(f"{len(found.losses)} losses, {len(found.gradient_norms)} gradient norms")
+        for values in (*found.alphas.values(), *found.kurtosis.values(), *found.clipping.values()):
+            if len(values) > len(found.watched):
+                raise ValueError(f"{len(values)} values of {len(found.watched)} steps watched")
+        return found
+
+
+_SINGLE = ("validation_loss", "diverged_at", "weights", "seconds")
+
+
+def _numbers(value: Any) -> Any:
+    """Lists, or lists by name, with NaN for null."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    return [math.nan if v is None else v for v in value] if isinstance(value, list) else value
 
 
 def _finite(value: Any) -> Any:
