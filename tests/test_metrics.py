@@ -57,7 +57,7 @@ def test_a_sign_matters_from_half_the_smallest_number_on() -> None:
 def test_a_zero_has_the_sign_of_what_rounds_to_it() -> None:
     """f(−0) is −0; a result that rounds to 0 from below is −0, and an exact 0 of a gradient has none."""
     smallest = BF16.min_subnormal
-    exact = exactly(0.0, 0.0, 0.0, -smallest / 4, -smallest / 4, 1.0)
+    exact = exactly(0.0, 0.0, 0.0, -smallest / 4, -smallest / 4, -1.0)
     x = np.array([-0.0, -0.0, 0.0, 1.0, 1.0, 1.0])
     computed = np.array([0.0, -0.0, -0.0, 0.0, -0.0, 0.0])
     assert metrics.zero_sign_mismatch(computed, exact, x, "forward").tolist() == [
