@@ -511,6 +511,19 @@ def test_tiers_are_added_up_and_parameters_are_the_first_rows() -> None:
     assert parameter_sets(of(first, second)) == {"xielu": {"init": {"alpha_p": 0.8}}}
 
 
+def test_a_case_that_failed_has_no_figures_to_find_anything_in() -> None:
+    failed = row(regions={"positive": errors(900.0)}, undecided=3, failure=Failure("raised", "no"))
+    assert {f.topic for f in derive(of(failed))} == {"failures"}
+
+
+def test_markdown_marks_a_finding_by_its_severity() -> None:
+    from precision_lab.report.markdown import markdown
+
+    text = markdown(of(row(), row("naive", regions={"positive": errors(900.0)})), ())
+    assert "- ✅ All 131,072 results were compared" in text
+    assert "- ❌ xielu, naive: up to 900 ulp outside the root regions" in text
+
+
 # What the plots show
 
 

@@ -92,6 +92,21 @@ def test_a_fault_of_one_binade_is_climbed_to():
     assert 32 <= found.x < 64
 
 
+def test_a_slope_is_climbed_to_its_top():
+    """Errors rise over a thousand numbers to one of 100 ulps, far from where kernels usually break."""
+    top = torch.tensor(1.34 * 2.0**37, dtype=torch.bfloat16)
+
+    def kernel(x, **_):
+        steps = (x.view(torch.int16).int() - top.view(torch.int16).int()).abs()
+        ulps = (100 - steps / 5).clamp(min=0) * (x > 0)
+        return (torch.relu(x).double() * (1 + ulps * 2.0**-8)).to(x.dtype)
+
+    true = measure(kernel, "relu", fmt="bf16")
+    found = search(kernel, "relu", evaluations=1024)
+    assert true.witness is not None and found.x == true.witness.x
+    assert found.max_ulp == pytest.approx(true.max_ulp, abs=2**-9)
+
+
 def test_a_kernel_that_fails_is_named():
     with pytest.raises(KernelError, match="no such luck"):
         search(_raises, "relu")
