@@ -107,6 +107,16 @@ def test_storing_in_fp8_is_correct_rounding_of_every_bf16_value(fmt, saturating)
     )
 
 
+def test_fp8_storage_is_judged_as_it_saturates():
+    """Of f(384), some 100,000, E4M3 keeps 448 where storage saturates, and NaN where it does not."""
+    found = {}
+    for saturating in (True, False):
+        subject = get_implementation("xielu", "stable", "fp8-fp32", saturating=saturating)
+        (found[saturating],) = measure_all(subject, ("forward",), "e4m3", inputs=np.array([384.0, -1.0, 2.0]))
+    assert [found[s].nonfinite_mismatch for s in (True, False)] == [0, 0]
+    assert found[True].max_ulp <= 0.5 and found[True].regions["positive"].n_inputs == 2
+
+
 def test_fp8_gradients_are_stored_in_e5m2():
     m = measure_all(get_implementation("xielu", "stable", "fp8-fp32"), ("forward", "grad_x"), "e4m3")
     assert [(r.fmt, r.output_fmt, r.n_inputs) for r in m] == [("e4m3", "e4m3", 256), ("e4m3", "e5m2", 256)]

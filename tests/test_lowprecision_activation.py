@@ -59,6 +59,13 @@ def test_bits_and_edges() -> None:
     assert measured([1e-200, 2e-200], [1e-200, 1e-200]).sqnr_db == pytest.approx(10 * math.log10(5))
 
 
+def test_kurtosis_is_about_the_mean() -> None:
+    """Of 0, 0, 0 and 4, shifted by 100: Σ(x − 1)⁴/4 = 21 over (Σ(x − 1)²/4)² = 9."""
+    for shift in (0.0, 100.0):
+        x = np.array([0.0, 0.0, 0.0, 4.0]) + shift
+        assert measured(x, x).kurtosis == pytest.approx(21 / 9)
+
+
 def test_the_table_holds_the_oracles_values() -> None:
     params = tuple(sorted(get_function("xielu").check_params().items()))
     table = exact_table("xielu", "grad_x", params)
