@@ -192,6 +192,21 @@ def test_of_equal_errors_in_one_binade_it_is_so_too(backwards: bool) -> None:
     assert m.witness is not None and (m.witness.x, m.max_ulp) == (1.25, 1.0)
 
 
+def test_results_on_either_side_of_the_smallest_normal_number_are_told_apart() -> None:
+    """3x/4 is below it for some x of a binade, and above for the others."""
+    import torch
+
+    fmt = get_format("bf16")
+    x = fmt.decode(fmt.all_bits())
+    small = (np.abs(np.where(x < 0, 0.75 * x, x)) < fmt.min_normal) & (x != 0)
+
+    def kernel(x: torch.Tensor, *, alpha: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, (0.75 * x.double()).bfloat16())
+
+    m = measure(kernel, "prelu", fmt="bf16", params={"alpha": 0.75})
+    assert m.regions["subnormal_result"].n_inputs == np.count_nonzero(small)
+
+
 def test_the_smallest_normal_number_is_no_subnormal_result() -> None:
     """Of fp64, whose results are scored one by one, and of the others."""
     import torch

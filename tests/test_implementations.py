@@ -117,6 +117,15 @@ def test_fp8_storage_is_judged_as_it_saturates():
     assert found[True].max_ulp <= 0.5 and found[True].regions["positive"].n_inputs == 2
 
 
+def test_upcast_is_of_the_small_formats_and_saturation_is_declared():
+    """FP32 inside is what fp32 is without a cast; of FP8 storage both kinds around FP32, one around BF16."""
+    upcast = [i for i in IMPLEMENTATIONS if i.execution == "upcast"]
+    assert upcast and {i.formats for i in upcast} == {("bf16", "fp16")}
+    assert {i.compute_dtype for i in upcast} == {"fp32"}
+    fp8 = {(i.execution, i.saturating) for i in IMPLEMENTATIONS if i.execution.startswith("fp8")}
+    assert fp8 == {("fp8-fp32", False), ("fp8-fp32", True), ("fp8-bf16", True)}
+
+
 def test_fp8_gradients_are_stored_in_e5m2():
     m = measure_all(get_implementation("xielu", "stable", "fp8-fp32"), ("forward", "grad_x"), "e4m3")
     assert [(r.fmt, r.output_fmt, r.n_inputs) for r in m] == [("e4m3", "e4m3", 256), ("e4m3", "e5m2", 256)]

@@ -146,6 +146,24 @@ def test_distributions_repeat_and_scale(name: str) -> None:
         assert float(x.float().std()) == pytest.approx(1, abs=0.02)
 
 
+def test_distributions_are_what_they_say() -> None:
+    def moments(name: str) -> np.ndarray:
+        return modelled(name, 2048, 256).double().numpy()
+
+    channels = moments("outliers").std(0)
+    assert np.flatnonzero(channels > 15).tolist() == [0, 64, 128, 192]
+    assert channels[::64] == pytest.approx(30, rel=0.1)
+    tokens = moments("growing").std(1)
+    assert (tokens[:100].mean(), tokens[-100:].mean()) == (
+        pytest.approx(1.05, abs=0.05),
+        pytest.approx(7.6, abs=0.4),
+    )
+    for name, kurtosis in (("normal", 3.0), ("laplace", 6.0)):
+        x = moments(name)
+        assert x.var() == pytest.approx(1, abs=0.02)
+        assert (x**4).mean() / x.var() ** 2 == pytest.approx(kurtosis, rel=0.05)
+
+
 def test_misuse_is_named() -> None:
     x = modelled(tokens=2, channels=32)
     with pytest.raises(ValueError, match="unfusd"):

@@ -163,6 +163,30 @@ def test_eps_clamp_shows_as_a_jump_at_zero_and_a_wrong_gradient_sign():
     assert forward.jump_at_zero == pytest.approx(0.8e-6, rel=1e-3)
 
 
+@pytest.mark.parametrize("at", [-0.0, 0.0, 0.5, -0.5], ids=str)
+def test_a_jump_at_zero_is_what_the_exact_values_do_not_have(at):
+    """ReLU and a kernel that is 1 too large at ±0 or the input next to it: the values there spread by
+    1, or 1.5 at 1/2, where they should by 1/2."""
+    x = np.array([-0.5, -0.0, 0.0, 0.5])
+
+    def kernel(x):
+        here = (x == at) & (torch.signbit(x) == bool(np.signbit(at)))
+        return torch.relu(x) + here.to(x.dtype)
+
+    assert measure(torch.relu, "relu", fmt="fp32", inputs=x).jump_at_zero == 0
+    assert measure(kernel, "relu", fmt="fp32", inputs=x).jump_at_zero == (1.0 if at == 0.5 else 0.5)
+
+
+def test_steps_too_small_to_be_sure_of_are_no_moves():
+    """e^x − 1 + 1 rises by 2^-14 ulp of fp64 between these: which way a result moves says nothing."""
+    x = -np.array([50.0, 50.0 - 2.0**-6])
+
+    def kernel(x, *, alpha):
+        return torch.where(x == -50.0, -torch.ones_like(x) + 2.0**-53, -torch.ones_like(x))
+
+    assert measure(kernel, "elu", fmt="fp64", inputs=x).monotonicity_violations == 0
+
+
 def test_monotonicity_violations_are_counted():
     m = measure(shifted("bf16", 40, lambda x: x == 1.0), "relu2", fmt="bf16")
     assert m.monotonicity_violations >= 1

@@ -220,8 +220,8 @@ def test_extreme_parameters_are_certified(function: str, params: dict[str, float
             assert abs(value - exact.exact[i]) <= 2.0**-48 * abs(value) + 2.0**-1070
 
 
-def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
-    """Inputs that each tier settled of ReLU in fp32 stored as bf16, were the first tier's bound so large."""
+def tally_of(x: np.ndarray, y: np.ndarray, bound: float) -> Tally:
+    """Counts of ReLU of fp32 numbers stored as bf16, were the first tier's bound so large."""
     source = get_format("fp32")
     found = cells(source, "relu", {})
     scorer = Scorer(found, "relu", ("forward",), {}, (get_format("bf16"),))
@@ -229,7 +229,12 @@ def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
     scorer._program = replace(known, absolute=np.where(known.relative > 0, bound, known.absolute))
     patterns = source.encode(x).astype(np.uint64)
     scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
-    return list(scorer.finish()[0].tiers)
+    return scorer.finish()[0]
+
+
+def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
+    """Inputs that each tier settled."""
+    return list(tally_of(x, y, bound).tiers)
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["uniform", "with an infinity"])
@@ -245,6 +250,17 @@ def test_what_lies_within_the_bound_of_a_rounding_is_left_to_the_next_tier(mixed
         # An infinity is wrong wherever the exact value lies.
         assert tiers[2] in ((100, 99) if left else (0,)), offset
         assert sum(tiers) == 100
+
+
+def test_correct_bits_are_of_every_result_once_whichever_tier_settles_it() -> None:
+    """Half of these are left to the next tier, after the first has counted p bits for each."""
+    ulp, bound = 2.0**-7, 2.0**-18
+    x = 1 + ulp * (np.arange(1, 101) + np.where(np.arange(100) % 2, 0.5, 0.25)) + bound / 2
+    y = np.floor(x / ulp) * ulp
+    found = tally_of(x, y, bound)
+    assert found.tiers[1:3].tolist() == [50, 50]
+    bits = float(found.rows[:, columns.BITS].sum()) / columns.BITS_SCALE
+    assert bits == pytest.approx(float(np.minimum(-np.log2((x - y) / x), 8).sum()), abs=100 * 2.0**-10)
 
 
 def test_what_lies_within_the_bound_of_a_binades_edge_is_left_to_the_next_tier() -> None:
