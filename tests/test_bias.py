@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from test_measure import bits_of, correctly_rounded, tensor_of
 
-from precision_lab.bias import ORDINARY
+from precision_lab.bias import ORDINARY, judged_rows, signed_statistics
 from precision_lab.bounds import Bound, lean_limit, leaning
+from precision_lab.cells import cells
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.inputs import stratified
 from precision_lab.measure import measure
 from precision_lab.oracle import reference
+from precision_lab.oracle import tally as columns
 from precision_lab.results import Measurement
 from precision_lab.verdict import judge, verify
 
@@ -188,6 +190,50 @@ def test_the_lean_is_half_the_difference_of_two_shares() -> None:
     # Binades where correct roundings go one way only are left out of the measurement's.
     assert m.lean == pytest.approx((shares[0] - shares[1]) / 2, abs=0.02)
     assert 0 < m.inexact <= np.count_nonzero(counts)
+
+
+def rows_of(*counts: tuple[tuple[int, int, int, int], tuple[int, int, int, int]]) -> np.ndarray:
+    """A row per cell: inexact, nearest away, away and toward, of positive and of negative exact values."""
+    rows = np.zeros((len(counts), columns.COLUMNS), np.int64)
+    rows[:, columns.INEXACT :] = np.array(counts).reshape(len(counts), -1)
+    return rows
+
+
+def test_the_lean_is_of_the_shares_that_the_definition_names() -> None:
+    """Of 70 due toward zero 35 went away, of 30 due away 6 went toward: (1/2 − 1/5)/2."""
+    rows = rows_of(
+        ((100, 30, 35, 6), (40, 20, 0, 10)),
+        ((100, 24, 76, 0), (100, 76, 0, 24)),  # fewer than one in four one way: not counted
+    )
+    found = signed_statistics(rows, rows, rows, 8)
+    assert (found["inexact"], found["inexact_positive"], found["inexact_negative"]) == (140, 100, 40)
+    assert found["lean_positive"] == pytest.approx(0.15)
+    assert found["lean_negative"] == pytest.approx(-0.25)
+    assert found["lean"] == pytest.approx((35 / 90 - 16 / 50) / 2)
+
+
+def test_means_and_standard_errors_are_those_of_the_errors_summed() -> None:
+    """Four results 1, 1, 1 and −1 ulp away from zero, of values of 2^7 ulps, as 1 has in bf16."""
+    unit, share = 2**columns.SUM_BITS, 2 ** int(columns.relative_bits(8)) >> 7
+    rows = np.zeros((1, columns.COLUMNS), np.int64)
+    rows[0, [columns.N, columns.VALID]] = 4
+    rows[0, columns.SUMS], rows[0, columns.AWAY_SUMS] = 4 * unit, 3 * unit
+    rows[0, columns.SQUARES], rows[0, columns.NEAREST] = 4 * unit, unit
+    rows[0, columns.RELATIVE], rows[0, columns.NEAREST_RELATIVE] = 2 * share, share
+    rows[0, columns.RELATIVE_SQUARES] = 4 * 4 * unit  # each 2^-7, that is 2 units of 2^-8
+    found = signed_statistics(rows, rows, rows, 8)
+    assert (found["mean_signed_ulp"], found["nearest_signed_ulp"]) == (0.5, 0.25)
+    assert found["signed_ulp_error"] == pytest.approx((3 / 4 / 4) ** 0.5)
+    assert (found["mean_signed_relative"], found["nearest_signed_relative"]) == (2.0**-8, 2.0**-9)
+    assert found["signed_relative_error"] == pytest.approx((3 / 4 / 4) ** 0.5 * 2.0**-7)
+
+
+def test_roundings_count_for_inputs_of_ordinary_size_alone() -> None:
+    found = cells("bf16", "silu", {})
+    judged = judged_rows(found).reshape(-1, 2)
+    ordinary = (found.sign != 0) & (found.exponent >= -8) & (found.exponent <= 7)
+    assert np.array_equal(judged, np.stack([ordinary, ordinary], axis=1))
+    assert 0 < ordinary.sum() < ordinary.size
 
 
 def test_stratified_inputs_of_fp32_suffice() -> None:

@@ -54,6 +54,53 @@ def test_gradients_are_those_that_come_back_to_the_activation() -> None:
     assert layer.tensors["gradient"].patterns[one] == layer.tensors["gradient"].n == 5 * 7 * 4
 
 
+class Gated(torch.nn.Module):
+    """A Llama's MLP, whose second factor is three times as large and off centre."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = torch.nn.Linear(8, 16), torch.nn.Linear(8, 16)
+        self.up_proj.weight.data *= 3
+        self.up_proj.bias.data += 1
+        self.act_fn = torch.nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+
+
+def test_moments_are_those_of_input_and_gate_where_both_are_finite() -> None:
+    """A NaN or an infinity in one factor leaves the pair out, in either order; others of its channel stay."""
+    torch.manual_seed(0)
+    model = Gated()
+    rows = torch.randn(64, 8)
+    x, g = model.gate_proj(rows).detach(), model.up_proj(rows).detach()
+    x[3, 2], x[5, 4], g[7, 2], g[9, 6] = torch.nan, torch.inf, torch.nan, -torch.inf
+    model.gate_proj, model.up_proj = Fixed(x), Fixed(g)
+    with pl.capture(model, tokens=None, gradients=False) as watching:
+        model(rows)
+    layer = watching.captured.layers[0]
+    x, g = x.double(), g.double()
+    both = x.isfinite() & g.isfinite()
+    assert (~both).sum() == 4
+    x, g = (torch.where(both, t, 0.0) for t in (x, g))
+    expected = [both.double(), x, g, x * x, g * g, x * g]
+    np.testing.assert_allclose(layer.moments, torch.stack([t.sum(0) for t in expected]).numpy(), rtol=1e-12)
+    for j in range(16):
+        rho = np.corrcoef(x[both[:, j], j].numpy(), g[both[:, j], j].numpy())[0, 1]
+        assert layer.correlation()[j] == pytest.approx(rho, abs=1e-12)
+
+
+class Fixed(torch.nn.Module):
+    """A module that gives the same whatever it gets."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.value
+
+
 def test_counting_stops_after_the_steps_and_changes_nothing() -> None:
     model, plain = small(), small()
     captured = seen(model, batches(5), steps=2)

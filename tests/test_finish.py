@@ -176,3 +176,58 @@ def test_of_equal_errors_the_witness_is_that_of_the_smallest_pattern() -> None:
 
     m = measure(kernel, "relu", fmt="bf16")
     assert m.witness is not None and (m.witness.x, m.max_ulp) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_equal_errors_in_one_binade_it_is_so_too(backwards: bool) -> None:
+    """Farther apart than what is scored at once."""
+    import torch
+
+    x = 1 + np.arange(4096) / 4096
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        return torch.where((x == 1.25) | (x == 1.75), x + 2.0**-23, x)
+
+    m = measure(kernel, "relu", fmt="fp32", inputs=x[::-1] if backwards else x)
+    assert m.witness is not None and (m.witness.x, m.max_ulp) == (1.25, 1.0)
+
+
+def test_results_on_either_side_of_the_smallest_normal_number_are_told_apart() -> None:
+    """3x/4 is below it for some x of a binade, and above for the others."""
+    import torch
+
+    fmt = get_format("bf16")
+    x = fmt.decode(fmt.all_bits())
+    small = (np.abs(np.where(x < 0, 0.75 * x, x)) < fmt.min_normal) & (x != 0)
+
+    def kernel(x: torch.Tensor, *, alpha: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, (0.75 * x.double()).bfloat16())
+
+    m = measure(kernel, "prelu", fmt="bf16", params={"alpha": 0.75})
+    assert m.regions["subnormal_result"].n_inputs == np.count_nonzero(small)
+
+
+def test_the_smallest_normal_number_is_no_subnormal_result() -> None:
+    """Of fp64, whose results are scored one by one, and of the others."""
+    import torch
+
+    for name in ("fp64", "fp32", "bf16"):
+        smallest = get_format(name).min_normal
+        m = measure(torch.relu, "relu", fmt=name, inputs=np.array([smallest, smallest / 2, smallest / 4]))
+        assert m.regions["subnormal_result"].n_inputs == 2
+
+
+def test_the_witness_of_a_sign_is_nearer_to_0_than_one_of_a_smaller_pattern() -> None:
+    import torch
+
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        y = torch.where((x == 4) | (x == -1) | (x == -8), -x, x)
+        return torch.where((x == 16) | (x == -2), torch.nan, y)
+
+    def identity(x: torch.Tensor, *, alpha: torch.Tensor) -> torch.Tensor:
+        return kernel(x)
+
+    m = measure(identity, "prelu", fmt="bf16", params={"alpha": 1.0})
+    assert m.sign_witness is not None and m.nonfinite_witness is not None
+    assert (m.wrong_sign, m.sign_witness.x, m.sign_witness.bits) == (3, -1.0, "0xbf80")
+    assert (m.nonfinite_mismatch, m.nonfinite_witness.x) == (2, -2.0)

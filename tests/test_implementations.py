@@ -107,6 +107,25 @@ def test_storing_in_fp8_is_correct_rounding_of_every_bf16_value(fmt, saturating)
     )
 
 
+def test_fp8_storage_is_judged_as_it_saturates():
+    """Of f(384), some 100,000, E4M3 keeps 448 where storage saturates, and NaN where it does not."""
+    found = {}
+    for saturating in (True, False):
+        subject = get_implementation("xielu", "stable", "fp8-fp32", saturating=saturating)
+        (found[saturating],) = measure_all(subject, ("forward",), "e4m3", inputs=np.array([384.0, -1.0, 2.0]))
+    assert [found[s].nonfinite_mismatch for s in (True, False)] == [0, 0]
+    assert found[True].max_ulp <= 0.5 and found[True].regions["positive"].n_inputs == 2
+
+
+def test_upcast_is_of_the_small_formats_and_saturation_is_declared():
+    """FP32 inside is what fp32 is without a cast; of FP8 storage both kinds around FP32, one around BF16."""
+    upcast = [i for i in IMPLEMENTATIONS if i.execution == "upcast"]
+    assert upcast and {i.formats for i in upcast} == {("bf16", "fp16")}
+    assert {i.compute_dtype for i in upcast} == {"fp32"}
+    fp8 = {(i.execution, i.saturating) for i in IMPLEMENTATIONS if i.execution.startswith("fp8")}
+    assert fp8 == {("fp8-fp32", False), ("fp8-fp32", True), ("fp8-bf16", True)}
+
+
 def test_fp8_gradients_are_stored_in_e5m2():
     m = measure_all(get_implementation("xielu", "stable", "fp8-fp32"), ("forward", "grad_x"), "e4m3")
     assert [(r.fmt, r.output_fmt, r.n_inputs) for r in m] == [("e4m3", "e4m3", 256), ("e4m3", "e5m2", 256)]

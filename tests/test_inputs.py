@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from precision_lab import inputs
+from precision_lab.cells import cells
 from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import FUNCTIONS, get_function
 
@@ -275,6 +276,22 @@ def test_the_roots_regions_are_two_per_cent_around_each_root() -> None:
         assert region(root, "fp32") == name
         for factor, expected in ((1.019, name), (0.981, name), (1.021, "rest_negative")):
             assert region(root * factor, "fp32") == expected
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "fp16", "e4m3"])
+@pytest.mark.parametrize("function", ["xielu", "silu", "relu"])
+def test_cells_lie_in_one_binade_and_one_region(fmt: str, function: str) -> None:
+    source, definition = get_format(fmt), get_function(function)
+    params = definition.check_params()
+    bits = source.all_bits()
+    x = source.decode(bits)
+    found = cells(source, function, params)
+    cell = np.searchsorted(found.starts, bits.astype(np.uint64), side="right") - 1
+    ordinary = np.isfinite(x) & (x != 0)
+    exponent = np.frexp(np.where(ordinary, x, 1.0))[1] - 1
+    assert np.array_equal(found.region[cell], inputs.regions(x, source, definition, params)[1])
+    assert np.array_equal(found.sign[cell], np.where(ordinary, np.sign(x), 0))
+    assert np.array_equal(found.exponent[cell], np.where(ordinary, exponent, 0))
 
 
 def test_a_function_without_roots_has_no_root_region() -> None:

@@ -149,6 +149,31 @@ def test_alpha_equal_to_beta_has_the_finite_limit_and_no_nan():
     assert stable_xielu(x, alpha_p=half, alpha_n=half, beta=half).tolist() == [-0.5, -0.5, -0.5]
 
 
+def test_far_out_what_is_left_is_the_exponential():
+    """f′ is α_n·e^x there if α_n = β, of which e^x − 1 has forgotten all below −37."""
+    half, x = torch.tensor(0.5), torch.tensor([-5.0, -40.0, -60.0], requires_grad=True)
+    stable_xielu(x, alpha_p=half, alpha_n=half, beta=half).sum().backward()
+    assert torch.equal(x.grad, (0.5 * x.detach().double().exp()).float())
+
+
+def test_gradients_of_parameters_are_of_their_own_side():
+    leaves = {
+        n: torch.tensor(v, requires_grad=True) for n, v in (("alpha_p", 0.8), ("alpha_n", 0.7), ("beta", 0.5))
+    }
+    stable_xielu(torch.tensor([3.0, -2.0]), **leaves).sum().backward()
+    found = [leaf.grad.item() for leaf in leaves.values()]
+    assert found == pytest.approx([9.0, np.exp(-2.0) + 1, 1.0], rel=1e-7)
+
+
+def test_a_summed_gradient_is_rounded_once():
+    """300 squares of 1.0546875, in bf16 334, not squares rounded to bf16 first, 332."""
+    x = torch.full((300,), 1.0546875, dtype=torch.bfloat16)
+    alpha_p = torch.tensor(0.8, dtype=torch.bfloat16, requires_grad=True)
+    other = torch.tensor(0.5, dtype=torch.bfloat16)
+    stable_xielu(x, alpha_p=alpha_p, alpha_n=other, beta=other).sum().backward()
+    assert (alpha_p.grad.item(), (x * x).sum().item()) == (334.0, 332.0)
+
+
 def test_gradients_reduce_to_each_parameters_shape():
     x = torch.linspace(-3, 3, 24).reshape(2, 3, 4)
     alpha_p = torch.full((4,), 0.8, requires_grad=True)

@@ -98,6 +98,15 @@ def test_expanded_upstream_and_parameters_per_channel() -> None:
         assert float(p[name].grad.sum()) == pytest.approx(float(one[name].grad), rel=1e-5)
 
 
+@pytest.mark.parametrize(("operator", "slope"), [(xielu, 0.7 * (math.exp(-2) - 1) + 0.5), (xiprelu, -2.3)])
+def test_the_operators_gradients_are_of_its_own_parameters(operator: object, slope: float) -> None:
+    """2·α_p·x + β above 0, and below α_n·(e^x − 1) + β or 2·α_n·x + β."""
+    x = torch.tensor([3.0, -2.0], requires_grad=True)
+    operator(x, **parameters(0.9, 0.7, 0.5)).sum().backward()  # type: ignore[operator]
+    assert x.grad is not None
+    assert x.grad.tolist() == pytest.approx([5.9, slope], rel=1e-6)
+
+
 def test_empty_tensors_have_empty_results_and_zero_gradients() -> None:
     x = torch.empty(0, 5, requires_grad=True)
     module = XIELU()

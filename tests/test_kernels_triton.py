@@ -128,6 +128,27 @@ def test_every_format_keeps_its_bound_next_to_roots_near_0(
             assert m.wrong_sign == 0, (params, m.case, m.sign_witness)
 
 
+def test_sums_keep_what_single_additions_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One program, sixteen tiles: each adds to 2^11 in every row what is half an FP32 ulp of that."""
+    from precision_lab.kernels import triton_stable
+
+    monkeypatch.setattr(triton_stable, "PROGRAMS", 1)
+    tile = triton_stable.BACKWARD_ROWS * triton_stable.COLUMNS.value
+    x = torch.full((16 * tile,), 2.0**-8, dtype=torch.bfloat16)
+    x[:tile] = 16.0
+    one = tuple(torch.ones(1, dtype=torch.float64) for _ in range(3))
+    found = triton_stable.backward("xielu", torch.ones_like(x), x, one, False, True)
+    assert float(found[1]) == tile * (2.0**8 + 15 * 2.0**-16)
+
+
+def test_one_element_beyond_a_block_is_computed() -> None:
+    from precision_lab.kernels import triton_stable
+
+    x = torch.linspace(-3, 3, triton_stable.FORWARD_BLOCK + 1, dtype=torch.float32)
+    one = tuple(torch.tensor([v], dtype=torch.float64) for v in (0.8, 0.7, 0.5))
+    assert float(triton_stable.forward("xielu", x, one, False)[-1]) == pytest.approx(0.8 * 9 + 1.5, rel=1e-6)
+
+
 def _products(a_ptr, b_ptr, high_ptr, low_ptr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     from precision_lab.kernels import triton_elements
 

@@ -59,6 +59,13 @@ def test_bits_and_edges() -> None:
     assert measured([1e-200, 2e-200], [1e-200, 1e-200]).sqnr_db == pytest.approx(10 * math.log10(5))
 
 
+def test_kurtosis_is_about_the_mean() -> None:
+    """Of 0, 0, 0 and 4, shifted by 100: Σ(x − 1)⁴/4 = 21 over (Σ(x − 1)²/4)² = 9."""
+    for shift in (0.0, 100.0):
+        x = np.array([0.0, 0.0, 0.0, 4.0]) + shift
+        assert measured(x, x).kurtosis == pytest.approx(21 / 9)
+
+
 def test_the_table_holds_the_oracles_values() -> None:
     params = tuple(sorted(get_function("xielu").check_params().items()))
     table = exact_table("xielu", "grad_x", params)
@@ -137,6 +144,24 @@ def test_distributions_repeat_and_scale(name: str) -> None:
     assert torch.equal(modelled(name, 256, 256, scale=4.0), x * 4)
     if name in ("normal", "laplace"):
         assert float(x.float().std()) == pytest.approx(1, abs=0.02)
+
+
+def test_distributions_are_what_they_say() -> None:
+    def moments(name: str) -> np.ndarray:
+        return modelled(name, 2048, 256).double().numpy()
+
+    channels = moments("outliers").std(0)
+    assert np.flatnonzero(channels > 15).tolist() == [0, 64, 128, 192]
+    assert channels[::64] == pytest.approx(30, rel=0.1)
+    tokens = moments("growing").std(1)
+    assert (tokens[:100].mean(), tokens[-100:].mean()) == (
+        pytest.approx(1.05, abs=0.05),
+        pytest.approx(7.6, abs=0.4),
+    )
+    for name, kurtosis in (("normal", 3.0), ("laplace", 6.0)):
+        x = moments(name)
+        assert x.var() == pytest.approx(1, abs=0.02)
+        assert (x**4).mean() / x.var() ** 2 == pytest.approx(kurtosis, rel=0.05)
 
 
 def test_misuse_is_named() -> None:

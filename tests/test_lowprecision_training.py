@@ -212,6 +212,17 @@ def test_recipes_and_formulations_begin_alike() -> None:
     assert max(losses.values()) - min(losses.values()) < 0.01
 
 
+def test_all_seeds_are_judged_by_the_same_text() -> None:
+    """And by the mean over its batches."""
+    trainers = [Trainer(SHORT, Run("relu2/torch", "fp32", seed)) for seed in (0, 1)]
+    trainers[1].model.load_state_dict(trainers[0].model.state_dict())
+    with torch.no_grad():
+        first, second = ([t.loss(i, held_out=True).item() for i in range(2)] for t in trainers)
+        assert first == second
+        assert trainers[0].loss(0).item() != trainers[1].loss(0).item()
+    assert trainers[1].evaluate() == pytest.approx(sum(first) / 2)
+
+
 def test_divergence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def follow(values):
         trainer = Trainer(dataclasses.replace(SHORT, steps=len(values)), Run("relu2/torch", "fp32", 0))

@@ -11,7 +11,7 @@ import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.implementations import get_implementation
-from precision_lab.measure import measure, measure_all
+from precision_lab.measure import default_inputs, measure, measure_all
 from precision_lab.oracle import reference
 
 torch = pytest.importorskip("torch")
@@ -163,6 +163,30 @@ def test_eps_clamp_shows_as_a_jump_at_zero_and_a_wrong_gradient_sign():
     assert forward.jump_at_zero == pytest.approx(0.8e-6, rel=1e-3)
 
 
+@pytest.mark.parametrize("at", [-0.0, 0.0, 0.5, -0.5], ids=str)
+def test_a_jump_at_zero_is_what_the_exact_values_do_not_have(at):
+    """ReLU and a kernel that is 1 too large at ±0 or the input next to it: the values there spread by
+    1, or 1.5 at 1/2, where they should by 1/2."""
+    x = np.array([-0.5, -0.0, 0.0, 0.5])
+
+    def kernel(x):
+        here = (x == at) & (torch.signbit(x) == bool(np.signbit(at)))
+        return torch.relu(x) + here.to(x.dtype)
+
+    assert measure(torch.relu, "relu", fmt="fp32", inputs=x).jump_at_zero == 0
+    assert measure(kernel, "relu", fmt="fp32", inputs=x).jump_at_zero == (1.0 if at == 0.5 else 0.5)
+
+
+def test_steps_too_small_to_be_sure_of_are_no_moves():
+    """e^x − 1 + 1 rises by 2^-14 ulp of fp64 between these: which way a result moves says nothing."""
+    x = -np.array([50.0, 50.0 - 2.0**-6])
+
+    def kernel(x, *, alpha):
+        return torch.where(x == -50.0, -torch.ones_like(x) + 2.0**-53, -torch.ones_like(x))
+
+    assert measure(kernel, "elu", fmt="fp64", inputs=x).monotonicity_violations == 0
+
+
 def test_monotonicity_violations_are_counted():
     m = measure(shifted("bf16", 40, lambda x: x == 1.0), "relu2", fmt="bf16")
     assert m.monotonicity_violations >= 1
@@ -191,6 +215,10 @@ def test_zero_sign_is_reported_and_not_an_error():
     assert m.zero_sign_mismatch >= 1
     exact = measure(lambda x, **_: torch.nn.functional.silu(x), "silu", fmt="bf16")
     assert exact.zero_sign_mismatch == 0
+    # Of a result below the normal numbers, too.
+    right = measure(lambda x, **_: torch.relu(x) ** 2, "relu2", fmt="bf16")
+    m = measure(lambda x, **_: torch.where(x == 2.0**-100, -0.0, torch.relu(x) ** 2), "relu2", fmt="bf16")
+    assert m.zero_sign_mismatch == right.zero_sign_mismatch + 1
 
 
 @pytest.mark.parametrize(
@@ -233,6 +261,47 @@ def test_measurement_survives_json_unchanged():
 def test_reference_uses_the_rounded_parameters():
     m = measure("expm1", "xielu", fmt="bf16", params=PARAMS)
     assert m.params["alpha_p"] == 0.80078125
+
+
+def test_inputs_in_any_order_are_scored_each_against_its_own():
+    x = np.random.default_rng(3).permutation(np.linspace(-4, 4, 33))
+    m = measure(correctly_rounded("fp32", "silu"), "silu", fmt="fp32", inputs=x)
+    assert (m.n_inputs, m.not_correctly_rounded) == (33, 0) and 0 < m.max_ulp <= 0.5
+
+
+@pytest.mark.parametrize("fmt", ["bf16", "e5m2"])
+def test_finite_inputs_are_all_that_are_finite(fmt):
+    target = get_format(fmt)
+    (m,) = measure_all(get_implementation("relu", "torch"), ("forward",), fmt, finite=True)
+    assert m.n_inputs == np.count_nonzero(np.isfinite(target.decode(target.all_bits())))
+    assert m.inputs == "exhaustive, finite" and "special" not in m.regions
+
+
+def test_every_input_of_a_small_format_is_the_default():
+    assert [default_inputs(get_format(f)) for f in ("e4m3", "bf16", "fp32", "fp64")] == [
+        "exhaustive", "exhaustive", "stratified", "stratified"
+    ]  # fmt: skip
+
+
+def test_a_zero_keeps_its_inputs_sign():
+    """f(±0) = ±0 of a function that passes through 0: each sign that is lost is reported."""
+    for lost, count in ((0.0, 1), (-0.0, 1)):
+        m = measure(lambda x, lost=lost, **_: torch.where(x == 0, lost, x), "elu", fmt="bf16",
+                    inputs=np.array([0.0, -0.0, 1.0]))  # fmt: skip
+        assert m.zero_sign_mismatch == count
+    m = measure(lambda x, **_: x.clone(), "elu", fmt="bf16", inputs=np.array([0.0, -0.0, 1.0]))
+    assert m.zero_sign_mismatch == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_monotony_is_judged_in_fp64_on_both_sides(sign):
+    x = sign * np.linspace(1.0, 2.0, 65)
+
+    def kernel(x, *, alpha):
+        y = torch.where(x > 0, x, torch.expm1(x))
+        return torch.where(x == sign * 1.5, y - 0.25, y)
+
+    assert measure(kernel, "elu", fmt="fp64", inputs=x).monotonicity_violations == 1
 
 
 def test_input_arrays_are_measured_as_given():

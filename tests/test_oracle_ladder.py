@@ -284,3 +284,9 @@ def test_a_coefficient_beyond_float64_is_left_to_mpmath() -> None:
         exact = (1 + 2 * to_arb(1.5e308)) * x / (1 + (-x).exp()) - to_arb(1.5e308) * x
         assert abs(exact / to_arb(float(result.rounded[1])) - 1) < arb(2) ** -53
     assert result.rounded[0] == math.inf
+
+
+@pytest.mark.parametrize(("saturating", "largest"), [(True, 448.0), (False, math.nan)])
+def test_an_infinite_limit_saturates_where_storage_does(saturating: bool, largest: float) -> None:
+    found = reference("relu2", "forward", {}, np.array([np.inf, 1e4]), "e4m3", saturating=saturating)
+    assert np.array_equal(found.rounded, [largest, largest], equal_nan=True)

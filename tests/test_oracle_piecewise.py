@@ -417,6 +417,37 @@ def test_bounds_an_eighth_as_large_are_caught(
         assert ratio_with(monkeypatch, name, double, wrong, side) > 1, side
 
 
+# -- what a bound is made of --------------------------------------------------------------------------
+
+
+@every_tier
+@pytest.mark.parametrize("name", ["silu", "gelu"])
+def test_a_pieces_remainder_holds_for_all_of_it(name: str, double: bool) -> None:
+    """Lagrange's: the Taylor coefficient that the polynomial leaves out, at any point of the piece."""
+    degree = piecewise.DEGREE_DD if double else piecewise.DEGREE
+    basis, half = BASIS[name], 0.25
+    found = piecewise._piece(basis, 1, 0.5, half, double, None, piecewise.PRECISION)
+    sizes = []
+    for point in np.linspace(0.25, 0.75, 9).tolist():
+        with arb_module.settings(256, degree + 2):
+            coefficient = piecewise._series(basis, 1, point, degree + 2, None)[degree + 1]
+            sizes.append(float(abs(coefficient).lower()) * half ** (degree + 1))
+    assert max(sizes) <= found.proof[0]
+    assert max(sizes) > 1.02 * sizes[4]  # at its centre alone it would be too small
+
+
+@every_tier
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_pieces_bound_is_all_of_its_parts(side: int, double: bool) -> None:
+    """What is left out, the coefficients' distance from Arb's, and the roundings of Horner's rule."""
+    basis = BASIS["sigmoid"]
+    pieces = [piecewise._piece(basis, side, 1.25, 2.0**-4, double, None, piecewise.PRECISION)]
+    pieces.append(piecewise._central(basis, side, double)[1])
+    for piece in pieces:
+        assert all(part > 0 for part in piece.proof)
+        assert sum(piece.proof) <= piece.bound <= sum(piece.proof) * 1.001 + 2.0**-1070
+
+
 # -- cache ------------------------------------------------------------------------------------------
 
 

@@ -17,10 +17,19 @@ torch = pytest.importorskip("torch")
 from precision_lab.cli import app  # noqa: E402
 from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.functions import FUNCTIONS  # noqa: E402
-from precision_lab.lowprecision import prediction  # noqa: E402
+from precision_lab.lowprecision import prediction, study  # noqa: E402
+from precision_lab.lowprecision.model import ModelConfig  # noqa: E402
 from precision_lab.lowprecision.prediction import Cell  # noqa: E402
-from precision_lab.lowprecision.probe import ProbeConfig, digest, load, probe, read_config  # noqa: E402
+from precision_lab.lowprecision.probe import (  # noqa: E402
+    ProbeConfig,
+    digest,
+    load,
+    predict,
+    probe,
+    read_config,
+)
 from precision_lab.lowprecision.study import probe_json  # noqa: E402
+from precision_lab.lowprecision.training import Run, TrainingConfig  # noqa: E402
 from precision_lab.report import write_lowprecision  # noqa: E402
 
 CONFIG = """
@@ -280,6 +289,47 @@ def test_the_default_asks_for_every_activation_and_recipe_of_the_report() -> Non
 
 def cell(risk: float, gap: float) -> Cell:
     return Cell("s/f", "r", "none", risk, gap, 0.0, abs(gap), 1)
+
+
+def test_a_digest_is_of_runs_and_predictions_and_not_of_times() -> None:
+    found = {
+        "runs": [{"run": {"seed": 0}, "record": {"losses": [2.0], "seconds": 1.0}}],
+        "predictions": [{"run": {"seed": 0}, "risk": {"bf16": 0.1}}],
+    }
+    before = digest(found)
+    found["runs"][0]["record"]["seconds"] = 2.0
+    assert digest(found) == before
+    found["predictions"][0]["risk"]["bf16"] = 0.2
+    assert digest(found) != before
+    found["predictions"][0]["risk"]["bf16"] = 0.1
+    found["runs"][0]["record"]["losses"] = [2.5]
+    assert digest(found) != before
+
+
+def test_the_largest_gradient_of_a_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the steps that have one; None where the run diverged at the first."""
+    grid = {"subjects": [], "recipes": []}
+    runs = [
+        {
+            "run": {"subject": "a/b", "recipe": r, "seed": 0, "ageing": "", "remedy": "none"},
+            "record": {"losses": [1.0], "gradient_norms": norms, "validation_loss": 1.0, "diverged_at": None},
+        }
+        for r, norms in (("fp32", [0.5, 3.0, None]), ("bf16", [None]))
+    ]
+    found = {"manifest": {"config": {"ablations": grid}}, "runs": runs, "predictions": []}
+    monkeypatch.setattr(study, "load", lambda _: found)
+    assert [r["largest_gradient_norm"] for r in probe_json(Path())["runs"]] == [3.0, None]
+
+
+def test_a_prediction_is_of_the_model_at_the_end_of_its_ageing() -> None:
+    """In a model that grows over twenty steps, f = x² by 128² and 200, not in the one it was at the first."""
+    small = ModelConfig(width=16, layers=1, heads=2, hidden=32, context=16)
+    config = TrainingConfig(steps=2, warm_steps=1, aged_steps=1, batch=2, evaluation=1, model=small)
+    none, growing = (
+        predict(config, Run("relu2/torch", "fp32", 0, ageing), ("current",)) for ageing in ("none", "growing")
+    )
+    assert growing["risk"]["current"] > 2 * none["risk"]["current"]
+    assert (none["growth"], growing["growth"]) == (1.0, pytest.approx((128.0**2 * 200) ** (1 / 20)))
 
 
 def test_ranks_and_correlation() -> None:

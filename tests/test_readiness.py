@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,12 +16,30 @@ torch = pytest.importorskip("torch")
 import precision_lab as pl  # noqa: E402
 from precision_lab.cli import app  # noqa: E402
 from precision_lab.kernels import XIELU  # noqa: E402
+from precision_lab.lowprecision import risk as risk_module  # noqa: E402
 from precision_lab.lowprecision.activation import forward_passage  # noqa: E402
-from precision_lab.lowprecision.block_error import block_errors  # noqa: E402
+from precision_lab.lowprecision.block_error import _cosine, _relative, block_errors  # noqa: E402
 from precision_lab.lowprecision.distributions import modelled  # noqa: E402
-from precision_lab.lowprecision.readiness import NOISE_LIMIT, modelled_layers, readiness  # noqa: E402
-from precision_lab.lowprecision.regime import ALPHAS, SCALES, maps  # noqa: E402
+from precision_lab.lowprecision.quality import Quality  # noqa: E402
+from precision_lab.lowprecision.readiness import (  # noqa: E402
+    CLIPPED_LIMIT,
+    NOISE_LIMIT,
+    _why,
+    _within,
+    _worst,
+    modelled_layers,
+    readiness,
+)
+from precision_lab.lowprecision.regime import (  # noqa: E402
+    ALPHAS,
+    SCALES,
+    _e4m3_saturation,
+    _fp16_overflow,
+    _fp16_underflow,
+    maps,
+)
 from precision_lab.lowprecision.risk import (  # noqa: E402
+    Numbers,
     Tensors,
     channel_noise,
     channel_ratios,
@@ -60,6 +79,80 @@ def test_outliers_drown_channels_under_one_scale_only_where_they_share_it() -> N
     smooth = numbers(aged, "current", remedy="smooth")
     assert smooth.forward_noise < 0.03
     assert smooth.gradient_noise == numbers(aged, "current").gradient_noise
+
+
+def test_a_channel_that_is_lost_counts_once_however_large_its_noise() -> None:
+    assert channel_noise(np.array([0.0, 9.0, 0.25, 100.0])) == pytest.approx(math.sqrt(2.25 / 4))
+
+
+def figures(forward: float, gradient: float, clipped: float = 0.0) -> Numbers:
+    q = Quality(1, 0, 1.0, 3.0, 0.0, 0.0, 0.0, 30.0, 0.0, 1.0, 0.5)
+    return Numbers(forward, gradient, clipped, 0.0, 30.0, q, q)
+
+
+def test_a_score_is_of_both_tensors_and_a_risk_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """√(forward² + gradient²), then the root mean square over layers; blocks at either end as in BF16."""
+    assert figures(0.3, 0.4).score == pytest.approx(0.5)
+    given = {"a": (0.3, 0.4), "b": (0.0, 0.1), "c": (1.0, 0.0)}
+
+    def known(tensors: Tensors, recipe: str, **_: object) -> Numbers:
+        return figures(*given[tensors.name]) if recipe == "current" else figures(0.0, 0.002)
+
+    monkeypatch.setattr(risk_module, "numbers", known)
+    layers = [dataclasses.replace(layer(), name=name) for name in given]
+    assert risk(layers, "current") == pytest.approx(math.sqrt((0.25 + 0.01 + 1) / 3))
+    assert risk(layers, "current", remedy="edges") == pytest.approx(math.sqrt((0.01 + 2 * 0.002**2) / 3))
+
+
+@pytest.mark.parametrize("side", ["forward", "gradient"])
+def test_the_share_clipped_is_the_larger_of_both_tensors(side: str) -> None:
+    """Four times what delayed scaling has seen: of one outlier it clips that, else the upper quarter."""
+    found = layer()
+    if side == "forward":
+        found.x[0, 0], found.upstream[0, 0] = 2.0**14, 0.0
+    else:
+        found.upstream[0, 0] = 2.0**14
+    known = numbers(found, "delayed", growth=4.0)
+    assert known.clipped == max(known.forward.overflow, known.gradient.overflow)
+    other = known.gradient if side == "forward" else known.forward
+    assert 0 < min(known.forward.overflow, known.gradient.overflow) < other.overflow
+
+
+def test_a_remedy_helps_only_where_all_three_numbers_are_within_their_limits() -> None:
+    ok, over = 0.5 * NOISE_LIMIT, 2 * NOISE_LIMIT
+    assert _within((NOISE_LIMIT, NOISE_LIMIT, CLIPPED_LIMIT))
+    for worst in ((over, ok, 0.0), (ok, over, 0.0), (ok, ok, 2 * CLIPPED_LIMIT), (math.nan, ok, 0.0)):
+        assert not _within(worst)
+
+
+def test_one_layer_without_a_figure_leaves_none() -> None:
+    """Whichever place it has: max() of NaN depends on that."""
+    found = [figures(0.01, 0.02), figures(math.nan, 0.01), figures(0.02, math.nan)]
+    assert np.isnan(_worst(found)[:2]).all() and np.isnan(_worst(found[::-1])[:2]).all()
+    assert _worst([figures(0.01, 0.05), figures(0.02, 0.03, 0.5)]) == (0.02, 0.05, 0.5)
+
+
+def test_the_worst_layer_is_named() -> None:
+    layers = [dataclasses.replace(layer(), name=name) for name in ("mild", "worst", "steady")]
+    (said,) = _why(layers, [figures(0.2, 0.01), figures(0.7, 0.01), figures(0.01, 0.01)])
+    assert said == "noise of the stored activation 70.00% in worst (2 of 3 over 10.0%)"
+
+
+def test_a_cosine_is_of_the_angle_alone() -> None:
+    found, exact = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])
+    assert _cosine(found, exact) == pytest.approx(0.6)
+    assert _cosine(10 * found, exact) == pytest.approx(0.6)
+    assert _relative(found, exact) == pytest.approx(4 / 3)
+
+
+def test_a_share_lost_in_fp16_is_what_rounds_to_zero_or_infinity() -> None:
+    """2^-25 is a tie that goes to 0, 65520 one that goes to infinity; what is 0 already is not lost."""
+    small = np.array([0.0, 2.0**-25, -(2.0**-25), 1.5 * 2.0**-25, 2.0**-26, 1.0])
+    assert _fp16_underflow(small) == pytest.approx(3 / 5)
+    large = np.array([65519.0, 65520.0, -65521.0, 65504.0])
+    with np.errstate(over="ignore"):
+        assert _fp16_overflow(large) == np.isinf(large.astype(np.float16)).mean() == 0.5
+    assert _e4m3_saturation(np.array([463.0, 464.0, 465.0, -500.0])) == 0.5
 
 
 def test_growth_clips_what_looks_backwards() -> None:

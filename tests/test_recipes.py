@@ -213,6 +213,19 @@ def test_nvfp4_gradients_are_transformed_and_rounded_stochastically(name: str) -
     same_floats(found.amax, a)
 
 
+@pytest.mark.parametrize(("role", "columnwise"), [("input", False), ("weight", False), ("weight", True)])
+def test_nvfp4_rounds_inputs_and_weights_to_nearest_though_there_are_random_bits(
+    role: str, columnwise: bool
+) -> None:
+    x = tensors("bf16")["normal"][:128]
+    generator = torch.Generator().manual_seed(5)
+    before = generator.get_state()
+    found = get_recipe("nvfp4").quantize(x, role, columnwise=columnwise, generator=generator)
+    plain = get_recipe("nvfp4-plain").quantize(x, role, columnwise=columnwise)
+    assert torch.equal(found.codes, plain.codes) and torch.equal(found.scale_codes, plain.scale_codes)
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_the_hadamard_transform_is_undone_by_the_product() -> None:
     """(HDx)ᵀ(HDy) = xᵀy: small integers lose nothing on the way."""
     rng = np.random.default_rng(6)

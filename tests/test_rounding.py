@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mpmath.libmp import from_float, from_man_exp, fzero, mpf_gt, mpf_shift
+from mpmath.libmp import fone, from_float, from_man_exp, fzero, mpf_add, mpf_gt, mpf_shift, mpf_sub
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.oracle.ladder import format_row
@@ -383,3 +383,26 @@ def test_beside_half_the_smallest_number_is_no_tie() -> None:
                 got = one(fmt.min_subnormal / 2, 0.0, 0.0, fmt, nudge=nudge)
                 assert got.decided[0] and got.rounded[0] == (fmt.min_subnormal if nudge > 0 else 0)
                 assert got.rounded[0] != 0 or abs(got.tail[0]) < 0.5
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_ball_wider_than_a_thousandth_of_an_ulp_is_undecided(name: str) -> None:
+    """Though every number in it rounds alike."""
+    fmt = FORMATS[name]
+    unit = mpf_shift(fone, -fmt.fraction_bits)
+    middle = mpf_add(fone, mpf_shift(unit, -2))  # a quarter of an ulp beyond 1
+    for exponent, decided in ((-10, True), (-9, False)):
+        *_, found = round_ball(middle, mpf_shift(unit, exponent), fmt)
+        assert found is decided
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "fp64"])
+def test_a_ball_beside_half_the_smallest_number_is_no_tie(name: str) -> None:
+    """Nearer to it than float64's tails tell apart."""
+    fmt = FORMATS[name]
+    half = mpf_shift(from_float(fmt.min_subnormal), -1)
+    below = mpf_sub(half, mpf_shift(half, -80))
+    rounded, tail, _, _, decided = round_ball(below, mpf_shift(half, -90), fmt)
+    assert decided and rounded == 0 and abs(tail) < 0.5
+    rounded, tail, _, _, decided = round_ball(half, fzero, fmt)
+    assert decided and rounded == 0 and tail == 0.5

@@ -220,8 +220,8 @@ def test_extreme_parameters_are_certified(function: str, params: dict[str, float
             assert abs(value - exact.exact[i]) <= 2.0**-48 * abs(value) + 2.0**-1070
 
 
-def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
-    """Inputs that each tier settled of ReLU in fp32 stored as bf16, were the first tier's bound so large."""
+def tally_of(x: np.ndarray, y: np.ndarray, bound: float) -> Tally:
+    """Counts of ReLU of fp32 numbers stored as bf16, were the first tier's bound so large."""
     source = get_format("fp32")
     found = cells(source, "relu", {})
     scorer = Scorer(found, "relu", ("forward",), {}, (get_format("bf16"),))
@@ -229,7 +229,12 @@ def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
     scorer._program = replace(known, absolute=np.where(known.relative > 0, bound, known.absolute))
     patterns = source.encode(x).astype(np.uint64)
     scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
-    return list(scorer.finish()[0].tiers)
+    return scorer.finish()[0]
+
+
+def tiers_of(x: np.ndarray, y: np.ndarray, bound: float) -> list[int]:
+    """Inputs that each tier settled."""
+    return list(tally_of(x, y, bound).tiers)
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["uniform", "with an infinity"])
@@ -247,6 +252,17 @@ def test_what_lies_within_the_bound_of_a_rounding_is_left_to_the_next_tier(mixed
         assert sum(tiers) == 100
 
 
+def test_correct_bits_are_of_every_result_once_whichever_tier_settles_it() -> None:
+    """Half of these are left to the next tier, after the first has counted p bits for each."""
+    ulp, bound = 2.0**-7, 2.0**-18
+    x = 1 + ulp * (np.arange(1, 101) + np.where(np.arange(100) % 2, 0.5, 0.25)) + bound / 2
+    y = np.floor(x / ulp) * ulp
+    found = tally_of(x, y, bound)
+    assert found.tiers[1:3].tolist() == [50, 50]
+    bits = float(found.rows[:, columns.BITS].sum()) / columns.BITS_SCALE
+    assert bits == pytest.approx(float(np.minimum(-np.log2((x - y) / x), 8).sum()), abs=100 * 2.0**-10)
+
+
 def test_what_lies_within_the_bound_of_a_binades_edge_is_left_to_the_next_tier() -> None:
     """Its ulp is not known: of 2 − 2^-23 and of 2, each within 2^-18, and of none a little farther away."""
     bound = 2.0**-18
@@ -260,6 +276,66 @@ def test_an_error_that_is_not_certain_to_a_thousandth_of_an_ulp_is_left_to_the_n
     x = np.array([1.25, 1.5])
     assert tiers_of(x, x, 2.0**-7 * 2.0**-10.1)[1:] == [2, 0, 0]
     assert tiers_of(x, x, 2.0**-7 * 2.0**-9.9)[1:] == [0, 2, 0]
+
+
+def errors_of(function: str, output: str, x: list[float], y: list[float]) -> list[float]:
+    """|error| in ulps of each fp32 result, measured alone."""
+    found = []
+    for point, value in zip(x, y, strict=True):
+        bits = np.array([point], np.float32).view(np.uint32)
+        params = get_function(function).check_params({})
+        tally = score(function, output, params, "fp32", bits, np.array([value]))
+        found.append(float(tally.rows[:, columns.MAX_ERROR].max().view(np.float64)))
+    return found
+
+
+def test_a_value_next_to_an_exact_constant_has_the_ulp_of_its_side() -> None:
+    """Above a power of two an ulp is twice as large as below: 1/2 ± 2^-42, −1 + e^-30, 1 ∓ e^-40.
+
+    All four are that power to float64's precision, and one step of the larger ulp too large.
+    """
+    assert errors_of("silu", "grad_x", [2.0**-41, -(2.0**-41)], [0.5 + 2.0**-24] * 2) == [
+        pytest.approx(1, abs=2.0**-9), pytest.approx(2, abs=2.0**-9)
+    ]  # fmt: skip
+    assert errors_of("elu", "forward", [-30.0], [-1 - 2.0**-23]) == [pytest.approx(2, abs=2.0**-9)]
+    assert errors_of("softplus", "grad_x", [40.0], [1 + 2.0**-23]) == [pytest.approx(2, abs=2.0**-9)]
+    assert errors_of("silu", "grad_x", [80.0], [1 + 2.0**-23]) == [pytest.approx(1, abs=2.0**-9)]
+
+
+def test_a_sums_bound_is_of_its_worst_term() -> None:
+    """Of α_n·(e^x − 1 − x) + β·x the first, whatever comes after it."""
+    from precision_lab.oracle.arithmetic import U
+    from precision_lab.oracle.program import RELATIVE, SLOTS
+
+    definition = get_function("xielu")
+    case = Case(definition, "forward", definition.check_params({}))
+    terms = case.terms(NEAR)
+    worst = max(RELATIVE[SLOTS[term.basis]] for term in terms)
+    assert RELATIVE[SLOTS[terms[-1].basis]] < worst
+    assert program((case,)).relative[NEAR, 0] >= worst + (len(terms) + 1) * U
+
+
+def test_a_raw_gradient_is_measured_against_its_factor() -> None:
+    """σ(a) = 1 − e^(−θ): 0.55 for α_p = 0.8, and what rounds it right is no error."""
+    params = get_function("xielu").check_params({})
+    x = np.array([0.75, 1.5, 3.0], np.float32)
+    exact = [float(evaluate("xielu", float(v), params, output="grad_raw_alpha_p")) for v in x]
+    assert exact[0] == pytest.approx(0.75**2 * -math.expm1(-0.8))
+    tally = score("xielu", "grad_raw_alpha_p", params, "fp32", x.view(np.uint32), np.array(exact, np.float32))
+    assert int(tally.rows[:, columns.MISROUNDED].sum()) == 0 and int(tally.tiers[1]) == 3
+
+
+def test_a_saturated_tile_of_the_wrong_sign_is_wrong() -> None:
+    source, params = get_format("fp32"), {"alpha": 1.0}
+    x = -np.linspace(1000, 1023, 24)
+    found = cells(source, "prelu", params)
+    for sign, wrong in ((-1, 0), (1, 24)):
+        scorer = Scorer(found, "prelu", ("forward",), params, (get_format("e4m3"),), saturating=True)
+        patterns = source.encode(source.round(x)).astype(np.uint64)
+        y = np.full(24, sign * 448, np.float32)
+        scorer.score(x.astype(np.float32), [y], found.runs(patterns), patterns.view(np.int64))
+        total = scorer.finish()[0].rows.sum(axis=0)
+        assert (total[columns.N], total[columns.WRONG_SIGN], total[columns.MISROUNDED]) == (24, wrong, wrong)
 
 
 def test_a_tables_bound_counts_as_often_as_its_value() -> None:
