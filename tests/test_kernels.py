@@ -123,6 +123,14 @@ def test_elements_with_parameters_of_their_own_are_computed_anew_each_by_its_own
     assert torch.equal(together, torch.stack(alone))
 
 
+@pytest.mark.parametrize("derivative", [False, True])
+def test_computing_anew_satisfies_torchs_own_check(derivative):
+    x = torch.tensor([-0.08698, -1.0], dtype=torch.float64)
+    a, b = (torch.tensor(v, dtype=torch.float64) for v in (0.8, 0.0338))
+    operator = torch.ops.precision_lab.xielu_beside_roots.default
+    torch.library.opcheck(operator, (torch.zeros_like(x), x, a, b, derivative))
+
+
 def test_what_is_computed_anew_compiles_into_one_graph():
     x = torch.tensor([-float.fromhex("0x1.6451f0p-4"), -1.0])
     params = {

@@ -10,8 +10,25 @@ from mutants.run import ROOT, mutants
 
 MUTANTS = mutants()
 AREAS = sorted({mutant.area for mutant in MUTANTS})
-# Modules that decide and report no number, and why none of their lines could make a number wrong.
-NO_NUMBER: dict[str, str] = {}
+LEAST = 150
+# Modules that decide and report no number, and what they do instead.
+NO_NUMBER = {
+    "__init__.py": "names what the package exports",
+    "exceptions.py": "names errors",
+    "functions/__init__.py": "collects the definitions",
+    "implementations/__init__.py": "collects the implementations and finds them by name",
+    "implementations/compiled.py": "has torch compile; what comes out is measured",
+    "implementations/cuda.py": "launches kernels on a GPU, which no run of the mutants has",
+    "implementations/triton.py": "names kernels that stand elsewhere",
+    "kernels/__init__.py": "names what the package exports",
+    "lowprecision/__init__.py": "empty",
+    "nvrtc.py": "compiles and launches on a GPU, which no run of the mutants has",
+    "oracle/__init__.py": "names what the package exports",
+    "properties/__init__.py": "names what the package exports",
+    "report/__init__.py": "names what the package exports",
+    "report/write.py": "writes files that others made the text of, and reads them back",
+    "toml_file.py": "reads a file and says what is wrong with it",
+}
 
 
 @functools.cache
@@ -44,3 +61,10 @@ def test_a_mutant_names_tests_that_there_are(area: str) -> None:
 def test_every_mutant_has_a_name_of_its_own() -> None:
     names = [mutant.name for mutant in MUTANTS]
     assert len(names) == len(set(names)) and not set(AREAS) & set(names)
+
+
+def test_every_module_that_decides_or_reports_a_number_is_mutated() -> None:
+    modules = {str(path.relative_to(ROOT / "precision_lab")) for path in ROOT.glob("precision_lab/**/*.py")}
+    mutated = {mutant.file.removeprefix("precision_lab/") for mutant in MUTANTS}
+    assert modules - mutated == set(NO_NUMBER)
+    assert len(MUTANTS) >= LEAST

@@ -19,7 +19,7 @@ from test_rounding import exact_rounding, exact_ulp, same
 from precision_lab.formats import FORMATS
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Affine, Term
-from precision_lab.oracle import TIERS, enclosures, ladder, reference
+from precision_lab.oracle import TIERS, enclosures, evaluate, ladder, reference
 from precision_lab.oracle.program import Case
 from precision_lab.reduction import ExactSum, exact_sum
 
@@ -290,3 +290,20 @@ def test_a_coefficient_beyond_float64_is_left_to_mpmath() -> None:
 def test_an_infinite_limit_saturates_where_storage_does(saturating: bool, largest: float) -> None:
     found = reference("relu2", "forward", {}, np.array([np.inf, 1e4]), "e4m3", saturating=saturating)
     assert np.array_equal(found.rounded, [largest, largest], equal_nan=True)
+
+
+def test_a_weight_lifts_what_had_vanished_into_the_range_of_fp64() -> None:
+    """α_n·e^x with α_n = β = 2^50: e^-770 is 2^-1110, the product a number of fp64."""
+    params = {"alpha_p": 1.0, "alpha_n": 2.0**50, "beta": 2.0**50}
+    x = np.array([-770.0, -750.0])
+    found = reference("xielu", "grad_x", params, x, "fp64")
+    exact = [float(evaluate("xielu", v, params, output="grad_x")) for v in x.tolist()]
+    assert 0 < exact[0] < 2.0**-1060
+    assert found.rounded.tolist() == exact and not found.undecided.any()
+
+
+def test_an_enclosure_holds_what_is_beyond_an_asymptote() -> None:
+    """800·σ(800) is 800 less 2^-1144: a radius of 0 would call it 800."""
+    high, low, radius = enclosures("silu", "forward", None, np.array([800.0, -800.0]))
+    assert high.tolist() == [800.0, 0.0] and low.tolist() == [0.0, 0.0]
+    assert (radius > 0).all() and (radius < 2.0**-900).all()
