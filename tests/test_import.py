@@ -104,17 +104,21 @@ def test_the_version_is_the_distributions() -> None:
 # The flow of the module map: a module imports only from those named beside it.
 OWN = {
     "exceptions": set(),
-    "bounds": {"formats", "results"},
+    "text": set(),
+    "cache_files": set(),
+    "atomic_file": set(),
+    "children": set(),
+    "bounds": {"exceptions", "formats", "results"},
     "formats": {"exceptions"},
     "results": {"exceptions", "text", "typed"},
     "rounding": {"exceptions", "formats"},
     "functions": {"exceptions", "formats"},
     "kernels": {"formats"},
-    "oracle": {"exceptions", "formats", "functions", "rounding"},
+    "oracle": {"cache_files", "exceptions", "formats", "functions", "rounding"},
     "inputs": {"exceptions", "formats", "functions"},
     "metrics": {"exceptions", "formats", "oracle"},
-    "golden": {"exceptions", "formats", "functions", "golden_inputs", "inputs", "oracle"},
-    "report": {"exceptions", "formats", "results"},
+    "golden": {"children", "exceptions", "formats", "functions", "golden_inputs", "inputs", "oracle"},
+    "report": {"atomic_file", "exceptions", "formats", "results", "text"},
 }
 
 

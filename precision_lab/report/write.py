@@ -14,6 +14,8 @@ from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.results import Results, strict_json
 from precision_lab.text import plain_data
 
+LARGEST = 1 << 28  # bytes of a report.json; the largest committed one is a twentieth of that
+
 
 def check_directory(directory: str | os.PathLike[str]) -> Path:
     """The directory, made if it is missing, after writing and removing one file in it.
@@ -116,6 +118,8 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     if file.is_dir():
         file = file / "report.json"
     try:
+        if (size := file.stat().st_size) > LARGEST:
+            raise DamagedFileError(f"it has {size:,} bytes; a report has at most {LARGEST:,}")
         return Results.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, DamagedFileError) as error:
         raise DamagedFileError(f"{str(file)!r} cannot be read: {error}") from error
