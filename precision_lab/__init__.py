@@ -60,9 +60,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'precision_lab' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"precision_lab.{_HOMES[name]}"), name)
-    # A submodule of the same name (precision_lab.measure) would otherwise hide the function.
-    globals()[name] = value
+    module = importlib.import_module(f"precision_lab.{_HOMES[name]}")
+    if _HOMES[name] == name:
+        # `measure` is a module that can be called: one object, whatever was imported first.
+        return module
+    globals()[name] = value = getattr(module, name)
     return value
 
 

@@ -23,9 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.placement import Survivor, failure_of, require_capability
 from precision_lab.implementations.runner import call, leaf_tensors, to_tensor, torch_dtype
 from precision_lab.results import Failure, Timing
@@ -53,6 +55,7 @@ class _Contender:
     first_seconds: float
 
 
+@compiler_settings_kept()
 def time_implementations(
     implementations: Sequence[Implementation],
     formats: Sequence[str],
@@ -82,7 +85,7 @@ def time_implementations(
         ValueError: n or rounds below 1.
     """
     if (n is not None and n < 1) or rounds < 1:
-        raise ValueError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
+        raise UsageError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
     clock = Clock(device)
     survivor = Survivor(lost)
     if n is None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.bounds import Bound, leaning
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.faults import KINDS
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
@@ -54,7 +55,7 @@ class BoundFile:
         found = self.bounds.get((function, fmt, output))
         if found is None:
             known = ", ".join(self.outputs(function, fmt)) or "none"
-            raise ValueError(
+            raise UsageError(
                 f"{self.path}: no bound for {function}.{fmt}.{output}; outputs bounded there: {known}. "
                 "Add a table for it, or record the present state with --write-bound"
             )
@@ -71,7 +72,7 @@ def read(path: Path) -> BoundFile:
     data = read_toml(path, "--bound")
     version = data.pop("version", None)
     if version != VERSION:
-        raise ValueError(f"{path}: version={version!r}, expected version = {VERSION} at the top")
+        raise UsageError(f"{path}: version={version!r}, expected version = {VERSION} at the top")
     bounds: dict[tuple[str, str, str], Bound] = {}
     accepted: dict[tuple[str, str], frozenset[str]] = {}
     for function, formats in data.items():
@@ -90,14 +91,14 @@ def read(path: Path) -> BoundFile:
 
 def _table(path: Path, place: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: {place}={value!r} must be a table")
+        raise UsageError(f"{path}: {place}={value!r} must be a table")
     return value
 
 
 def _known(path: Path, kind: str, name: str, known: Iterable[str], place: str) -> None:
     names = tuple(known)
     if name not in names:
-        raise ValueError(f"{path}: key {place}: {unknown_name(kind, name, names)}")
+        raise UsageError(f"{path}: key {place}: {unknown_name(kind, name, names)}")
 
 
 def _bound(path: Path, place: str, value: Any) -> Bound:
@@ -105,19 +106,19 @@ def _bound(path: Path, place: str, value: Any) -> Bound:
     for key in keys:
         _known(path, "key", key, _KEYS, f"{place}.{key}")
     if "max_ulp" not in keys:
-        raise ValueError(f"{path}: {place} has no max_ulp")
+        raise UsageError(f"{path}: {place} has no max_ulp")
     regions = _table(path, f"{place}.regions", keys.get("regions", {}))
     for region in regions:
         _known(path, "region", region, _REGIONS, f"{place}.regions.{region}")
     for key in (*_SWITCHES, *_KNOWN):
         if not isinstance(keys.get(key, False), bool):
-            raise ValueError(f"{path}: {place}.{key}={keys[key]!r} must be true or false")
+            raise UsageError(f"{path}: {place}.{key}={keys[key]!r} must be true or false")
     for key in _COUNTS:
         count = keys.get(key, 0)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"{path}: {place}.{key}={count!r} must be a count of inputs, 0 or more")
+            raise UsageError(f"{path}: {place}.{key}={count!r} must be a count of inputs, 0 or more")
     if not isinstance(keys.get("reason", ""), str):
-        raise ValueError(f"{path}: {place}.reason={keys['reason']!r} must be text")
+        raise UsageError(f"{path}: {place}.reason={keys['reason']!r} must be text")
     return Bound(
         _ulps(path, f"{place}.max_ulp", keys["max_ulp"]),
         keys.get("reason", f"{path.name}: {place}"),
@@ -131,7 +132,7 @@ def _bound(path: Path, place: str, value: Any) -> Bound:
 def _ulps(path: Path, place: str, value: Any) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and value >= 0.5):
-        raise ValueError(
+        raise UsageError(
             f"{path}: {place}={value!r} must be a number of ulps of at least 0.5, which is correct rounding"
         )
     return float(value)
@@ -139,7 +140,7 @@ def _ulps(path: Path, place: str, value: Any) -> float:
 
 def _accepted(path: Path, place: str, value: Any) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(kind, str) for kind in value):
-        raise ValueError(f"{path}: {place}={value!r} must be a list of kinds of faults")
+        raise UsageError(f"{path}: {place}={value!r} must be a list of kinds of faults")
     for kind in value:
         _known(path, "kind of fault", kind, KINDS, place)
     return frozenset(value)
@@ -178,10 +179,7 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
         table.pop("accepted", None)
         if known:
             table["accepted"] = sorted(known)
-    text = tomlkit.dumps(document)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, tomlkit.dumps(document).encode())
 
 
 def _recorded(
@@ -192,7 +190,7 @@ def _recorded(
     for m in measurements:
         if m.failure is not None or m.undecided:
             why = f"{m.failure.kind}: {m.failure.message}" if m.failure else f"{m.undecided} undecided inputs"
-            raise ValueError(f"no bound can be written for {m.function}.{m.fmt}.{m.output}: {why}")
+            raise UsageError(f"no bound can be written for {m.function}.{m.fmt}.{m.output}: {why}")
         key = (m.function, m.fmt, m.output)
         fresh[key] = _larger(fresh.get(key), _measured(m))
     kinds: dict[tuple[str, str], set[str]] = {(function, fmt): set() for function, fmt, _ in fresh}

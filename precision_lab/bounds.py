@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import get_format
 from precision_lab.results import Measurement
 
@@ -37,7 +38,7 @@ class Bound:
     def __post_init__(self) -> None:
         for name, value in {"max_ulp": self.max_ulp, **self.regions}.items():
             if not (math.isfinite(value) and value >= 0.5):
-                raise ValueError(
+                raise UsageError(
                     f"{name}={value!r}: must be a number of at least 0.5, which is correct rounding"
                 )
 

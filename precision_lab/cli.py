@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from precision_lab import __version__
 from precision_lab.cli_common import (
     DeviceOption,
     FormatsOption,
@@ -24,13 +26,14 @@ from precision_lab.cli_common import (
     ProgressBars,
     SetOption,
     ShapesOption,
-    check_json,
     clear_errors,
     parameters,
     read_shapes,
-    write_json,
+    refuse_ignored,
 )
 from precision_lab.cli_lowprecision import probe, readiness
+from precision_lab.cli_output import Outputs, check_writable, json_text, kept_on_interrupt
+from precision_lab.exceptions import UsageError
 
 app = typer.Typer(
     name="precision-lab",
@@ -42,13 +45,28 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"precision-lab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Is this activation kernel accurate enough for this number format? Measured against exact values."""
+
+
 def _point(text: str | None) -> float | None:
     if text is None:
         return None
     try:
         return float.fromhex(text) if "0x" in text.lower() else float(text)
     except ValueError:
-        raise ValueError(f"-x {text!r}: expected a number such as -1e-7 or -0x1.8p-24") from None
+        raise UsageError(f"-x {text!r}: expected a number such as -1e-7 or -0x1.8p-24") from None
 
 
 def _pattern(text: str | None) -> int | None:
@@ -57,12 +75,13 @@ def _pattern(text: str | None) -> int | None:
     try:
         return int(text, 16)
     except ValueError:
-        raise ValueError(f"--bits {text!r}: expected a hexadecimal pattern such as 0xb58d") from None
+        raise UsageError(f"--bits {text!r}: expected a hexadecimal pattern such as 0xb58d") from None
 
 
 @app.command()
 @clear_errors
 def report(
+    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="Four functions, 16-bit formats, under 20 s.")
     ] = False,
@@ -91,18 +110,22 @@ def report(
         Path | None,
         typer.Option("--from", help="Rebuild the report from this report.json; measures nothing."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished report in --out.")
+    ] = False,
     json_path: JsonOption = None,
 ) -> None:
     """Measure the registered implementations and write the precision report."""
-    from rich.console import Console
-
     from precision_lab.report import check_directory, print_summary, read_results, write_report
+    from precision_lab.terminal import console_for
 
     check_directory(out)
-    check_json(json_path)
+    outputs = Outputs({"--json": json_path})
     if source is not None:
+        refuse_ignored(context, "--from, which measures nothing", {"out", "source", "json_path"})
         results = read_results(source)
     else:
+        from precision_lab.report_cases import Cases
         from precision_lab.study import StudySettings, run_through
 
         settings = StudySettings(
@@ -110,22 +133,26 @@ def report(
             exhaustive=exhaustive, device=device, probe=None if probe is None else str(probe),
         )  # fmt: skip
         if not settings.chosen_functions():
-            raise ValueError(f"no registered implementation computes {', '.join(function or ())}")
-        with ProgressBars() as progress:
-            results = run_through(settings, progress)
-    written = write_report(results, out)
-    if json_path is not None:
-        json_path.write_text(results.dumps() + "\n", encoding="utf-8")
-    console = Console()
-    print_summary(results, console)
-    for kind, path in written.items():
-        console.print(f"{kind}: {path}", highlight=False, soft_wrap=True)
+            raise UsageError(f"no registered implementation computes {', '.join(function or ())}")
+        cases = Cases(out, settings, resume=resume)
+        with ProgressBars() as progress, kept_on_interrupt(cases.words()):
+            results = run_through(settings, progress, cases=cases)
+    console = console_for(stderr=outputs.to_stderr)
+    arrived = outputs.deliver(
+        lambda: print_summary(results, console), {"--json": lambda: results.dumps() + "\n"}
+    )
+    for kind, path in write_report(results, out).items():
+        console.print(f"{kind}: {path}", soft_wrap=True)
+    if source is None:
+        cases.remove()  # report.json has them all
     if results.lost:
         typer.echo(f"precision-lab: the report is incomplete: {results.lost}", err=True)
         raise typer.Exit(1)
     if any(m.undecided for m in results.measurements):
         typer.echo("precision-lab: some inputs are undecided; the report names them", err=True)
         raise typer.Exit(1)
+    if not arrived:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -162,8 +189,9 @@ def explain(
     from precision_lab.contract import CallContract
     from precision_lab.implementations import EXECUTIONS
     from precision_lab.target import find
-    from precision_lab.terminal import print_explanation
+    from precision_lab.terminal import console_for, print_explanation
 
+    outputs = Outputs({"--json": json_path})
     point, pattern = _point(x), _pattern(bits)
     executions = tuple(e for e in EXECUTIONS if e != "compiled" or (compiled and kernel is None))
     values = parameters(function, params, param)
@@ -173,7 +201,7 @@ def explain(
         own = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
         own = replace(own, contract=contract)
     elif framework is not None or multiple_of != 1 or shape:
-        raise ValueError(
+        raise UsageError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
         )
     found = explaining.explain(
@@ -187,13 +215,16 @@ def explain(
         kernel=own,
         device=device,
     )
-    write_json(json_path, found.to_json())
-    print_explanation(found)
+    console = console_for(stderr=outputs.to_stderr)
+    show = partial(print_explanation, found, console)
+    if not outputs.deliver(show, {"--json": lambda: json_text(found.to_json())}):
+        raise typer.Exit(2)
 
 
 @app.command()
 @clear_errors
 def verify(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -283,62 +314,72 @@ def verify(
     from precision_lab import verdict as judging
     from precision_lab.bound_file import loosened, read, write
     from precision_lab.faults import ENGINEERING
+    from precision_lab.junit import junit_xml
     from precision_lab.parameter_file import read_parameter_sets
-    from precision_lab.terminal import print_verdict
+    from precision_lab.target import is_registered_name
+    from precision_lab.terminal import console_for, print_verdict
 
-    check_json(json_path)
-    check_json(junit, "--junit")
+    outputs = Outputs({"--json": json_path, "--junit": junit})
+    if isolate is False or (isolate is None and device == "cpu" and is_registered_name(target)):
+        everything = {str(parameter.name) for parameter in context.command.params}
+        refuse_ignored(context, "a kernel that has no process of its own", everything - {"time_limit"})
     if write_bound and (max_ulp is not None or against is not None):
-        raise ValueError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
+        raise UsageError("--write-bound records what is measured; it takes neither --max-ulp nor --against")
     if loosen and not write_bound:
-        raise ValueError("--loosen goes with --write-bound")
+        raise UsageError("--loosen goes with --write-bound")
     if params_file is not None and (param or params is not None):
-        raise ValueError("--params-file names its own sets; it takes neither --params nor --param")
+        raise UsageError("--params-file names its own sets; it takes neither --params nor --param")
     sets: dict[str, dict[str, float]] | None = None
     if params_file is not None:
         sets = read_parameter_sets(params_file, function)
     elif params is not None or param:
         sets = {params if params and not param else "given": parameters(function, params or "init", param)}
     path = bound or Path("precision.toml")
-    if write_bound and not path.absolute().parent.is_dir():
-        raise ValueError(f"--bound {str(path)!r}: its folder does not exist")
+    if write_bound:
+        check_writable("--bound", path)
     if write_bound and path.exists():
         read(path)
     fmts = tuple(formats or ())
     if not fmts and bound is not None and not write_bound:
         fmts = read(bound).formats(function)
     chosen = {"all": True, "none": False}.get(properties) if properties in ("all", "none") else None
-    with _Rate("fp32", quiet=not exhaustive) as progress:
-        verdict = judging.verify(
-            target,
-            function,
-            fmts=fmts or ("bf16",),
-            outputs=tuple(output) if output else None,
-            max_ulp=max_ulp,
-            bound=None if write_bound else bound,
-            params=sets,
-            inputs="exhaustive" if exhaustive else None,
-            properties=tuple(properties.split(",")) if chosen is None else chosen,
-            against=against,
-            framework=framework,
-            compiled=compiled,
-            isolate=isolate,
-            time_limit=time_limit,
-            progress=progress,
-            promise=not write_bound,
-            laws=laws,
-            device=device,
-            multiple_of=multiple_of,
-            shapes=read_shapes(shape),
-            finite=finite,
-            budget=budget,
-        )
-    write_json(json_path, verdict.to_json())
-    if junit is not None:
-        from precision_lab.junit import write_junit
-
-        write_junit(verdict, junit)
-    print_verdict(verdict, brief=write_bound)
+    interrupted = False
+    try:
+        with _Rate("fp32", quiet=not exhaustive) as progress:
+            verdict = judging.verify(
+                target,
+                function,
+                fmts=fmts or ("bf16",),
+                outputs=tuple(output) if output else None,
+                max_ulp=max_ulp,
+                bound=None if write_bound else bound,
+                params=sets,
+                inputs="exhaustive" if exhaustive else None,
+                properties=tuple(properties.split(",")) if chosen is None else chosen,
+                against=against,
+                framework=framework,
+                compiled=compiled,
+                isolate=isolate,
+                time_limit=time_limit,
+                progress=progress,
+                promise=not write_bound,
+                laws=laws,
+                device=device,
+                multiple_of=multiple_of,
+                shapes=read_shapes(shape),
+                finite=finite,
+                budget=budget,
+            )
+    except judging.Interrupted as stop:
+        verdict, interrupted = stop.verdict, True
+    console = console_for(stderr=outputs.to_stderr)
+    arrived = outputs.deliver(
+        partial(print_verdict, verdict, console, brief=write_bound),
+        {"--json": lambda: json_text(verdict.to_json()), "--junit": lambda: junit_xml(verdict)},
+    )
+    if interrupted:
+        with kept_on_interrupt("what had been measured is judged above"):
+            raise KeyboardInterrupt
     if write_bound:
         if verdict.outcome == "inconclusive":
             typer.echo(f"inconclusive: {path} is left as it was", err=True)
@@ -355,6 +396,8 @@ def verify(
         return
     if not verdict.passed:
         raise typer.Exit(1)
+    if not arrived:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -391,26 +434,33 @@ def sweep(
     from precision_lab.implementations.placement import on_device
     from precision_lab.sweep import sweep as run_sweep
     from precision_lab.target import find
-    from precision_lab.terminal import print_sweep
+    from precision_lab.terminal import console_for, print_sweep
     from precision_lab.verdict import describe, judge
 
-    check_json(json_path)
+    outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
     chosen = on_device(find(implementation, function, (fmt,)), device)
     values = parameters(function, params, param)
-    with _Rate(fmt) as progress:
+    kept = (
+        "nothing is kept without --out"
+        if out is None
+        else f"the shards that are done are kept in {out}; --resume goes on"
+    )
+    with _Rate(fmt) as progress, kept_on_interrupt(kept):
         found = run_sweep(
             chosen, fmt, tuple(output) if output else chosen.measured_outputs(), values,
             params_name=params if not param else "given", shards=shards, directory=out, resume=resume,
             workers=workers, progress=progress,
         )  # fmt: skip
-    write_json(json_path, found.to_json())
     failures = (
         [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]
     )
-    print_sweep(found, failures)
+    show = partial(print_sweep, found, failures, console_for(stderr=outputs.to_stderr))
+    arrived = outputs.deliver(show, {"--json": lambda: json_text(found.to_json())})
     if failures or any(m.undecided or m.failure for m in found.measurements):
         raise typer.Exit(1)
+    if not arrived:
+        raise typer.Exit(2)
 
 
 class _Rate:
@@ -453,6 +503,7 @@ class _Rate:
 @app.command()
 @clear_errors
 def tables(
+    context: typer.Context,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to or to check.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check checksums and every row; writes nothing.")
@@ -466,30 +517,35 @@ def tables(
     from precision_lab import golden
     from precision_lab.exceptions import DamagedFileError
 
+    outputs = Outputs({"--json": json_path})
     folder = out or golden.tables_directory()
     if check:
+        refuse_ignored(context, "--check, which checks every table", {"out", "check", "json_path"})
         try:
             rows = golden.check_tables(folder, os.cpu_count() or 1)
         except DamagedFileError as error:  # what was asked about, not wrong use
             typer.echo(f"precision-lab: {error}", err=True)
             raise typer.Exit(1) from error
-        typer.echo(f"{rows} rows checked, all right")
-        write_json(json_path, {"rows": rows})
-        return
-    written = golden.write_tables(folder, function)
-    typer.echo(f"{len(written)} tables written to {folder}")
-    write_json(json_path, {"tables": [path.name for path in written]})
+        words, data = f"{rows} rows checked, all right", dict[str, Any](rows=rows)
+    else:
+        written = golden.write_tables(folder, function)
+        words, data = f"{len(written)} tables written to {folder}", {"tables": [p.name for p in written]}
+    show = partial(typer.echo, words, err=outputs.to_stderr)
+    if not outputs.deliver(show, {"--json": lambda: json_text(data)}):
+        raise typer.Exit(2)
 
 
 @app.command(name="list")
 @clear_errors
 def list_(json_path: JsonOption = None) -> None:
     """Functions, formats and implementations the lab knows."""
-    from precision_lab.terminal import catalogue, print_catalogue
+    from precision_lab.terminal import catalogue, console_for, print_catalogue
 
+    outputs = Outputs({"--json": json_path})
     data = catalogue()
-    write_json(json_path, data)
-    print_catalogue(data)
+    show = partial(print_catalogue, data, console_for(stderr=outputs.to_stderr))
+    if not outputs.deliver(show, {"--json": lambda: json_text(data)}):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -499,14 +555,18 @@ def selfcheck(json_path: JsonOption = None) -> None:
     from dataclasses import asdict
 
     from precision_lab.selfcheck import check, environment
-    from precision_lab.terminal import print_checks
+    from precision_lab.terminal import console_for, print_checks
 
+    outputs = Outputs({"--json": json_path})
     checks = check()
     record = environment()
-    write_json(json_path, {"environment": record, "checks": [asdict(c) for c in checks]})
-    print_checks(checks, record)
+    data = {"environment": record, "checks": [asdict(c) for c in checks]}
+    show = partial(print_checks, checks, record, console_for(stderr=outputs.to_stderr))
+    arrived = outputs.deliver(show, {"--json": lambda: json_text(data)})
     if any(c.ok is False for c in checks):
         raise typer.Exit(1)
+    if not arrived:
+        raise typer.Exit(2)
 
 
 app.command()(readiness)

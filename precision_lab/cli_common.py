@@ -9,6 +9,9 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from precision_lab.exceptions import UsageError
+from precision_lab.text import plain
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -17,7 +20,8 @@ FunctionArgument = Annotated[
 ]
 FormatsOption = Annotated[list[str] | None, typer.Option("--format", help="Number format; may be repeated.")]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")
+    Path | None,
+    typer.Option("--json", help="Also write the result as JSON to this file (-: standard output)."),
 ]
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
@@ -38,27 +42,47 @@ ShapesOption = Annotated[
 SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
 
 
-def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrong use ends with one sentence on stderr and exit code 2, the lab's own trouble with 3.
+INTERRUPTED = 130  # as a shell has it: 128 and the signal's number
 
-    A traceback is kept in a file, which the sentence names.
+
+def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Each way a command fails has its exit code and one sentence on stderr.
+
+    1: the kernel's fault, or undecided. 2: wrong use, which has exceptions of its own, or a file that the
+    user named. 3: anything else is the lab's own trouble, whatever its type; its traceback is kept in a
+    file, which the sentence names. 130: Ctrl-C.
     """
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from precision_lab.exceptions import LabError, PrecisionLabError
+        from precision_lab.exceptions import (
+            DamagedFileError,
+            EnvironmentAltersResultsError,
+            LabError,
+            MissingPackageError,
+            PrecisionLabError,
+        )
 
         try:
             return command(*args, **kwargs)
         except LabError as error:
             _own_trouble(str(error), error.trace)
             raise typer.Exit(3) from error
-        except (ValueError, OSError, ImportError, PrecisionLabError) as error:
-            typer.echo(f"precision-lab: {error}", err=True)
+        except (UsageError, MissingPackageError, DamagedFileError, EnvironmentAltersResultsError) as error:
+            _say(str(error))
             raise typer.Exit(2) from error
+        except PrecisionLabError as error:  # the kernel's, or the oracle could not decide
+            _say(str(error))
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as stop:
+            _say("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
+            raise typer.Exit(INTERRUPTED) from stop
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("typer", "click"):
                 raise  # how a command ends early
+            if isinstance(error, OSError) and _is_users(error, [*args, *kwargs.values()]):
+                _say(str(error))
+                raise typer.Exit(2) from error
             import traceback
 
             _own_trouble(f"{type(error).__name__}: {error}", traceback.format_exc())
@@ -79,24 +103,33 @@ def _own_trouble(message: str, trace: str) -> None:
         where = f"the traceback is in {file.name}"
     except OSError as error:
         where = f"the traceback could not be kept ({error}):\n{trace}"
-    typer.echo(f"precision-lab: the lab's own trouble, not the kernel's: {message}; {where}", err=True)
+    _say(f"the lab's own trouble, not the kernel's: {message}; {where}")
 
 
-def check_json(path: Path | None, option: str = "--json") -> None:
-    """Before measuring, what would only fail after it.
+def _say(words: str) -> None:
+    typer.echo(f"precision-lab: {plain(words)}", err=True)
+
+
+def _is_users(error: OSError, arguments: list[Any]) -> bool:
+    """Whether an operating system's error is about a path that an argument names, or one below it."""
+    paths = [argument for argument in arguments if isinstance(argument, Path)]
+    place = None if not isinstance(error.filename, str) else Path(error.filename).absolute()
+    return place is not None and any(place.is_relative_to(path.absolute()) for path in paths)
+
+
+def refuse_ignored(context: typer.Context, why: str, allowed: set[str]) -> None:
+    """Refuses options that were given and that a command would not heed.
+
+    Args:
+        allowed: names of the parameters that it does heed.
 
     Raises:
-        ValueError: the file's folder does not exist.
+        UsageError: names the first of them.
     """
-    if path is not None and not path.absolute().parent.is_dir():
-        raise ValueError(f"{option} {str(path)!r}: its folder does not exist")
-
-
-def write_json(path: Path | None, data: Any) -> None:
-    if path is not None:
-        from precision_lab.results import strict_json
-
-        path.write_text(strict_json(data) + "\n", encoding="utf-8")
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} has no effect with {why}; leave it out")
 
 
 def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[str, float]:
@@ -117,9 +150,9 @@ def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[st
         try:
             values[name] = float(text)
         except ValueError:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
+            raise UsageError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8") from None
         if not equals:
-            raise ValueError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
+            raise UsageError(f"--param {pair!r}: expected NAME=NUMBER, such as alpha_n=0.8")
     return definition.check_params(values)
 
 

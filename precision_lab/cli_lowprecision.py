@@ -13,11 +13,11 @@ from precision_lab.cli_common import (
     ParamOption,
     ProgressBars,
     SetOption,
-    check_json,
     clear_errors,
     parameters,
-    write_json,
 )
+from precision_lab.cli_output import Outputs, json_text, kept_on_interrupt
+from precision_lab.exceptions import UsageError
 
 
 @clear_errors
@@ -60,22 +60,24 @@ def readiness(
     """
     from typing import cast
 
-    from rich.console import Console
-
     from precision_lab.lowprecision.captured import Captured
     from precision_lab.lowprecision.readiness import modelled_layers
     from precision_lab.lowprecision.readiness import readiness as judge
     from precision_lab.lowprecision.recipes import RECIPES
     from precision_lab.lowprecision.risk import from_capture
+    from precision_lab.report import check_directory
+    from precision_lab.terminal import console_for
 
-    check_json(json_path)
+    outputs = Outputs({"--json": json_path})
+    if out is not None:
+        check_directory(out)
     if probe_folder is not None and out is None:
-        raise ValueError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
+        raise UsageError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
     warnings: list[str] = []
     seen, values = None, {}
     if captured is not None:
         if function is not None or distribution or param or set_name != "init" or scale != 1.0:
-            raise ValueError(
+            raise UsageError(
                 f"--captured {str(captured)!r} holds functions, parameters and inputs; give it without "
                 "FUNCTION, --params, --param, --distribution and --scale"
             )
@@ -84,7 +86,7 @@ def readiness(
         warnings = [*seen.warnings(), *left_out]
         source = f"{captured.name}: {seen.model}, {seen.steps} steps"
     elif function is None:
-        raise ValueError("FUNCTION is missing: name an activation, or give --captured FILE")
+        raise UsageError("FUNCTION is missing: name an activation, or give --captured FILE")
     else:
         values = parameters(function, set_name, param)
         chosen = distribution or ["normal", "student-t"]
@@ -95,10 +97,9 @@ def readiness(
         layers, source=source, recipes=recipes, path=cast(Any, path), formulation=formulation, growth=growth,
         warnings=warnings, captured=seen, blocks=seen is not None,
     )  # fmt: skip
-    console = Console()
-    _print(found, console)
+    console = console_for(stderr=outputs.to_stderr)
     data = found.to_json()
-    write_json(json_path, data)
+    arrived = outputs.deliver(lambda: _print(found, console), {"--json": lambda: json_text(data)})
     if out is not None:
         from precision_lab.lowprecision.study import function_json, probe_json
         from precision_lab.report import write_lowprecision
@@ -117,10 +118,12 @@ def readiness(
             "probe": None if probe_folder is None else probe_json(probe_folder),
         }
         for kind, file in write_lowprecision(everything, out, title).items():
-            console.print(f"{kind}: {file}", highlight=False, soft_wrap=True)
+            console.print(f"{kind}: {file}", soft_wrap=True)
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]
     if not any(v.verdict != "not ready" for v in below or found.verdicts):
         raise typer.Exit(1)
+    if not arrived:
+        raise typer.Exit(2)
 
 
 def _print(found: Any, console: Any) -> None:
@@ -138,9 +141,9 @@ def _print(found: Any, console: Any) -> None:
     console.print(table)
     for v in found.verdicts:
         for sentence in v.why:
-            console.print(f"{v.recipe}: {sentence}", highlight=False)
+            console.print(f"{v.recipe}: {sentence}")
     for sentence in found.warnings:
-        console.print(f"warning: {sentence}", highlight=False)
+        console.print(f"warning: {sentence}")
 
 
 @clear_errors
@@ -157,23 +160,34 @@ def probe(
     json_path: JsonOption = None,
 ) -> None:
     """Train small models of many activations through many recipes, and check the predicted risks by them."""
-    from rich.console import Console
-
     from precision_lab.implementations.placement import check_device
-    from precision_lab.lowprecision.prediction import cells, rank_correlation, summary
-    from precision_lab.lowprecision.probe import ProbeConfig, digest, read_config
+    from precision_lab.lowprecision.prediction import summary
+    from precision_lab.lowprecision.probe import ProbeConfig, read_config
     from precision_lab.lowprecision.probe import probe as train
+    from precision_lab.terminal import console_for
 
-    check_json(json_path)
+    outputs = Outputs({"--json": json_path})
     check_device(device)
     chosen = ProbeConfig() if config is None else read_config(config)
-    with ProgressBars() as bars:
+    kept = f"the runs that are done, and checkpoints of others, are kept in {out}; --resume goes on"
+    with ProgressBars() as bars, kept_on_interrupt(kept):
         found = train(
             out, chosen, workers=workers, device=device, resume=resume,
             on_run=lambda done, total, run: bars("runs", done, total),
         )  # fmt: skip
-    write_json(json_path, summary(found))
-    console = Console()
+    console = console_for(stderr=outputs.to_stderr)
+
+    def show() -> None:
+        _print_probe(found, out, console)
+
+    if not outputs.deliver(show, {"--json": lambda: json_text(summary(found))}):
+        raise typer.Exit(2)
+
+
+def _print_probe(found: Any, out: Path, console: Any) -> None:
+    from precision_lab.lowprecision.prediction import cells, rank_correlation
+    from precision_lab.lowprecision.probe import digest
+
     diverged = sum(r["record"]["diverged_at"] is not None for r in found["runs"])
     console.print(f"{len(found['runs'])} runs, {diverged} diverged; results {digest(found)[:16]} in {out}")
     every = cells(found)
@@ -182,10 +196,9 @@ def probe(
             r = rank_correlation(every, measure)
             console.print(
                 f"rank correlation of predicted risk and {words}: {r.value:.3f} "
-                f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells",
-                highlight=False,
+                f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells"
             )
-    console.print(f"report it: precision-lab report --probe {out}", highlight=False, soft_wrap=True)
+    console.print(f"report it: precision-lab report --probe {out}", soft_wrap=True)
 
 
 __all__ = ["probe", "readiness"]

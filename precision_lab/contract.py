@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from precision_lab.exceptions import UsageError
+
 WIDTH = 64  # of rows whose width is free
 
 
@@ -28,13 +30,13 @@ class CallContract:
 
     def __post_init__(self) -> None:
         if self.multiple_of < 1:
-            raise ValueError(f"multiple_of={self.multiple_of!r}: must be a whole number of at least 1")
+            raise UsageError(f"multiple_of={self.multiple_of!r}: must be a whole number of at least 1")
         for pattern in self.shapes:
             if any(size is not None and size < 1 for size in pattern):
-                raise ValueError(f"shape {_text(pattern)!r}: sizes must be at least 1, or * for any")
+                raise UsageError(f"shape {_text(pattern)!r}: sizes must be at least 1, or * for any")
             last = pattern[-1] if pattern else 1
             if last is not None and last % self.multiple_of:
-                raise ValueError(
+                raise UsageError(
                     f"shape {_text(pattern)!r} contradicts multiple_of={self.multiple_of}: "
                     f"its last size is no multiple"
                 )
@@ -111,7 +113,7 @@ def read_shape(text: str) -> tuple[int | None, ...]:
     """
     sizes = [part.strip() for part in text.split(",")]
     if not all(part == "*" or part.isdecimal() for part in sizes):
-        raise ValueError(
+        raise UsageError(
             f"shape {text!r}: expected sizes with commas between them, * for any, such as '*,64'"
         )
     return tuple(None if part == "*" else int(part) for part in sizes)

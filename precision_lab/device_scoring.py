@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.cells import SPECIAL_STRETCH
+from precision_lab.exceptions import UsageError
 from precision_lab.nvrtc import Argument, CudaProgram
 from precision_lab.oracle import POSITIVE
 from precision_lab.oracle import tally as columns
@@ -71,7 +72,7 @@ class DeviceScorer(Scorer):
     ) -> None:
         super().__init__(*arguments, **options)
         if not self._fast:
-            raise ValueError("formats of more than 32 bits are not scored on a device")
+            raise UsageError("formats of more than 32 bits are not scored on a device")
         self._device = device
         self._runs_on = program_on(device) if program is None else program
         self._chunk = chunk

@@ -13,6 +13,18 @@ class PrecisionLabError(Exception):
     """Base of every outcome a caller can handle."""
 
 
+class UsageError(ValueError):
+    """Wrong use: an argument, or a file that one names, is of no use; the message says which and why.
+
+    A ValueError, as callers expect. That it is a kind of its own tells it from one that numpy, say, raises
+    because of a mistake of the lab's.
+    """
+
+
+class MissingPackageError(ImportError):
+    """A library that is asked for is not installed; the message says how to install it."""
+
+
 class UndecidedError(PrecisionLabError):
     """No tier of the oracle could certify a value to the asked accuracy."""
 
@@ -65,15 +77,35 @@ def kernel_error(error: BaseException, before: str = "") -> KernelError:
     return KernelError("raised", f"{before}{type(error).__name__}: {first_line(error)}{place_of(error)}")
 
 
+class _Owner:
+    """Whose the process is: in one of the kernel's own, Ctrl-C never arrives."""
+
+    kernels = False
+
+
+def give_process_to_kernel() -> None:
+    """From now on every exception, a KeyboardInterrupt too, is the kernel's."""
+    _Owner.kernels = True
+
+
+def raise_if_users(error: BaseException) -> None:
+    """Raises what the user, and not the kernel, has caused: Ctrl-C.
+
+    A kernel in this process that raises KeyboardInterrupt by itself cannot be told from that.
+    """
+    if isinstance(error, KeyboardInterrupt) and not _Owner.kernels:
+        raise error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; empty where it says nothing."""
     text = str(error)
     return text.splitlines()[0] if text else ""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """ValueError for a name that is not registered, with the nearest registered ones."""
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """UsageError for a name that is not registered, with the nearest registered ones."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return ValueError(f"unknown {kind} {name!r}; {hint}")
+    return UsageError(f"unknown {kind} {name!r}; {hint}")

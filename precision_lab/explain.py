@@ -12,10 +12,12 @@ import mpmath
 import numpy as np
 
 from precision_lab import metrics
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.inputs import regions
 from precision_lab.oracle import TIERS, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
@@ -69,6 +71,7 @@ class Explanation:
         return asdict(self)
 
 
+@compiler_settings_kept()
 def explain(
     function: str,
     *,
@@ -137,12 +140,12 @@ def explain(
 
 def _point(fmt: FloatFormat, x: float | None, bits: int | None) -> float:
     if (x is None) == (bits is None):
-        raise ValueError(f"give either x or bits: got x={x!r}, bits={bits!r}")
+        raise UsageError(f"give either x or bits: got x={x!r}, bits={bits!r}")
     if bits is None:
         assert x is not None
         return float(fmt.round(np.array([x]))[0])
     if not 0 <= bits < fmt.n_patterns:
-        raise ValueError(f"bits={bits:#x} is no pattern of {fmt.name}, which has {fmt.bits} bits")
+        raise UsageError(f"bits={bits:#x} is no pattern of {fmt.name}, which has {fmt.bits} bits")
     return float(fmt.decode(np.array([bits], fmt.bits_dtype))[0])
 
 

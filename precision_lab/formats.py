@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 
 Float64 = NDArray[np.float64]
 Bits = NDArray[Any]
@@ -107,7 +107,7 @@ class FloatFormat:
     def all_bits(self) -> Bits:
         """Every bit pattern, ascending as an unsigned integer; 8- and 16-bit formats only."""
         if self.bits > 16:
-            raise ValueError(
+            raise UsageError(
                 f"all_bits holds every pattern in memory; format={self.name!r} has 2^{self.bits}"
             )
         return np.arange(self.n_patterns, dtype=self.bits_dtype)
@@ -148,7 +148,7 @@ class FloatFormat:
             bad |= np.isinf(values)
         if bad.any():
             value = float(values[bad].flat[0])
-            raise ValueError(f"value={value!r} ({value.hex()}) is not a {self.name} number; round it first")
+            raise UsageError(f"value={value!r} ({value.hex()}) is not a {self.name} number; round it first")
         ordinal[np.isinf(values)] = self._infinity_magnitude
         ordinal[np.isnan(values)] = self._nan_magnitude
         return np.where(np.signbit(values), ordinal | self.sign_mask, ordinal).astype(self.bits_dtype)
@@ -180,7 +180,7 @@ class FloatFormat:
         """
         values = np.asarray(values, np.float64)
         if np.isnan(values).any():
-            raise ValueError("ordinal is defined for numbers; values contains NaN")
+            raise UsageError("ordinal is defined for numbers; values contains NaN")
         magnitude = np.abs(values)
         result = np.full(values.shape, self.max_ordinal + 1, np.int64)
         finite = np.isfinite(magnitude)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +17,8 @@ import numpy as np
 from mpmath.libmp import to_str
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import DamagedFileError, UndecidedError
+from precision_lab.children import worker_pool
+from precision_lab.exceptions import DamagedFileError, UndecidedError, UsageError
 from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.golden_inputs import EXACT_BITS, choose_inputs, exact_tail
@@ -232,7 +231,7 @@ def _parse(path: Path, line: int, content: str, function: Activation, fmt: Float
         set_name, output, input_bits, decimal, rounded_bits, tail, exact, reason = cells
         bits = int(input_bits, 16)
         if set_name not in function.parameter_sets or not 0 <= bits < fmt.n_patterns:
-            raise ValueError(f"set={set_name!r}, input_bits={input_bits!r}")
+            raise UsageError(f"set={set_name!r}, input_bits={input_bits!r}")
         function.check_output(output)
         float(decimal)
         x = float(fmt.decode(np.array([bits], fmt.bits_dtype))[0])
@@ -261,8 +260,7 @@ def check_tables(directory: str | Path, workers: int = 1) -> int:
     paths, digests = [folder / name for name in sorted(sums)], [sums[name] for name in sorted(sums)]
     if workers == 1:
         return sum(map(_check_table, paths, digests))
-    # Not forked: numba and mpmath's backend may already run threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         return sum(pool.map(_check_table, paths, digests))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 
@@ -53,7 +53,7 @@ def exhaustive(fmt: str | FloatFormat) -> NDArray[Any]:
     """
     target = get_format(fmt)
     if target.bits > 16:
-        raise ValueError(
+        raise UsageError(
             f"inputs='exhaustive' holds 2^{target.bits} patterns of {target.name}; ask for 'stratified'"
         )
     return target.all_bits()
@@ -130,7 +130,7 @@ def stratified(
     """
     target = get_format(fmt)
     if per_binade < 1:
-        raise ValueError(f"per_binade={per_binade!r}: at least one input per binade")
+        raise UsageError(f"per_binade={per_binade!r}: at least one input per binade")
     generator = np.random.Generator(np.random.PCG64(SEED))
     edges = [1 << k for k in range(target.fraction_bits)]  # subnormal binades, as ordinals
     biased = np.arange(1, target.emax - target.emin + 2, dtype=object) << target.fraction_bits
@@ -168,14 +168,14 @@ def input_set(
     if not isinstance(spec, str):
         values = np.asarray(spec, np.float64).ravel()
         if values.size == 0:
-            raise ValueError("inputs is an empty array: there is nothing to measure")
+            raise UsageError("inputs is an empty array: there is nothing to measure")
         return "array", target.encode(values)
     kind, _, count = spec.partition(":")
     if kind == "exhaustive" and not count:
         return spec, exhaustive(target)
     if kind == "stratified":
         if count and not count.isdecimal():
-            raise ValueError(f"inputs={spec!r}: N in 'stratified:N' must be a positive whole number")
+            raise UsageError(f"inputs={spec!r}: N in 'stratified:N' must be a positive whole number")
         return spec, stratified(target, function, params, per_binade=int(count or PER_BINADE))
     raise unknown_name("inputs", spec, ("exhaustive", "stratified", "stratified:N"))
 

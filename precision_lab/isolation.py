@@ -26,12 +26,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
+from precision_lab.children import module_path, tie_to_parent
 from precision_lab.exceptions import (
     LIBRARIES,
     DeviceLostError,
     EnvironmentAltersResultsError,
+    KernelError,
     LabError,
+    MissingPackageError,
+    UsageError,
     first_line,
+    give_process_to_kernel,
 )
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.target import LIBRARIES as SUFFIXES
@@ -55,7 +60,12 @@ _SIGNALS = {
     "SIGFPE": "arithmetic trap",
     "SIGILL": "illegal instruction",
 }
-LOST = 86  # exit code of a child whose kernel destroyed the CUDA context
+# Exit codes of a child that cannot go on: its kernel destroyed the CUDA context, took its pipe away, or
+# raised outside of a call.
+LOST, CLOSED, STRAY = 86, 87, 88
+NOISE = 1 << 20  # bytes of what it printed that are looked at, from the end
+LONGEST = 1 << 26  # bytes of one line; what the child says of the largest kernel is a hundredth of it
+HANGS = 2  # stages in which a kernel may hang before it is left alone
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
 
 
@@ -63,7 +73,10 @@ class _Disturbed(Exception):
     """Something else than the child's own words stood on its pipe."""
 
     def __init__(self, line: bytes) -> None:
-        super().__init__(repr(line[:80].decode(errors="replace")))
+        super().__init__(
+            f"the kernel wrote {line[:80].decode(errors='replace')!r} to the descriptor that the lab's own "
+            "report goes to"
+        )
 
 
 class _Child:
@@ -72,11 +85,7 @@ class _Child:
     def __init__(self, job: Mapping[str, Any]) -> None:
         read, write = os.pipe()
         self._noise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        # The same modules as here: with -P the working folder does not come before them, where a checkout
-        # of the lab would be loaded instead of the one that is installed. A kernel's may stand there.
-        here = os.getcwd()
-        path = [*(entry or here for entry in sys.path), here]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
+        environment = {**os.environ, "PYTHONPATH": module_path()}
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
         self._lines = 0
@@ -87,13 +96,13 @@ class _Child:
         )  # fmt: skip
         os.close(write)
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({**job, "key": self._key}).encode())
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died at once: that shows when it is read
+        with contextlib.suppress(BrokenPipeError):  # it died at once: that shows when it is read
+            # One line; the pipe stays open, since its end is how the child learns of this process's.
+            self._process.stdin.write(json.dumps({**job, "key": self._key}).encode() + b"\n")
+            self._process.stdin.flush()
         self._pipe = read
-        self._rest = b""
+        self._parts: list[bytes] = []  # of a line that is not whole yet
+        self._whole: list[bytes] = []
         self._ready = selectors.DefaultSelector()
         self._ready.register(read, selectors.EVENT_READ)
 
@@ -105,14 +114,20 @@ class _Child:
             _Disturbed: what came is not what the child says.
         """
         end = time.monotonic() + limit
-        while b"\n" not in self._rest:
+        while not self._whole:
             if not self._ready.select(max(0.0, end - time.monotonic())):
                 raise TimeoutError
             data = os.read(self._pipe, 1 << 20)
             if not data:
                 return None
-            self._rest += data
-        line, self._rest = self._rest.split(b"\n", 1)
+            first, *others = data.split(b"\n")
+            self._parts.append(first)
+            if others:
+                self._whole = [b"".join(self._parts), *others[:-1]]
+                self._parts = [others[-1]]
+            elif sum(map(len, self._parts)) > LONGEST:
+                raise _Disturbed(b"".join(self._parts[:2]))
+        line = self._whole.pop(0)
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
@@ -122,27 +137,31 @@ class _Child:
         self._lines += 1
         return found
 
-    def stop(self) -> int:
-        """Ends the process, and all that it started; its exit code."""
+    def stop(self) -> int | None:
+        """Ends the process, and all that it started; its exit code, None where it had not ended by itself."""
         try:
             code = self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             code = None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        if code is None:
-            code = self._process.wait()
+        self._process.wait()
         self._ready.close()
         os.close(self._pipe)
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         return code
 
     def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
 
     def last_words(self) -> str:
         """Where in Python it died, if it said so, else the end of what it printed."""
-        self._noise.seek(0)
+        size = self._noise.seek(0, os.SEEK_END)
+        self._noise.seek(max(0, size - NOISE))
         lines = self._noise.read().decode(errors="replace").splitlines()
         frames = [line.strip().split('"') for line in lines if line.strip().startswith('File "')]
         if any("most recent call first" in line for line in lines):
@@ -184,8 +203,10 @@ def isolated_events(
         EnvironmentAltersResultsError: as `trial.events`.
     """
     if not time_limit > 0:
-        raise ValueError(f"time_limit={time_limit!r}: must be a positive number of seconds")
+        raise UsageError(f"time_limit={time_limit!r}: must be a positive number of seconds")
     how = {"target": target, "framework": framework, "compiled": compiled, "device": device}
+    hangs = 0
+    together: tuple[Measurement, ...] = ()  # of a call that hung, what is still to be told apart
     while True:
         stage: Begin | None = None
         doing = ""
@@ -198,7 +219,9 @@ def isolated_events(
                     if "error" in line:
                         if line["kind"] == "lab":
                             raise LabError(line["error"], line["trace"])
-                        kind = EnvironmentAltersResultsError if line["kind"] == "environment" else ValueError
+                        if line["kind"].startswith("kernel "):
+                            raise KernelError(line["kind"].removeprefix("kernel "), line["error"])
+                        kind = EnvironmentAltersResultsError if line["kind"] == "environment" else UsageError
                         raise kind(line["error"])
                     if "doing" in line:
                         doing = line["doing"]
@@ -217,32 +240,41 @@ def isolated_events(
                 failure = _death(code, child.last_words(), target)
             except _Disturbed as error:
                 child.kill()
-                failure = Failure(
-                    "disturbs_report",
-                    f"the kernel wrote {error} to the descriptor that the lab's own report goes to",
-                )
+                failure = Failure("disturbs_report", str(error))
             except TimeoutError:
                 child.kill()
                 failure = Failure("hung", f"no answer within {time_limit:g} s {child.last_words()}".rstrip())
         if stage is None:
-            raise ValueError(f"TARGET {target!r} cannot be loaded: {failure.kind}: {failure.message}")
+            raise UsageError(f"TARGET {target!r} cannot be loaded: {failure.kind}: {failure.message}")
         plan = replace(plan, done=(*plan.done, *finished))
-        several = len(stage.blanks) > 1
-        if several:
+        hung = failure.kind == "hung"
+        if len(stage.blanks) > 1 and not (hung and hangs):
             _, fmt, name, _ = stage.stage.split(" ", 3)
             plan = replace(plan, one_by_one=(*plan.one_by_one, f"{fmt} {name}"))
+            together = stage.blanks if hung else ()
             continue
+        hangs += hung
         plan = replace(plan, done=(*plan.done, stage.stage))
         if doing:
             failure = replace(failure, message=f"{failure.message}, called with {doing}")
-        if stage.blanks and failure.kind == "disturbs_report":
-            yield Measured(replace(stage.blanks[0], failure=failure))
-        elif stage.blanks:
-            where = _narrowed(plan, how, stage.blanks[0], min(time_limit, 30.0))
-            blank = replace(stage.blanks[0], failure=Failure(failure.kind, f"{failure.message}; {where}"))
-            yield Measured(blank)
-        else:
+        if not stage.blanks:
             yield _property_died(plan, target, stage.stage, failure)
+        elif len(stage.blanks) > 1 or failure.kind == "disturbs_report":
+            yield from (Measured(replace(blank, failure=failure)) for blank in stage.blanks)
+        else:
+            where = _narrowed(plan, how, stage.blanks[0], min(time_limit, 30.0))
+            failure = Failure(failure.kind, f"{failure.message}; {where}")
+            # A forward that hangs takes every gradient with it, and so does a backward, which gives them all.
+            group = [(b.fmt, b.params_name, b.output) for b in together]
+            alone = next((b.fmt, b.params_name, b.output) for b in stage.blanks)
+            rest = together[group.index(alone) :] if hung and alone in group else stage.blanks
+            for blank in rest:
+                yield Measured(replace(blank, failure=failure))
+                one = f"accuracy {blank.fmt} {blank.params_name} {blank.output}"
+                plan = replace(plan, done=(*plan.done, one))
+        if hangs == HANGS:
+            yield Examined(notes=(f"it has hung in {HANGS} stages, and what is left was not run",))
+            return
 
 
 def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Examined:
@@ -259,14 +291,17 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
     return Examined((fault,), examination=examination)
 
 
-def _death(code: int, words: str, target: str) -> Failure:
-    """What the end of a process means that had not finished."""
+def _death(code: int | None, words: str, target: str) -> Failure:
+    """What the end of a process means that had not finished; None: it has not ended, only its pipe has."""
     library, _, symbol = target.rpartition(":")
     if Path(library).suffix in SUFFIXES and not words.startswith("at "):
         words = f"in {symbol} of {Path(library).name}"
     said = f" {words}" if words else ""
-    if code == LOST:
-        return Failure("crashed", words.removeprefix("having said ").strip("'\""))
+    if code in (LOST, STRAY):
+        kind = "crashed" if code == LOST else "raised"
+        return Failure(kind, words.removeprefix("having said ").strip("'\""))
+    if code in (None, CLOSED):
+        return Failure("disturbs_report", "the kernel closed the descriptor of the lab's own report")
     if code == -signal.SIGKILL:
         return Failure(
             "out_of_memory",
@@ -366,11 +401,16 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         os._exit(LOST)
     except EnvironmentAltersResultsError as error:
         put({"error": str(error), "kind": "environment"})
-    except (ValueError, ImportError) as error:
+    except (UsageError, MissingPackageError) as error:
         put({"error": str(error), "kind": "use"})
+    except KernelError as error:
+        put({"error": str(error), "kind": f"kernel {error.kind}"})
     except Exception as error:  # the kernel's own are caught where it is called: this one is the lab's
         said = f"{type(error).__name__}: {first_line(error)}"
         put({"error": said, "kind": "lab", "trace": traceback.format_exc()})
+    except BaseException as error:  # the lab raises none: a signal's handler or a thread of the kernel's did
+        print(f"{type(error).__name__}: {first_line(error)}, outside of a call", file=sys.stderr, flush=True)
+        os._exit(STRAY)
     put({"end": True})
 
 
@@ -400,19 +440,36 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 
 def main() -> None:
     """The child: a job on standard input, events to the pipe whose number is its argument."""
-    pipe = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1)
+    pipe = int(sys.argv[1])
+    with os.fdopen(os.dup(0), "rb", closefd=False) as given:
+        lifeline = given.fileno()
+        job = json.loads(given.readline())
+    tie_to_parent(lifeline)
+    with open(os.devnull, "rb") as nothing:  # a kernel that reads finds an end, and not the lifeline
+        os.dup2(nothing.fileno(), 0)
+    # A terminal's Ctrl-C goes to the parent, which ends this process; what arrives here is the kernel's.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    give_process_to_kernel()
     # Should memory run out, this process is the one to go.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    job = json.loads(sys.stdin.buffer.read())
-
     numbers = itertools.count()
+    place = os.fstat(pipe)
 
     def put(line: Mapping[str, Any]) -> None:
-        pipe.write(json.dumps({"key": job["key"], "n": next(numbers), **line}) + "\n")
+        rest = (json.dumps({"key": job["key"], "n": next(numbers), **line}) + "\n").encode()
+        try:
+            if not os.path.samestat(os.fstat(pipe), place):
+                os._exit(CLOSED)  # the number is another file's now: nothing of the lab's belongs there
+            while rest:
+                rest = rest[os.write(pipe, rest) :]
+        except OSError:
+            os._exit(CLOSED)
 
     _serve(job, put)
-    pipe.flush()
+    cache = sys.modules.get("precision_lab.implementations.inductor_cache")
+    if cache is not None:
+        cache.leave()
     # A library's threads or exit handlers may hang at the end; everything has been said.
     os._exit(0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from precision_lab.faults import ENGINEERING
@@ -10,7 +9,7 @@ from precision_lab.results import Fault
 from precision_lab.verdict import Verdict, describe
 
 
-def write_junit(verdict: Verdict, path: Path) -> None:
+def junit_xml(verdict: Verdict) -> str:
     """One test case per measured output, and one per format for its engineering properties."""
     cases: dict[tuple[str, str], list[Fault]] = {}
     classes: dict[str, str] = {}
@@ -52,4 +51,4 @@ def write_junit(verdict: Verdict, path: Path) -> None:
     root = xml.Element("testsuites")
     root.append(suite)
     xml.indent(root)
-    path.write_bytes(xml.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

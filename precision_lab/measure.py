@@ -21,6 +21,7 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.placement import on_device
 from precision_lab.implementations.runner import effective_parameters, input_tensor, run, run_tensors
 from precision_lab.results import Failure, Measurement
@@ -115,6 +116,7 @@ def measure(
     return result
 
 
+@compiler_settings_kept()
 def measure_all(
     implementation: Implementation,
     outputs: Sequence[str],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.benchmark import SEED, Clock
-from precision_lab.exceptions import first_line
+from precision_lab.exceptions import UsageError, first_line
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import get_implementation
@@ -102,7 +102,7 @@ def blocks(
         ValueError: no such device; rounds < 1.
     """
     if rounds < 1:
-        raise ValueError(f"rounds={rounds!r}: at least 1")
+        raise UsageError(f"rounds={rounds!r}: at least 1")
     shape, clock = shape or Shape(), Clock(device)
     chosen = [_placed(subject, device, lost) for subject in subjects]
     failures: dict[int, Failure] = {}

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import first_line
+from precision_lab.exceptions import MissingPackageError, UsageError, first_line
 
 Argument: TypeAlias = "Tensor | int | ctypes._SimpleCData[Any] | None"
 
@@ -26,7 +26,7 @@ def _bindings() -> Any:
     try:
         from cuda.bindings import driver, nvrtc
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "compiling CUDA C++ at run time needs cuda-bindings; `pip install precision-lab[cuda]`"
         ) from error
     return driver, nvrtc
@@ -56,7 +56,7 @@ def compile_cubin(source: str, name: str, architecture: str, options: Sequence[s
         created = nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], [])
     except RuntimeError as error:  # its library is looked for at the first call
         reason = first_line(error) or type(error).__name__
-        raise ImportError(
+        raise MissingPackageError(
             "compiling CUDA C++ at run time needs NVIDIA's libnvrtc, which torch's CUDA builds bring along "
             f"and `pip install nvidia-cuda-nvrtc` installs; it was not found ({reason})"
         ) from error
@@ -70,7 +70,7 @@ def compile_cubin(source: str, name: str, architecture: str, options: Sequence[s
         if int(status) != 0:
             log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
             nvrtc.nvrtcGetProgramLog(program, log)
-            raise ValueError(f"{name} does not compile for {architecture}: {log.decode().strip()}")
+            raise UsageError(f"{name} does not compile for {architecture}: {log.decode().strip()}")
         cubin: bytes = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import get_function
 from precision_lab.toml_file import read_toml
 
@@ -17,7 +18,7 @@ def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]
     """
     data = read_toml(path, "--params-file")
     if not data:
-        raise ValueError(f"--params-file {str(path)!r} names no parameter set")
+        raise UsageError(f"--params-file {str(path)!r} names no parameter set")
     definition = get_function(function)
     found = {}
     for name, values in data.items():
@@ -25,11 +26,11 @@ def read_parameter_sets(path: Path, function: str) -> dict[str, dict[str, float]
             isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.values()
         )
         if not numbers:
-            raise ValueError(f"{path}: {name}={values!r} must be a table of numbers")
+            raise UsageError(f"{path}: {name}={values!r} must be a table of numbers")
         try:
             found[name] = definition.check_params(values)
         except ValueError as error:
-            raise ValueError(f"{path}: [{name}]: {error}") from error
+            raise UsageError(f"{path}: [{name}]: {error}") from error
         if name == "init" and found[name] != definition.check_params():
-            raise ValueError(f"{path}: [init] is what {function} starts with; call other values otherwise")
+            raise UsageError(f"{path}: [init] is what {function} starts with; call other values otherwise")
     return found

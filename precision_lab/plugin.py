@@ -150,9 +150,9 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
         "|---|---|---|---|--:|--:|--:|--:|---|",
     ]  # fmt: skip
     for entry in entries:
-        faulty = {(f["fmt"], f["output"]) for f in entry["faults"]}
+        faulty = {(f["fmt"], f["output"], f["params_name"]) for f in entry["faults"]}
         for m in entry["measurements"]:
-            failed = (m["fmt"], m["output"]) in faulty
+            failed = (m["fmt"], m["output"], m["params_name"]) in faulty
             figures = (
                 [m["failure"]["kind"], "", "", ""]
                 if m["failure"]
@@ -169,7 +169,7 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
                 m["output"],
                 m["fmt"],
                 *figures,
-                "failed" if failed else "passed",
+                "failed" if failed else "undecided" if m["undecided"] else "passed",
             ]
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     missing = [

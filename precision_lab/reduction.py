@@ -14,6 +14,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.runner import effective_parameters, run_reduced
 from precision_lab.oracle import enclosures
 from precision_lab.oracle.arithmetic import PRODUCT_SAFE, two_products
@@ -91,6 +92,7 @@ def exact_sum(
     return ExactSum(tuple(parts.tolist()), error, size / abs(total) if total else math.inf)
 
 
+@compiler_settings_kept()
 def measure_reductions(
     implementation: Implementation,
     fmt: str,

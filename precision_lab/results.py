@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
+from precision_lab.text import plain_data, plain_message
+
 SCHEMA = 1
+
+
+def _make_plain(record: Any, *names: str) -> None:
+    """For texts that a kernel or a user may have written: they reach terminals, XML, Markdown and HTML."""
+    for name in names:
+        object.__setattr__(record, name, plain_message(getattr(record, name)))
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,9 @@ class Failure:
     kind: str
     message: str
 
+    def __post_init__(self) -> None:
+        _make_plain(self, "message")
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -134,6 +145,9 @@ class Fault:
     count: int = 1
     replay: str = ""
 
+    def __post_init__(self) -> None:
+        _make_plain(self, "implementation", "params_name", "message", "replay")
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
         return cls(**_floats(data, ("ulps",)))
@@ -154,6 +168,9 @@ class NotExamined:
     reason: str
     asked: bool
 
+    def __post_init__(self) -> None:
+        _make_plain(self, "what", "params_name", "reason")
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NotExamined:
         return cls(**data)
@@ -173,6 +190,9 @@ class Examination:
     params_name: str
     state: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        _make_plain(self, "params_name", "reason")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Examination:
@@ -219,6 +239,9 @@ class Measurement(Signed):
     device: str = "cpu"  # where the kernel ran
     asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
     options: str = ""  # with which the command line calls the kernel as it was called
+
+    def __post_init__(self) -> None:
+        _make_plain(self, "implementation", "params_name")
 
     @property
     def case(self) -> str:
@@ -414,7 +437,7 @@ class Results:
         from precision_lab.exceptions import DamagedFileError
 
         try:
-            data = json.loads(text)
+            data = plain_data(json.loads(text))
             if data["schema"] != SCHEMA:
                 raise DamagedFileError(f"results have schema={data['schema']!r}, this version reads {SCHEMA}")
             return cls(

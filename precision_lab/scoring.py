@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from precision_lab import metrics
 from precision_lab.cells import SPECIAL_STRETCH, Cells
-from precision_lab.exceptions import EnvironmentAltersResultsError
+from precision_lab.exceptions import EnvironmentAltersResultsError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import get_function
 from precision_lab.oracle import fused, reference
@@ -47,7 +47,7 @@ class Scorer:
         edges: bool = False,
     ) -> None:
         if len(outputs) > MAX_OUTPUTS:
-            raise ValueError(f"outputs={tuple(outputs)!r}: at most {MAX_OUTPUTS} are scored together")
+            raise UsageError(f"outputs={tuple(outputs)!r}: at most {MAX_OUTPUTS} are scored together")
         self.cells, self.function, self.outputs, self.params = cells, function, tuple(outputs), dict(params)
         self.formats, self.saturating = tuple(formats), saturating
         # One array for all outputs, of which each tally's rows are a part: compiled code takes it whole.

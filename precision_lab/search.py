@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from precision_lab import metrics, strategies
 from precision_lab.bounds import Bound
-from precision_lab.exceptions import KernelError, unknown_name
+from precision_lab.exceptions import KernelError, UsageError, unknown_name
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.measure import measure_all
 from precision_lab.oracle import reference
@@ -58,6 +59,7 @@ class _Spent(Exception):
     """All evaluations are used up."""
 
 
+@compiler_settings_kept()
 def search(
     kernel: Any,
     function: str,
@@ -81,7 +83,7 @@ def search(
         KernelError: the kernel fails.
     """
     if evaluations < BLOCK:
-        raise ValueError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
+        raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
     definition, source = get_function(function), get_format(fmt)
     definition.check_output(output)
     implementation = resolve(kernel, definition.name, source.name)
@@ -261,6 +263,7 @@ LAWS: dict[str, Law] = {
 }
 
 
+@compiler_settings_kept()
 def check_laws(
     kernel: Any,
     function: str,

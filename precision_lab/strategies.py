@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab import inputs as input_sets
+from precision_lab.exceptions import MissingPackageError, UsageError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.oracle import reference
@@ -24,7 +25,9 @@ try:
     from hypothesis import strategies as st
     from hypothesis.strategies import SearchStrategy
 except ImportError as error:
-    raise ImportError("Hypothesis is not installed; `pip install precision-lab[hypothesis]`") from error
+    raise MissingPackageError(
+        "Hypothesis is not installed; `pip install precision-lab[hypothesis]`"
+    ) from error
 
 HARD = 256  # hard-to-round inputs kept per case
 _SAMPLE = 1 << 16  # values among which they are looked for in formats of more than 16 bits
@@ -61,7 +64,7 @@ def floats(
         first += float(target.from_ordinal(np.array([first]))[0]) < low
         last -= float(target.from_ordinal(np.array([last]))[0]) > high
         if first > last:
-            raise ValueError(
+            raise UsageError(
                 f"min_value={min_value!r}, max_value={max_value!r}: no {target.name} between them"
             )
         return st.integers(first, last).map(lambda k: float(target.from_ordinal(np.array([k]))[0]))

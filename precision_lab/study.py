@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from precision_lab.children import worker_pool
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.placement import Survivor, check_device, on_device
+from precision_lab.report_cases import Cases
 from precision_lab.results import (
     SIGNED_FLOATS,
     Binade,
@@ -122,17 +123,19 @@ def run_through(
     progress: Progress | None = None,
     *,
     again: Callable[[StudySettings], Results] | None = None,
+    cases: Cases | None = None,
 ) -> Results:
     """`run`, and where a kernel destroys the GPU's context, what is left in a new process without it.
 
     Args:
         again: runs settings in a process whose context is whole.
+        cases: as `run`.
 
     Raises:
         EnvironmentAltersResultsError, OSError: as `run`.
     """
     settings = settings or StudySettings()
-    results = run(settings, progress)
+    results = run(settings, progress, cases)
     while results.lost:
         rows = (row for kind in _KEYS for row in getattr(results, kind))
         culprits = {
@@ -148,7 +151,7 @@ def run_through(
 
 
 def _in_a_new_process(settings: StudySettings) -> Results:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(1) as pool:
         return pool.submit(run, settings).result()
 
 
@@ -165,11 +168,17 @@ def _completed(results: Results, rest: Results) -> Results:
     return replace(results, **changed)
 
 
-def run(settings: StudySettings | None = None, progress: Progress | None = None) -> Results:
+@compiler_settings_kept()
+def run(
+    settings: StudySettings | None = None, progress: Progress | None = None, cases: Cases | None = None
+) -> Results:
     """Measures every case of the settings and returns one `Results`.
 
     A kernel's fault is recorded in its case and the rest goes on. One that destroys the GPU's context has
     crashed, and what was still to be run there is recorded as not measured for that reason.
+
+    Args:
+        cases: where what is finished is kept, and taken from if it is there.
 
     Raises:
         EnvironmentAltersResultsError: the process does not compute IEEE arithmetic.
@@ -181,6 +190,7 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
 
     settings = settings or StudySettings()
     report = progress or (lambda stage, done, total: None)
+    cases = cases or Cases()
     require_ieee()
     seconds: dict[str, float] = {}
     survivor = Survivor()
@@ -189,7 +199,9 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
     compiled = tuple(i for i in implementations if i.execution == "compiled")
     others = tuple(i for i in implementations if i.execution != "compiled")
 
-    measurements = _timed(seconds, "measure", lambda: _measure(others, settings, report, "measure", survivor))
+    measurements = _timed(
+        seconds, "measure", lambda: _measure(others, settings, report, "measure", survivor, cases)
+    )
     if compiled:
         formats = settings.chosen_formats()
         timed = TIMED_COMPILED if settings.timing else ()
@@ -201,14 +213,22 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
             ),
         )
         measurements += _timed(
-            seconds, "measure compiled", lambda: _measure(compiled, settings, report, "compiled", survivor)
+            seconds,
+            "measure compiled",
+            lambda: _measure(compiled, settings, report, "compiled", survivor, cases),
         )
     reductions: list[Reduction] = []
     if settings.reductions:
-        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report, survivor))
+        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report, survivor, cases))
     timings: list[Timing] = []
     if settings.timing:
-        timings = _timed(seconds, "timing", lambda: _time(implementations, settings, report, survivor.lost))
+        timings = _timed(
+            seconds,
+            "timing",
+            lambda: cases.keep(
+                "timing", Timing, partial(_time, implementations, settings, report, survivor.lost)
+            ),
+        )
         survivor.see(t.failure for t in timings)
     found_conversions = _timed(
         seconds, "conversions", lambda: conversions(settings.device, lost=survivor.lost)
@@ -231,7 +251,7 @@ def run(settings: StudySettings | None = None, progress: Progress | None = None)
             "functions": list(settings.chosen_functions()),
             "formats": list(settings.chosen_formats()),
         },
-        measurements=tuple(_stored(m) for m in measurements),
+        measurements=tuple(measurements),
         reductions=tuple(reductions),
         timings=tuple(timings),
         seconds=seconds,
@@ -272,6 +292,7 @@ def _measure(
     report: Progress,
     stage: str,
     survivor: Survivor,
+    kept: Cases,
 ) -> list[Measurement]:
     from precision_lab.measure import measure_all
 
@@ -282,10 +303,15 @@ def _measure(
         params = get_function(implementation.function).parameter_sets[name]
         inputs = "exhaustive" if settings.exhaustive and FORMATS[fmt].bits <= 32 else None
         outputs = implementation.measured_outputs()
-        results += survivor.attempt(
+        measured = partial(
+            survivor.attempt,
             partial(measure_all, implementation, outputs, fmt, params, params_name=name, inputs=inputs),
             partial(_unmeasured, implementation, fmt, name),
         )
+        results += kept.keep(
+            f"measure {implementation.function} {implementation.label} {fmt} {name}", Measurement,
+            lambda measured=measured: [_stored(m) for m in measured()],  # type: ignore[misc]
+        )  # fmt: skip
     report(stage, len(cases), len(cases))
     return results
 
@@ -305,6 +331,7 @@ def _reduce(
     settings: StudySettings,
     report: Progress,
     survivor: Survivor,
+    kept: Cases,
 ) -> list[Reduction]:
     from precision_lab.reduction import failed_reductions, measure_reductions
 
@@ -317,10 +344,14 @@ def _reduce(
     for done, (implementation, fmt) in enumerate(cases):
         report("reductions", done, len(cases))
         params = get_function(implementation.function).parameter_sets["init"]
-        results += survivor.attempt(
-            partial(measure_reductions, implementation, fmt, params),
-            partial(failed_reductions, implementation, fmt),
-        )
+        results += kept.keep(
+            f"reductions {implementation.function} {implementation.label} {fmt}", Reduction,
+            partial(
+                survivor.attempt,
+                partial(measure_reductions, implementation, fmt, params),
+                partial(failed_reductions, implementation, fmt),
+            ),
+        )  # fmt: skip
     report("reductions", len(cases), len(cases))
     return results
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,24 +18,34 @@ from typing import Any
 
 import numpy as np
 
+from precision_lab.atomic_file import write_atomically
 from precision_lab.cells import Cells
 from precision_lab.chunks import CHUNK, every_chunk, sweep_chunks
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.finish import finish
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.compiled import compiler_settings_kept
 from precision_lab.implementations.runner import effective_parameters
 from precision_lab.measure import blank_measurement, input_set
+from precision_lab.npz import Arrays
+from precision_lab.oracle import TIERS
+from precision_lab.oracle import tally as columns
 from precision_lab.oracle.jit import source_stamp
 from precision_lab.results import Failure, Measurement, strict_json
 from precision_lab.selfcheck import environment, require_ieee
-from precision_lab.tallies import DIGEST_VERSION, Tally
+from precision_lab.tallies import DIGEST_VERSION, EDGE_COLUMNS, Tally
 
 SCHEMA = 2  # of shards
 MANIFEST = "sweep.json"
 RESULT = "measurements.json"
 DEFAULT_SHARDS = 64
+_LONGEST_FAILURES = 1 << 20  # characters of what a shard says of outputs that failed
+_COUNTS = (
+    columns.VALID, columns.MISROUNDED, columns.WRONG_SIGN, columns.NONFINITE, columns.ZERO_SIGN,
+    columns.MONOTONE,
+)  # fmt: skip
 
 Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
@@ -71,6 +79,7 @@ class Sweep:
         }
 
 
+@compiler_settings_kept()
 def sweep(
     implementation: Implementation,
     fmt: str,
@@ -100,11 +109,11 @@ def sweep(
     """
     source = get_format(fmt)
     if source.bits > 32:
-        raise ValueError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
+        raise UsageError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
     if shards < 1:
-        raise ValueError(f"shards={shards!r}: at least one")
+        raise UsageError(f"shards={shards!r}: at least one")
     if resume and directory is None:
-        raise ValueError("resume=True needs the directory of the sweep to go on with")
+        raise UsageError("resume=True needs the directory of the sweep to go on with")
     definition = get_function(implementation.function)
     for output in outputs:
         definition.check_output(output)
@@ -140,7 +149,7 @@ def sweep(
         found: dict[str, Tally | Failure] | None = None
         if store is not None:
             try:
-                found = store.read(shard, outputs)
+                found = store.read(shard, outputs, cells.starts.size, len(mine), size)
                 resumed += found is not None
             except DamagedFileError:
                 redone += 1
@@ -204,6 +213,39 @@ def _measurement(
     return case if isinstance(total, Failure) else finish(case, cells, total)
 
 
+def _tally(output: str, arrays: Arrays, cells: int, chunks: int, size: int) -> Tally:
+    """One output's counts; a checksum says that they are as written, not by whom.
+
+    Raises:
+        DamagedFileError: a shape, or counts that so many inputs do not come to.
+    """
+    inputs = chunks * size
+    shapes: dict[str, tuple[int, ...]] = {
+        "rows": (2 * cells, columns.COLUMNS),
+        "histogram": (columns.BINS,),
+        "tiers": (len(TIERS),),
+        "near": (4, 2),
+    }
+    for name, longest, row in (("undecided", inputs, ()), ("edges", 2 * chunks, (EDGE_COLUMNS,))):
+        shapes[name] = arrays.shape(f"{output}/{name}")
+        if len(shapes[name]) != 1 + len(row) or shapes[name][1:] != row or shapes[name][0] > longest:
+            raise DamagedFileError(f"{output}/{name} has shape {shapes[name]}")
+    tally = Tally.from_arrays(
+        {name: arrays.read(f"{output}/{name}", "<i8", shapes[name]) for name in Tally.__dataclass_fields__}
+    )
+    n = tally.rows[:, columns.N]
+    if (n < 0).any() or (n > inputs).any() or n.sum() != inputs:
+        raise DamagedFileError(f"{output}/rows: not every one of {inputs} inputs once")
+    counts = tally.rows[:, _COUNTS]
+    if (counts < 0).any() or (counts > n[:, None]).any():
+        raise DamagedFileError(f"{output}/rows: counts that are negative, or of more than their inputs")
+    for name, total in (("histogram", int(tally.rows[:, columns.VALID].sum())), ("tiers", inputs)):
+        values = getattr(tally, name)
+        if (values < 0).any() or (values > total).any() or values.sum() != total:
+            raise DamagedFileError(f"{output}/{name}: not every one of {total} inputs once")
+    return tally
+
+
 class _Store:
     """Shards on disk: written whole or not at all, and read only if they are what was written."""
 
@@ -212,10 +254,10 @@ class _Store:
         path = directory / MANIFEST
         if not path.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
+            write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
             return
         if not resume:
-            raise ValueError(
+            raise UsageError(
                 f"--out {str(directory)!r} holds a sweep already; --resume goes on with it, "
                 "or choose another folder"
             )
@@ -226,13 +268,13 @@ class _Store:
         if not isinstance(stored, dict):
             raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
         if stored.get("schema") != SCHEMA:
-            raise ValueError(
+            raise UsageError(
                 f"--resume: {str(directory)!r} holds shards of another version of the lab "
                 f"(schema {stored.get('schema')!r}, this one's is {SCHEMA}): start anew in another folder"
             )
         for key, value in manifest.items():
             if stored.get(key) != value:
-                raise ValueError(
+                raise UsageError(
                     f"--resume: {str(directory)!r} holds another sweep: its {key} is {stored.get(key)!r}, "
                     f"this one's {value!r}"
                 )
@@ -240,28 +282,38 @@ class _Store:
     def _path(self, shard: int) -> Path:
         return self.directory / f"shard-{shard:05d}.npz"
 
-    def read(self, shard: int, outputs: Sequence[str]) -> dict[str, Tally | Failure] | None:
+    def read(
+        self, shard: int, outputs: Sequence[str], cells: int, chunks: int, size: int
+    ) -> dict[str, Tally | Failure] | None:
         """The shard's counts; None where it was not done yet.
 
+        Args:
+            cells: of the inputs.
+            chunks, size: of the shard, and inputs of each.
+
         Raises:
-            DamagedFileError: the file is not what was written.
+            DamagedFileError: the file is not what was written, or holds what no sweep counts.
         """
+        path = self._path(shard)
         try:
-            data = self._path(shard).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
         if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
-            raise DamagedFileError(f"{self._path(shard)}: its checksum does not match")
-        with np.load(io.BytesIO(data[32:]), allow_pickle=False) as arrays:
-            failures = json.loads(str(arrays["failures"]))
-            return {
-                output: Failure(**failures[output])
-                if output in failures
-                else Tally.from_arrays(
-                    {name: arrays[f"{output}/{name}"] for name in Tally.__dataclass_fields__}
+            raise DamagedFileError(f"{path}: its checksum does not match")
+        arrays = Arrays(io.BytesIO(data[32:]))
+        found: dict[str, Tally | Failure] = {}
+        try:
+            failures = json.loads(arrays.text("failures", _LONGEST_FAILURES))
+            for output in outputs:
+                found[output] = (
+                    Failure(**failures[output])
+                    if output in failures
+                    else _tally(output, arrays, cells, chunks, size)
                 )
-                for output in outputs
-            }
+        except (ValueError, TypeError, RecursionError, DamagedFileError) as error:
+            raise DamagedFileError(f"{path}: {error}") from error
+        return found
 
     def write(self, shard: int, found: Mapping[str, Tally | Failure]) -> None:
         arrays: dict[str, Any] = {
@@ -274,25 +326,10 @@ class _Store:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, failures=np.array(json.dumps(failures)), **arrays)
         data = buffer.getvalue()
-        _write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
+        write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
 
     def write_result(self, result: Sweep) -> None:
-        _write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """A reader, or a process that takes over after a kill, sees all of the file or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is the owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
 
 
 __all__ = ["DEFAULT_SHARDS", "Sweep", "sweep"]

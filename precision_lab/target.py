@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from precision_lab.exceptions import UsageError, raise_if_users
+
 if TYPE_CHECKING:
     from precision_lab.implementations import Implementation
 
@@ -45,11 +47,11 @@ def find(
     place, _, attribute = target.rpartition(":")
     if is_registered_name(target):
         if framework or compiled:
-            raise ValueError(f"TARGET {target!r} is registered: its execution is part of its name")
+            raise UsageError(f"TARGET {target!r} is registered: its execution is part of its name")
         return resolve(target, function, formats[0])
     if Path(place).suffix in LIBRARIES:
         if framework or compiled:
-            raise ValueError(
+            raise UsageError(
                 f"TARGET {target!r} is a C function: neither a framework nor torch.compile applies"
             )
         return from_library(Path(place), attribute, function, target=target)
@@ -64,7 +66,7 @@ def find(
             compiled=compiled,
         )  # fmt: skip
     except TypeError as error:
-        raise ValueError(
+        raise UsageError(
             f"TARGET {target!r} is of type {type(kernel).__name__} and cannot be called"
         ) from error
 
@@ -103,7 +105,7 @@ def load_target(target: str) -> Any:
     found: Any = _module(place)
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise ValueError(f"TARGET {target!r}: {place} has no attribute {attribute!r}")
+            raise UsageError(f"TARGET {target!r}: {place} has no attribute {attribute!r}")
         found = getattr(found, name)
     return found
 
@@ -115,22 +117,23 @@ def _module(place: str) -> Any:
 def _from_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything on import
-        raise ValueError(
+    except BaseException as error:  # a stranger's module may raise anything on import
+        raise_if_users(error)
+        raise UsageError(
             f"TARGET module {name!r} does not import: {type(error).__name__}: {error}"
         ) from error
 
 
 def _from_file(path: Path) -> Any:
     if not path.is_file():
-        raise ValueError(f"TARGET file {str(path)!r} does not exist")
+        raise UsageError(f"TARGET file {str(path)!r} does not exist")
     # A name of its own, so that it neither hides nor is hidden by an installed module.
     name = f"_precision_lab_target_{abs(hash(path.resolve())):x}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"TARGET file {str(path)!r} is no Python file")
+        raise UsageError(f"TARGET file {str(path)!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     # What stands beside it can be imported, as from a script; last, so that it hides nothing.
@@ -139,9 +142,10 @@ def _from_file(path: Path) -> Any:
         sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # as above
+    except BaseException as error:  # as above
+        raise_if_users(error)
         del sys.modules[name]
-        raise ValueError(
+        raise UsageError(
             f"TARGET file {str(path)!r} does not import: {type(error).__name__}: {error}"
         ) from error
     return module

@@ -15,22 +15,34 @@ from precision_lab.explain import Explanation
 from precision_lab.results import Measurement, replay_command
 from precision_lab.selfcheck import Check
 from precision_lab.sweep import Sweep
+from precision_lab.text import plain
 from precision_lab.trial import LAWS
 from precision_lab.verdict import Verdict, describe
 
 
-def _console() -> Console:
+class _PlainConsole(Console):
+    """Every text that is printed may hold a kernel's words: none reaches the terminal as an instruction."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich would end the process; what is still to be written would be lost
+
+
+def console_for(*, stderr: bool = False) -> Console:
+    """Where results are printed for people."""
     # No markup: names such as "stable [upcast]" are text. A pipe has no width to respect.
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return _PlainConsole(stderr=stderr, highlight=False, markup=False, width=None if terminal else 120)
 
 
 def _number(value: float, digits: int = 4) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def print_explanation(e: Explanation) -> None:
+def print_explanation(e: Explanation, console: Console) -> None:
     """One screen: input, exact value, conditioning, then a line per implementation."""
-    console = _console()
     params = ", ".join(f"{name}={value!r}" for name, value in e.params.items())
     title = Text.assemble((f"{e.function}.{e.output}", "bold"), f"  {e.fmt}  {params}")
     console.print(title, soft_wrap=True)
@@ -127,13 +139,12 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value + 0.0:+.2g} %"
 
 
-def print_verdict(verdict: Verdict, *, brief: bool = False) -> None:
+def print_verdict(verdict: Verdict, console: Console, *, brief: bool = False) -> None:
     """A table per output and region, a line per property, then the faults with witness and replay command.
 
     Args:
         brief: leave the judgement out, where nothing was promised.
     """
-    console = _console()
     good = [m for m in verdict.measurements if m.failure is None]
     first = {m.fmt: m.params_name for m in reversed(good)}
     _print_measurements(console, [m for m in good if m.params_name == first[m.fmt]])
@@ -193,9 +204,8 @@ def _print_properties(console: Console, verdict: Verdict) -> None:
         console.print(f"not examined: {g.what} [{g.fmt}, {g.params_name}]: {g.reason}", soft_wrap=True)
 
 
-def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:
+def print_sweep(sweep: Sweep, failures: Sequence[str], console: Console) -> None:
     """Tables per output, what each tier settled, worst inputs, broken bounds and the digest."""
-    console = _console()
     _print_measurements(console, sweep.measurements)
     for m in sweep.measurements:
         if m.failure is None:
@@ -216,8 +226,7 @@ def print_sweep(sweep: Sweep, failures: Sequence[str]) -> None:
         console.print(f"digest {digest}{note}", soft_wrap=True)
 
 
-def print_checks(checks: Sequence[Check], record: dict[str, str]) -> None:
-    console = _console()
+def print_checks(checks: Sequence[Check], record: dict[str, str], console: Console) -> None:
     words = {True: Text("ok", "green"), False: Text("FAILS", "red"), None: Text("–")}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for check in checks:
@@ -259,8 +268,7 @@ def catalogue() -> dict[str, Any]:
     }
 
 
-def print_catalogue(data: dict[str, Any]) -> None:
-    console = _console()
+def print_catalogue(data: dict[str, Any], console: Console) -> None:
     table = Table(title="functions", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("name", "formula", "gradients", "parameter sets"):
         table.add_column(name)

@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from precision_lab.exceptions import UsageError
+
 
 def read_toml(path: Path, option: str) -> dict[str, Any]:
     """The file's contents.
@@ -16,6 +18,6 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{option} {str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{option} {str(path)!r} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{option} {str(path)!r} is no TOML file: {error}") from error
+        raise UsageError(f"{option} {str(path)!r} is no TOML file: {error}") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
+from precision_lab.exceptions import UsageError
 from precision_lab.properties.calls import REFUSALS, undeclared_contract
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
@@ -167,18 +168,28 @@ def load(
     from precision_lab.exceptions import EnvironmentAltersResultsError
     from precision_lab.implementations import as_implementation
     from precision_lab.implementations.placement import on_device
+    from precision_lab.implementations.switches import changed_switches, switches_kept
     from precision_lab.selfcheck import require_ieee
     from precision_lab.target import find, target_of
 
     require_ieee()
-    if isinstance(target, str):
-        found = find(target, plan.function, plan.fmts, framework=framework, compiled=compiled)
-    else:
-        found = as_implementation(
-            target, plan.function, plan.fmts, framework=framework, compiled=compiled,
-            target=target_of(target),
-        )  # fmt: skip
-    faults: list[Fault] = []
+    changed_switches()
+    with switches_kept():
+        if isinstance(target, str):
+            found = find(target, plan.function, plan.fmts, framework=framework, compiled=compiled)
+        else:
+            found = as_implementation(
+                target, plan.function, plan.fmts, framework=framework, compiled=compiled,
+                target=target_of(target),
+            )  # fmt: skip
+    faults = [
+        Fault(
+            "alters_environment", plan.function, found.name, fmt, "", "",
+            f"on loading, {words} for the whole process; it is set back",
+        )
+        for words in changed_switches()
+        for fmt in plan.fmts
+    ]  # fmt: skip
     try:
         require_ieee()
     except EnvironmentAltersResultsError as error:
@@ -227,7 +238,7 @@ def events(
     for fmt in plan.fmts:
         if fmt not in implementation.formats:
             known = ", ".join(implementation.formats)
-            raise ValueError(f"{implementation.name} claims {known}, and fmt={fmt!r} was asked for")
+            raise UsageError(f"{implementation.name} claims {known}, and fmt={fmt!r} was asked for")
     bounds = Bounds(plan)
     for fmt in plan.fmts:
         for output in outputs:
@@ -235,7 +246,6 @@ def events(
     sets = _sets(plan, implementation)
     yield Planned(tuple(outputs), tuple(sets))
     trial = _Trial(plan, implementation, tuple(outputs), bounds, progress, announce, isolated)
-    watch = _Watch(plan.function, implementation.name)
     baseline = None
     if plan.against is not None:
         baseline = on_device(resolve(plan.against, definition.name, plan.fmts[0]), implementation.device)
@@ -246,14 +256,14 @@ def events(
                 stage = f"accuracy {fmt} {name} {' '.join(group)}"
                 if stage not in plan.done:
                     yield from trial.measured(fmt, name, params, group, stage)
-                    yield from watch.altered(fmt, name)
+                    yield from _altered(plan, implementation, fmt, name)
             stage = f"against {fmt} {name}"
             if baseline is not None and stage not in plan.done:
                 yield from _baseline(plan, baseline, fmt, name, params, outputs, stage)
             if position == 0:
                 yield from trial.examined(fmt, name, params)
                 yield from _lawful(plan, implementation, fmt, name, outputs, bounds)
-                yield from watch.altered(fmt, name)
+                yield from _altered(plan, implementation, fmt, name)
 
 
 def _sets(plan: Plan, implementation: Implementation) -> dict[str, Mapping[str, float]]:
@@ -269,32 +279,16 @@ def _sets(plan: Plan, implementation: Implementation) -> dict[str, Mapping[str, 
     return found
 
 
-class _Watch:
-    """torch's own switches, as they were before the kernel ran."""
+def _altered(plan: Plan, implementation: Implementation, fmt: str, params_name: str) -> Iterator[Event]:
+    """A fault for each of torch's switches that the kernel has changed."""
+    from precision_lab.implementations.switches import changed_switches
 
-    def __init__(self, function: str, name: str) -> None:
-        import torch
-
-        self._function, self._name = function, name
-        self._dtype, self._grad = torch.get_default_dtype(), torch.is_grad_enabled()
-
-    def altered(self, fmt: str, params_name: str) -> Iterator[Event]:
-        """A fault for each switch that is not as it was; it is set back."""
-        import torch
-
-        changed = []
-        if torch.get_default_dtype() != self._dtype:
-            changed.append(f"torch's default dtype was changed to {torch.get_default_dtype()}")
-            torch.set_default_dtype(self._dtype)
-        if torch.is_grad_enabled() != self._grad:
-            changed.append("recording of gradients was switched over")
-            torch.set_grad_enabled(self._grad)
-        for words in changed:
-            fault = Fault(
-                "alters_environment", self._function, self._name, fmt, "", params_name,
-                f"{words} for the whole process; it is set back",
-            )  # fmt: skip
-            yield Examined((fault,), ())
+    for words in changed_switches():
+        fault = Fault(
+            "alters_environment", plan.function, implementation.name, fmt, "", params_name,
+            f"{words} for the whole process; it is set back",
+        )  # fmt: skip
+        yield Examined((fault,), ())
 
 
 class _Trial:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound, Leaning, leaning
 from precision_lab.contract import CallContract
-from precision_lab.exceptions import DeviceLostError, unknown_name
+from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.results import (
@@ -26,6 +26,7 @@ from precision_lab.results import (
     exact_interval,
     replay_command,
 )
+from precision_lab.text import plain_message
 from precision_lab.trial import (
     LAWS,
     Begin,
@@ -65,6 +66,7 @@ class Verdict:
         not_examined: what nobody looked at; where it was asked for, the verdict is inconclusive.
         undecided: inputs that the oracle could not decide, and results that it could not judge.
         left_out: what the caller left out by an option.
+        bounds: what each output was held to, by "format.output"; see `Bound`.
     """
 
     measurements: tuple[Measurement, ...]
@@ -76,6 +78,10 @@ class Verdict:
     not_examined: tuple[NotExamined, ...] = ()
     undecided: tuple[Fault, ...] = ()
     left_out: tuple[str, ...] = ()
+    bounds: Mapping[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(plain_message, self.notes)))
 
     @property
     def outcome(self) -> str:
@@ -114,8 +120,17 @@ class Verdict:
             "examinations": [asdict(e) for e in self.examinations],
             "not_examined": [asdict(g) for g in self.not_examined],
             "left_out": list(self.left_out),
+            "bounds": dict(self.bounds),
             "measurements": [m.to_json() for m in self.measurements],
         }
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while a kernel was measured; `verdict` is on what had arrived, and names what is missing."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__("interrupted")
+        self.verdict = verdict
 
 
 def describe(fault: Fault) -> str:
@@ -254,7 +269,11 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
 
 
 def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
-    """The verdict on a stream of events; what the plan asks for and the stream lacks is not examined."""
+    """The verdict on a stream of events; what the plan asks for and the stream lacks is not examined.
+
+    Raises:
+        Interrupted: the stream was, by Ctrl-C.
+    """
     bounds = Bounds(plan)
     planned: Planned | None = None
     measurements: list[Measurement] = []
@@ -263,7 +282,17 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
     notes: list[str] = []
     gaps: list[NotExamined] = []
     examinations: dict[tuple[str, str], Examination] = {}
-    for event in stream:
+    interrupted = False
+    source = iter(stream)
+    while True:
+        try:
+            event = next(source)
+        except StopIteration:
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+            notes.append("interrupted: what follows was not measured")
+            break
         if isinstance(event, Planned):
             planned = event
         elif isinstance(event, Measured) and event.baseline:
@@ -307,7 +336,14 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
         (*dict.fromkeys(gaps), *_missing(plan, planned, measurements, examinations, gaps)),
         tuple(fault for fault in judged if fault.kind in _OPEN),
         _left_out(plan, planned),
+        {
+            f"{m.fmt}.{m.output}": asdict(bound)
+            for m in measurements
+            if (bound := bounds.bound(m.fmt, m.output)) is not None
+        },
     )
+    if interrupted:
+        raise Interrupted(verdict)
     for listen in LISTENERS:
         listen(verdict)
     return verdict
@@ -385,15 +421,15 @@ def make_plan(
     definition = get_function(function)
     fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
     if not fmts:
-        raise ValueError("fmts is empty: there is nothing to verify")
+        raise UsageError("fmts is empty: there is nothing to verify")
     for output in outputs or ():
         definition.check_output(output)
     if max_ulp is not None and bound is not None:
-        raise ValueError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
+        raise UsageError(f"max_ulp={max_ulp!r} and bound={str(bound)!r} contradict each other: give one")
     if max_ulp is not None:
         Bound(max_ulp)
     if budget is not None and not (math.isfinite(budget) and budget >= 0):
-        raise ValueError(f"budget={budget!r}: must be a number of seconds, 0 or more")
+        raise UsageError(f"budget={budget!r}: must be a number of seconds, 0 or more")
     sets: dict[str, Mapping[str, float]] = {}
     added: tuple[str, ...] = ()
     if params is None and (bound is not None or (max_ulp is None and against is None)):
@@ -415,7 +451,7 @@ def make_plan(
         if name not in ENGINEERING_PROPERTIES:
             raise unknown_name("property", name, ENGINEERING_PROPERTIES)
     if outputs is not None and len(outputs) == 0:
-        raise ValueError("outputs is empty: there is nothing to verify")
+        raise UsageError("outputs is empty: there is nothing to verify")
     return Plan(
         definition.name, fmts, None if outputs is None else tuple(outputs), sets, added, inputs, max_ulp,
         None if bound is None else str(bound), tuple(properties), asked,
@@ -437,7 +473,8 @@ def random_sets(function: Activation) -> dict[str, dict[str, float]]:
     found = {}
     for i in range(RANDOM_SETS if raw else 0):
         values = function.check_params()
-        for parameter in raw:
+        # β first, which may be drawn too.
+        for parameter in sorted(raw, key=lambda p: p.raw == "softplus+beta"):
             size = 2.0 ** generator.uniform(-4, 4)
             beta = values.get("beta", 0.0) if parameter.raw == "softplus+beta" else 0.0
             # Four digits, so that a replay is short to write.
@@ -524,7 +561,7 @@ def verify(
     )  # fmt: skip
     stranger = isinstance(kernel, str) and (device != "cpu" or not is_registered_name(kernel))
     if isolate and not stranger:
-        raise ValueError(
+        raise UsageError(
             f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
             f"got kernel={kernel!r}"
         )
@@ -536,9 +573,13 @@ def verify(
             device=device,
         )  # fmt: skip
         return collect(plan, stream)
-    implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
-    stream = _surviving(plan, implementation, events(plan, implementation, progress))
-    return collect(plan, chain([Examined(faults)], stream))
+    from precision_lab.implementations.compiled import compiler_settings_kept
+    from precision_lab.implementations.switches import random_state_kept
+
+    with compiler_settings_kept(), random_state_kept():
+        implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
+        stream = _surviving(plan, implementation, events(plan, implementation, progress))
+        return collect(plan, chain([Examined(faults)], stream))
 
 
 def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Event]) -> Iterator[Event]:
@@ -592,7 +633,7 @@ def eager_baseline(function: str) -> str:
 
     names = [i.name for i in implementations_for(function, "eager")]
     if not names:
-        raise ValueError(f"--against eager: no eager implementation of {function} is registered")
+        raise UsageError(f"--against eager: no eager implementation of {function} is registered")
     wanted = _EAGER.get(function, "torch")
     return wanted if wanted in names else names[0]
 

@@ -1,14 +1,16 @@
-"""What every test shares: how Hypothesis explores, and what a missing GPU means."""
+"""What every test shares: how Hypothesis explores, a process without leftovers, what a missing GPU means."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from process_state import left_behind, process_state
 
 # Triton decides when it is imported whether kernels, its own library's included, are interpreted: in a
 # process without a GPU they are. Only tests with the fixture `interpreter` run any.
@@ -24,6 +26,25 @@ del os.environ["TRITON_INTERPRET"]
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """The order of tests is random, so each finds the process as the first one does.
+
+    torch's generator is seeded anew. What a kernel's file put on the import path, and modules out of
+    pytest's folders, are taken away. A switch left on or a patch left in is that test's failure.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+    path, before = list(sys.path), process_state()
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if "pytest-of-" in str(getattr(module, "__file__", None) or ""):
+            del sys.modules[name]
+    left = left_behind(before, process_state())
+    assert not left, f"the test left behind, as (before, after): {left}"
 
 
 @pytest.fixture

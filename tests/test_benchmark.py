@@ -200,3 +200,44 @@ def test_bytes_are_those_of_the_stored_formats():
     assert benchmark._bytes_moved(te, "bf16", "forward") == 3
     assert [benchmark._bytes_moved(silu, "bf16", d) for d in ("forward", "backward", BOTH)] == [4, 6, 10]
     assert benchmark._bytes_moved(silu, "fp32", "forward") == 8
+
+
+def test_figures_are_medians_and_quartiles_of_each_contenders_rounds():
+    """A copy of 2 ms, SiLU of 4 ms, and a kernel whose rounds are 5 to 9 ms, on 1000 elements of bf16."""
+    rounds = {"copy": [2e-3] * 5, "forward": [4e-3] * 5, "kernel": [9e-3, 5e-3, 7e-3, 6e-3, 8e-3]}
+    clock = Clock("cpu")
+    clock.seconds = lambda work: rounds[work()].pop(0)
+    kernel = get_implementation("xielu", "naive")
+    contenders = [
+        benchmark._Contender(implementation, direction, lambda name=name: name, 3.25)
+        for implementation, direction, name in (
+            (None, "copy", "copy"), (None, "forward", "forward"), (kernel, "forward", "kernel"),
+        )
+    ]  # fmt: skip
+    (t,) = benchmark._measure(contenders, "bf16", 1000, 5, clock)
+    assert (t.time_ns_low, t.time_ns, t.time_ns_high) == pytest.approx((6000.0, 7000.0, 8000.0))
+    assert (t.ratio_to_silu, t.ratio_to_copy) == pytest.approx((7 / 4, 7 / 2))
+    assert t.effective_gb_per_s == pytest.approx(4 / 7000)  # two bytes read and two written
+    assert (t.n, t.repeats, t.compile_seconds, t.bandwidth_share) == (1000, 5, None, None)
+
+
+def test_on_a_gpu_the_share_of_bandwidth_is_a_copys(gpu):
+    times = {"copy": 2e-3, "forward+backward": 4e-3, "kernel": 10e-3}
+    clock = LikeAGPU("cuda")
+    clock.seconds = lambda work: times[work()]
+    kernel = get_implementation("xielu", "naive")
+    contenders = [
+        benchmark._Contender(None, "copy", lambda: "copy", 0.0),
+        benchmark._Contender(None, BOTH, lambda: BOTH, 0.0),
+        benchmark._Contender(kernel, BOTH, lambda: "kernel", 0.0),
+    ]
+    (t,) = benchmark._measure(contenders, "bf16", 1000, 1, clock)
+    # Ten bytes an element in 10 ms, where the copy moves four in 2 ms.
+    assert t.bandwidth_share == pytest.approx((10 / 10) / (4 / 2))
+
+
+def test_as_many_elements_as_memory_has_room_for(monkeypatch):
+    each = 4 * (12 + 4 * benchmark.DEVICE_SETS)
+    for free, n in ((each * 2**27, 2**27), (each * 2**27 - 1, 2**26), (each * 2**20, 2**20), (0, 2**16)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 0))
+        assert benchmark._that_fit("cuda") == n

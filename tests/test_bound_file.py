@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from sample_results import measurement, statistics, witness
 
 from precision_lab import bound_file
 from precision_lab.bounds import Bound
 from precision_lab.faults import ENGINEERING, KINDS
 from precision_lab.properties.registry import PROPERTIES
+from precision_lab.results import Failure, Fault, Measurement
 from precision_lab.verdict import ENGINEERING_PROPERTIES, judge, verify
 
 torch = pytest.importorskip("torch")
@@ -172,7 +174,68 @@ def test_the_bound_of_two_parameter_sets_holds_for_both(tmp_path: Path) -> None:
         assert judge(m, bound) == ()
 
 
-@pytest.mark.parametrize("ulps", [0.5, 0.50001, 1.0, 1.23456, 344.4, 8.7e33, 1e300])
+def recorded(regions: dict[str, float], **changes: object) -> Measurement:
+    """A measurement with these errors by region, and no other fault."""
+    found = {name: statistics(8, ulp) for name, ulp in regions.items()}
+    plain = measurement("stable", accurate=True)
+    return dataclasses.replace(plain, regions=found, max_ulp=max(regions.values()), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changes", [{"undecided": 1}, {"failure": Failure("raised", "no")}])
+def test_no_bound_is_written_from_what_is_undecided_or_failed(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    path = tmp_path / "precision.toml"
+    with pytest.raises(
+        ValueError, match=r"no bound can be written for xielu.bf16.forward: (1 undecided|raised)"
+    ):
+        bound_file.write(path, [recorded({"positive": 0.5}, **changes)], [])
+    assert not path.exists()
+
+
+def test_a_merged_limit_holds_for_the_set_that_has_none_of_its_own(tmp_path: Path) -> None:
+    """A set whose worst error is 3 has no limit for a region of 3; one whose worst is 9 has."""
+    first = recorded({"positive": 3.0, "far_tail": 0.5}, wrong_sign=7, sign_witness=witness(),
+                     lean=-0.5, inexact=9000)  # fmt: skip
+    second = recorded(
+        {"positive": 1.0, "far_tail": 2.0, "root_forward": 9.0}, wrong_sign=4, sign_witness=witness(),
+        nonfinite_mismatch=5, nonfinite_witness=witness(),
+    )  # fmt: skip
+    path = tmp_path / "precision.toml"
+    for order in ((first, second), (second, first)):
+        bound_file.write(path, order, [])
+        bound = bound_file.read(path).bound("xielu", "bf16", "forward")
+        assert (bound.max_ulp, bound.wrong_sign, bound.nonfinite, bound.biased) == (9.0, 7, 5, True)
+        # A region that one set never met is held to the error of that set.
+        assert bound.regions == {"positive": 3.0, "far_tail": 2.0}
+        assert judge(first, bound) == judge(second, bound) == ()
+    bound_file.write(path, [first], [])
+    alone = bound_file.read(path).bound("xielu", "bf16", "forward")
+    assert (alone.max_ulp, alone.regions) == (3.0, {"far_tail": 0.5})
+
+
+def test_what_would_change_is_said_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "precision.toml"
+    path.write_text(
+        'version = 1\n[xielu.bf16]\naccepted = ["depends_on_length"]\n[xielu.bf16.forward]\nmax_ulp = 4\n'
+        "wrong_sign = 7\nregions = { positive = 2 }\n[silu.bf16.grad_x]\nmax_ulp = 1\n"
+    )
+    now = recorded({"positive": 3.0, "far_tail": 1.5, "root_forward": 8.0})
+    new = dataclasses.replace(recorded({"positive": 1.0}), output="grad_x")
+    seen = Fault("writes_input", "xielu", "mine", "bf16", "", "init", "")
+    assert sorted(bound_file.loosened(path, [now, new], [seen])) == [
+        "looser  xielu.bf16.forward: max_ulp 4 → 8",
+        "looser  xielu.bf16.forward: regions.positive 2 → 3",
+        "looser  xielu.bf16: accepted gains writes_input",
+        "new     xielu.bf16.grad_x: max_ulp = 1",
+        "tighter xielu.bf16.forward: regions.far_tail 4 → 1.5",
+        "tighter xielu.bf16.forward: wrong_sign 7 → 0",
+        "tighter xielu.bf16: accepted loses depends_on_length",
+    ]
+    assert bound_file.read(path).outputs("xielu", "bf16") == ("forward",)
+
+
+@pytest.mark.parametrize("ulps", [0.5, 0.50001, 1.0, 1.2341, 1.23456, 344.4, 12345.0, 8.7e33, 1e300])
 def test_limits_are_rounded_up_never_down(ulps: float) -> None:
     assert ulps <= bound_file._up(ulps) <= max(0.5, ulps * 1.0011)
 
@@ -192,3 +255,12 @@ def test_flushing_is_forgiven_only_where_it_shows_and_only_when_asked() -> None:
 def test_the_names_of_properties_and_kinds_are_the_ones_examined() -> None:
     assert tuple(PROPERTIES) == ENGINEERING_PROPERTIES
     assert set(ENGINEERING) < set(KINDS)
+
+
+def test_every_kind_can_be_accepted(file: Path) -> None:
+    """Whatever a property may find; a bound holds what belongs to accuracy."""
+    kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+    file.write_text(f"version = 1\n[relu.bf16]\naccepted = [{kinds}]\n", encoding="utf-8")
+    accepted = bound_file.read(file).accepted["relu", "bf16"]
+    assert {"raised", "crashed", "misreads_strides", "inaccurate", "training_step_differs"} < accepted
+    assert len(accepted) == len(KINDS)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from precision_lab.cli import app
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS
+from precision_lab.results import Failure
 
 NAIVE = """
 import torch
@@ -223,6 +224,49 @@ def test_a_report_without_transformers_says_so_and_goes_on(
         assert set(failed) == {"transformers"}, kind
         assert failed["transformers"]["kind"] == "missing_dependency"
         assert "pip install" in failed["transformers"]["message"]
+
+
+def test_a_report_with_undecided_inputs_is_written_and_ends_with_1(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from sample_results import measurement
+
+    from precision_lab.results import Results
+
+    right, undecided = measurement("stable"), replace(measurement("naive"), undecided=2)
+    found = Results({"cpu": "A processor"}, {}, (right, undecided), (), (), {})
+    (tmp_path / "report.json").write_text(found.dumps(), encoding="utf-8")
+    result = run("report", "--from", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "some inputs are undecided; the report names them" in result.stderr
+    assert "2 of 131,072 results could not be decided" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    lost = replace(
+        found, measurements=(right, replace(right, failure=Failure("device_lost", "x destroyed it")))
+    )
+    (tmp_path / "report.json").write_text(lost.dumps(), encoding="utf-8")
+    result = run("report", "--from", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "the report is incomplete: x destroyed it" in result.stderr
+
+
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"undecided": 1}, 1), ({"failure": "raised"}, 1)])
+def test_a_sweep_with_undecided_inputs_ends_with_1(
+    changes: dict[str, Any], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import precision_lab.sweep as sweeping
+
+    usual = sweeping.sweep
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        from dataclasses import replace
+
+        found = usual(*arguments, **options)
+        given = {k: Failure(v, "no") if k == "failure" else v for k, v in changes.items()}
+        rows = tuple(replace(m, **given) for m in found.measurements)
+        return replace(found, measurements=rows)
+
+    monkeypatch.setattr(sweeping, "sweep", told)
+    options = ("--implementation", "torch", "--format", "bf16", "--output", "forward")
+    assert run("sweep", "relu", *options, "--max-ulp", "1").exit_code == code
 
 
 def test_report_looks_at_the_folder_before_it_measures(

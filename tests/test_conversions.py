@@ -64,3 +64,25 @@ def test_a_cast_that_destroys_the_gpus_context_is_named_and_what_follows_is_not_
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 'cpu'"):
         conversions("npu")
+
+
+def test_misroundings_are_counted_and_the_first_of_them_is_the_witness() -> None:
+    fmt, bits = get_format("e5m2"), BF16.all_bits()
+    x = BF16.decode(bits)
+    computed = fmt.round(x, saturating=True)
+    computed[0x3F80] = 1.25  # of 1
+    computed[0x4000] = 1.75  # of 2
+    computed[0x7F00] = -np.inf  # of 1.7e38, beyond the range: another count
+    c = judge("off", "cpu", BF16, fmt, bits, computed)
+    assert c.misrounded == 2
+    assert c.witness == "x=1.0 (bits 0x3f80) became 1.25, not 1.0"
+
+
+def test_what_comes_of_numbers_beyond_the_range_is_counted_by_kind() -> None:
+    fmt = get_format("e5m2")
+    x = np.array([1e30, 1e31, -1e30, 1e32, 1e33, 1e34, np.inf, np.nan, -np.inf])
+    bits = BF16.encode(BF16.round(x))
+    computed = np.array([57344.0, np.inf, -57344.0, np.nan, 7.0, -np.inf, np.inf, np.nan, -57344.0])
+    c = judge("mixed", "cpu", BF16, fmt, bits, computed)
+    assert c.overflow == "NaN ×1, infinity ×1, other ×1, saturates ×2, wrong sign ×1"
+    assert (c.infinity, c.nan, c.misrounded) == ("infinity ×1, saturates ×1", "NaN", 0)

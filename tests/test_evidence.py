@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -570,3 +571,32 @@ def test_added_parameters_that_a_module_cannot_have_are_left_out_and_said() -> N
     assert "cannot be given these parameters: ValueError: alpha_n=0.4" in reason
     asked = verify(XIELU, "xielu", fmts=("bf16",), properties=False, params={"alpha_n": 0.4})
     assert {fault.kind for fault in asked.faults} == {"raised"}
+
+
+class Kernels:
+    @staticmethod
+    def inner(x):
+        return torch.relu(x)
+
+
+def test_an_attribute_of_an_attribute_is_a_target(kernels: Path, tmp_path: Path) -> None:
+    from precision_lab.target import load_target
+
+    file = tmp_path / "nested.py"
+    file.write_text("class Outer:\n    class Inner:\n        value = 3\n", encoding="utf-8")
+    assert load_target(f"{file}:Outer.Inner.value") == 3
+    with pytest.raises(ValueError, match=r"has no attribute 'Outer\.Inner\.other'"):
+        load_target(f"{file}:Outer.Inner.other")
+
+
+def test_only_what_a_command_can_reach_has_a_target() -> None:
+    """A lambda, a function within a function and an object that its name no longer means have none."""
+    from precision_lab.target import target_of
+
+    def local(x):
+        return x
+
+    replaced = SimpleNamespace(__qualname__="Kernels.inner", __module__=__name__)
+    assert target_of(lambda x: x) == target_of(local) == target_of(replaced) == ""
+    assert target_of(Kernels.inner).endswith("test_evidence.py:Kernels.inner")
+    assert target_of(relu).endswith("test_evidence.py:relu")

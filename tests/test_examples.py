@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -16,8 +19,25 @@ from precision_lab.target import find  # noqa: E402
 from precision_lab.verdict import verify  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+TESTED: set[str] = set()
+Test = TypeVar("Test", bound=Callable[..., None])
 
 
+def runs(name: str) -> Callable[[Test], Test]:
+    """Notes which example a test runs."""
+
+    def note(test: Test) -> Test:
+        TESTED.add(name)
+        return test
+
+    return note
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == TESTED
+
+
+@runs("clamped.py")
 def test_the_clamped_kernel_satisfies_allclose_and_fails_here() -> None:
     kernel = find(f"{EXAMPLES / 'clamped.py'}:xielu", "xielu", ("bf16", "fp32")).kernel
     params = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
@@ -36,6 +56,7 @@ def test_the_clamped_kernel_satisfies_allclose_and_fails_here() -> None:
     assert wrong.count == 13703
 
 
+@runs("series.py")
 def test_the_series_kernel_is_right_but_for_one_input() -> None:
     kernel = find(f"{EXAMPLES / 'series.py'}:xielu", "xielu", ("bf16",)).kernel
     verdict = verify(kernel, "xielu", fmts=("bf16",), params={})
@@ -49,6 +70,7 @@ def test_the_series_kernel_is_right_but_for_one_input() -> None:
     assert len({m.params_name for m in others.measurements}) == 6
 
 
+@runs("xielu.c")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_the_c_kernel_passes(tmp_path: Path) -> None:
     library = tmp_path / "xielu.so"
@@ -58,6 +80,7 @@ def test_the_c_kernel_passes(tmp_path: Path) -> None:
     assert verify(f"{library}:xielu", "xielu", fmts=("fp32",), isolate=False).passed
 
 
+@runs("triton_xielu.py")
 def test_the_triton_series_is_right_next_to_zero() -> None:
     pytest.importorskip("triton")
     script = (
@@ -78,6 +101,7 @@ def test_the_triton_series_is_right_next_to_zero() -> None:
     assert errors["stable"] < 0.53
 
 
+@runs("capture_training.py")
 def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
     from precision_lab.lowprecision.captured import Captured
 
@@ -88,3 +112,33 @@ def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
     captured = Captured.load(tmp_path / "run.npz")
     assert [layer.function for layer in captured.layers] == ["xielu"] * 3
     assert {h.n for layer in captured.layers for h in layer.tensors.values()} == {10 * 8 * 64 * 192}
+
+
+@runs("probe_gpu.toml")
+def test_the_probe_for_a_gpu_trains_to_its_end(tmp_path: Path) -> None:
+    """All its recipes and kinds of run, a sliver of the work; checkpoints come as often as in the file."""
+    from precision_lab.lowprecision.probe import probe, read_config
+
+    config = read_config(EXAMPLES / "probe_gpu.toml")
+    training = config.training
+    every = training.checkpoint_every
+    assert 0 < every < min(training.steps, training.warm_steps, training.aged_steps)
+    short = dataclasses.replace(
+        training, steps=training.steps // every, warm_steps=2, aged_steps=training.aged_steps // every,
+        checkpoint_every=1, batch=2, evaluation=1,
+        model=dataclasses.replace(training.model, width=16, layers=1, heads=2, hidden=32, context=16),
+    )  # fmt: skip
+    one = {"subjects": 1, "ageings": 1, "remedies": 1}
+    grids = {
+        field.name: dataclasses.replace(
+            grid, seeds=1, **{name: getattr(grid, name)[:n] for name, n in one.items() if hasattr(grid, name)}
+        )
+        for field in dataclasses.fields(config)
+        if field.name != "training"
+        for grid in [getattr(config, field.name)]
+    }
+    found = probe(tmp_path, dataclasses.replace(config, training=short, **grids), workers=1)
+    assert {r["run"]["recipe"] for r in found["runs"]} == {"fp32", *config.runs.recipes}
+    assert all(r["record"]["validation_loss"] is not None for r in found["runs"])
+    assert found["predictions"]
+    assert not list(tmp_path.rglob("*.checkpoint*"))

@@ -268,17 +268,6 @@ def test_faults_of_summed_gradients_are_named(kernel, kind):
     assert {failure.kind for failure in got.values()} == {kind}
 
 
-def test_compiled_kernels_are_kept_in_the_users_cache(monkeypatch, tmp_path):
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "PRECISION_LAB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiler.cache_directory() == tmp_path / "precision_lab" / "inductor"
-    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
-    assert compiler.cache_directory() == tmp_path / "lab" / "inductor"
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
-    assert compiler.cache_directory() == tmp_path / "own"
-
-
 @pytest.mark.parametrize(("slow", "expected"), [(None, []), (0, []), (2, [6])])
 def test_compiling_is_shared_from_the_first_kernel_that_no_cache_holds(monkeypatch, slow, expected):
     """The first kernel of a process is always slow: it starts the compiler."""

@@ -73,13 +73,15 @@ def test_every_public_name_resolves_to_the_object_in_its_home(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "first", ["pass", "import precision_lab.measure", "from precision_lab.measure import measure_all"]
+    "first", ["import precision_lab.measure", "from precision_lab.measure import measure_all", "pl.measure"]
 )
-def test_measure_is_callable_whether_or_not_its_module_was_imported_first(first: str) -> None:
-    """A submodule hides the public function of its name, so the module is callable too."""
+def test_measure_is_its_module_and_can_be_called_whatever_was_used_first(first: str) -> None:
+    """A submodule hides the public function of its name, so the module is callable; it is never replaced."""
     code = (
-        f"{first}; import numpy as np, precision_lab as pl; "
-        "assert pl.measure('torch', 'relu', inputs=np.array([1.0])).max_ulp == 0"
+        f"import numpy as np, precision_lab as pl; {first}; "
+        "assert pl.measure('torch', 'relu', inputs=np.array([1.0])).max_ulp == 0; "
+        "import precision_lab.measure as module; from precision_lab import measure; "
+        "assert pl.measure is module is measure and module.measure_all"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from precision_lab.verdict import verify
 pytest.importorskip("torch")
 
 KERNELS = """
-import os, time
+import os, sys, time
 import torch
 
 def good(x):
@@ -49,6 +50,82 @@ def strided_crash(x):
 
 def prints(x):
     print("noise" * 10000, flush=True)
+    return torch.relu(x)
+
+def closes(x):
+    os.closerange(3, 256)
+    return torch.relu(x)
+
+def reuses(x):
+    os.closerange(3, 256)
+    for k in range(64):
+        os.open(__file__ + ".own", os.O_CREAT | os.O_RDWR)
+    return torch.relu(x)
+
+def _pipes():
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            link = os.readlink("/proc/self/fd/" + number)
+        except FileNotFoundError:
+            continue
+        if int(number) > 2 and link.startswith("pipe"):
+            found.append(int(number))
+    return found
+
+def _written(data):
+    for fd in _pipes():
+        try:
+            os.write(fd, data)
+        except OSError:
+            pass
+
+def garbage(x):
+    _written(bytes(range(256)) * 16 + b"\\n")
+    return torch.relu(x)
+
+def nested(x):
+    _written(b"[" * 50000 + b"\\n")
+    return torch.relu(x)
+
+def endless(x):
+    part = b"x" * (1 << 20)
+    for _ in range(2048):
+        _written(part)
+    return torch.relu(x)
+
+def interrupts(x):
+    raise KeyboardInterrupt
+
+class Own(BaseException):
+    pass
+
+def raises_own(x):
+    raise Own("mine")
+
+def raises_later(x):
+    import signal
+    def handler(*_):
+        raise Own("from a handler")
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.001)
+    return torch.relu(x)
+
+
+class Sleeps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx, dy):
+        time.sleep(3600)
+
+def hangs_backward(x):
+    return Sleeps.apply(x)
+
+def reads(x):
+    assert sys.stdin.read() == ""
     return torch.relu(x)
 """
 
@@ -119,6 +196,40 @@ def test_a_crash_in_one_property_leaves_the_others(kernels: Path) -> None:
     assert verdict.measurements[0].failure is None
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("closes", "disturbs_report", "closed the descriptor"),
+        ("reuses", "disturbs_report", "closed the descriptor"),
+        ("garbage", "disturbs_report", "wrote"),
+        ("nested", "disturbs_report", "wrote '[[[["),
+        ("endless", "disturbs_report", "wrote 'xxxx"),
+        ("interrupts", "raised", "KeyboardInterrupt"),
+        ("raises_own", "raised", "Own: mine"),
+        ("raises_later", "raised", "Own: from a handler"),
+    ],
+)
+def test_what_a_kernel_does_to_the_report_is_named(kernels: Path, name: str, kind: str, words: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    verdict = run(kernels, name)
+    assert {fault.kind for fault in verdict.faults} == {kind}
+    assert all(words in fault.message for fault in verdict.faults)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KiB; it wrote 2 GiB
+
+
+def test_a_kernel_that_reads_finds_nothing(kernels: Path) -> None:
+    assert run(kernels, "reads").passed
+
+
+def test_a_backward_that_hangs_leaves_the_forward_and_is_left_alone(kernels: Path) -> None:
+    verdict = run(kernels, "hangs_backward", outputs=None, properties=True, time_limit=3.0)
+    forward, gradient = sorted(verdict.measurements, key=lambda m: m.output)
+    assert forward.failure is None and forward.n_inputs == 1 << 16
+    assert gradient.failure is not None and gradient.failure.kind == "hung"
+    assert verdict.outcome == "fail"
+    assert any("it has hung in 2 stages, and what is left was not run" in note for note in verdict.notes)
+
+
 def test_only_a_target_can_be_isolated() -> None:
     with pytest.raises(ValueError, match="isolate=True needs a TARGET"):
         verify(lambda x: x, "relu", isolate=True)
@@ -162,3 +273,64 @@ def test_the_child_runs_the_same_lab_as_its_parent(
     assert run(kernels, "good").passed
     options = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False}
     assert verify("beside:relu", "relu", **options).passed, "what stands in the working folder is found"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "target", "kind", "said"),
+    [
+        (-11, "at k.py, line 3", "k.py:f", "crashed", "illegal memory access (SIGSEGV) at k.py, line 3"),
+        (-6, "having said 'no'", "k.py:f", "crashed", "aborted (SIGABRT) having said 'no'"),
+        (-8, "", "k.py:f", "crashed", "arithmetic trap (SIGFPE)"),
+        (-15, "", "k.py:f", "crashed", "killed (SIGTERM)"),
+        (-9, "", "k.py:f", "out_of_memory",
+         "the process was killed (SIGKILL), as the system does when memory runs out"),
+        (3, "", "k.py:f", "crashed", "the process ended with exit code 3 in the middle of its work"),
+        (0, "", "k.py:f", "crashed", "the process ended with exit code 0 in the middle of its work"),
+        (86, "having said 'f destroyed the context'", "k.py:f", "crashed", "f destroyed the context"),
+        (88, "having said 'RuntimeError: late'", "k.py:f", "raised", "RuntimeError: late"),
+        (87, "", "k.py:f", "disturbs_report", "the kernel closed the descriptor of the lab's own report"),
+        (None, "", "k.py:f", "disturbs_report", "the kernel closed the descriptor of the lab's own report"),
+        (-11, "having said 'x'", "a/lib.so:f", "crashed", "illegal memory access (SIGSEGV) in f of lib.so"),
+        (-11, "at k.py, line 3", "libk.so:f", "crashed", "illegal memory access (SIGSEGV) at k.py, line 3"),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_process_is_named_by_its_cause(
+    code: int | None, words: str, target: str, kind: str, said: str
+) -> None:
+    from precision_lab.isolation import _death
+
+    failure = _death(code, words, target)
+    assert (failure.kind, failure.message) == (kind, said)
+
+
+@pytest.mark.parametrize(
+    ("stage", "where", "examined"),
+    [
+        ("property bf16 init strides", "while the property strides was examined", "strides"),
+        ("laws bf16 init", "while the laws were checked", "laws"),
+        ("against bf16 init", "while torch was measured", None),
+        ("plain call bf16 init", "in a plain call on a few thousand inputs", None),
+    ],
+)
+def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
+    stage: str, where: str, examined: str | None
+) -> None:
+    from precision_lab.isolation import _property_died
+    from precision_lab.results import Failure
+    from precision_lab.trial import Plan
+
+    plan = Plan("relu", ("bf16",), None, {"init": {}}, against="torch")
+    found = _property_died(plan, "lib/k.py:mine", stage, Failure("hung", "no answer"))
+    (fault,) = found.faults
+    assert (fault.kind, fault.implementation, fault.fmt, fault.params_name) == (
+        "hung",
+        "mine",
+        "bf16",
+        "init",
+    )
+    assert fault.message == f"no answer, {where}"
+    if examined is None:
+        assert found.examination is None
+    else:
+        assert found.examination is not None
+        assert (found.examination.property, found.examination.state) == (examined, "broken")

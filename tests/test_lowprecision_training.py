@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from precision_lab.exceptions import DamagedFileError  # noqa: E402
 from precision_lab.lowprecision import corpus  # noqa: E402
 from precision_lab.lowprecision.linear import EmulatedLinear, Operands, product  # noqa: E402
 from precision_lab.lowprecision.model import AGEINGS, Activation, Ageing, Model, ModelConfig  # noqa: E402
@@ -192,14 +191,6 @@ def test_a_run_that_has_only_its_end_to_evaluate_is_as_old_as_it_was(ageing: str
         Trainer(SHORT, run).train(path, stop)
     found = Trainer(SHORT, run).train(path)
     assert dataclasses.replace(found, seconds=0.0) == dataclasses.replace(whole, seconds=0.0)
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path) -> None:
-    path = tmp_path / "c.checkpoint"
-    for content in (b"", b"nonsense"):
-        path.write_bytes(content)
-        with pytest.raises(DamagedFileError, match=r"c\.checkpoint"):
-            Trainer(SHORT, Run("relu2/torch", "bf16", 0)).train(path)
 
 
 def test_what_is_watched() -> None:

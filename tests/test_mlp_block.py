@@ -77,3 +77,26 @@ def test_the_default_shape_is_the_papers() -> None:
     assert Shape().model_width == 1536
     with pytest.raises(ValueError, match="rounds=0"):
         blocks(rounds=0)
+
+
+def test_medians_quartiles_and_ratios_are_of_each_blocks_own_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab import mlp_block
+
+    seconds = iter([0.004, 0.010, 0.001, 0.030, 0.002, 0.020, 0.003, 0.050, 0.005, 0.040])
+
+    class Told:
+        def __init__(self, device: str) -> None:
+            pass
+
+        def seconds(self, work: object) -> float:
+            return next(seconds)
+
+    peaks = iter([300.0, 450.0])
+    monkeypatch.setattr(mlp_block, "Clock", Told)
+    monkeypatch.setattr(mlp_block, "_peak", lambda block, x: next(peaks))
+    silu, gelu = blocks(shape=SMALL, rounds=5, subjects=SUBJECTS[:2])
+    assert (silu.time_ms_low, silu.time_ms, silu.time_ms_high) == pytest.approx((2.0, 3.0, 4.0))
+    assert (gelu.time_ms_low, gelu.time_ms, gelu.time_ms_high) == pytest.approx((20.0, 30.0, 40.0))
+    assert (silu.ratio_to_silu, silu.memory_to_silu) == (1.0, 1.0)
+    assert (gelu.ratio_to_silu, gelu.memory_to_silu) == pytest.approx((10.0, 1.5))
+    assert (gelu.peak_mib, gelu.repeats, gelu.gated) == (450.0, 5, False)

@@ -128,7 +128,8 @@ def test_the_plugin_loads_neither_torch_nor_numpy_for_those_who_do_not_use_it(tm
         encoding="utf-8",
     )
     # Other plugins of this environment import numpy for reasons of their own.
-    found = pytest_in(tmp_path, "-q", "-p", "no:benchmark", "-p", "no:hypothesispytest", "-p", "no:anyio")
+    others = ("benchmark", "hypothesispytest", "anyio", "randomly")
+    found = pytest_in(tmp_path, "-q", *(f"-pno:{name}" for name in others))
     assert found.returncode == 0, found.stdout
 
 
@@ -136,3 +137,31 @@ def test_a_report_directory_that_cannot_be_made_is_wrong_use(project: Path) -> N
     found = pytest_in(project, "--precision-report=reference.py/x")
     assert found.returncode == 4
     assert "--precision-report 'reference.py/x' cannot be made" in found.stderr
+
+
+def test_a_row_of_the_report_is_failed_undecided_or_passed_by_its_own_figures() -> None:
+    from dataclasses import replace
+
+    from sample_results import measurement
+
+    from precision_lab.plugin import _markdown
+    from precision_lab.results import Failure, Fault
+    from precision_lab.verdict import Verdict
+
+    right = replace(measurement("stable", accurate=True), n_inputs=700, max_ulp=0.5, wrong_sign=0)
+    wrong = replace(right, params_name="wide", max_ulp=3.25, wrong_sign=17, nonfinite_mismatch=19)
+    rows = (
+        right, wrong, replace(right, output="grad_x", undecided=2),
+        replace(right, output="grad_beta", failure=Failure("raised", "no")),
+    )  # fmt: skip
+    faults = tuple(
+        Fault(kind, "xielu", "stable", "bf16", output, name, "it was seen")
+        for kind, output, name in (("inaccurate", "forward", "wide"), ("raised", "grad_beta", "init"))
+    )
+    text = _markdown([{"test": "test_a", **Verdict(rows, faults).to_json()}])
+    assert [line for line in text.splitlines() if line.startswith("| test_a")] == [
+        "| test_a | xielu | forward | bf16 | 700 | 0.5 | 0 | 0 | passed |",
+        "| test_a | xielu | forward | bf16 | 700 | 3.25 | 17 | 19 | failed |",
+        "| test_a | xielu | grad_x | bf16 | 700 | 0.5 | 0 | 0 | undecided |",
+        "| test_a | xielu | grad_beta | bf16 | raised |  |  |  | failed |",
+    ]

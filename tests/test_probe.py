@@ -47,6 +47,7 @@ aged_steps = 3
 batch = 2
 evaluation = 1
 watch_every = 2
+checkpoint_every = 2
 
 [runs]
 subjects = ["relu2/torch", "swiglu/torch"]
@@ -94,7 +95,7 @@ def test_everything_asked_for_is_there_once(done: Path) -> None:
     # formulation.
     assert len(found["runs"]) == 8 + 4 + 8 + 2 + 2
     assert len(found["predictions"]) == 2
-    assert not list((done / "out").rglob("*.partial"))
+    assert {path.suffix for path in (done / "out").rglob("*.*")} == {".json"}  # no checkpoint is left
     risks = {p["run"]["ageing"]: p["risk"] for p in found["predictions"]}
     assert risks["extreme"]["current"] > risks["none"]["current"] > risks["none"]["bf16"]
 
@@ -105,8 +106,21 @@ def test_a_probe_goes_on_where_it_was_and_ends_the_same(done: Path) -> None:
     for path in sorted((folder / "run").glob("*.json"))[::3]:
         path.unlink()
     next((folder / "predict").glob("*.json")).unlink()
+    # Of a process that was killed between writing its result and deleting these.
+    finished = next((folder / "run").glob("*.json"))
+    for suffix in (".checkpoint", ".checkpoint.previous", ".checkpoint.partial"):
+        finished.with_suffix(suffix).write_bytes(b"")
     assert digest(load(folder)) != before
     assert digest(probe(folder, config, workers=1, resume=True)) == before
+    assert not list(folder.rglob("*.checkpoint*"))
+
+
+def test_a_probe_ends_with_the_first_run_that_fails(done: Path, tmp_path: Path) -> None:
+    """Nothing is trained whose result could not be kept either."""
+    (tmp_path / "run").write_text("not a folder")
+    with pytest.raises(OSError, match="run"):
+        probe(tmp_path, read_config(done / "probe.toml"), workers=1)
+    assert not (tmp_path / "predict").exists()
 
 
 def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -> None:

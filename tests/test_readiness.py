@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 import precision_lab as pl  # noqa: E402
 from precision_lab.cli import app  # noqa: E402
+from precision_lab.kernels import XIELU  # noqa: E402
 from precision_lab.lowprecision import risk as risk_module  # noqa: E402
 from precision_lab.lowprecision.activation import forward_passage  # noqa: E402
 from precision_lab.lowprecision.block_error import _cosine, _relative, block_errors  # noqa: E402
@@ -460,8 +461,7 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
 
 
 def test_the_command_judges_a_capture(tmp_path: Path) -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(8, 32), pl.kernels.XIELU() if hasattr(pl, "kernels") else
-                                torch.nn.SiLU())  # fmt: skip
+    model = torch.nn.Sequential(torch.nn.Linear(8, 32), XIELU())
     with pl.capture(model) as seen:
         model(torch.full((64, 8), math.nan)).sum().backward()
         model(torch.randn(64, 8)).sum().backward()
@@ -492,3 +492,11 @@ def test_the_command_judges_a_capture(tmp_path: Path) -> None:
         app, ["readiness", "relu2", "--distribution", "outliers", "--scale", "1", "--recipe", "nvfp4"]
     )
     assert result.exit_code == 1
+
+
+def test_a_recipe_that_is_not_ready_is_not_excused_by_bf16() -> None:
+    """BF16 is what a recipe below it is compared with, and ready in itself."""
+    args = ["readiness", "relu2", "--distribution", "outliers", "--scale", "1"]
+    both = CliRunner().invoke(app, [*args, "--recipe", "bf16", "--recipe", "nvfp4"])
+    assert both.exit_code == 1, both.output
+    assert CliRunner().invoke(app, [*args, "--recipe", "bf16"]).exit_code == 0

@@ -12,11 +12,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_results import sample_results, witness
+from sample_results import measurement, sample_results, witness
 
 import precision_lab as pl
 from precision_lab.exceptions import DamagedFileError
-from precision_lab.results import Measurement, Results, Witness, strict_json
+from precision_lab.results import (
+    Failure,
+    Measurement,
+    Results,
+    Witness,
+    exact_interval,
+    replay_command,
+    strict_json,
+)
 
 
 def without_binade_witnesses(m: Measurement) -> Measurement:
@@ -148,3 +156,52 @@ def test_numpy_numbers_never_reach_the_file() -> None:
     m = pl.measure("stable", "xielu", fmt="bf16", inputs=np.array([-0.5, 1.0]))
     json.loads(strict_json(m.to_json()), parse_constant=refuse)
     assert Measurement.from_json(json.loads(strict_json(m.to_json()))).max_ulp == m.max_ulp
+
+
+@pytest.mark.parametrize(
+    ("exact", "interval"),
+    [
+        ("1.234", "[1.233999999999999999999999, 1.234000000000000000000001]"),
+        ("-0.00125", "[-0.001250000000000000000000001, -0.001249999999999999999999999]"),
+        ("9.87e+40", "[9.869999999999999999999999E+40, 9.870000000000000000000001E+40]"),
+        ("0.0", "[0.0, 0.0]"),
+        ("-inf", "[-inf, -inf]"),
+        ("undefined", "undefined"),
+    ],
+)
+def test_the_exact_value_lies_within_a_unit_of_the_25th_digit(exact: str, interval: str) -> None:
+    assert exact_interval(replace(witness(), exact=exact)) == interval
+
+
+def test_a_replay_asks_for_what_the_kernel_was_asked_for() -> None:
+    """A TARGET's own parameters would go through its constraint once more; its initial ones need no words."""
+    m = replace(measurement("naive"), params={"alpha_p": 0.75}, params_name="wide")
+    assert replay_command(m, witness()).endswith("--output forward --param alpha_p=0.75")
+    raw = replace(m, target="my kernels.py:k", asked={"alpha_p": 1.5}, options="--compiled", device="cuda:1")
+    assert replay_command(raw, witness()).endswith(
+        "--param alpha_p=1.5 --kernel 'my kernels.py:k' --compiled --device cuda:1"
+    )
+    assert "--param" not in replay_command(replace(raw, params_name="init"), witness())
+    assert "--param alpha_p=0.75" in replay_command(replace(m, params_name="init"), witness())
+
+
+def test_results_are_incomplete_where_a_device_was_lost_and_for_no_other_failure() -> None:
+    def of(*kinds: str) -> Results:
+        rows = tuple(replace(measurement(), failure=Failure(kind, f"{kind} it was")) for kind in kinds)
+        return replace(SAMPLE, measurements=rows, reductions=(), timings=())
+
+    assert of("raised", "missing_dependency").lost == ""
+    assert of("raised", "crashed", "device_lost").lost == "crashed it was"
+    timings = tuple(replace(t, failure=Failure("device_lost", "lost it was")) for t in SAMPLE.timings)
+    assert replace(SAMPLE, timings=timings).lost == "lost it was"
+
+
+def test_a_binades_numbers_come_back_under_their_own_names() -> None:
+    (first, second), *_ = (m.binades[:2] for m in RESULTS.measurements if m.binades)
+    numbers = {
+        "n_inputs": 3, "max_ulp": 4.5, "mean_ulp": 0.25, "not_correctly_rounded": 5, "wrong_sign": 6,
+        "nonfinite_mismatch": 7, "min_correct_bits": 1.5, "mean_correct_bits": 2.5,
+    }  # fmt: skip
+    one = replace(first, sign=1, exponent=-7, statistics=replace(first.statistics, **numbers))
+    m = replace(measurement(), binades=(one, second))
+    assert Measurement.from_json(json.loads(strict_json(m.to_json()))).binades == (one, second)

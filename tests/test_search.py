@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
 
+from precision_lab.bounds import Bound
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measure import measure
@@ -50,6 +54,35 @@ def test_a_fault_of_vector_lanes_alone_is_seen():
     assert search(kernel, "relu", fmt="bf16", evaluations=256).max_ulp > 60
 
 
+def test_a_fault_of_what_lanes_leave_over_is_seen():
+    """As a scalar loop behind the vectors: the last elements of a tensor alone are wrong."""
+
+    def kernel(x, **_):
+        y = torch.relu(x)
+        lanes = x.numel() // 16 * 16
+        return torch.cat([y[:lanes], y[lanes:] * 1.5])
+
+    assert search(kernel, "relu", fmt="bf16", evaluations=256).max_ulp > 60
+
+
+@pytest.mark.parametrize("jump", [3.0, 6.0])
+def test_a_small_jump_at_zero_breaks_continuity_beyond_a_few_ulps_of_the_value_there(jump):
+    """d/dx of xIELU is β = 0.5 at 0, in bf16 with ulps of 2^-8; forward is 0, with the smallest number's."""
+
+    def kernel(x, *, alpha_p, alpha_n, beta):
+        y = _stable(x, alpha_p, alpha_n, beta)
+        return y + torch.where((x > -1e-30) & (x <= 0), x * 0 + jump * 2.0**-133, torch.zeros_like(x))
+
+    broken = check_laws(kernel, "xielu", laws=("continuity",), max_examples=1)
+    assert [b.message.split(": ")[1].split(" by ")[0] for b in broken] == (
+        ["forward jumps"] if jump > 4 else []
+    )
+    m = measure("stable", "xielu", fmt="bf16", output="grad_x")
+    told = LAWS["continuity"]([replace(m, jump_at_zero=jump * 2.0**-8)], Bound(1.0))
+    assert (told is not None) == (jump > 4)
+    assert LAWS["continuity"]([replace(m, jump_at_zero=math.nan)], Bound(1.0)) is not None
+
+
 def test_a_fault_of_one_binade_is_climbed_to():
     def kernel(x, **_):
         return torch.where((x >= 32) & (x < 64), x * 1.5, torch.relu(x))
@@ -57,6 +90,21 @@ def test_a_fault_of_one_binade_is_climbed_to():
     found = search(kernel, "relu")
     assert found.x is not None
     assert 32 <= found.x < 64
+
+
+def test_a_slope_is_climbed_to_its_top():
+    """Errors rise over a thousand numbers to one of 100 ulps, far from where kernels usually break."""
+    top = torch.tensor(1.34 * 2.0**37, dtype=torch.bfloat16)
+
+    def kernel(x, **_):
+        steps = (x.view(torch.int16).int() - top.view(torch.int16).int()).abs()
+        ulps = (100 - steps / 5).clamp(min=0) * (x > 0)
+        return (torch.relu(x).double() * (1 + ulps * 2.0**-8)).to(x.dtype)
+
+    true = measure(kernel, "relu", fmt="bf16")
+    found = search(kernel, "relu", evaluations=1024)
+    assert true.witness is not None and found.x == true.witness.x
+    assert found.max_ulp == pytest.approx(true.max_ulp, abs=2**-9)
 
 
 def test_a_kernel_that_fails_is_named():
@@ -76,6 +124,41 @@ def test_too_few_evaluations_are_refused():
 @pytest.mark.parametrize("function", ["xielu", "xiprelu"])
 def test_the_stable_kernels_keep_every_law(function):
     assert check_laws("stable", function, max_examples=15) == []
+
+
+def test_each_law_is_broken_by_its_own_kind_of_fault():
+    from sample_results import measurement, statistics, witness
+
+    from precision_lab.results import Failure, Fault
+
+    right = replace(
+        measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
+    )
+    flushed = replace(statistics(8, 60.0), witness=witness(computed=0.0, error=60.0))
+    broken = {
+        "inaccurate": {"regions": {"positive": statistics(8, 3.0)}},
+        "flushes_subnormals": {"regions": {"subnormal_result": flushed}},
+        "undecided": {"undecided": 1},
+        "wrong_sign": {"wrong_sign": 1, "sign_witness": witness()},
+        "nonfinite": {"nonfinite_mismatch": 1, "nonfinite_witness": witness()},
+        "moves": {"monotonicity_violations": 2},
+        "raised": {"failure": Failure("raised", "no")},
+        "not_finite_parameters": {"failure": Failure("not_finite_parameters", "infinite")},
+    }
+
+    def of(law: str, max_ulp: float = 1.0) -> set[str]:
+        found = {kind: LAWS[law]([right, replace(right, **changes)], Bound(max_ulp))
+                 for kind, changes in broken.items()}  # fmt: skip
+        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Fault))
+        return {kind for kind, told in found.items() if told is not None}
+
+    assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided"}
+    assert of("signs") == {"wrong_sign"}
+    assert of("special_values") == {"nonfinite"}
+    assert of("runs") == {"raised"}
+    assert of("continuity") == set()
+    # Beyond an ulp, rounding alone may move results against the exact ones.
+    assert of("monotony") == {"moves"} and of("monotony", 1.5) == set()
 
 
 def test_the_published_clamp_breaks_what_it_is_known_to_break():

@@ -90,6 +90,20 @@ def test_parameters_are_legal_and_stay_so_when_rounded(function, data):
     definition.check_params({k: float(target.round(np.array([v]))[0]) for k, v in values.items()})
 
 
+@QUICK
+@given(strategies.parameters("xielu", "e4m3"))
+def test_small_parameters_stay_positive_in_a_narrow_format(values):
+    """2^-10 and less round to 0 in E4M3, which a positive parameter may not be."""
+    target = get_format("e4m3")
+    assert all(target.round(np.array([values[name]]))[0] > 0 for name in ("alpha_p", "alpha_n"))
+
+
+def test_small_parameters_are_drawn_where_the_format_has_them():
+    drawn = find(strategies.parameters("xielu", "e4m3"), lambda p: p["alpha_p"] < 2.0**-6)
+    assert get_format("e4m3").round(np.array([drawn["alpha_p"]]))[0] > 0
+    assert find(strategies.parameters("xielu", "bf16"), lambda p: p["alpha_p"] < 2.0**-12)
+
+
 def test_parameters_shrink_to_the_defaults_and_reach_beyond_the_named_sets():
     drawn = strategies.parameters("xielu")
     assert find(drawn, lambda p: True) == get_function("xielu").check_params()

@@ -101,3 +101,88 @@ def test_a_new_process_gives_the_same_results() -> None:
     settings = StudySettings(quick=True, functions=("relu2",), formats=("bf16",), timing=False)
     mine, theirs = run(settings), _in_a_new_process(settings)
     assert mine.measurements == theirs.measurements
+
+
+def settings(**changes: object) -> StudySettings:
+    return StudySettings(**{"functions": ("xielu", "silu"), **changes})  # type: ignore[arg-type]
+
+
+def test_a_quick_study_is_of_the_first_parameters_and_compiles_nothing() -> None:
+    full, quick = settings(), settings(quick=True)
+    assert full.chosen_formats() == ("fp32", "bf16", "fp16", "e4m3") and quick.chosen_formats() == (
+        "bf16",
+        "fp16",
+    )
+    assert full.parameter_sets("xielu")[:2] == ("init", "nearly-linear") and quick.parameter_sets(
+        "xielu"
+    ) == ("init",)
+    assert "compiled" in {i.execution for i in full.implementations()}
+    for other in (quick, settings(compiled=False)):
+        assert "compiled" not in {i.execution for i in other.implementations()}
+    left = settings(skipped=("xielu stable [eager]",)).implementations()
+    assert {i.label for i in full.implementations() if i.function == "xielu"} - {
+        i.label for i in left if i.function == "xielu"
+    } == {"stable [eager]"}
+    assert settings(functions=()).chosen_functions()[:2] == ("xielu", "xiprelu")
+    assert settings(functions=(), quick=True).chosen_functions() == ("xielu", "xiprelu", "relu2", "silu")
+
+
+def test_only_what_the_lost_device_left_is_taken_from_another_run() -> None:
+    from dataclasses import replace
+
+    from sample_results import measurement, reduction, sample_results
+
+    from precision_lab.results import Failure
+    from precision_lab.study import _completed
+
+    lost, crashed = Failure("device_lost", "x destroyed it"), Failure("crashed", "it destroyed it")
+    one, two, three = (measurement(name) for name in ("naive", "expm1", "stable"))
+    sums = tuple(reduction("naive", "bf16", "grad_beta", 1.0, data) for data in ("aligned: …", "random: …"))
+    before = replace(
+        sample_results(), timings=(),
+        measurements=(one, replace(two, failure=lost), replace(three, failure=crashed)),
+        reductions=tuple(replace(r, failure=lost) for r in sums),
+    )  # fmt: skip
+    rest = replace(
+        before, measurements=tuple(replace(m, mean_ulp=9.0) for m in (three, two, one)),
+        reductions=tuple(replace(r, n=k) for k, r in enumerate(reversed(sums))),
+    )  # fmt: skip
+    found = _completed(before, rest)
+    assert [(m.implementation, m.mean_ulp == 9.0, m.failure) for m in found.measurements] == [
+        ("naive", False, None), ("expm1", True, None), ("stable", False, crashed),
+    ]  # fmt: skip
+    assert [r.n for r in found.reductions] == [1, 0]  # the sums of one output are told apart by their data
+
+
+def test_a_study_keeps_the_binades_it_draws_and_witnesses_beyond_one_ulp() -> None:
+    from dataclasses import replace
+
+    from sample_results import measurement, statistics
+
+    from precision_lab.results import Binade
+    from precision_lab.study import _stored
+
+    part = replace(statistics(8, 1.23456789), mean_ulp=0.0123456789, lean=-0.123456789)
+    m = replace(
+        measurement("naive"), binades=tuple(Binade(-1, e, part) for e in (-41, -40, 8, 9)),
+        regions={"positive": part, "zero": statistics(8, 1.0)}, max_ulp=1.23456789, environment={"cpu": "x"},
+    )  # fmt: skip
+    found = _stored(m)
+    assert [b.exponent for b in found.binades] == [-40, 8]
+    kept = found.regions["positive"]
+    assert (kept.max_ulp, kept.mean_ulp, kept.lean) == (1.23457, 0.0123457, -0.123457)
+    assert kept.witness == part.witness and found.regions["zero"].witness is None
+    assert (found.max_ulp, found.witness, found.environment) == (1.23456789, m.witness, {})
+    assert found.binades[0].statistics.max_ulp == 1.23457
+    assert _stored(replace(m, params_name="wide")).binades == ()
+
+
+def test_cases_with_one_reference_are_neighbours() -> None:
+    from precision_lab.study import _cases
+
+    chosen = settings(formats=("fp16", "bf16"))
+    cases = [(i.function, fmt, name) for i, fmt, name in _cases(chosen.implementations(), chosen)]
+    assert len(cases) > 2 * len(set(cases))
+    first = [case for k, case in enumerate(cases) if k == 0 or cases[k - 1] != case]
+    assert len(first) == len(set(first))  # each reference once
+    assert first[0][:2] == ("xielu", "fp16") and first[-1][:2] == ("silu", "bf16")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +204,70 @@ def test_a_damaged_shard_is_found_and_done_again(tmp_path: Path, damage: str) ->
     path.write_bytes(b"" if damage == "emptied" else bytes(data[: -9 if damage == "cut" else None]))
     again = sweep(EXPM1, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True)
     assert (again.digest, again.resumed, again.redone) == (whole.digest, 3, 1)
+
+
+def array(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
+    return lambda arrays: arrays.update({f"forward/{name}": change(arrays[f"forward/{name}"])})
+
+
+def more(column: int, by: int) -> Callable[[Any], Any]:
+    def change(rows: Any) -> Any:
+        rows[np.flatnonzero(rows[:, columns.N])[0], column] += by
+        return rows
+
+    return change
+
+
+FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "an input more": (array("rows", more(columns.N, 1)), "forward/rows: not every one of 65536 inputs"),
+    "fewer than none": (array("rows", more(columns.MISROUNDED, -1 << 20)), "forward/rows: .* negative"),
+    "more wrong than inputs": (array("rows", more(columns.WRONG_SIGN, 1 << 20)), "more than their inputs"),
+    "cells of another format": (array("rows", lambda a: a[2:]), r"'forward/rows' has shape"),
+    "halves": (array("rows", lambda a: a / 2), r"'forward/rows' has .* dtype float64"),
+    "an error more": (array("histogram", lambda a: a + (np.arange(a.size) == 9)), "forward/histogram: not"),
+    "negative tiers": (array("tiers", lambda a: -a), "forward/tiers: not"),
+    "edges in three columns": (array("edges", lambda a: a[:, :3]), r"forward/edges has shape"),
+    "too many edges": (array("edges", lambda a: np.repeat(a, 2, 0)), r"forward/edges has shape \(4, 4\)"),
+    "too many undecided": (array("undecided", lambda a: np.zeros(1 << 17, a.dtype)), "undecided has shape"),
+    "nothing of tiers": (lambda arrays: arrays.pop("forward/tiers"), "'forward/tiers' is missing"),
+    "failures as a number": (lambda arrays: arrays.update(failures=np.array(3)), "'failures' is no text"),
+    "failures of another kind": (lambda arrays: arrays.update(failures=np.array("3")), "not iterable"),
+    "a failure without words": (
+        lambda arrays: arrays.update(failures=np.array('{"forward": {"kind": "raised"}}')), "message"
+    ),
+    "a failure that is none": (lambda arrays: arrays.update(failures=np.array("[[[")), "Expecting value"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[sweep_module._Store, int]:
+    folder = tmp_path_factory.mktemp("swept")
+    found = sweep(EXPM1, "bf16", ("forward",), shards=1, directory=folder)
+    assert found.measurements[0].n_inputs == 1 << 16
+    with np.load(io.BytesIO((folder / "shard-00000.npz").read_bytes()[32:])) as arrays:
+        rows = len(arrays["forward/rows"])
+    manifest = json.loads((folder / "sweep.json").read_text())
+    return sweep_module._Store(folder, manifest, resume=True), rows // 2
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_counts_that_no_sweep_comes_to_are_refused_under_a_right_checksum(
+    what: str, swept: tuple[sweep_module._Store, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, cells = swept
+    expected = (("forward",), cells, 1, 1 << 16)
+    assert isinstance(store.read(0, *expected)["forward"], Tally)
+    with np.load(io.BytesIO(store._path(0).read_bytes()[32:])) as file:
+        arrays = dict(file)
+    change, words = FORGED[what]
+    change(arrays)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    data = buffer.getvalue()
+    monkeypatch.setattr(store, "directory", tmp_path)
+    store._path(0).write_bytes(hashlib.sha256(data).digest() + data)
+    with pytest.raises(DamagedFileError, match=rf"shard-00000\.npz: .*{words}"):
+        store.read(0, *expected)
 
 
 KILLED = """

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import mpmath
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.functions.basis import BASIS
 
 Side = Literal["negative", "positive"]
@@ -179,7 +179,7 @@ class Activation:
         if parameter.raw == "softplus+beta":
             argument -= Fraction(params["beta"])
         if argument <= 0:
-            raise ValueError(
+            raise UsageError(
                 f"{parameter.name}={params[parameter.name]!r} has no raw value: {parameter.raw} only reaches "
                 "larger ones; ask for the effective gradient instead"
             )
@@ -201,7 +201,7 @@ class Activation:
             number = float(value)
             fault = self._fault(known[name], number)
             if fault:
-                raise ValueError(f"{name}={value!r}: {fault}")
+                raise UsageError(f"{name}={value!r}: {fault}")
             values[name] = number
         return values
 
@@ -214,7 +214,7 @@ class Activation:
         parameter = next((p for p in self.parameters if p.name == name), None)
         fault = parameter and self._fault(parameter, received)
         if fault:
-            raise ValueError(f"{name}={asked!r} becomes {received!r} {where}, and {fault}")
+            raise UsageError(f"{name}={asked!r} becomes {received!r} {where}, and {fault}")
 
     def _fault(self, parameter: Parameter, value: float) -> str | None:
         if not math.isfinite(value):
@@ -232,7 +232,7 @@ class Activation:
             basis = BASIS[term.basis]
             asymptote = basis.at_minus_infinity if sign < 0 else basis.at_plus_infinity
             if asymptote is None:
-                raise ValueError(f"{basis.text} has no polynomial asymptote at {sign}*inf")
+                raise UsageError(f"{basis.text} has no polynomial asymptote at {sign}*inf")
             coefficient = term.coefficient.at(params)
             totals = [
                 total + (coefficient * c if isinstance(c, Fraction) else float(coefficient) * c)
@@ -318,7 +318,7 @@ def _bisect(value: Any, lo: Any, hi: Any, at_lo: Any) -> Any:
 def _derivative(basis: str) -> tuple[tuple[int, str], ...]:
     derivative = BASIS[basis].derivative
     if derivative is None:
-        raise ValueError(f"basis function {basis!r} declares no derivative; add it in functions/basis.py")
+        raise UsageError(f"basis function {basis!r} declares no derivative; add it in functions/basis.py")
     return derivative
 
 

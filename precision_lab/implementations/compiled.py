@@ -2,59 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
+from precision_lab.children import module_path, tie_to_parent
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.inductor_cache import compiler_folder
 
 Progress = Callable[[str, int, int], None]
 
 RECOMPILE_LIMIT = 64
+_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
 
 
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: TORCHINDUCTOR_CACHE_DIR, else in the user's cache folder.
+class _Process:
+    """What compiling changes in this process, and what puts it back."""
 
-    torch's own default is a temporary folder, which a restart empties and pays for again.
-    """
-    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    home = os.environ.get("PRECISION_LAB_CACHE")
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "precision_lab"
-    return (Path(home) if home else user) / "inductor"
+    changes: contextlib.ExitStack | None = None  # None: it stays, since no block asked for the contrary
+    changed = False
 
 
-@lru_cache(maxsize=256)
+@contextlib.contextmanager
+def compiler_settings_kept() -> Iterator[None]:
+    """Puts back at its end what compiling changes in this process: see `_configure`. Blocks may nest."""
+    if _Process.changes is not None or _Process.changed:
+        yield
+        return
+    with contextlib.ExitStack() as _Process.changes:
+        # Torch sets it by itself, too, whenever a part of its compiler is imported.
+        _Process.changes.callback(_restore, os.environ.get(_FOLDER))
+        try:
+            yield
+        finally:
+            _Process.changes, _Process.changed = None, False
+
+
+def _configure() -> None:
+    """What torch can only be told for the whole process."""
+    if _Process.changed:
+        return
+    import torch._dynamo
+    import torch._functorch.config
+
+    _Process.changed = True
+    changes = _Process.changes if _Process.changes is not None else contextlib.ExitStack()
+    # The compiler knows no other way to be told; worker processes inherit it.
+    os.environ[_FOLDER] = str(compiler_folder())
+    # Dtypes × parameter shapes × gradient modes are more than the eight variants of the default.
+    limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
+    changes.enter_context(torch._dynamo.config.patch(recompile_limit=limit))
+    # A donated buffer forbids the repeated backward that timing needs; it changes no arithmetic.
+    changes.enter_context(torch._functorch.config.patch(donated_buffer=False))
+    if _Process.changes is None:
+        changes.pop_all()
+
+
+def _restore(folder: str | None) -> None:
+    if folder is None:
+        os.environ.pop(_FOLDER, None)
+    else:
+        os.environ[_FOLDER] = folder
+
+
 def compiled_kernel(implementation: Implementation) -> Any:
     """The kernel compiled as one graph.
 
     A graph break, or more variants than allowed, raises: run eagerly in silence, the kernel
     would be measured as compiled when it is not.
     """
+    _configure()
+    return _compiled(implementation)
+
+
+@lru_cache(maxsize=256)
+def _compiled(implementation: Implementation) -> Any:
     return compile_kernel(implementation.kernel, fullgraph=True)
 
 
 def compile_kernel(kernel: Any, *, fullgraph: bool = False) -> Any:
     """`torch.compile`; sizes are dynamic, so one graph serves every length."""
     import torch
-    import torch._dynamo
-    import torch._functorch.config
 
-    # The compiler knows no other way to be told; worker processes inherit it.
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_directory())
-    # Dtypes × parameter shapes × gradient modes are more than the eight variants of the default.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
-    # A donated buffer forbids the repeated backward that timing needs; it changes no arithmetic.
-    torch._functorch.config.donated_buffer = False
+    _configure()
     return torch.compile(kernel, dynamic=True, fullgraph=fullgraph)
 
 
@@ -143,14 +180,16 @@ def _compile_elsewhere(
     if workers == 1 or len(cases) < 2 * workers:
         return
     done = 0
+    running: list[subprocess.Popen[str]] = []
 
     def share(names: Sequence[str]) -> None:
         nonlocal done
-        command = [sys.executable, "-m", "precision_lab.implementations.compiled", *names]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        command = [sys.executable, "-P", "-m", "precision_lab.implementations.compiled", *names]
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        ) as process:
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "PYTHONPATH": module_path()},
+        ) as process:  # fmt: skip
+            running.append(process)
             assert process.stdout is not None
             for _ in process.stdout:
                 done += 1
@@ -158,7 +197,12 @@ def _compile_elsewhere(
 
     names = [f"{i.function}:{i.name}:{fmt}:{'timed' if timed else ''}" for i, fmt, timed in cases]
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(share, [names[k::workers] for k in range(workers)]))
+        try:
+            list(pool.map(share, [names[k::workers] for k in range(workers)]))
+        except BaseException:
+            for process in running:
+                process.kill()
+            raise
 
 
 def main(names: Sequence[str]) -> None:
@@ -166,12 +210,14 @@ def main(names: Sequence[str]) -> None:
 
     With torch's threads as they are: their number is part of the generated code, and so of its key.
     """
+    tie_to_parent(os.dup(0))
     from precision_lab.implementations import get_implementation
 
-    for name in names:
-        function, formulation, fmt, timed = name.split(":")
-        warm(get_implementation(function, formulation, "compiled"), fmt, timed=bool(timed))
-        print(name, flush=True)
+    with compiler_settings_kept():
+        for name in names:
+            function, formulation, fmt, timed = name.split(":")
+            warm(get_implementation(function, formulation, "compiled"), fmt, timed=bool(timed))
+            print(name, flush=True)
 
 
 if __name__ == "__main__":

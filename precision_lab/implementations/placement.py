@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from precision_lab.exceptions import DeviceLostError, KernelError, first_line
+from precision_lab.exceptions import DeviceLostError, KernelError, UsageError, first_line
 from precision_lab.implementations.base import FOREIGN, Implementation
 from precision_lab.results import Failure
 
@@ -36,13 +36,13 @@ def check_device(device: str) -> str:
     """
     kind, colon, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdigit())):
-        raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+        raise UsageError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
     if kind == "cuda":
         if not torch.cuda.is_available():
             built = "torch sees none" if torch.version.cuda else "this build of torch has no CUDA"
-            raise ValueError(f"device={device!r}: no CUDA device, {built}")
+            raise UsageError(f"device={device!r}: no CUDA device, {built}")
         if colon and int(index) >= torch.cuda.device_count():
-            raise ValueError(f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices")
+            raise UsageError(f"device={device!r}: there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.init()  # type: ignore[no-untyped-call]
         if colon:
             torch.cuda.set_device(int(index))
@@ -59,7 +59,7 @@ def on_device(implementation: Implementation, device: str) -> Implementation:
     kind = device.partition(":")[0]
     known = ("cpu",) if implementation.execution in FOREIGN else implementation.devices
     if kind not in known:
-        raise ValueError(
+        raise UsageError(
             f"{implementation.label} runs on {' and '.join(known)}, and device={device!r} was asked for"
         )
     return dataclasses.replace(implementation, device=device)

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, first_line, kernel_error
+from precision_lab.exceptions import KernelError, first_line, kernel_error, raise_if_users
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiled_kernel
 from precision_lab.implementations.placement import context_is_lost, raise_if_lost, require_capability
+from precision_lab.implementations.switches import switches_kept
 from precision_lab.results import Failure
 from precision_lab.selfcheck import require_ieee
 
@@ -153,10 +154,11 @@ def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]
     kernel = implementation.kernel
     if implementation.execution == "compiled":
         kernel = compiled_kernel(implementation)
-    if implementation.execution == "upcast":
-        y: Tensor = kernel(x.float(), **{name: leaf.float() for name, leaf in leaves.items()}).to(x.dtype)
-        return y
-    return kernel(x, **leaves)  # type: ignore[no-any-return]
+    with switches_kept():
+        if implementation.execution == "upcast":
+            y: Tensor = kernel(x.float(), **{n: leaf.float() for n, leaf in leaves.items()}).to(x.dtype)
+            return y
+        return kernel(x, **leaves)  # type: ignore[no-any-return]
 
 
 def run(
@@ -351,7 +353,8 @@ def _guarded(work: Callable[[], Any]) -> Any:
         raise KernelError("missing_dependency", str(error)) from error
     except torch.OutOfMemoryError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        raise_if_users(error)
         if context_is_lost(error):
             raise
         raise kernel_error(error) from error
@@ -376,12 +379,14 @@ def _gradients(
         why = KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
         return {**dict.fromkeys(names, why), **missing}
     try:
-        tensors = torch.autograd.grad(
-            y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
-        )
+        with switches_kept():
+            tensors = torch.autograd.grad(
+                y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
+            )
     except torch.OutOfMemoryError:
         raise
-    except (Exception, SystemExit) as error:  # autograd of a stranger's kernel may raise anything
+    except BaseException as error:  # autograd of a stranger's kernel may raise anything
+        raise_if_users(error)
         if context_is_lost(error):
             raise
         return {

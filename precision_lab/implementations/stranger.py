@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, UsageError, raise_if_users
 from precision_lab.formats import get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Parameter
@@ -58,7 +58,7 @@ def as_implementation(
     definition = get_function(function)
     if isinstance(kernel, Implementation):
         if kernel.function != definition.name:
-            raise ValueError(f"{kernel.label} computes {kernel.function}, not {definition.name}")
+            raise UsageError(f"{kernel.label} computes {kernel.function}, not {definition.name}")
         return dataclasses.replace(kernel, target=target or kernel.target)
     if not callable(kernel):
         raise TypeError(
@@ -72,7 +72,7 @@ def as_implementation(
     }  # fmt: skip
     chosen = framework or framework_of(kernel) or "torch"
     if chosen not in FRAMEWORKS:
-        raise ValueError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
+        raise UsageError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
     if chosen != "torch":
         found = wrap(kernel, chosen, definition.name, siblings=siblings or (lambda name: None))
         return Implementation(
@@ -206,7 +206,8 @@ def _leaves(
         modules = [dict(make(trial, torch.float32).named_parameters()) for trial in trials]
     except KernelError:
         raise
-    except Exception:  # it will raise again when it is measured, and be named then
+    except BaseException as error:  # it will raise again when it is measured, and be named then
+        raise_if_users(error)
         return {}, {}
     leaves: dict[str, str] = {}
     constraint: dict[str, Parameter] = {}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 
@@ -97,7 +97,7 @@ def quantize(
 
         found = MXFP8Quantizer(dtype, rowwise=True, columnwise=False)(x)
         return found._rowwise_data, found._rowwise_scale_inv[:rows, : -(-columns // 32)]
-    raise ValueError(f"kind={kind!r}: expected tensor, current, block or mxfp8")
+    raise UsageError(f"kind={kind!r}: expected tensor, current, block or mxfp8")
 
 
 def stored(tensor: Any, fmt: str) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, unknown_name
+from precision_lab.exceptions import KernelError, UsageError, unknown_name
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
@@ -181,7 +181,7 @@ def _passage(
     if path not in get_args(Path):
         raise unknown_name("path", path, get_args(Path))
     if x.dtype != torch.bfloat16 or x.ndim == 0:
-        raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
+        raise UsageError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
     if gate is not None or get_function(function).name == "swiglu":
         _check_pair("gate", gate, x)
     values = tuple(sorted(get_function(function).check_params(params).items()))
@@ -246,7 +246,7 @@ def _clipped(tensor: Tensor, found: Quantized) -> NDArray[np.bool_]:
 def _check_pair(name: str, tensor: Tensor | None, x: Tensor) -> None:
     if tensor is None or tensor.dtype != torch.bfloat16 or tensor.shape != x.shape:
         seen = None if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-        raise ValueError(f"{name}={seen}: expected bfloat16 of the shape of x, {tuple(x.shape)}")
+        raise UsageError(f"{name}={seen}: expected bfloat16 of the shape of x, {tuple(x.shape)}")
 
 
 Params = tuple[tuple[str, float], ...]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.runner import call
@@ -106,7 +107,7 @@ def block_errors(
     """
     definition = get_function(function)
     if definition.name == "swiglu":
-        raise ValueError(f"function={function!r}: a block of one input is measured; it has a gate")
+        raise UsageError(f"function={function!r}: a block of one input is measured; it has a gate")
     values = definition.check_params(params)
     data = _data(tokens, width, hidden, seed)
 

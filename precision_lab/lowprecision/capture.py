@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.captured import CHANNEL_BITS, Captured, Histogram, Layer
 from precision_lab.lowprecision.loops import count_cpu
 from precision_lab.lowprecision.quantized import as_matrix
@@ -89,13 +90,13 @@ class capture:
     ) -> None:
         for name, value in (("steps", steps), ("tokens", tokens)):
             if value is not None and value < 1:
-                raise ValueError(f"{name}={value!r}: at least 1")
+                raise UsageError(f"{name}={value!r}: at least 1")
         self._model, self._steps, self._tokens, self._gradients = model, steps, tokens, gradients
         modules = dict(model.named_modules())
         chosen = {name: module for name, module in modules.items() if _matches(match, name, module)}
         if not chosen:
             some = ", ".join(sorted({type(m).__name__ for m in modules.values()})[:12])
-            raise ValueError(
+            raise UsageError(
                 f"match={match!r}: no module of {type(model).__name__} matches; its modules are of {some}"
             )
         self._watched = [_Watched(name, module) for name, module in chosen.items()]
@@ -145,7 +146,7 @@ class capture:
         """
         layers = tuple(watched.layer() for watched in self._watched if "input" in watched.counters)
         if not layers:
-            raise ValueError(
+            raise UsageError(
                 f"nothing was captured: no forward pass of {type(self._model).__name__} came by. A model "
                 "that torch.compile had run before the capture began does not call its hooks: capture first"
             )
@@ -369,7 +370,7 @@ def _parameters(module: nn.Module, function: str) -> dict[str, float]:
         for name, value in tell().items():
             value = torch.as_tensor(value).detach()
             if value.numel() != 1:
-                raise ValueError(
+                raise UsageError(
                     f"its parameter {name!r} has shape {tuple(value.shape)}; expected one number"
                 )
             found[name] = float(value)

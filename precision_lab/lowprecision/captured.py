@@ -1,39 +1,23 @@
-"""What was seen of a model's tensors: histograms by bit pattern, small enough to send by mail.
-
-A file is a npz of plain arrays, without pickle: counts of the bf16 patterns of each layer, counts of
-coarser patterns of each channel, and a JSON header with a digest of them all.
-"""
+"""What was seen of a model's tensors: histograms by bit pattern."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import DamagedFileError, unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import get_format
 
-VERSION = 2
 # Sign, exponent and the first bit of the fraction of a bf16 number: what is counted for each channel.
 CHANNEL_BITS = 10
 _DROPPED = 16 - CHANNEL_BITS
 _BF16 = get_format("bf16")
-# What numpy, zipfile and json raise for files that were cut off or changed.
-_UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
-    zlib.error, tokenize.TokenError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +42,7 @@ class Histogram:
 
     def __add__(self, other: Histogram) -> Histogram:
         if self.channels.shape != other.channels.shape:
-            raise ValueError(f"channels={other.channels.shape[0]}: expected {self.channels.shape[0]}")
+            raise UsageError(f"channels={other.channels.shape[0]}: expected {self.channels.shape[0]}")
         return Histogram(
             self.patterns + other.patterns,
             self.channels + other.channels,
@@ -76,7 +60,7 @@ class Histogram:
     @property
     def largest_counted(self) -> float:
         """Largest finite magnitude among the numbers that were counted; 0 where there is none."""
-        values = _values()
+        values = bf16_values()
         return float(np.abs(values[(self.patterns > 0) & np.isfinite(values)]).max(initial=0.0))
 
     def sample(
@@ -96,7 +80,7 @@ class Histogram:
         Raises:
             ValueError: a channel of which nothing finite was counted.
         """
-        finite = np.isfinite(_values())
+        finite = np.isfinite(bf16_values())
         weights = np.where(finite, self.patterns, 0).astype(np.float64)
         inner = weights.reshape(-1, 1 << _DROPPED)
         total = np.cumsum(inner, axis=1)
@@ -109,7 +93,7 @@ class Histogram:
         drawn = np.empty((tokens, coarse.shape[0]), np.uint16)
         for j, row in enumerate(coarse):
             if row.sum() == 0:
-                raise ValueError(f"channel={j}: nothing finite was captured of it")
+                raise UsageError(f"channel={j}: nothing finite was captured of it")
             share = np.cumsum(row[order]) / row.sum()
             chosen = order[np.minimum(np.searchsorted(share, quantiles[:, j], "right"), row.size - 1)]
             part = rng.random(tokens) * total[chosen, -1]
@@ -118,7 +102,8 @@ class Histogram:
         return drawn
 
 
-def _values() -> NDArray[np.float64]:
+def bf16_values() -> NDArray[np.float64]:
+    """Of every pattern, in their order."""
     return _BF16.decode(_BF16.all_bits())
 
 
@@ -157,7 +142,7 @@ class Layer:
             ValueError: the layer has no gate.
         """
         if self.moments is None:
-            raise ValueError(f"layer {self.name!r} has no gate")
+            raise UsageError(f"layer {self.name!r} has no gate")
         n, x, g, xx, gg, xg = self.moments
         with np.errstate(invalid="ignore", divide="ignore"):
             found = (xg - x * g / n) / np.sqrt((xx - x * x / n) * (gg - g * g / n))
@@ -212,20 +197,20 @@ class Captured:
         """
         names, others = [layer.name for layer in self.layers], [layer.name for layer in other.layers]
         if names != others:
-            raise ValueError(f"layers={others}: cannot be merged with {names}")
+            raise UsageError(f"layers={others}: cannot be merged with {names}")
         merged = []
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             if set(mine.tensors) != set(theirs.tensors):
-                raise ValueError(
+                raise UsageError(
                     f"layer {mine.name!r} has {sorted(theirs.tensors)}: cannot be merged with "
                     f"{sorted(mine.tensors)}"
                 )
             if mine.gate_in_gradient != theirs.gate_in_gradient:
-                raise ValueError(f"layer {mine.name!r}: gradients before and after a gate cannot be merged")
+                raise UsageError(f"layer {mine.name!r}: gradients before and after a gate cannot be merged")
             try:
                 tensors = {kind: h + theirs.tensors[kind] for kind, h in mine.tensors.items()}
             except ValueError as error:
-                raise ValueError(f"layer {mine.name!r}: {error}") from error
+                raise UsageError(f"layer {mine.name!r}: {error}") from error
             moments = None
             if mine.moments is not None and theirs.moments is not None:
                 moments = mine.moments + theirs.moments
@@ -266,90 +251,29 @@ class Captured:
         return found
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a npz file, whole or not at all."""
-        arrays: dict[str, NDArray[Any]] = {}
-        layers = []
-        for i, layer in enumerate(self.layers):
-            for kind, histogram in layer.tensors.items():
-                seen = np.flatnonzero(histogram.patterns)
-                arrays[f"{i}.{kind}.patterns"] = seen.astype(np.uint16)
-                arrays[f"{i}.{kind}.counts"] = histogram.patterns[seen]
-                arrays[f"{i}.{kind}.channels"] = histogram.channels
-                arrays[f"{i}.{kind}.amax"] = histogram.amax
-            if layer.moments is not None:
-                arrays[f"{i}.moments"] = layer.moments
-            layers.append(
-                {
-                    "name": layer.name,
-                    "module": layer.module,
-                    "function": layer.function,
-                    "params": dict(layer.params),
-                    "kinds": {kind: [h.seen, h.infinite, h.nan] for kind, h in sorted(layer.tensors.items())},
-                    "amax": dict(layer.amax),
-                    "gate_in_gradient": layer.gate_in_gradient,
-                    "notes": list(layer.notes),
-                }
-            )
-        header = {"version": VERSION, "model": self.model, "steps": self.steps, "layers": layers}
-        header["digest"] = _digest(arrays, header)
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(target)
-        return target
+        """Writes a npz file, whole or not at all.
+
+        Raises:
+            ValueError: names and notes of all layers are more than a header holds.
+        """
+        from precision_lab.lowprecision import captured_file
+
+        return captured_file.save(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Captured:
-        """What `save` wrote.
+        """What `save` wrote; somebody else's file may hold anything.
+
+        Memory is taken for an array only as it is unpacked, and no further than it fits the others.
 
         Raises:
-            DamagedFileError: missing, cut off or changed; names the file.
+            DamagedFileError: missing, cut off or changed, or counts that no capture comes to; names the file
+                and what of it.
             ValueError: written by another version of precision_lab's format.
         """
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(arrays.pop("header").tobytes())
-            version = header["version"]
-        except _UNREADABLE as error:
-            raise DamagedFileError(f"{str(path)!r} is no capture: {type(error).__name__}: {error}") from error
-        if version != VERSION:
-            raise ValueError(
-                f"{str(path)!r} has version={version!r}; this precision_lab reads {VERSION}: capture again"
-            )
-        try:
-            digest = header.pop("digest")
-            if _digest(arrays, header) != digest:
-                raise DamagedFileError(f"{str(path)!r} is damaged: its counts do not match its digest")
-            layers = tuple(_layer(i, found, arrays) for i, found in enumerate(header["layers"]))
-            return cls(header["model"], header["steps"], layers)
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise DamagedFileError(f"{str(path)!r} is damaged: {type(error).__name__}: {error}") from error
+        from precision_lab.lowprecision import captured_file
+
+        return captured_file.load(Path(path))
 
 
-def _layer(i: int, found: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Layer:
-    tensors = {}
-    for kind, (seen, infinite, nan) in found["kinds"].items():
-        patterns = np.zeros(1 << 16, np.uint64)
-        patterns[arrays[f"{i}.{kind}.patterns"]] = arrays[f"{i}.{kind}.counts"]
-        tensors[kind] = Histogram(
-            patterns, arrays[f"{i}.{kind}.channels"], arrays[f"{i}.{kind}.amax"], seen, infinite, nan
-        )
-    return Layer(
-        found["name"], found["module"], found["function"], found["params"], tensors,
-        arrays.get(f"{i}.moments"), found["amax"], found["gate_in_gradient"], tuple(found["notes"]),
-    )  # fmt: skip
-
-
-def _digest(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> str:
-    total = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
-
-
-__all__ = ["CHANNEL_BITS", "VERSION", "Captured", "Histogram", "Layer"]
+__all__ = ["CHANNEL_BITS", "Captured", "Histogram", "Layer", "bf16_values"]

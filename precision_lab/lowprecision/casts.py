@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.lowprecision.loops import e2m1_codes_cpu, fp8_codes_cpu
 
@@ -43,7 +44,7 @@ def fp8_codes(x: Tensor, fmt: str, *, saturating: bool = True) -> Tensor:
     """
     target = get_format(fmt)
     if target.bits != 8:
-        raise ValueError(f"fmt={fmt!r}: not an FP8 format; e4m3 or e5m2")
+        raise UsageError(f"fmt={fmt!r}: not an FP8 format; e4m3 or e5m2")
     if x.dtype != torch.float32:
         raise TypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
     if x.device.type == "cpu":

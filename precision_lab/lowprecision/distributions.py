@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 
 Float64 = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Float64]
@@ -53,16 +53,16 @@ def modelled(
     if name not in DISTRIBUTIONS:
         raise unknown_name("distribution", name, DISTRIBUTIONS)
     if tokens < 1 or channels < 1:
-        raise ValueError(f"tokens={tokens!r}, channels={channels!r}: at least 1 each")
+        raise UsageError(f"tokens={tokens!r}, channels={channels!r}: at least 1 each")
     if not 0 < scale < np.inf:
-        raise ValueError(f"scale={scale!r}: must be positive and finite")
+        raise UsageError(f"scale={scale!r}: must be positive and finite")
     with np.errstate(over="ignore"):
         x = (DISTRIBUTIONS[name][1](np.random.default_rng(seed), (tokens, channels)) * scale).astype(
             np.float32
         )
     found = torch.from_numpy(x).bfloat16()
     if not found.isfinite().all():
-        raise ValueError(f"scale={scale!r}: pre-activations of distribution {name!r} overflow BF16")
+        raise UsageError(f"scale={scale!r}: pre-activations of distribution {name!r} overflow BF16")
     return found
 
 

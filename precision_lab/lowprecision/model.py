@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
@@ -48,11 +49,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "hidden", "context", "vocabulary"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: at least 1")
+                raise UsageError(f"{name}={getattr(self, name)!r}: at least 1")
         if self.vocabulary < 256:
-            raise ValueError(f"vocabulary={self.vocabulary!r}: at least 256, for every byte of the text")
+            raise UsageError(f"vocabulary={self.vocabulary!r}: at least 256, for every byte of the text")
         if self.width % self.heads or self.width // self.heads % 2:
-            raise ValueError(
+            raise UsageError(
                 f"width={self.width!r}, heads={self.heads!r}: each head needs an even share of the width"
             )
 

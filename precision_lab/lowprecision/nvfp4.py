@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.casts import (
     E2M1_MAX,
     e2m1_codes,
@@ -51,7 +52,7 @@ def hadamard(x: Tensor) -> Tensor:
         ValueError: n is no multiple of 16.
     """
     if x.shape[-1] % GROUP:
-        raise ValueError(
+        raise UsageError(
             f"x.shape={tuple(x.shape)}: the Hadamard transform takes groups of {GROUP} numbers of a row"
         )
     groups = x.double().reshape(*x.shape[:-1], x.shape[-1] // GROUP, GROUP)
@@ -94,7 +95,7 @@ def quantize_nvfp4(
     scaled = matrix * per_element(multiplier, block, matrix.shape)
     if stochastic:
         if generator is None:
-            raise ValueError("generator=None: stochastic rounding needs an explicit torch.Generator")
+            raise UsageError("generator=None: stochastic rounding needs an explicit torch.Generator")
         random = torch.randint(
             0, 256, scaled.shape, generator=generator, dtype=torch.uint8, device=generator.device
         ).to(scaled.device)

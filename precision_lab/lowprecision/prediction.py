@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.probe import BASELINE
 
 RESAMPLES = 2000
@@ -147,9 +148,9 @@ def rank_correlation(of: Sequence[Cell], measure: str = "gap", *, seed: int = 0)
         ValueError: fewer than three cells; another measure.
     """
     if measure not in ("gap", "distance"):
-        raise ValueError(f"measure={measure!r}: expected gap or distance")
+        raise UsageError(f"measure={measure!r}: expected gap or distance")
     if len(of) < 3:
-        raise ValueError(f"cells={len(of)}: a rank correlation needs at least 3")
+        raise UsageError(f"cells={len(of)}: a rank correlation needs at least 3")
     risk, gap = (np.array([getattr(c, name) for c in of]) for name in ("risk", measure))
     rng = np.random.default_rng(seed)
     drawn = []

@@ -10,26 +10,27 @@ import dataclasses
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import typing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.atomic_file import write_atomically
+from precision_lab.children import worker_pool
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.functions import get_function
-from precision_lab.lowprecision import corpus
+from precision_lab.lowprecision import checkpoint, corpus
 from precision_lab.lowprecision.capture import capture
 from precision_lab.lowprecision.model import AGEINGS, ModelConfig, degree
 from precision_lab.lowprecision.nvfp4 import GROUP
 from precision_lab.lowprecision.remedies import get_remedy
 from precision_lab.lowprecision.risk import from_capture, risk
-from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig, device_name
 from precision_lab.results import strict_json
 from precision_lab.selfcheck import environment
 from precision_lab.toml_file import read_toml
@@ -122,10 +123,10 @@ class ProbeConfig:
         grids = (self.runs, self.ablations, self.aged, self.remedies, self.formulations)
         for grid in grids:
             if grid.seeds < 0:
-                raise ValueError(f"seeds={grid.seeds!r}: at least 0")
+                raise UsageError(f"seeds={grid.seeds!r}: at least 0")
         rows = self.training.batch * self.training.model.context
         if any("nvfp4" in grid.recipes for grid in grids) and rows % GROUP:
-            raise ValueError(
+            raise UsageError(
                 f"batch={self.training.batch!r}, context={self.training.model.context!r}: nvfp4 transforms "
                 f"groups of {GROUP} tokens, and {rows} are no multiple"
             )
@@ -191,12 +192,12 @@ def read_config(path: Path) -> ProbeConfig:
     made: dict[str, Any] = {}
     for table, values in data.items():
         if table not in kinds or not isinstance(values, dict):
-            raise ValueError(f"{path}: [{table}]: expected one of the tables {', '.join(kinds)}")
+            raise UsageError(f"{path}: [{table}]: expected one of the tables {', '.join(kinds)}")
         hints = typing.get_type_hints(kinds[table])
         known = {f.name for f in dataclasses.fields(kinds[table])} - {"model"}
         for key, value in values.items():
             if key not in known:
-                raise ValueError(
+                raise UsageError(
                     f"{path}: [{table}] {key}={value!r}: expected one of {', '.join(sorted(known))}"
                 )
             wanted = hints[key]
@@ -204,22 +205,22 @@ def read_config(path: Path) -> ProbeConfig:
                 values[key] = float(value)
             elif wanted in (int, float):
                 if type(value) is not wanted:
-                    raise ValueError(f"{path}: [{table}] {key}={value!r}: expected {wanted.__name__}")
+                    raise UsageError(f"{path}: [{table}] {key}={value!r}: expected {wanted.__name__}")
             elif not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                raise ValueError(f"{path}: [{table}] {key}={value!r}: expected a list of names")
+                raise UsageError(f"{path}: [{table}] {key}={value!r}: expected a list of names")
             else:
                 values[key] = tuple(value)
         try:
             made[table] = kinds[table](**values) if table != "training" else values
         except ValueError as error:
-            raise ValueError(f"{path}: [{table}] {error}") from error
+            raise UsageError(f"{path}: [{table}] {error}") from error
     try:
         model = {"model": made.pop("model")} if "model" in made else {}
         training = TrainingConfig(**made.pop("training", {}), **model)
         config = ProbeConfig(training, **made)
         config.every_run()
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     return config
 
 
@@ -253,11 +254,11 @@ def probe(
     path = directory / "manifest.json"
     if path.exists():
         if not resume:
-            raise ValueError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
+            raise UsageError(f"--out {str(directory)!r} holds a probe already; --resume goes on with it")
         found = _read(path) or {}
         for key in ("schema", "config", "text", "torch", "numpy", "device"):
             if found.get(key) != json.loads(json.dumps(manifest[key])):
-                raise ValueError(
+                raise UsageError(
                     f"--out {str(directory)!r} holds a probe of another {key}; choose another folder"
                 )
     directory.mkdir(parents=True, exist_ok=True)
@@ -266,11 +267,12 @@ def probe(
     jobs = [("predict", run) for run in config.predictions()] + jobs
     missing = [(kind, run) for kind, run in jobs if _read(_path(directory, kind, run)) is None]
     done = len(jobs) - len(missing)
+    for kind, run in set(jobs) - set(missing):
+        if kind == "run":  # whose process may have been killed before it did this
+            checkpoint.remove(_checkpoint(directory, run))
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1
-    # Not forked: numba and torch may already run threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _prepare, (device,)) as pool:
+    with worker_pool(workers, _prepare, device) as pool:
         futures = {
             pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
             for kind, run in _by_warmth(missing)
@@ -306,10 +308,9 @@ def _job(
     if kind == "predict":
         _write(path, {"run": asdict(run), **predict(config, run, recipes, device)})
         return
-    checkpoint = path.with_suffix(".checkpoint")
-    record = Trainer(config, run, device).train(checkpoint)
+    record = Trainer(config, run, device).train(_checkpoint(directory, run))
     _write(path, {"run": asdict(run), "record": record.to_json()})
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.remove(_checkpoint(directory, run))
 
 
 def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: str = "cpu") -> dict[str, Any]:
@@ -337,9 +338,9 @@ def load(directory: Path) -> dict[str, Any]:
     """
     manifest = _read(directory / "manifest.json")
     if manifest is None:
-        raise ValueError(f"{str(directory)!r} holds no probe")
+        raise UsageError(f"{str(directory)!r} holds no probe")
     if manifest.get("schema") != SCHEMA:
-        raise ValueError(
+        raise UsageError(
             f"{str(directory)!r} holds a probe with schema={manifest.get('schema')!r}; this precision_lab "
             f"reads {SCHEMA}: train it again"
         )
@@ -365,7 +366,7 @@ def _manifest(config: ProbeConfig, device: str) -> dict[str, Any]:
         "text": corpus.digest(),
         "torch": torch.__version__,
         "numpy": about["numpy"],
-        "device": device if device == "cpu" else torch.cuda.get_device_name(torch.device(device)),
+        "device": device_name(device),
         "environment": about,
     }
 
@@ -374,11 +375,13 @@ def _path(directory: Path, kind: str, run: Run) -> Path:
     return directory / kind / f"{run.key}.json"
 
 
+def _checkpoint(directory: Path, run: Run) -> Path:
+    return _path(directory, "run", run).with_suffix(".checkpoint")
+
+
 def _write(path: Path, data: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(strict_json(data) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, (strict_json(data) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, Any] | None:

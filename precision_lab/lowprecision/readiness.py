@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import get_function
 from precision_lab.lowprecision.activation import EXACT, Path, exact_table
 from precision_lab.lowprecision.captured import Captured
@@ -175,7 +176,7 @@ def readiness(
         KernelError: the implementation failed.
     """
     if not layers:
-        raise ValueError("layers=[]: nothing to judge a recipe by")
+        raise UsageError("layers=[]: nothing to judge a recipe by")
     evidence, verdicts = [], []
     judge = partial(numbers, growth=growth, path=path, formulation=formulation)
     for recipe in recipes:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.lowprecision.casts import e8m0_codes, e8m0_reciprocals, e8m0_values, fp8_codes
 from precision_lab.lowprecision.loops import round_trip_cpu
@@ -106,7 +106,7 @@ class Recipe:
         """
         _check(x, role)
         if state is not None and self.state(role) is None:
-            raise ValueError(f"state={state!r}: recipe {self.name!r} keeps no history")
+            raise UsageError(f"state={state!r}: recipe {self.name!r} keeps no history")
         return self._quantize(x.detach(), role, columnwise, state, unrounded_amax, generator)
 
     def round_trip(
@@ -194,7 +194,7 @@ class Unscaled(Recipe):
         unrounded_amax: Tensor | None,
         generator: torch.Generator | None,
     ) -> Quantized:
-        raise ValueError(f"recipe {self.name!r} stores numbers without a scale, not codes; use store(x)")
+        raise UsageError(f"recipe {self.name!r} stores numbers without a scale, not codes; use store(x)")
 
 
 @dataclass(frozen=True)
@@ -219,12 +219,12 @@ class DelayedScaling(Recipe):
         unrounded_amax: Tensor | None,
     ) -> Scaling:
         if state is None:
-            raise ValueError(
+            raise UsageError(
                 f"state=None: recipe {self.name!r} scales by earlier steps; pass recipe.state({role!r})"
             )
         fmax = get_format(self.fmt(role)).max_finite
         if state.fmax != fmax:
-            raise ValueError(
+            raise UsageError(
                 f"state.fmax={state.fmax!r}: role {role!r} is stored as {self.fmt(role)}, whose largest "
                 f"number is {fmax!r}; pass recipe.state({role!r})"
             )
@@ -336,7 +336,7 @@ def _check(x: Tensor, role: Role) -> None:
     if role not in get_args(Role):
         raise unknown_name("role", role, get_args(Role))
     if x.ndim == 0:
-        raise ValueError("x has no dimension: a recipe stores vectors or matrices")
+        raise UsageError("x has no dimension: a recipe stores vectors or matrices")
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise TypeError(f"x.dtype={x.dtype}: a recipe stores float32, bfloat16 or float16")
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.lowprecision.activation import exact_table
@@ -101,7 +102,7 @@ def maps(function: str = "xielu", *, tokens: int = 64, channels: int = 256) -> l
     definition = get_function(function)
     names = {p.name for p in definition.parameters}
     if not {"alpha_p", "alpha_n"} <= names:
-        raise ValueError(f"function={function!r}: maps are over alpha_p and alpha_n, which it has not")
+        raise UsageError(f"function={function!r}: maps are over alpha_p and alpha_n, which it has not")
     patterns = [
         modelled("normal", tokens, channels, scale=s).view(torch.int16).numpy().view(np.uint16)
         for s in SCALES

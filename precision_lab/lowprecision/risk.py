@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import get_function
 from precision_lab.lowprecision.activation import EXACT, Passage, Path, forward_passage, gradient_passage
 from precision_lab.lowprecision.captured import Captured, Histogram, Layer
@@ -127,7 +128,7 @@ def numbers(
         ValueError: growth is below 1 or not finite; else as `activation.forward_passage`.
     """
     if not 1 <= growth < math.inf:
-        raise ValueError(f"growth={growth!r}: at least 1 and finite")
+        raise UsageError(f"growth={growth!r}: at least 1 and finite")
     recipe, remedy = get_recipe(recipe), get_remedy(remedy)
     params, x, upstream = dict(tensors.params), tensors.x, tensors.upstream
     if "alpha_p" in params:
@@ -209,18 +210,18 @@ def from_capture(
                 f"layer {layer.name!r}: no gradient was captured; a normal one, 0.001, stands in its place"
             )
     if not found:
-        raise ValueError(f"no layer of the capture of {captured.model} can be judged: {'; '.join(left_out)}")
+        raise UsageError(f"no layer of the capture of {captured.model} can be judged: {'; '.join(left_out)}")
     return found, left_out
 
 
 def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
     if not layer.function:
         why = f": {layer.notes[-1]}" if layer.notes else ""
-        raise ValueError(f"its activation {layer.module} is none of precision_lab's functions{why}")
+        raise UsageError(f"its activation {layer.module} is none of precision_lab's functions{why}")
     get_function(layer.function).check_params(layer.params)
     gated = layer.function == "swiglu" or "gate" in layer.tensors
     if gated and ("gate" not in layer.tensors or layer.moments is None):
-        raise ValueError("its input and gate were not captured together")
+        raise UsageError("its input and gate were not captured together")
     x, gate = layer.sample(tokens, rng)
     upstream = layer.tensors["gradient"].sample(tokens, rng) if "gradient" in layer.tensors else None
     return Tensors(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.exceptions import UsageError
+
 FP32_MAX = float(torch.finfo(torch.float32).max)
 _POWER_OF_TWO = 0xFF80_0000 - (1 << 32)  # sign and exponent bits of float32, as int32
 
@@ -87,22 +89,22 @@ class AmaxHistory:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise ValueError(f"length={self.length!r}: an amax history holds at least one step")
+            raise UsageError(f"length={self.length!r}: an amax history holds at least one step")
         if not 0 < self.fmax < math.inf:
-            raise ValueError(f"fmax={self.fmax!r}: the largest number of a format is positive and finite")
+            raise UsageError(f"fmax={self.fmax!r}: the largest number of a format is positive and finite")
         # So far 2^−margin times any quotient stays a normal number.
         if not isinstance(self.margin, int) or abs(self.margin) > 64:
-            raise ValueError(f"margin={self.margin!r}: a whole number from -64 to 64")
+            raise UsageError(f"margin={self.margin!r}: a whole number from -64 to 64")
         if self.history.numel() == 0:
             self.history = torch.zeros(self.length)
         if self.history.shape != (self.length,):
-            raise ValueError(
+            raise UsageError(
                 f"history.shape={tuple(self.history.shape)}: expected ({self.length},), its length"
             )
         if not (self.history >= 0).all():
-            raise ValueError("history: amaxes are not negative, and no NaN")
+            raise UsageError("history: amaxes are not negative, and no NaN")
         if not (self.scale.ndim == 0 and self.scale.isfinite() and self.scale > 0):
-            raise ValueError(f"scale={self.scale!r}: a history's scale is one positive finite number")
+            raise UsageError(f"scale={self.scale!r}: a history's scale is one positive finite number")
 
     def collect(self, a: Tensor) -> None:
         """Notes the amax of a tensor cast in this step."""
@@ -138,7 +140,7 @@ class AmaxHistory:
         """
         missing = {"fmax", "length", "margin", "most_recent", "history", "scale"} - set(found)
         if missing:
-            raise ValueError(f"an amax history without {', '.join(sorted(missing))}")
+            raise UsageError(f"an amax history without {', '.join(sorted(missing))}")
         return cls(
             found["fmax"],
             found["length"],

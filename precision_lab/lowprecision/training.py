@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -13,11 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from precision_lab.exceptions import DamagedFileError
+from precision_lab import __version__
+from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision import corpus
+from precision_lab.lowprecision.checkpoint import Checkpoints, State
 from precision_lab.lowprecision.model import AGEINGS, Model, ModelConfig
 from precision_lab.lowprecision.recipes import get_recipe
 from precision_lab.lowprecision.remedies import get_remedy
@@ -58,18 +60,18 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "aged_steps", "batch", "evaluation", "watch_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: at least 1")
+                raise UsageError(f"{name}={getattr(self, name)!r}: at least 1")
         for name in ("warm_steps", "checkpoint_every"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: at least 0")
+                raise UsageError(f"{name}={getattr(self, name)!r}: at least 0")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay={self.weight_decay!r}: must be finite and not negative")
+            raise UsageError(f"weight_decay={self.weight_decay!r}: must be finite and not negative")
         longest = corpus.pieces_up_to()
         if self.model.context > longest:
-            raise ValueError(f"context={self.model.context!r}: the held-out text has pieces of {longest}")
+            raise UsageError(f"context={self.model.context!r}: the held-out text has pieces of {longest}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be positive and finite")
+                raise UsageError(f"{name}={getattr(self, name)!r}: must be positive and finite")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def split_subject(subject: str) -> tuple[str, str]:
     """
     function, slash, formulation = subject.partition("/")
     if not slash:
-        raise ValueError(f"subject={subject!r}: expected FUNCTION/FORMULATION, such as xielu/naive")
+        raise UsageError(f"subject={subject!r}: expected FUNCTION/FORMULATION, such as xielu/naive")
     from precision_lab.functions import get_function
     from precision_lab.implementations import resolve
 
@@ -198,12 +200,14 @@ class Trainer:
         """Trains to the end.
 
         Args:
-            checkpoint: file that the run goes on from, if it exists, and is kept in every so often.
+            checkpoint: file that the run goes on from, if it holds a state of this very run, and is kept in
+                every `checkpoint_every` steps. What cannot be read or written is warned of.
             on_step: told of each step that is done.
         """
         started = time.monotonic()
-        if checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
+        kept = None if checkpoint is None else self._checkpoints(checkpoint)
+        if kept is not None:
+            kept.load(self._restore)
         losses = self.record.losses
         lowest = min((math.fsum(losses[i : i + 10]) / 10 for i in range(len(losses) - 9)), default=math.inf)
         while self.step < self.end and self.record.diverged_at is None:
@@ -217,8 +221,8 @@ class Trainer:
             if not math.isfinite(losses[-1]):
                 self.record.diverged_at = done
             every = self.config.checkpoint_every
-            if checkpoint is not None and every and done % every == 0:
-                self._save(checkpoint)
+            if kept is not None and every and done % every == 0:
+                kept.save(self._state())
             if on_step is not None:
                 on_step(done)
         loss = self.evaluate()
@@ -301,8 +305,20 @@ class Trainer:
             if shares:
                 record.clipping.setdefault(role, []).append(max(shares))
 
-    def _save(self, path: Path) -> None:
-        found = {
+    def _checkpoints(self, path: Path) -> Checkpoints:
+        about = {
+            "precision_lab": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "text": corpus.digest(),
+            "config": asdict(self.config),
+            "run": asdict(self.run),
+            "device": device_name(self.device),
+        }
+        return Checkpoints(path, about, self.device)
+
+    def _state(self) -> State:
+        return {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -315,20 +331,17 @@ class Trainer:
             "ages": [(mlp.factors, mlp.act.grown) for mlp in self.model.mlps()],
             "record": asdict(self.record),
         }
-        partial = path.with_suffix(".partial")
-        torch.save(found, partial)
-        partial.replace(path)
 
-    def _load(self, path: Path) -> None:
+    def _restore(self, found: State) -> None:
+        """Goes on from a state; from where it was, should that raise."""
+        before = deepcopy(self._state())
         try:
-            found = torch.load(path, weights_only=True, map_location=self.device)
-            self._restore(found)
-        except (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            raise DamagedFileError(
-                f"checkpoint {str(path)!r} is damaged ({error}); delete it to train the run again"
-            ) from error
+            self._set(found)
+        except Exception:
+            self._set(before)
+            raise
 
-    def _restore(self, found: dict[str, Any]) -> None:
+    def _set(self, found: State) -> None:
         self.step = found["step"]
         self.model.load_state_dict(found["model"])
         self.optimiser.load_state_dict(found["optimiser"])
@@ -342,6 +355,11 @@ class Trainer:
         self.record = Record(**found["record"])
 
 
+def device_name(device: str) -> str:
+    """What bits depend on: "cpu", or what the GPU is called."""
+    return device if device == "cpu" else torch.cuda.get_device_name(torch.device(device))
+
+
 @lru_cache(maxsize=8)
 def warmed(config: TrainingConfig, subject: str, seed: int, device: str) -> tuple[Any, Any]:
     """Weights and optimiser of a model briefly trained in FP32; not to be changed."""
@@ -352,4 +370,6 @@ def warmed(config: TrainingConfig, subject: str, seed: int, device: str) -> tupl
     return deepcopy(trainer.model.state_dict()), deepcopy(trainer.optimiser.state_dict())
 
 
-__all__ = ["OnStep", "Record", "Run", "Trainer", "TrainingConfig", "split_subject", "warmed"]
+__all__ = [
+    "OnStep", "Record", "Run", "Trainer", "TrainingConfig", "device_name", "split_subject", "warmed",
+]  # fmt: skip

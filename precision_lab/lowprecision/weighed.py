@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import implementations_for
@@ -199,10 +199,10 @@ def weigh_forward(
         ValueError: the recipe scales blocks; nothing finite was counted; as `activation.forward_passage`.
     """
     if not recipe.tensorwise:
-        raise ValueError(f"recipe={recipe.name!r}: blocks share its scales; draw rows instead")
+        raise UsageError(f"recipe={recipe.name!r}: blocks share its scales; draw rows instead")
     bits, often = _finite(histogram)
     if bits.size == 0:
-        raise ValueError("histogram: nothing finite was counted")
+        raise UsageError("histogram: nothing finite was counted")
     x = torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)[:, None]
     passage = forward_passage(
         function, params, x, recipe, path=path, formulation=formulation, growth=growth,

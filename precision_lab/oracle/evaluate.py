@@ -11,7 +11,7 @@ from typing import Any
 import mpmath
 from mpmath.libmp import from_man_exp, fzero, mpf_neg, mpf_shift
 
-from precision_lab.exceptions import UndecidedError
+from precision_lab.exceptions import UndecidedError, UsageError
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import split_exponentials
 from precision_lab.functions.basis import BASIS
@@ -165,10 +165,10 @@ def evaluate(
     values = definition.check_params(params)
     definition.check_output(output)
     if bits < 2:
-        raise ValueError(f"bits={bits!r}: at least 2 bits must be asked for")
+        raise UsageError(f"bits={bits!r}: at least 2 bits must be asked for")
     point = float(x)
     if not math.isnan(point) and point != x:
-        raise ValueError(f"x={x!r} is not a float64 number; the nearest is {point!r}")
+        raise UsageError(f"x={x!r} is not a float64 number; the nearest is {point!r}")
     context = mpmath.MPContext()
     context.prec = max(bits + 32, 53)
     if math.isnan(point):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import platform
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite
 import numba
 from llvmlite import ir
 from numba.core import types
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
+
+from precision_lab.cache_files import cache_directory, read_checked, write_checked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # as it is written, on every machine. Division by zero gives IEEE's answer instead of raising, which
 # is also what lets loops become vector code.
 _njit: Any = numba.njit
+_pickled: Any = dumps
+_rebuilt: Any = CompileResult._rebuild
 _OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundscheck": False}
 
 
@@ -36,20 +46,51 @@ def compiled(function: F) -> F:
     return cast(F, _njit(**_OPTIONS)(function))
 
 
-def entry(function: F) -> F:
-    """A compiled function that Python calls, kept in numba's disk cache where there is a folder to write to.
+class _CodeCache(NullCache):
+    """Machine code of one function in the lab's own folder, a file with a checksum per signature.
 
-    Numba looks only at the file a function stands in to tell whether a cached one is still good;
-    a changed bound in a neighbouring module would go unseen. So the stamp is of that file and of all
-    modules here.
+    Numba's own files have none: a damaged one raises anything on loading, or runs. Its stamp is of the
+    file that a function stands in; a changed bound in a neighbouring module would go unseen. So the key
+    here is of that file, of all modules beside this one, and of what compiles them.
     """
-    try:
-        dispatcher: Any = _njit(cache=True, **_OPTIONS)(function)
-        own = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest()
-        dispatcher._cache._cache_file._source_stamp = source_stamp() + own
-    except (RuntimeError, AttributeError):
-        # No folder that numba may write, or a numba whose cache cannot be stamped: compile in every process.
-        dispatcher = _njit(**_OPTIONS)(function)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        code = function.__code__
+        own = hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()
+        self._name = function.__name__
+        self._stamp = (
+            f"{own} {source_stamp()} {code.co_firstlineno} {platform.python_version()} "
+            f"{numba.__version__} {llvmlite.__version__}"
+        )
+
+    def _place(self, signature: Any, codegen: Any) -> tuple[Path, str] | None:
+        folder = cache_directory()
+        if folder is None:
+            return None
+        # The magic tuple is the processor: its name and its features.
+        key = f"{self._stamp} {signature} {codegen.magic_tuple()}"
+        name = f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.code"
+        return folder / "code" / name, key
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        place = self._place(sig, target_context.codegen())
+        content = None if place is None else read_checked(*place)
+        if content is None:
+            return None
+        return _rebuilt(target_context, *pickle.loads(content))
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        place = self._place(sig, cres.library.codegen)
+        # Code that holds addresses of this process is of no use to the next.
+        if place is not None and not cres.library.has_dynamic_globals:
+            write_checked(*place, _pickled(cres._reduce()))
+
+
+def entry(function: F) -> F:
+    """A compiled function that Python calls, kept on disk where there is a folder to write to."""
+    dispatcher: Any = _njit(**_OPTIONS)(function)
+    dispatcher._cache = _CodeCache(function)
     return cast(F, dispatcher)
 
 

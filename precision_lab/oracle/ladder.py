@@ -14,6 +14,7 @@ import numpy as np
 from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
 from numpy.typing import NDArray
 
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.oracle import second
@@ -163,7 +164,7 @@ def enclosures(
     definition = get_function(function)
     x = np.asarray(x, np.float64)
     if not np.isfinite(x).all():
-        raise ValueError("enclosures are for finite inputs; x contains infinities or NaN")
+        raise UsageError("enclosures are for finite inputs; x contains infinities or NaN")
     case = Case(definition, output, definition.check_params(params))
     result = np.zeros((3, x.size))
     nonzero = np.flatnonzero(x != 0)

@@ -25,16 +25,15 @@ import inspect
 import io
 import marshal
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.cache_files import cache_directory, read_checked, write_checked
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import basis as basis_module
 from precision_lab.functions.basis import BASIS, BasisFunction
 from precision_lab.oracle import arb_series as arb_module
@@ -98,7 +97,7 @@ def _asymptote(basis: BasisFunction, side: int) -> tuple[float, float]:
     if found is None or basis.approach[0 if side < 0 else 1] is None:
         return float("nan"), float("nan")
     if any(found[2:]) or not all(float(v) == v for v in found):
-        raise ValueError(f"{basis.name}: an asymptote must be a + b·x with float64 a and b to be compiled")
+        raise UsageError(f"{basis.name}: an asymptote must be a + b·x with float64 a and b to be compiled")
     return float(found[0]), float(found[1])
 
 
@@ -301,14 +300,6 @@ def compile_table(basis: BasisFunction, side: int, double: bool) -> Table:
 # -- on disk ----------------------------------------------------------------------------------
 
 
-def cache_directory() -> Path:
-    """$PRECISION_LAB_CACHE, else the user's cache folder (XDG_CACHE_HOME)."""
-    chosen = os.environ.get("PRECISION_LAB_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "precision_lab"
-
-
 def _key(name: str, side: int, double: bool) -> str:
     """Everything a table depends on: definitions, this compiler and Arb's version."""
     import flint
@@ -329,34 +320,15 @@ def _key(name: str, side: int, double: bool) -> str:
 FIELDS = ("layout", "coefficients", "lows", "bounds", "central", "remainder", "asymptote", "beyond", "proof")
 
 
-def _read(path: Path, key: str) -> Table | None:
-    """The table stored for a key, or None if it is missing or not what its checksum says."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    if len(data) < 32 or hashlib.sha256(key.encode() + data[32:]).digest() != data[:32]:
-        return None
-    with np.load(io.BytesIO(data[32:]), allow_pickle=False) as stored:
+def _unpacked(content: bytes) -> Table:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return Table(*(stored[field] for field in FIELDS))
 
 
-def _write(path: Path, key: str, table: Table) -> None:
-    """Atomically; where nothing can be written, the next process compiles again."""
+def _packed(table: Table) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{field: getattr(table, field) for field in FIELDS})
-    data = buffer.getvalue()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(key.encode() + data).digest() + data)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-    except OSError:
-        return
+    return buffer.getvalue()
 
 
 def table(name: str, side: int, double: bool) -> Table:
@@ -375,9 +347,13 @@ def _table(basis: BasisFunction, side: int, double: bool) -> Table:
     tier = "dd" if double else "float64"
     sign = "negative" if side < 0 else "positive"
     key = _key(name, side, double)
-    path = cache_directory() / f"{name.replace(chr(39), '_prime')}-{sign}-{tier}-{key[:24]}.table"
-    found = _read(path, key)
-    if found is None:
-        found = compile_table(basis, side, double)
-        _write(path, key, found)
-    return found
+    folder = cache_directory()
+    if folder is None:
+        return compile_table(basis, side, double)
+    path = folder / f"{name.replace(chr(39), '_prime')}-{sign}-{tier}-{key[:24]}.table"
+    content = read_checked(path, key)
+    if content is not None:
+        return _unpacked(content)
+    made = compile_table(basis, side, double)
+    write_checked(path, key, _packed(made))
+    return made

@@ -15,6 +15,7 @@ import numpy as np
 from mpmath.libmp import from_float, mpf_abs, mpf_add, mpf_sub, to_float
 from numpy.typing import NDArray
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Term, split_exponentials
 from precision_lab.functions.basis import BASIS
@@ -57,7 +58,7 @@ class Case:
             terms = split_exponentials(terms)
         terms = tuple(term for term in terms if term.coefficient.at(self.params))
         if stretch == POSITIVE and any(SLOTS.get(term.basis, X) >= EXP for term in terms):
-            raise ValueError(
+            raise UsageError(
                 f"{self.function.name}.{self.output} contains e^x for x > 0, which the compiled tiers do not "
                 "have; write it with functions that grow no faster than a power of x"
             )
@@ -150,7 +151,7 @@ def program(cases: tuple[Case, ...]) -> Program:
                 # invisible, since next to a tie or the edge of a binade the relative bound is what counts.)
                 absolute[stretch, j] += 2.0**-1000
     if len(names) > MAX_TABLES:
-        raise ValueError(
+        raise UsageError(
             f"{cases[0].function.name} needs {len(names)} compiled basis functions, {MAX_TABLES} at most"
         )
     windows, pivots = np.full((*shape, 2, 2), math.inf), np.zeros((*shape, 2, 2))

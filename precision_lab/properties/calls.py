@@ -22,6 +22,7 @@ MULTIPLES = (
 )  # fmt: skip
 # So many of a size that the products are multiples of no larger size: these are primes.
 _TIMES = {1: (4099, 4111), 64: (67, 71), 1024: (5, 7), 8192: (1, 3)}
+_TIMES_OF_ROWS = {1: (61, 67), 128: (11, 13), 1024: (5, 7), 8192: (1, 3)}
 
 
 def find_contract(attempt: Attempt) -> CallContract | None:
@@ -36,9 +37,8 @@ def find_contract(attempt: Attempt) -> CallContract | None:
         if dims > 1 and attempt((*front, 4096)) is not None:
             continue
         for multiple in MULTIPLES:
-            times: tuple[int, ...] = next(t for least, t in reversed(_TIMES.items()) if multiple >= least)
-            if dims > 1:
-                times = tuple(min(t, max(1, 8192 // multiple)) for t in times)
+            known = _TIMES if dims == 1 else _TIMES_OF_ROWS
+            times = next(t for least, t in reversed(known.items()) if multiple >= least)
             if all(attempt((*front, multiple * k)) is None for k in times):
                 return CallContract(multiple, () if dims == 1 else ((None,) * dims,))
     return None

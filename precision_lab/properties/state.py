@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, raise_if_users
 from precision_lab.implementations.compiled import compile_kernel
 from precision_lab.implementations.runner import effective_parameters, leaf_tensors
 from precision_lab.properties.subject import SLACK, Pair, Subject, bits_of, differ
@@ -40,12 +40,14 @@ def determinism(subject: Subject) -> str | None:
             return
         point = subject.tensor().requires_grad_()
         y = subject.forward(point)
-        ones = torch.ones_like(y)
+        upstream = torch.full_like(y, 2.0)  # not 1, which leaves what it is multiplied into in place
         try:
             first, second = (
-                torch.autograd.grad(y, point, ones, retain_graph=True)[0].detach().clone() for _ in range(2)
+                torch.autograd.grad(y, point, upstream, retain_graph=True)[0].detach().clone()
+                for _ in range(2)
             )
-        except Exception:  # a kernel may forbid a second backward, as torch's own may
+        except BaseException as error:  # a kernel may forbid a second backward, as torch's own may
+            raise_if_users(error)
             return
         if not torch.equal(first.nan_to_num(), second.nan_to_num()):
             subject.fault(

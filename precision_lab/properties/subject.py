@@ -18,7 +18,7 @@ from precision_lab import inputs as input_sets
 from precision_lab import metrics
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
-from precision_lab.exceptions import KernelError, kernel_error
+from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.placement import raise_if_lost
@@ -30,6 +30,7 @@ from precision_lab.implementations.runner import (
     to_numpy,
     to_tensor,
 )
+from precision_lab.implementations.switches import switches_kept
 from precision_lab.oracle import Reference, reference
 from precision_lab.properties import BUDGET
 from precision_lab.results import Fault, NotExamined
@@ -166,7 +167,8 @@ class Subject:
             y = call(self.implementation, x, self.leaves if leaves is None else leaves)
         except KernelError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            raise_if_users(error)
             raise_if_lost(self.implementation, error)
             raise kernel_error(error) from error
         check_like(y, x, "forward")
@@ -202,8 +204,10 @@ class Subject:
             raise KernelError("not_differentiable", "the result has no gradient")
         self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {_lies(upstream)}")
         try:
-            found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
-        except (Exception, SystemExit) as error:
+            with switches_kept():
+                found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
+        except BaseException as error:
+            raise_if_users(error)
             raise_if_lost(self.implementation, error)
             raise kernel_error(error, "backward: ") from error
         for gradient, source in zip(found, sources, strict=True):
@@ -320,7 +324,10 @@ def _pool(
     if finite:
         spread = spread[np.isfinite(fmt.decode(spread))]
     if spread.size > POOL // 2:
-        spread = generator.choice(spread, POOL // 2, replace=False)
+        x = fmt.decode(spread)
+        special = ~np.isfinite(x) | (x == 0)  # few, and each of a kind of its own
+        rest = generator.choice(spread[~special], POOL // 2 - int(special.sum()), replace=False)
+        spread = np.concatenate([spread[special], rest])
     # The rest where activations live, so that sums and gradients have something to add.
     normal = fmt.encode(fmt.round(generator.standard_normal(POOL - spread.size) * 2))
     return generator.permutation(np.concatenate([spread, normal]))

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, kernel_error
+from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import FOREIGN
 from precision_lab.implementations.placement import raise_if_lost
 from precision_lab.implementations.runner import effective_parameters, leaf_tensors, to_numpy
+from precision_lab.implementations.switches import switches_kept
 from precision_lab.oracle import reference
 from precision_lab.properties.products import LUCKY, Float64, random_significands
 from precision_lab.properties.subject import SEED, SLACK, Index, Subject
@@ -388,7 +389,9 @@ def _backward(subject: Subject, loss: Tensor) -> None:
         raise KernelError("not_differentiable", "the result of a module has no gradient")
     subject.terms.announce("loss.backward()")
     try:
-        loss.backward()  # type: ignore[no-untyped-call]
-    except (Exception, SystemExit) as error:
+        with switches_kept():
+            loss.backward()  # type: ignore[no-untyped-call]
+    except BaseException as error:
+        raise_if_users(error)
         raise_if_lost(subject.implementation, error)
         raise kernel_error(error, "backward: ") from error

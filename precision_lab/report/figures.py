@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,7 @@ RC: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e3e7ec",
     "axes.axisbelow": True,
+    "text.parse_math": False,  # a name with $ in it is no formula
 }
 
 
@@ -76,7 +78,10 @@ def _eager(found: list[Line]) -> list[Line]:
 def save(figure_: Any, kind: str = "svg") -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure_.savefig(buffer, format=kind, metadata=metadata, dpi=160, facecolor="white")
+    with warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box: names come from anywhere.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure_.savefig(buffer, format=kind, metadata=metadata, dpi=160, facecolor="white")
     return buffer.getvalue()
 
 

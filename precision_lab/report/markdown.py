@@ -11,6 +11,7 @@ from precision_lab.report.lowprecision import sections
 from precision_lab.report.page import content, environment
 from precision_lab.report.tables import REGION_TITLES, RegionTable
 from precision_lab.results import Results
+from precision_lab.text import markdown_safe
 
 MARKS = {"fault": "❌", "caution": "⚠️", "good": "✅", "note": "➖"}
 
@@ -22,7 +23,7 @@ def markdown(results: Results, figures: Iterable[str]) -> str:
         figures: names of the files `figures.draw` gave, to be found in `figures/`.
     """
     names = list(figures)
-    templates = environment()
+    templates = _environment()
     templates.filters["to_markdown"] = _without_tags
     text: str = templates.get_template("report.md").render(
         **content(results),
@@ -41,9 +42,14 @@ def markdown(results: Results, figures: Iterable[str]) -> str:
 
 def lowprecision_markdown(data: Mapping[str, Any], title: str) -> str:
     """The sections on low precision alone; their figures are to be found in `figures/`."""
-    template = environment().get_template("lowprecision.md")
+    template = _environment().get_template("lowprecision.md")
     text: str = template.render(title=title, sections=sections(data))
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _environment() -> Any:
+    """Templates whose every expression is safe in Markdown: names and messages are a kernel's."""
+    return environment(finalize=lambda value: markdown_safe(value) if isinstance(value, str) else value)
 
 
 def _regions(table: RegionTable) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from precision_lab.report import published, tables
@@ -50,8 +50,12 @@ def _pictures(data: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def environment() -> Any:
-    """Templates of this package, escaping in HTML only; an unknown name is an error, not an empty string."""
+def environment(finalize: Callable[[Any], Any] | None = None) -> Any:
+    """Templates of this package, escaping in HTML only; an unknown name is an error, not an empty string.
+
+    Args:
+        finalize: what every expression's value goes through before it is put in.
+    """
     import jinja2
 
     loader = jinja2.PackageLoader("precision_lab.report", "templates")
@@ -59,6 +63,7 @@ def environment() -> Any:
         loader=loader,
         autoescape=lambda name: name is not None and name.endswith(".html"),
         undefined=jinja2.StrictUndefined,
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from precision_lab.exceptions import DamagedFileError
+from precision_lab.atomic_file import write_atomically
+from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.results import Results, strict_json
+from precision_lab.text import plain_data
 
 
 def check_directory(directory: str | os.PathLike[str]) -> Path:
@@ -26,7 +28,7 @@ def check_directory(directory: str | os.PathLike[str]) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(
+        raise UsageError(
             f"directory={str(path)!r} cannot be written: {reason}; choose another with --out"
         ) from error
     return path
@@ -73,7 +75,7 @@ def write_report(
             put("markdown", "report.md", text(results, (n for n in figures if n != HEADLINE)))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(f"directory={str(path)!r} cannot be written: {reason}") from error
+        raise UsageError(f"directory={str(path)!r} cannot be written: {reason}") from error
     return written
 
 
@@ -94,7 +96,7 @@ def write_lowprecision(
 
     path = check_directory(directory)
     text = strict_json(data)
-    data = json.loads(text)  # what a reader of the file would have
+    data = plain_data(json.loads(text))  # what a reader of the file would have
     written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
     written["html"] = _replace(path / "readiness.html", lowprecision_html(data, title).encode())
     check_directory(path / "figures")
@@ -120,16 +122,5 @@ def read_results(path: str | os.PathLike[str]) -> Results:
 
 
 def _replace(path: Path, data: bytes) -> Path:
-    """Writes beside the target and moves over it, so that no reader ever sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files only their owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)
     return path

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -701,6 +702,14 @@ def sides_overflow(x, **p):
     return _summed(_sides_apart)(x, **p)
 
 
+@specimen(
+    "positive and negative terms of d/dα_p in fp16: where pairs cancel, infinity less infinity",
+    "reduction_inaccurate", fmts=("fp16",), outputs=("forward", "grad_x", "grad_alpha_p"),
+)  # fmt: skip
+def cancelling_sides_overflow(x, **p):
+    return _summed(_sides_apart)(x, **p)
+
+
 @specimen("the last, incomplete block left out of d/dα", "reduction_incomplete")
 def last_block_missing(x, **p):
     return _summed(_without_last_block)(x, **p)
@@ -728,6 +737,32 @@ def mean_for_sum(x, **p):
 def noisy(x, **p):
     y = right(x, **p)
     return replaced(y, stepped(y, torch.rand(x.shape) < 0.5))
+
+
+class _InPlace(torch.autograd.Function):
+    """d/dx is formed where the derivative was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.slope = (x > 0).to(x.dtype)
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        return ctx.slope.mul_(upstream).clone()
+
+
+@specimen("the backward writes d/dx over the derivative it kept: a second one has its upstream squared",
+          "not_deterministic", function="relu")  # fmt: skip
+def second_backward(x):
+    return _InPlace.apply(x)
+
+
+@specimen("a faster, worse exponential in inference mode", "depends_on_grad_mode", function="elu",
+          outputs=("forward", "grad_x"))  # fmt: skip
+def inference_is_worse(x):
+    y = F.elu(x.double()).to(x.dtype)
+    return torch.where(x > 0, x, torch.exp(x) - 1) if torch.is_inference_mode_enabled() else y
 
 
 _CACHE: dict[Any, Any] = {}

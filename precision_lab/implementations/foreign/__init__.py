@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from precision_lab.exceptions import UsageError
 from precision_lab.functions import Activation, get_function
 
 FORMATS = ("fp64", "fp32", "bf16", "fp16", "e4m3", "e5m2")
@@ -109,7 +110,7 @@ def accepted(kernel: Any, function: Activation) -> tuple[str, ...] | None:
         elif argument.default is inspect.Parameter.empty:
             has = ", ".join(known) or "no parameters"
             hint = "" if by_name else " by position only; parameters are given by name"
-            raise ValueError(
+            raise UsageError(
                 f"TARGET wants an argument {argument.name!r}{hint} that {function.name} does not have; "
                 f"it has {has}"
             )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import KernelError
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.functions import Activation
 from precision_lab.implementations.foreign import Foreign
 from precision_lab.implementations.foreign.bridge import Arrays, Bridge
@@ -37,11 +37,11 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
         ValueError: the library cannot be loaded, or has no such symbol.
     """
     if not path.is_file():
-        raise ValueError(f"TARGET library {str(path)!r} does not exist")
+        raise UsageError(f"TARGET library {str(path)!r} does not exist")
     try:
         library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
-        raise ValueError(f"TARGET library {str(path)!r} cannot be loaded: {error}") from error
+        raise UsageError(f"TARGET library {str(path)!r} cannot be loaded: {error}") from error
     own = next((fmt for fmt in _FORMATS if symbol.endswith(f"_{fmt}")), None)
     stem = symbol.removesuffix(f"_{own}") if own else symbol
     formats = (own,) if own else _FORMATS
@@ -68,7 +68,7 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
     }
     served = tuple(fmt for fmt in formats if ("forward", fmt) in functions)
     if not served:
-        raise ValueError(f"TARGET library {str(path)!r} has no symbol {symbol!r}")
+        raise UsageError(f"TARGET library {str(path)!r} has no symbol {symbol!r}")
 
     def call(output: str, inputs: list[NDArray[Any]], params: Arrays) -> NDArray[Any]:
         x = inputs[0]
@@ -120,5 +120,5 @@ def _scalar(name: str, values: NDArray[Any]) -> float:
     if flat.size == 0:
         return 0.0
     if not (flat == flat[0]).all():
-        raise ValueError(f"{name} differs from element to element; a C kernel takes one number")
+        raise UsageError(f"{name} differs from element to element; a C kernel takes one number")
     return float(flat[0])
