@@ -24,6 +24,7 @@ NO_NUMBER = {
     "implementations/cuda.py": "launches kernels on a GPU, which no run of the mutants has",
     "implementations/foreign/__init__.py": "finds the adapter of a framework",
     "implementations/foreign/c_kernel.py": "hands memory to a C function, whose results are measured",
+    "implementations/foreign/jax_kernel.py": "hands arrays to JAX and back, as the adapter of MLX does",
     "implementations/inductor_cache.py": "keeps what torch has compiled, by its checksum",
     "implementations/switches.py": "puts torch's switches back",
     "implementations/triton.py": "names kernels that stand elsewhere",
