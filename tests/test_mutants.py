@@ -56,10 +56,28 @@ def functions_of(file: str) -> set[str]:
     return names
 
 
+@functools.cache
+def statements_of(file: str) -> tuple[str, list[tuple[int, int]]]:
+    """A file's text, and first and last line of its outermost statements."""
+    text = (ROOT / file).read_text()
+    nodes = [(node, getattr(node, "decorator_list", [])) for node in ast.parse(text).body]
+    return text, [
+        (min([node.lineno, *(d.lineno for d in before)]), node.end_lineno) for node, before in nodes
+    ]
+
+
 @pytest.mark.parametrize("area", AREAS)
 def test_a_mutant_changes_one_place_and_still_compiles(area: str) -> None:
+    """The statements around the change alone: whole files, six hundred times, take ten seconds."""
     for mutant in (m for m in MUTANTS if m.area == area):
-        compile(mutant.applied(), mutant.file, "exec", flags=ast.PyCF_ONLY_AST, dont_inherit=True)
+        text, statements = statements_of(mutant.file)
+        assert text.count(mutant.find) == 1 and mutant.find != mutant.replace, mutant.name
+        first = text.count("\n", 0, text.index(mutant.find)) + 1
+        last = first + mutant.find.count("\n")
+        touched = [s for s in statements if s[0] <= last and first <= s[1]] or [(first, last)]
+        start, end = min(first, touched[0][0]), max(last, touched[-1][1])
+        part = "\n".join(text.split("\n")[start - 1 : end])
+        compile(part.replace(mutant.find, mutant.replace), mutant.name, "exec")
 
 
 @pytest.mark.parametrize("area", AREAS)
