@@ -247,13 +247,16 @@ def test_scoring_that_runs_out_of_memory_counts_nothing_twice(
 
 
 def test_tiles_cover_every_run_once_and_adjoin_within_a_chunk() -> None:
-    runs = np.array([[0, 1500, 3, 2], [1500, 1501, 4, 2], [1600, 4000, 5, 0], [4096, 5000, 5, 1]])
+    runs = np.array(
+        [[0, 1500, 3, 2], [1500, 1501, 4, 2], [1501, 1600, 6, 0], [1600, 4096, 5, 1], [4096, 5000, 5, 1],
+         [5100, 5200, 7, 1]]
+    )  # fmt: skip
     tiles = _tiles(runs, 0, 4096)
     covered = np.concatenate([np.arange(s, s + n) for s, n, *_ in tiles.tolist()])
     assert np.array_equal(covered, np.concatenate([np.arange(a, b) for a, b, *_ in runs]))
     assert tiles[:, 1].max() <= 1024
-    # The first of all, after a gap, and at a chunk's start; −1 < x < 0 and x ≤ −1 would be one side.
-    assert tiles[:, 4].tolist() == [0, 1, 1, 0, 1, 1, 0]
+    # The first of all, of another sign, at a chunk's start, after a gap; −1 < x < 0 and x ≤ −1 are one side.
+    assert tiles[:, 4].tolist() == [0, 1, 1, 0, 1, 1, 1, 0, 0]
 
 
 def test_runs_between_are_cut_at_chunks() -> None:

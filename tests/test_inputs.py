@@ -160,6 +160,12 @@ def test_stratified_contains_every_directed_case(fmt: FloatFormat, params: dict[
     assert {case.bits for case in inputs.directed(fmt, "xielu", params)} - bits == set()
 
 
+def test_stratified_draws_from_the_largest_binade_as_from_any_other() -> None:
+    """Not only its edges, which are directed cases."""
+    x = np.abs(get_format("fp32").decode(inputs.stratified("fp32", "silu", {}, per_binade=32)))
+    assert np.count_nonzero((x >= 2.0**127) & np.isfinite(x)) >= 2 * 30
+
+
 def test_stratified_is_the_same_in_another_process() -> None:
     code = (
         "import hashlib; from precision_lab import inputs; "

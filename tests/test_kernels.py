@@ -114,9 +114,9 @@ def test_mpmath_finds_stable_within_its_bound_too(alpha_n, beta):
 
 
 def test_elements_with_parameters_of_their_own_are_computed_anew_each_by_its_own():
-    x = torch.tensor([-float.fromhex("0x1.6451f0p-4"), -0.003374380059540272, -1.0, -0.003374380059540272])
-    a = torch.tensor([0.8, 20.291919708251953, 0.8, 0.8])
-    b = torch.tensor([0.03380943089723587, 0.034197848290205, 0.5, 0.5])
+    x = torch.tensor([-0.003374380059540272, -float.fromhex("0x1.6451f0p-4"), -1.0, -0.003374380059540272])
+    a = torch.tensor([20.291919708251953, 0.8, 0.8, 0.8])
+    b = torch.tensor([0.034197848290205, 0.03380943089723587, 0.5, 0.5])
     p = torch.tensor(0.8)
     together = stable_xielu(x, alpha_p=p, alpha_n=a, beta=b)
     alone = [stable_xielu(x[k], alpha_p=p, alpha_n=a[k], beta=b[k]) for k in range(4)]

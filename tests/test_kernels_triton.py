@@ -112,9 +112,13 @@ def test_every_format_keeps_its_bound_next_to_roots_near_0(
     if not interpreted:
         monkeypatch.delenv("TRITON_INTERPRET")
     stable = get_implementation("xielu", "stable", "operator")
-    for exponent, fmt in ((-20, "fp32"), (-31, "fp32"), (-43, "fp32"), (-54, "fp32"), (-100, "fp32"),
-                          (-31, "bf16"), (-54, "bf16"), (-100, "bf16")):  # fmt: skip
-        params = {"alpha_n": 0.75, "beta": 0.8125 * 2.0**exponent}
+    cases = [(0.75, 0.8125 * 2.0**e, "fp32") for e in (-20, -31, -43, -54, -100)]
+    cases += [(0.75, 0.8125 * 2.0**e, "bf16") for e in (-31, -54, -100)]
+    # With a root of f′ within 2^-46 of a number.
+    cases += [(2.4382033348083496, 1.8430534876046067e-09, "fp32")]
+    cases += [(0.5950082540512085, 8.620681886438789e-14, "fp32")]
+    for alpha_n, beta, fmt in cases:
+        params = {"alpha_n": alpha_n, "beta": beta}
         rho = mpmath.mpf(params["beta"]) / params["alpha_n"]
         with mpmath.workprec(400):
             # r = −2ρ·(1 + ρ/3·…) as ρ goes to 0, so that Newton's method starts nearly there.

@@ -51,6 +51,8 @@ def test_fp32_products_are_torchs_own() -> None:
 def test_each_product_takes_the_operands_as_stored_for_it(name: str) -> None:
     recipe = get_recipe(name)
     x, w, dy = operand(64, 160, 0), operand(48, 160, 1), operand(64, 48, 2)
+    # Columns of many sizes: what shares a scale along a row loses more than what shares one along a column.
+    x, w = (t * torch.exp2(torch.arange(160.0) % 24 - 12) for t in (x, w))
 
     def stored(t: torch.Tensor, role: str, columnwise: bool = False) -> torch.Tensor:
         return recipe.quantize(t, role, columnwise=columnwise, state=recipe.state(role)).dequantize()
@@ -101,6 +103,7 @@ def test_ageing_changes_what_casts_see_and_not_the_model(function: str) -> None:
 def test_growth_is_spread_over_the_steps() -> None:
     ageing = Ageing("", "", factor=8.0, alpha=4.0, steps=3)
     assert ageing.at(0) == (1.0, 1.0)
+    assert ageing.at(1) == pytest.approx((2.0, 4 ** (1 / 3)))
     assert ageing.at(3) == ageing.at(9) == (8.0, 4.0)
     assert ageing.growth(2) ** 3 == pytest.approx(8.0**2 * 4)
     assert AGEINGS["extreme"].growth(2) == 1.0
@@ -139,6 +142,8 @@ def test_batches_come_from_either_side_of_the_edge() -> None:
     held, _ = corpus.batch(0, 0, 4, 32, held_out=True)
     assert all(bytes(row.tolist()) in text[edge:] for row in held)
     assert all(bytes(row.tolist()) in text[:edge] for row in x)
+    many, _ = corpus.batch(0, 0, 200, 32)
+    assert all(bytes(row.tolist()) in text[:edge] for row in many)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,9 @@ def test_the_default_asks_for_every_activation_and_recipe_of_the_report() -> Non
     assert {f for f in FUNCTIONS if f.endswith("_fixed_alpha") or f.startswith("xielu_")} <= functions
     cells = {(r.subject, r.recipe, r.ageing) for r in runs if r.ageing and r.remedy == "none"}
     assert len(cells) >= 24
+    # Each has its FP32 run, with the same seed, ageing and remedy.
+    alike = {(r.subject, r.seed, r.ageing, r.remedy) for r in runs}
+    assert {(r.subject, r.seed, r.ageing, r.remedy) for r in runs if r.recipe == "fp32"} == alike
 
 
 def cell(risk: float, gap: float) -> Cell:

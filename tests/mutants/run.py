@@ -148,7 +148,9 @@ def run(folder: Path, arguments: Sequence[str], limit: float) -> Outcome:
             outcome = Outcome(*mine.recv())
     except EOFError:  # it died
         child.join()
-        outcome = Outcome(child.exitcode, errors=[(folder / OUTPUT).read_text(errors="replace")[-2000:]])
+        outcome = Outcome(child.exitcode)
+    if outcome.code not in (None, 0, 1) and not outcome.errors:  # such as a test that there is not
+        outcome.errors = [(folder / OUTPUT).read_text(errors="replace")[-2000:]]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.join()
