@@ -266,7 +266,7 @@ def test_a_sweep_with_undecided_inputs_ends_with_1(
 
     monkeypatch.setattr(sweeping, "sweep", told)
     options = ("--implementation", "torch", "--format", "bf16", "--output", "forward")
-    assert run("sweep", "relu", *options, "--max-ulp", "1").exit_code == code
+    assert run("sweep", "relu", *options).exit_code == code
 
 
 def test_report_looks_at_the_folder_before_it_measures(

@@ -8,7 +8,7 @@ import pytest
 from sample_results import measurement, statistics
 
 from precision_lab.results import Examination, Fault, Measurement, NotExamined
-from precision_lab.terminal import print_verdict
+from precision_lab.terminal import console_for, print_verdict
 from precision_lab.trial import LAWS
 from precision_lab.verdict import Verdict
 
@@ -24,7 +24,7 @@ def row(**changes: object) -> Measurement:
 
 def printed(capsys: pytest.CaptureFixture[str], **changes: object) -> str:
     capsys.readouterr()
-    print_verdict(replace(Verdict((row(),), ()), **changes))  # type: ignore[arg-type]
+    print_verdict(replace(Verdict((row(),), ()), **changes), console_for())  # type: ignore[arg-type]
     return capsys.readouterr().out
 
 
