@@ -307,3 +307,12 @@ def test_an_enclosure_holds_what_is_beyond_an_asymptote() -> None:
     high, low, radius = enclosures("silu", "forward", None, np.array([800.0, -800.0]))
     assert high.tolist() == [800.0, 0.0] and low.tolist() == [0.0, 0.0]
     assert (radius > 0).all() and (radius < 2.0**-900).all()
+
+
+@pytest.mark.parametrize(("weight", "ulp"), [(1, 2.0**-53), (-1, 2.0**-52)])
+def test_what_is_beyond_an_asymptote_has_its_weights_sign(weight: int, ulp: float) -> None:
+    """1 ± x·σ(x) at −800: below 1 an ulp is half as large as above."""
+    terms = (Term(Affine(1), "one"), Term(Affine(weight), "silu"))
+    function = Activation("sided", "", "", "", negative=terms, positive=terms)
+    found = reference(function, "forward", {}, np.array([-800.0]), "fp64")
+    assert (found.rounded[0], found.ulp[0]) == (1.0, ulp)
