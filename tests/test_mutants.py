@@ -41,6 +41,7 @@ NO_NUMBER = {
     "report_cases.py": "keeps finished cases, by their checksum",
     "text.py": "shows text from elsewhere",
     "toml_file.py": "reads a file and says what is wrong with it",
+    "typed.py": "refuses a file whose fields are of other types",
 }
 
 
