@@ -192,6 +192,14 @@ def test_transformers_is_measured_as_its_users_run_it():
     assert grad_x.regions["eps_zone"].wrong_sign > 0
 
 
+@pytest.mark.parametrize("value", [1e-9, 0.3, 0.8, 170.0, 1000.0])
+def test_the_inverse_of_softplus_is_one(value):
+    from precision_lab.implementations.transformers_xielu import inverse_softplus
+
+    raw = torch.tensor(inverse_softplus(value), dtype=torch.float64)
+    assert torch.nn.functional.softplus(raw, threshold=50).item() == pytest.approx(value, rel=1e-12)
+
+
 def test_parameters_out_of_reach_are_a_named_finding():
     pytest.importorskip("transformers")
     implementation = get_implementation("xielu", "transformers", "module")

@@ -123,6 +123,9 @@ def test_an_old_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KernelError, match=r"needs compute capability 8.9; this device has 7.5") as caught:
         require_capability(te)
     assert caught.value.kind == "unsupported_device"
+    for capability in ((8, 9), (9, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None, c=capability: c)
+        require_capability(te)
 
 
 LOST = "CUDA error: an illegal memory access was encountered"
