@@ -11,8 +11,8 @@ import flint
 import mpmath
 import numpy as np
 
-# pytest's own, and the folder that Inductor is told of in no other way; it changes no result.
-SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|TORCHINDUCTOR")
+# pytest's own; what importing torch's compiler and JAX sets, which changes no result.
+SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|^TORCHINDUCTOR|^TF_CPP_MIN_LOG_LEVEL$|^TPU_")
 COLLECTIONS = {dict, list, set}
 
 
