@@ -231,6 +231,8 @@ def test_compiling_leaves_the_process_as_it_was(folder: Path, monkeypatch: pytes
     import torch._functorch.config
 
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    # Another test may have compiled outside of such a block, which changes the process for good.
+    monkeypatch.setattr(compiling._Process, "changed", False)
     before = torch._dynamo.config.recompile_limit, torch._functorch.config.donated_buffer
     with compiling.compiler_settings_kept():
         with compiling.compiler_settings_kept():
