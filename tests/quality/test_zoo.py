@@ -67,3 +67,9 @@ def test_a_switched_off_property_lets_its_faults_pass() -> None:
     assert names["not_deterministic"] >= 2
     noisy = next(s for s in ZOO if s.name == "unordered_sum")
     assert tried(noisy, properties=False).passed
+
+
+def test_a_16_bit_index_is_caught_by_the_lengths_alone() -> None:
+    """Larger calls find it as well, where a budget of seconds lets them: these must."""
+    specimen = next(s for s in ZOO if s.name == "index_wraps")
+    assert {fault.kind for fault in tried(specimen, properties=("lengths",)).faults} == {"depends_on_length"}
