@@ -95,3 +95,11 @@ def test_a_jump_at_zero_is_the_spread_around_it_less_the_exact_one() -> None:
     assert metrics.jump_at_zero(np.array([9.0, 0.25, 0.75, 0.25, 0.5, 9.0]), exact, x) == 0.25
     assert metrics.jump_at_zero(np.array([9.0, -1.0, 0.25, 0.25, 0.5, 99.0]), exact, x) == 1.25
     assert math.isnan(metrics.jump_at_zero(np.array([9.0, math.inf, 0.25, 0.25, 0.5, 9.0]), exact, x))
+
+
+def test_a_move_against_a_step_too_small_to_be_sure_of_is_none() -> None:
+    """2^-9 ulp is as much as the oracle leaves open: at 1 in bf16, 2^-16."""
+    computed, order = np.array([1.0, 0.9921875]), np.array([0, 1])
+    assert metrics.monotonicity_violations(computed, exactly(1.0, 1 + 2.0**-17), order) == 0
+    assert metrics.monotonicity_violations(computed, exactly(1.0, 1 + 2.0**-15), order) == 1
+    assert metrics.monotonicity_violations(computed[::-1], exactly(1.0, 1 + 2.0**-15), order) == 0
