@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
+
+from precision_lab.atomic_file import write_atomically
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -41,14 +42,14 @@ def read_checked(path: Path, key: str) -> bytes | None:
 
 def write_checked(path: Path, key: str, content: bytes) -> None:
     """Writes a file whole or not at all; where that fails, nothing is said: nobody needs it."""
-    temporary = ""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(key.encode() + content).digest() + content)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        write_atomically(path, hashlib.sha256(key.encode() + content).digest() + content)
+
+
+def source_digest(folder: Path) -> str:
+    """SHA-256 of all Python files of a folder: what code there has made is another's once it changes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

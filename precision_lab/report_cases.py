@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from precision_lab.atomic_file import write_atomically
-from precision_lab.cache_files import read_checked, write_checked
+from precision_lab.cache_files import read_checked, source_digest, write_checked
 from precision_lab.exceptions import UsageError
 from precision_lab.results import strict_json
 from precision_lab.selfcheck import environment
@@ -35,10 +35,7 @@ R = TypeVar("R", bound=_Row)
 @lru_cache(maxsize=1)
 def _sources() -> str:
     """Digest of the package: cases of another version are other cases."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return source_digest(Path(__file__).parent)
 
 
 class Cases:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from precision_lab import cache_files
+from precision_lab import atomic_file
 from precision_lab.cache_files import cache_directory, read_checked, write_checked
 from precision_lab.implementations import compiled as compiling
 from precision_lab.implementations import inductor_cache
@@ -79,7 +79,7 @@ def test_without_a_folder_every_process_compiles_for_itself(
     if place == "a file in the way":
         folder.write_text("")
     elif place == "no rights":
-        monkeypatch.setattr(cache_files.tempfile, "mkstemp", _refused(errno.EACCES))
+        monkeypatch.setattr(atomic_file.tempfile, "mkstemp", _refused(errno.EACCES))
     else:
         monkeypatch.delenv("PRECISION_LAB_CACHE")
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder: Path, monkeypatch: pyte
         def __exit__(self, *_: object) -> None:
             self.file.close()
 
-    monkeypatch.setattr(cache_files.os, "fdopen", Full)
+    monkeypatch.setattr(atomic_file.os, "fdopen", Full)
     write_checked(folder / "x", "key", b"content" * 100)
     assert list(folder.iterdir()) == []
     assert read_checked(folder / "x", "key") is None

@@ -105,7 +105,7 @@ def test_the_version_is_the_distributions() -> None:
 OWN = {
     "exceptions": set(),
     "text": set(),
-    "cache_files": set(),
+    "cache_files": {"atomic_file"},
     "atomic_file": set(),
     "children": set(),
     "bounds": {"exceptions", "formats", "results"},

@@ -19,7 +19,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from precision_lab.cache_files import cache_directory, read_checked, write_checked
+from precision_lab.cache_files import cache_directory, read_checked, source_digest, write_checked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,10 +35,7 @@ _OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundsche
 @lru_cache(maxsize=1)
 def source_stamp() -> str:
     """Digest of everything compiled code here is made of."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return source_digest(Path(__file__).parent)
 
 
 def compiled(function: F) -> F:
