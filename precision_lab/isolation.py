@@ -89,6 +89,7 @@ class _Child:
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
         self._lines = 0
+        self._stopped = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
             stdin=subprocess.PIPE, stdout=self._noise, stderr=self._noise, pass_fds=(write,), env=environment,
@@ -146,14 +147,12 @@ class _Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._ready.close()
-        os.close(self._pipe)
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._stopped = True
         return code
 
     def kill(self) -> None:
+        if self._stopped:
+            return  # its number may be another's
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
@@ -177,8 +176,13 @@ class _Child:
         return self
 
     def __exit__(self, *details: Any) -> None:
-        if self._process.poll() is None:
-            self.kill()
+        # Also where it ended by itself: what it started may go on, and this end of its pipes is open.
+        self.kill()
+        self._ready.close()
+        os.close(self._pipe)
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         self._noise.close()
 
 
@@ -411,7 +415,6 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
     except BaseException as error:  # the lab raises none: a signal's handler or a thread of the kernel's did
         print(f"{type(error).__name__}: {first_line(error)}, outside of a call", file=sys.stderr, flush=True)
         os._exit(STRAY)
-    put({"end": True})
 
 
 def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -> None:
@@ -470,6 +473,7 @@ def main() -> None:
     cache = sys.modules.get("precision_lab.implementations.inductor_cache")
     if cache is not None:
         cache.leave()
+    put({"end": True})  # the last thing: the parent kills what it has heard the end of
     # A library's threads or exit handlers may hang at the end; everything has been said.
     os._exit(0)
 

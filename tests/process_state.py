@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 
 # pytest's own; what importing torch's compiler and JAX sets, which changes no result.
-SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|^TORCHINDUCTOR|^TF_CPP_MIN_LOG_LEVEL$|^TPU_")
+SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|^_?TORCHINDUCTOR|^TF_CPP_MIN_LOG_LEVEL$|^TPU_")
 COLLECTIONS = {dict, list, set}
 
 

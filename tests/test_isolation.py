@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -334,3 +335,40 @@ def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
     else:
         assert found.examination is not None
         assert (found.examination.property, found.examination.state) == (examined, "broken")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")
+def test_a_child_that_ended_by_itself_leaves_nothing_open() -> None:
+    from precision_lab.isolation import _Child
+    from precision_lab.trial import Plan
+
+    job = {"target": "no such file.py:kernel", "plan": Plan("relu", ("bf16",), None, {"init": {}}).to_json()}
+    before = sorted(os.listdir("/proc/self/fd"))
+    with _Child({**job, "framework": None, "compiled": False, "device": "cpu"}) as child:
+        assert "error" in (child.line(300.0) or {})
+        child._process.wait()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ProcessLookupError):  # nor does what it started go on
+        for _ in range(100):
+            os.killpg(child._process.pid, 0)
+            time.sleep(0.05)
+
+
+def test_what_a_child_compiled_is_vouched_for_before_its_parent_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed as soon as it has said that it is at its end."""
+    from precision_lab.implementations import inductor_cache
+
+    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    source = """
+import torch
+from precision_lab.implementations.inductor_cache import compiler_folder
+def kernel(x):
+    (compiler_folder() / "made.so").write_bytes(bytes(1 << 26))
+    return torch.relu(x)
+"""
+    (tmp_path / "compiles.py").write_text(source, encoding="utf-8")
+    assert run(tmp_path / "compiles.py", "kernel").passed
+    assert "made.so" in inductor_cache._sealed(tmp_path / "lab" / "inductor")
