@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from precision_lab.ieee import guard_loading
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from precision_lab.functions import FUNCTIONS, get_function
     from precision_lab.lowprecision.capture import capture
     from precision_lab.measure import measure
-    from precision_lab.oracle import Reference, evaluate, reference
+    from precision_lab.oracle import Reference, reference
+    from precision_lab.oracle.evaluate import evaluate
     from precision_lab.results import Measurement, Results
     from precision_lab.verdict import Verdict, assert_accurate, verify
 
@@ -55,6 +58,8 @@ __all__ = [
     "reference",
     "verify",
 ]
+
+guard_loading()
 
 
 def __getattr__(name: str) -> Any:

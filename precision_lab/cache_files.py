@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from precision_lab.atomic_file import write_atomically
+from precision_lab.ieee import flushes, rounds_to_nearest
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -41,7 +42,12 @@ def read_checked(path: Path, key: str) -> bytes | None:
 
 
 def write_checked(path: Path, key: str, content: bytes) -> None:
-    """Writes a file whole or not at all; where that fails, nothing is said: nobody needs it."""
+    """Writes a file whole or not at all; where that fails, nothing is said: nobody needs it.
+
+    Nor is anything written out of a thread whose arithmetic is altered: others would believe it.
+    """
+    if flushes() or not rounds_to_nearest():
+        return
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, hashlib.sha256(key.encode() + content).digest() + content)

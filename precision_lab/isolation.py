@@ -18,13 +18,12 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from precision_lab.children import module_path, tie_to_parent
 from precision_lab.exceptions import (
@@ -84,7 +83,9 @@ class _Child:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         read, write = os.pipe()
-        self._noise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        self._noise, noise = os.pipe()
+        os.set_blocking(self._noise, False)
+        self._said = bytearray()  # the end of what it printed
         environment = {**os.environ, "PYTHONPATH": module_path()}
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
@@ -92,10 +93,11 @@ class _Child:
         self._stopped = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
-            stdin=subprocess.PIPE, stdout=self._noise, stderr=self._noise, pass_fds=(write,), env=environment,
+            stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(write,), env=environment,
             start_new_session=True,
         )  # fmt: skip
         os.close(write)
+        os.close(noise)
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died at once: that shows when it is read
             # One line; the pipe stays open, since its end is how the child learns of this process's.
@@ -106,6 +108,7 @@ class _Child:
         self._whole: list[bytes] = []
         self._ready = selectors.DefaultSelector()
         self._ready.register(read, selectors.EVENT_READ)
+        self._ready.register(self._noise, selectors.EVENT_READ)
 
     def line(self, limit: float) -> dict[str, Any] | None:
         """The next line; None when there are no more.
@@ -116,8 +119,13 @@ class _Child:
         """
         end = time.monotonic() + limit
         while not self._whole:
-            if not self._ready.select(max(0.0, end - time.monotonic())):
-                raise TimeoutError
+            ready = {key.fd for key, _ in self._ready.select(max(0.0, end - time.monotonic()))}
+            if self._noise in ready and not self._listen():
+                self._ready.unregister(self._noise)
+            if self._pipe not in ready:
+                if time.monotonic() >= end:
+                    raise TimeoutError
+                continue
             data = os.read(self._pipe, 1 << 20)
             if not data:
                 return None
@@ -137,6 +145,17 @@ class _Child:
             raise _Disturbed(line)
         self._lines += 1
         return found
+
+    def _listen(self) -> bool:
+        """Takes a part of what it has printed; False where there is none, and at its end."""
+        try:
+            heard = os.read(self._noise, 1 << 20)
+        except BlockingIOError:
+            return False
+        self._said += heard
+        if len(self._said) > 2 * NOISE:
+            del self._said[:-NOISE]
+        return bool(heard)
 
     def stop(self) -> int | None:
         """Ends the process, and all that it started; its exit code, None where it had not ended by itself."""
@@ -159,9 +178,8 @@ class _Child:
 
     def last_words(self) -> str:
         """Where in Python it died, if it said so, else the end of what it printed."""
-        size = self._noise.seek(0, os.SEEK_END)
-        self._noise.seek(max(0, size - NOISE))
-        lines = self._noise.read().decode(errors="replace").splitlines()
+        self._listen()  # what was still in the pipe
+        lines = self._said[-NOISE:].decode(errors="replace").splitlines()
         frames = [line.strip().split('"') for line in lines if line.strip().startswith('File "')]
         if any("most recent call first" in line for line in lines):
             for _, file, place in (frame for frame in frames if len(frame) == 3):
@@ -180,10 +198,10 @@ class _Child:
         self.kill()
         self._ready.close()
         os.close(self._pipe)
+        os.close(self._noise)
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        self._noise.close()
 
 
 def isolated_events(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from precision_lab import ieee
 from precision_lab.exceptions import EnvironmentAltersResultsError, first_line
 
 PACKAGES = (
@@ -31,31 +32,12 @@ class Check:
     detail: str
 
 
-def _flushes() -> str:
-    """Which of numpy's operations flush subnormals in this thread: "", "outputs", "inputs" or both."""
-    smallest = np.array([2.0**-1022])
-    tiny = np.array([2.0**-1074])
-    found = []
-    if (smallest / 2)[0] == 0.0:
-        found.append("outputs")
-    # A subnormal input read as zero gives 0; adding keeps the result itself normal.
-    if (tiny * 2.0**1000)[0] == 0.0:
-        found.append("inputs")
-    return " and ".join(found)
-
-
 def _flushes_elsewhere() -> str:
     result: list[str] = []
-    thread = threading.Thread(target=lambda: result.append(_flushes()))
+    thread = threading.Thread(target=lambda: result.append(ieee.flushes()))
     thread.start()
     thread.join()
     return result[0]
-
-
-def _rounds_to_nearest() -> bool:
-    one, half_ulp = np.array([1.0]), np.array([2.0**-53])
-    # 1 + 2^-53 is a tie that goes down to even, 1 + 3·2^-53 one that goes up; both only to nearest.
-    return bool((one + half_ulp)[0] == 1.0 and (one + 3 * half_ulp)[0] == 1.0 + 2.0**-51)
 
 
 def _numpy_contracts() -> bool:
@@ -80,13 +62,13 @@ def _torch_flushes() -> str:
 
 def check(*, with_torch: bool = True) -> list[Check]:
     """Every check; a failed one (`ok` False) would change measured numbers."""
-    flush, elsewhere = _flushes(), _flushes_elsewhere()
+    flush, elsewhere = ieee.flushes(), _flushes_elsewhere()
     checks = [
         Check("subnormals are kept (main thread)", not flush, f"flushes {flush}" if flush else "kept"),
         Check(
             "subnormals are kept (new thread)", not elsewhere, f"flushes {elsewhere}" if elsewhere else "kept"
         ),
-        Check("rounding is to nearest, ties to even", _rounds_to_nearest(), ""),
+        Check("rounding is to nearest, ties to even", ieee.rounds_to_nearest(), ""),
         Check("numpy does not contract a*b+c", not _numpy_contracts(), ""),
         Check(
             "python float is IEEE binary64", sys.float_info.mant_dig == 53, f"{sys.float_info.mant_dig} bits"
@@ -199,16 +181,9 @@ def require_ieee(*, workers: bool = False) -> None:
     Raises:
         EnvironmentAltersResultsError: names the switch that is usually responsible.
     """
-    flush = _flushes() or (_torch_flushes() if workers else "")
-    if flush:
-        raise EnvironmentAltersResultsError(
-            f"this process flushes subnormal {flush} to zero; torch.set_flush_denormal(True) or a library "
-            "built with fast-math switched it on. Call torch.set_flush_denormal(False) and measure again"
-        )
-    if not _rounds_to_nearest():
-        raise EnvironmentAltersResultsError(
-            "this process does not round to nearest; restore the rounding mode"
-        )
+    ieee.require()
+    if workers and (flush := _torch_flushes()):
+        raise EnvironmentAltersResultsError(ieee.FLUSHED.format(flush, "Nothing was measured"))
 
 
 @lru_cache(maxsize=1)
@@ -237,7 +212,7 @@ def environment() -> dict[str, str]:
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             with contextlib.suppress(RuntimeError):  # a kernel may have destroyed the device's context
                 record |= _gpu_environment(torch.cuda.current_device())
-    record["flush to zero"] = _flushes() or "off"
+    record["flush to zero"] = ieee.flushes() or "off"
     return record
 
 

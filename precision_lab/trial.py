@@ -502,6 +502,7 @@ def _lawful(
     stage = f"{LAWS} {fmt} {name}"
     if not plan.laws or stage in plan.done:
         return
+    from precision_lab.exceptions import EnvironmentAltersResultsError
     from precision_lab.search import check_laws
 
     yield Begin(stage)
@@ -512,11 +513,16 @@ def _lawful(
         yield Examined(examination=Examination(LAWS, fmt, name, "not examined", reason))
         return
     limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
-    faults = tuple(
-        Fault(
-            "breaks_law" if broken.fault is None else broken.fault.kind, plan.function, implementation.name,
-            fmt, "", "", broken.message, replay="" if broken.fault is None else broken.fault.replay,
+    about = (plan.function, implementation.name, fmt, "", "")
+    try:
+        faults = tuple(
+            Fault("breaks_law", *about, broken.message)
+            if broken.fault is None
+            else Fault(broken.fault.kind, *about, broken.message, replay=broken.fault.replay)
+            for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
         )
-        for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
-    )  # fmt: skip
+    except EnvironmentAltersResultsError as error:
+        _restore()
+        message = f"while the laws were checked: {error}. It was switched off again"
+        faults = (Fault("alters_environment", *about, message),)
     yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from precision_lab import ieee
 from precision_lab.cli import app
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS
@@ -175,9 +176,8 @@ def test_selfcheck_passes_here_and_records_versions(tmp_path: Path) -> None:
 
 
 def test_selfcheck_fails_where_subnormals_are_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab import selfcheck
 
-    monkeypatch.setattr(selfcheck, "_flushes", lambda: "outputs")
+    monkeypatch.setattr(ieee, "flushes", lambda: "outputs")
     result = run("selfcheck")
     assert result.exit_code == 1
     assert "flushes outputs" in result.stdout
@@ -341,9 +341,8 @@ def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
 def test_an_environment_that_alters_results_is_wrong_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from precision_lab import selfcheck
 
-    monkeypatch.setattr(selfcheck, "_flushes", lambda: "outputs")
+    monkeypatch.setattr(ieee, "flushes", lambda: "outputs")
     result = run("report", "--quick", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "torch.set_flush_denormal(False)" in result.stderr

@@ -104,8 +104,9 @@ def test_the_version_is_the_distributions() -> None:
 # The flow of the module map: a module imports only from those named beside it.
 OWN = {
     "exceptions": set(),
+    "ieee": {"exceptions"},
     "text": set(),
-    "cache_files": {"atomic_file"},
+    "cache_files": {"atomic_file", "ieee"},
     "atomic_file": set(),
     "children": set(),
     "bounds": {"exceptions", "formats", "results"},
@@ -114,7 +115,7 @@ OWN = {
     "rounding": {"exceptions", "formats"},
     "functions": {"exceptions", "formats"},
     "kernels": {"formats"},
-    "oracle": {"cache_files", "exceptions", "formats", "functions", "rounding"},
+    "oracle": {"cache_files", "exceptions", "formats", "functions", "ieee", "rounding"},
     "inputs": {"exceptions", "formats", "functions"},
     "metrics": {"exceptions", "formats", "oracle"},
     "golden": {"children", "exceptions", "formats", "functions", "golden_inputs", "inputs", "oracle"},

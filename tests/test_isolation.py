@@ -53,6 +53,13 @@ def prints(x):
     print("noise" * 10000, flush=True)
     return torch.relu(x)
 
+def floods(x):
+    for _ in range(64):
+        os.write(1, bytes(1 << 20))
+    if (x == 1.5).any():
+        os.abort()
+    return torch.relu(x)
+
 def closes(x):
     os.closerange(3, 256)
     return torch.relu(x)
@@ -335,6 +342,27 @@ def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
     else:
         assert found.examination is not None
         assert (found.examination.property, found.examination.state) == (examined, "broken")
+
+
+def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
+    kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from precision_lab import isolation
+
+    sizes = []
+    listen = isolation._Child._listen
+
+    def noted(child) -> bool:  # type: ignore[no-untyped-def]
+        found = listen(child)
+        sizes.append(len(child._said))
+        return found
+
+    monkeypatch.setattr(isolation._Child, "_listen", noted)
+    (measured,) = run(kernels, "floods", time_limit=60.0).measurements
+    assert len(sizes) > 100 and isolation.NOISE < max(sizes) <= 2 * isolation.NOISE
+    assert measured.failure is not None
+    assert "aborted (SIGABRT) at reference.py" in measured.failure.message
+    assert "0x1.8000000000000p+0" in measured.failure.message
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")

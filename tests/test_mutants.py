@@ -14,6 +14,7 @@ LEAST = 150
 # Modules that decide and report no number, and what they do instead.
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
+    "__main__.py": "starts a command, or says why not",
     "atomic_file.py": "writes files whole or not at all",
     "children.py": "ends processes",
     "cli_output.py": "writes what others made where it was asked for",

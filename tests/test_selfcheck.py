@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from precision_lab import selfcheck
+from precision_lab import ieee, selfcheck
 from precision_lab.exceptions import EnvironmentAltersResultsError
 
 
@@ -26,6 +26,7 @@ def run(code: str) -> str:
 def flushing(code: str) -> str:
     return run(
         "import torch\n"
+        "from precision_lab import selfcheck\n"
         "if not torch.set_flush_denormal(True):\n"
         "    print('unsupported'); raise SystemExit\n" + code
     )
@@ -119,11 +120,11 @@ def test_contraction_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_require_ieee_names_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selfcheck, "_flushes", lambda: "outputs")
+    monkeypatch.setattr(ieee, "flushes", lambda: "outputs")
     with pytest.raises(EnvironmentAltersResultsError, match=r"set_flush_denormal\(True\)"):
         selfcheck.require_ieee()
-    monkeypatch.setattr(selfcheck, "_flushes", lambda: "")
-    monkeypatch.setattr(selfcheck, "_rounds_to_nearest", lambda: False)
+    monkeypatch.setattr(ieee, "flushes", lambda: "")
+    monkeypatch.setattr(ieee, "rounds_to_nearest", lambda: False)
     with pytest.raises(EnvironmentAltersResultsError, match="rounding mode"):
         selfcheck.require_ieee()
 

@@ -20,6 +20,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from precision_lab.cache_files import cache_directory, read_checked, source_digest, write_checked
+from precision_lab.ieee import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +71,7 @@ class _CodeCache(NullCache):
         return folder / "code" / name, key
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        require("The oracle was not compiled")  # with constants that are folded in this thread
         target_context.refresh()
         place = self._place(sig, target_context.codegen())
         content = None if place is None else read_checked(*place)

@@ -36,6 +36,7 @@ from precision_lab.cache_files import cache_directory, read_checked, write_check
 from precision_lab.exceptions import UsageError
 from precision_lab.functions import basis as basis_module
 from precision_lab.functions.basis import BASIS, BasisFunction
+from precision_lab.ieee import require
 from precision_lab.oracle import arb_series as arb_module
 from precision_lab.oracle.arithmetic import U
 
@@ -266,7 +267,9 @@ def compile_table(basis: BasisFunction, side: int, double: bool) -> Table:
 
     Raises:
         ValueError: the function's asymptote is no a + b·x with float64 numbers.
+        EnvironmentAltersResultsError: this thread does not compute IEEE arithmetic.
     """
+    require(f"No table of {basis.name} was made")
     end = _end(basis, side)
     asymptote = _asymptote(basis, side)
     order, centre, c0 = _central(basis, side, double)
