@@ -23,7 +23,12 @@ def switches():
     torch.set_flush_denormal(False)
 
 
-@pytest.mark.parametrize("s", ZOO, ids=lambda s: s.name)
+# The isolation of kernels that hang is tested elsewhere, in less time.
+SLOW = {"hangs_on_one"}
+CASES = [pytest.param(s, id=s.name, marks=[pytest.mark.slow] * (s.name in SLOW)) for s in ZOO]
+
+
+@pytest.mark.parametrize("s", CASES)
 def test_a_faulty_kernel_is_caught_under_its_right_name(s: Specimen) -> None:
     verdict = tried(s)
     found = {fault.kind for fault in verdict.faults}
