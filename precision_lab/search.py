@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings, target
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from precision_lab import metrics, strategies
@@ -24,6 +21,7 @@ from precision_lab.implementations.runner import effective_parameters, run
 from precision_lab.measure import measure_all
 from precision_lab.oracle import reference
 from precision_lab.results import Failure, Fault, Measurement
+from precision_lab.strategies import HealthCheck, Phase, SearchStrategy, given, integers, settings, target
 from precision_lab.verdict import judge
 
 EVALUATIONS = 4096
@@ -119,7 +117,7 @@ def search(
     centres = strategies.inputs(source, definition.name, effective, output)
 
     @settings(max_examples=10 * drawn // BLOCK, phases=[Phase.generate, Phase.target], **_COMMON)
-    @given(centres, st.integers(0, source.fraction_bits + 4))
+    @given(centres, integers(0, source.fraction_bits + 4))
     def explore(x: float, spread: int) -> None:
         if len(found) >= drawn:
             return

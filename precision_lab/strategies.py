@@ -20,10 +20,15 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.oracle import reference
 
-try:
-    from hypothesis import HealthCheck, settings
+try:  # `search` takes Hypothesis from here
+    from hypothesis import HealthCheck as HealthCheck
+    from hypothesis import Phase as Phase
+    from hypothesis import given as given
+    from hypothesis import settings as settings
     from hypothesis import strategies as st
-    from hypothesis.strategies import SearchStrategy
+    from hypothesis import target as target
+    from hypothesis.strategies import SearchStrategy as SearchStrategy
+    from hypothesis.strategies import integers as integers
 except ImportError as error:
     raise MissingPackageError(
         "Hypothesis is not installed; `pip install precision-lab[hypothesis]`"

@@ -418,6 +418,8 @@ def make_plan(
     """
     from precision_lab.functions import get_function
 
+    if laws:
+        import precision_lab.search  # noqa: F401 - what it needs is missed before anything is measured
     definition = get_function(function)
     fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
     if not fmts:
@@ -543,6 +545,7 @@ def verify(
 
     Raises:
         ValueError: wrong use, of whatever kind; the message names the argument.
+        MissingPackageError: laws are asked for, and Hypothesis is not installed.
         EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
     __tracebackhide__ = True

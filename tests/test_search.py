@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -199,3 +201,30 @@ def test_no_folder_is_left_behind(tmp_path, monkeypatch):
     check_laws("torch", "relu", max_examples=2)
     assert list(tmp_path.iterdir()) == []
     assert len(LAWS) == 6
+
+
+KERNEL = """
+import torch, precision_lab as pl
+def kernel(x):
+    print("called")
+    return torch.relu(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "use"),
+    [
+        ("", "import precision_lab.search"),
+        ("", "import precision_lab.strategies"),
+        (KERNEL, "pl.verify(kernel, 'relu', fmts=('bf16',), laws=True)"),
+    ],
+    ids=["search", "strategies", "verify"],
+)
+def test_without_hypothesis_its_extra_is_named_before_anything_is_measured(before: str, use: str) -> None:
+    code = (
+        "import sys\nsys.modules['hypothesis'] = None\n"
+        "from precision_lab.exceptions import MissingPackageError\n"
+        f"{before}\ntry:\n    {use}\nexcept MissingPackageError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "Hypothesis is not installed; `pip install precision-lab[hypothesis]`\n", done
