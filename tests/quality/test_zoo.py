@@ -23,8 +23,8 @@ def switches():
     torch.set_flush_denormal(False)
 
 
-# The isolation of kernels that hang is tested elsewhere, in less time.
-SLOW = {"hangs_on_one"}
+# How kernels that hang or die are kept apart is tested in test_isolation.py, in less time.
+SLOW = {"aborts", "exits", "hangs_on_one", "killed", "segfaults"}
 CASES = [pytest.param(s, id=s.name, marks=[pytest.mark.slow] * (s.name in SLOW)) for s in ZOO]
 
 
