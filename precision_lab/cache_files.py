@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 
 from precision_lab.atomic_file import write_atomically
-from precision_lab.ieee import flushes, rounds_to_nearest
+from precision_lab.exceptions import EnvironmentAltersResultsError
+from precision_lab.ieee import require
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -46,9 +47,8 @@ def write_checked(path: Path, key: str, content: bytes) -> None:
 
     Nor is anything written out of a thread whose arithmetic is altered: others would believe it.
     """
-    if flushes() or not rounds_to_nearest():
-        return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EnvironmentAltersResultsError):
+        require()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, hashlib.sha256(key.encode() + content).digest() + content)
 

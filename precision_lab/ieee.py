@@ -16,10 +16,6 @@ from precision_lab.exceptions import EnvironmentAltersResultsError
 
 # Without numbers that anything depends on.
 _HARMLESS = ("precision_lab.exceptions", "precision_lab.ieee", "precision_lab.__main__")
-FLUSHED = (
-    "this process flushes subnormal {} to zero; torch.set_flush_denormal(True) or a library built with "
-    "fast-math switched it on. {}: call torch.set_flush_denormal(False) and do it again"
-)
 _FRACTION = 52  # bits of a float64's pattern below its exponent
 
 
@@ -44,9 +40,16 @@ def flushes() -> str:
 def rounds_to_nearest() -> bool:
     """Whether sums of float64 are rounded to nearest, ties to even."""
     one, half = power_of_two(0), power_of_two(-53)
-    above = struct.unpack("=d", struct.pack("=q", (1023 << _FRACTION) + 2))[0]  # 1 + 2^-51
     # 1 + 2^-53 is a tie that goes down to even, 1 + 3·2^-53 one that goes up; both only to nearest.
-    return bool(one + half == one and one + (half + half + half) == above)
+    return bool(one + half == one and one + (half + half + half) == one + power_of_two(-51))
+
+
+def flushing(what: str, undone: str = "Nothing was measured") -> EnvironmentAltersResultsError:
+    """The error of a thread that flushes these; the rest as in `require`."""
+    return EnvironmentAltersResultsError(
+        f"this process flushes subnormal {what} to zero; torch.set_flush_denormal(True) or a library built "
+        f"with fast-math switched it on. {undone}: call torch.set_flush_denormal(False) and do it again"
+    )
 
 
 def require(undone: str = "Nothing was measured") -> None:
@@ -59,7 +62,7 @@ def require(undone: str = "Nothing was measured") -> None:
         EnvironmentAltersResultsError: names the switch that is usually responsible.
     """
     if flush := flushes():
-        raise EnvironmentAltersResultsError(FLUSHED.format(flush, undone))
+        raise flushing(flush, undone)
     if not rounds_to_nearest():
         raise EnvironmentAltersResultsError(
             f"this process does not round to nearest. {undone}: restore the rounding mode and do it again"

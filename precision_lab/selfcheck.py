@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab import ieee
-from precision_lab.exceptions import EnvironmentAltersResultsError, first_line
+from precision_lab.exceptions import first_line
 
 PACKAGES = (
     "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint", "triton",
@@ -183,7 +183,7 @@ def require_ieee(*, workers: bool = False) -> None:
     """
     ieee.require()
     if workers and (flush := _torch_flushes()):
-        raise EnvironmentAltersResultsError(ieee.FLUSHED.format(flush, "Nothing was measured"))
+        raise ieee.flushing(flush)
 
 
 @lru_cache(maxsize=1)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from precision_lab.bounds import Bound
 from precision_lab.contract import CallContract
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
 from precision_lab.properties.calls import REFUSALS, undeclared_contract
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 
 if TYPE_CHECKING:
-    from precision_lab.exceptions import KernelError
     from precision_lab.implementations import Implementation
     from precision_lab.properties.subject import Subject
 
@@ -165,10 +164,9 @@ def load(
         ValueError: it is of no use, in the words of `target.find`.
         EnvironmentAltersResultsError: subnormals are flushed before the kernel was loaded.
     """
-    from precision_lab.exceptions import EnvironmentAltersResultsError
     from precision_lab.implementations import as_implementation
     from precision_lab.implementations.placement import on_device
-    from precision_lab.implementations.switches import changed_switches, switches_kept
+    from precision_lab.implementations.switches import changed_switches, flushing_off, switches_kept
     from precision_lab.selfcheck import require_ieee
     from precision_lab.target import find, target_of
 
@@ -193,13 +191,12 @@ def load(
     try:
         require_ieee()
     except EnvironmentAltersResultsError as error:
-        _restore()
+        said = flushing_off(error)
         require_ieee()
         faults += [
             Fault(
                 "alters_environment", plan.function, found.name, fmt, "", "",
-                f"loading it switched flushing on, as a library built with -ffast-math does: {error}. It was "
-                "switched off again",
+                f"loading it switched flushing on, as a library built with -ffast-math does: {said}",
             )
             for fmt in plan.fmts
         ]  # fmt: skip
@@ -336,7 +333,6 @@ class _Trial:
 
     def _unreachable(self, fmt: str, params: Mapping[str, float]) -> str:
         """Why a kernel cannot be given parameters that nobody asked for; "" where it can."""
-        from precision_lab.exceptions import KernelError
         from precision_lab.implementations.runner import effective_parameters
 
         try:
@@ -349,7 +345,7 @@ class _Trial:
         self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...],
         blanks: tuple[Measurement, ...],
     ) -> list[Measurement]:  # fmt: skip
-        from precision_lab.exceptions import EnvironmentAltersResultsError
+        from precision_lab.implementations.switches import flushing_off
         from precision_lab.measure import measure_all
 
         self.announce("every input of the measurement in one call")
@@ -359,8 +355,7 @@ class _Trial:
                 progress=self.progress, finite=self.plan.finite,
             )  # fmt: skip
         except EnvironmentAltersResultsError as error:
-            _restore()
-            failure = Failure("alters_environment", f"{error}. It was switched off again")
+            failure = Failure("alters_environment", flushing_off(error))
             return [replace(blank, failure=failure) for blank in blanks]
 
     def _learn(self, m: Measurement) -> None:
@@ -393,7 +388,6 @@ class _Trial:
         return (Fault(kind, *about, "", name, message),)
 
     def examined(self, fmt: str, name: str, params: Mapping[str, float]) -> Iterator[Event]:
-        from precision_lab.exceptions import KernelError
         from precision_lab.properties.registry import examine
 
         plan = self.plan
@@ -477,12 +471,6 @@ class _Trial:
         return words
 
 
-def _restore() -> None:
-    import torch
-
-    torch.set_flush_denormal(False)
-
-
 def _baseline(
     plan: Plan, baseline: Implementation, fmt: str, name: str, params: Mapping[str, float],
     outputs: tuple[str, ...], stage: str,
@@ -502,7 +490,7 @@ def _lawful(
     stage = f"{LAWS} {fmt} {name}"
     if not plan.laws or stage in plan.done:
         return
-    from precision_lab.exceptions import EnvironmentAltersResultsError
+    from precision_lab.implementations.switches import flushing_off
     from precision_lab.search import check_laws
 
     yield Begin(stage)
@@ -522,7 +510,6 @@ def _lawful(
             for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
         )
     except EnvironmentAltersResultsError as error:
-        _restore()
-        message = f"while the laws were checked: {error}. It was switched off again"
+        message = f"while the laws were checked: {flushing_off(error)}"
         faults = (Fault("alters_environment", *about, message),)
     yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -419,7 +419,7 @@ def make_plan(
     from precision_lab.functions import get_function
 
     if laws:
-        import precision_lab.search  # noqa: F401 - what it needs is missed before anything is measured
+        import precision_lab.strategies  # noqa: F401 - what it needs is missed before anything is measured
     definition = get_function(function)
     fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
     if not fmts:

@@ -11,6 +11,8 @@ import flint
 import mpmath
 import numpy as np
 
+from precision_lab import ieee
+
 # pytest's own; what importing torch's compiler and JAX sets, which changes no result.
 SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|^_?TORCHINDUCTOR|^TF_CPP_MIN_LOG_LEVEL$|^TPU_")
 COLLECTIONS = {dict, list, set}
@@ -24,7 +26,8 @@ def process_state() -> dict[str, Any]:
         "mpmath.mp.prec": mpmath.mp.prec,
         "flint.ctx.prec": flint.ctx.prec,
         "numpy's handling of errors": np.geterr(),
-        "subnormal numbers are kept": bool(np.array([2.0**-1074])[0] * 2.0**1000 != 0),
+        "subnormal numbers are kept": not ieee.flushes(),
+        "rounding is to nearest": ieee.rounds_to_nearest(),
     }
     for name in [name for name in sys.modules if name.startswith("precision_lab")]:
         # An attribute is the same object as before, and as long where it is a collection. Numbers alone:

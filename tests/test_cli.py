@@ -176,7 +176,6 @@ def test_selfcheck_passes_here_and_records_versions(tmp_path: Path) -> None:
 
 
 def test_selfcheck_fails_where_subnormals_are_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
-
     monkeypatch.setattr(ieee, "flushes", lambda: "outputs")
     result = run("selfcheck")
     assert result.exit_code == 1
@@ -341,7 +340,6 @@ def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
 def test_an_environment_that_alters_results_is_wrong_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     monkeypatch.setattr(ieee, "flushes", lambda: "outputs")
     result = run("report", "--quick", "--out", tmp_path / "out")
     assert result.exit_code == 2

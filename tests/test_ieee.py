@@ -11,7 +11,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,35 +25,41 @@ from precision_lab.functions.basis import BASIS
 from precision_lab.oracle.jit import entry
 from precision_lab.oracle.piecewise import compile_table
 
-UPWARD = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000}.get(platform.machine())
-ROUND_UPWARD = (
-    "import ctypes, ctypes.util\n"
-    f"assert ctypes.CDLL(ctypes.util.find_library('m')).fesetround({UPWARD}) == 0\n"
-)
+MATH = ctypes.util.find_library("m")
+# What C's fesetround takes; None where no library is known whose rounding mode can be set from here.
+UPWARD = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000}.get(platform.machine()) if MATH else None
+NEEDS_UPWARD = pytest.mark.skipif(UPWARD is None, reason="no C library that sets the rounding mode")
+ROUND_UPWARD = f"import ctypes\nassert ctypes.CDLL({MATH!r}).fesetround({UPWARD}) == 0\n"
 FLUSH = "import torch\nassert torch.set_flush_denormal(True)\n"
 ALTERED = pytest.mark.parametrize("altered", ["flushing", "upward"], indirect=True)
 
 
-def switched(kind: str) -> Callable[[], None]:
-    """Alters this thread's arithmetic; what is returned restores it."""
+@contextmanager
+def switched(kind: str) -> Iterator[None]:
+    """Altered arithmetic in this thread."""
     if kind == "upward":
-        name = ctypes.util.find_library("m")
-        if name is None or UPWARD is None:
-            pytest.skip("no C library whose rounding mode can be set from here")
-        library = ctypes.CDLL(name)
+        if UPWARD is None:
+            pytest.skip("no C library that sets the rounding mode")
+        library = ctypes.CDLL(MATH)
         assert library.fesetround(UPWARD) == 0
-        return lambda: library.fesetround(0)
+        try:
+            yield
+        finally:
+            library.fesetround(0)
+        return
     torch = pytest.importorskip("torch")
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot flush subnormal numbers")
-    return lambda: torch.set_flush_denormal(False)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture
 def altered(request: pytest.FixtureRequest) -> Iterator[str]:
-    restore = switched(request.param)
-    yield request.param
-    restore()
+    with switched(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -74,6 +81,10 @@ def kept(environment: dict[str, str]) -> list[Path]:
     return [p for p in Path(environment["PYTHONPYCACHEPREFIX"]).rglob("*.pyc") if "precision_lab" in p.parts]
 
 
+def shifted(x: float) -> float:
+    return x + 2.0**-1074
+
+
 def test_powers_of_two_are_what_they_say() -> None:
     for exponent in (-1074, -1023, -1022, -1, 0, 1, 1000, 1023):
         assert ieee.power_of_two(exponent) == 2.0**exponent
@@ -92,9 +103,6 @@ def test_altered_arithmetic_is_seen(altered: str) -> None:
 def test_nothing_is_compiled_or_kept_for_others(altered: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path))
 
-    def shifted(x: float) -> float:
-        return x + 2.0**-1074
-
     with pytest.raises(EnvironmentAltersResultsError, match="The oracle was not compiled"):
         entry(shifted)(1.0)
     with pytest.raises(EnvironmentAltersResultsError, match="No table of sigmoid was made"):
@@ -106,20 +114,17 @@ def test_nothing_is_compiled_or_kept_for_others(altered: str, tmp_path: Path, mo
 def test_what_was_refused_is_made_once_arithmetic_is_whole(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path))
 
-    def shifted(x: float) -> float:
-        return x + 2.0**-1074
-
     function = entry(shifted)
-    restore = switched("flushing")
-    with pytest.raises(EnvironmentAltersResultsError):
+    with switched("flushing"), pytest.raises(EnvironmentAltersResultsError):
         function(0.0)
-    restore()
     assert function(0.0) == 2.0**-1074
     write_checked(tmp_path / "one", "key", b"content")
     assert read_checked(tmp_path / "one", "key") == b"content"
 
 
-@pytest.mark.parametrize("alter", [FLUSH, ROUND_UPWARD], ids=["flushing", "upward"])
+@pytest.mark.parametrize(
+    "alter", [FLUSH, pytest.param(ROUND_UPWARD, marks=NEEDS_UPWARD)], ids=["flushing", "upward"]
+)
 def test_no_module_is_loaded_by_altered_arithmetic(alter: str, clean: dict[str, str]) -> None:
     code = (
         "import precision_lab\n"
@@ -184,7 +189,7 @@ def constants(code) -> list[str]:  # type: ignore[no-untyped-def]
     return found
 
 
-@pytest.mark.skipif(UPWARD is None, reason="no C library whose rounding mode can be set from here")
+@NEEDS_UPWARD
 def test_the_command_says_why_it_does_nothing(clean: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(ROUND_UPWARD, encoding="ascii")
     clean["PYTHONPATH"] = str(tmp_path)

@@ -106,7 +106,7 @@ OWN = {
     "exceptions": set(),
     "ieee": {"exceptions"},
     "text": set(),
-    "cache_files": {"atomic_file", "ieee"},
+    "cache_files": {"atomic_file", "exceptions", "ieee"},
     "atomic_file": set(),
     "children": set(),
     "bounds": {"exceptions", "formats", "results"},

@@ -365,14 +365,20 @@ def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
     assert "0x1.8000000000000p+0" in measured.failure.message
 
 
+def job(target: str) -> dict[str, object]:
+    """What a child is told."""
+    from precision_lab.trial import Plan
+
+    plan = Plan("relu", ("bf16",), None, {"init": {}}).to_json()
+    return {"target": target, "plan": plan, "framework": None, "compiled": False, "device": "cpu"}
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")
 def test_a_child_that_ended_by_itself_leaves_nothing_open() -> None:
     from precision_lab.isolation import _Child
-    from precision_lab.trial import Plan
 
-    job = {"target": "no such file.py:kernel", "plan": Plan("relu", ("bf16",), None, {"init": {}}).to_json()}
     before = sorted(os.listdir("/proc/self/fd"))
-    with _Child({**job, "framework": None, "compiled": False, "device": "cpu"}) as child:
+    with _Child(job("no such file.py:kernel")) as child:
         assert "error" in (child.line(300.0) or {})
         child._process.wait()
     assert sorted(os.listdir("/proc/self/fd")) == before
@@ -388,7 +394,6 @@ def test_what_a_child_compiled_is_vouched_for_before_its_parent_goes_on(
     """It is killed as soon as it has said that it is at its end."""
     from precision_lab.implementations import inductor_cache
     from precision_lab.isolation import _Child
-    from precision_lab.trial import Plan
 
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -400,10 +405,8 @@ def kernel(x):
     return torch.relu(x)
 """
     (tmp_path / "compiles.py").write_text(source, encoding="utf-8")
-    plan = Plan("relu", ("bf16",), None, {"init": {}}).to_json()
-    job = {"target": f"{tmp_path / 'compiles.py'}:kernel", "plan": plan, "framework": None, "compiled": False}
     narrow = {"narrow": ["bf16", "init", "forward"], "size": 1 << 16, "window": None}  # nothing is scored
-    with _Child({**job, **narrow, "device": "cpu"}) as child:
+    with _Child({**job(f"{tmp_path / 'compiles.py'}:kernel"), **narrow}) as child:
         while "end" not in (child.line(300.0) or {"end": True}):
             pass
     assert "made.so" in inductor_cache._sealed(tmp_path / "lab" / "inductor")

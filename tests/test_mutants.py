@@ -27,7 +27,6 @@ NO_NUMBER = {
     "implementations/foreign/c_kernel.py": "hands memory to a C function, whose results are measured",
     "implementations/foreign/jax_kernel.py": "hands arrays to JAX and back, as the adapter of MLX does",
     "implementations/inductor_cache.py": "keeps what torch has compiled, by its checksum",
-    "implementations/switches.py": "puts torch's switches back",
     "implementations/triton.py": "names kernels that stand elsewhere",
     "kernels/__init__.py": "names what the package exports",
     "lowprecision/__init__.py": "empty",

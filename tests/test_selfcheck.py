@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from test_ieee import NEEDS_UPWARD, ROUND_UPWARD
 
 from precision_lab import ieee, selfcheck
 from precision_lab.exceptions import EnvironmentAltersResultsError
@@ -84,23 +85,17 @@ def test_a_kernel_that_switches_flushing_on_does_not_get_a_measurement() -> None
     assert out.split() == ["refused", "0.0"]
 
 
+@NEEDS_UPWARD
 def test_a_rounding_mode_other_than_to_nearest_is_detected() -> None:
     out = run(
-        "import ctypes, ctypes.util, platform\n"
-        "import numpy\n"
         "from precision_lab import selfcheck\n"
-        "name = ctypes.util.find_library('m')\n"
-        "upward = {'x86_64': 0x800, 'AMD64': 0x800, 'aarch64': 0x400000}.get(platform.machine())\n"
-        "if name is None or upward is None or ctypes.CDLL(name).fesetround(upward):\n"
-        "    print('unsupported'); raise SystemExit\n"
-        "print([c.name for c in selfcheck.check(with_torch=False) if c.ok is False])\n"
+        + ROUND_UPWARD
+        + "print([c.name for c in selfcheck.check(with_torch=False) if c.ok is False])\n"
         "try:\n"
         "    selfcheck.require_ieee()\n"
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
     )
-    if out.strip() == "unsupported":
-        pytest.skip("no C library whose rounding mode can be set from here")
     assert "rounding is to nearest, ties to even" in out
     assert "EnvironmentAltersResultsError" in out
     assert "rounding mode" in out

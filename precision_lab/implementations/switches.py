@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from precision_lab.exceptions import EnvironmentAltersResultsError
+
 # What was changed since it was last asked, in words; a dictionary keeps each once, in order.
 _changed: dict[str, None] = {}
 
@@ -68,6 +70,12 @@ def changed_switches() -> list[str]:
     found = list(_changed)
     _changed.clear()
     return found
+
+
+def flushing_off(error: EnvironmentAltersResultsError) -> str:
+    """Switches flushing off in this thread; what is said of a kernel that had switched it on."""
+    torch.set_flush_denormal(False)
+    return f"{error}. It was switched off again"
 
 
 @contextmanager

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from precision_lab.exceptions import EnvironmentAltersResultsError, unknown_name
 from precision_lab.implementations.runner import one_thread
+from precision_lab.implementations.switches import flushing_off
 from precision_lab.properties.layout import lengths, positions, shapes, sizes, strides, unwritten
 from precision_lab.properties.memory import memory
 from precision_lab.properties.operands import operands
@@ -64,8 +63,7 @@ def examine(subject: Subject, name: str) -> Outcome:
             inapplicable = PROPERTIES[name](subject)
             require_ieee()
     except EnvironmentAltersResultsError as error:
-        torch.set_flush_denormal(False)
-        subject.fault("alters_environment", f"{error}. It was switched off again")
+        subject.fault("alters_environment", flushing_off(error))
     return Outcome(
         _merged(subject.faults), tuple(dict.fromkeys(subject.notes)),
         tuple(dict.fromkeys(subject.not_examined)), inapplicable or "",
