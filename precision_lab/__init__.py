@@ -9,19 +9,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from precision_lab.ieee import guard_loading
+from precision_lab.system.ieee import guard_loading
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from precision_lab.formats import FORMATS, FloatFormat, get_format
     from precision_lab.functions import FUNCTIONS, get_function
-    from precision_lab.lowprecision.capture import capture
-    from precision_lab.measure import measure
+    from precision_lab.lowprecision.capture.watch import capture
+    from precision_lab.measuring.measure import measure
     from precision_lab.oracle import Reference, reference
     from precision_lab.oracle.evaluate import evaluate
     from precision_lab.results import Measurement, Results
-    from precision_lab.verdict import Verdict, assert_accurate, verify
+    from precision_lab.verifying.verdict import Verdict, assert_accurate, verify
 
 _HOMES = {
     "FORMATS": "formats",
@@ -29,17 +29,20 @@ _HOMES = {
     "get_format": "formats",
     "FUNCTIONS": "functions",
     "get_function": "functions",
-    "capture": "lowprecision.capture",
+    "capture": "lowprecision.capture.watch",
     "evaluate": "oracle",
     "reference": "oracle",
     "Reference": "oracle",
-    "measure": "measure",
+    "measure": "measuring.measure",
     "Measurement": "results",
     "Results": "results",
-    "Verdict": "verdict",
-    "assert_accurate": "verdict",
-    "verify": "verdict",
+    "Verdict": "verifying.verdict",
+    "assert_accurate": "verifying.verdict",
+    "verify": "verifying.verdict",
 }
+
+# Modules that users name, by the names that the documentation gives them.
+_MODULES = {"search": "verifying.search", "strategies": "inputs.strategies"}
 
 __all__ = [
     "FORMATS",
@@ -63,13 +66,11 @@ guard_loading()
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"precision_lab.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'precision_lab' has no attribute {name!r}")
-    module = importlib.import_module(f"precision_lab.{_HOMES[name]}")
-    if _HOMES[name] == name:
-        # `measure` is a module that can be called: one object, whatever was imported first.
-        return module
-    globals()[name] = value = getattr(module, name)
+    globals()[name] = value = getattr(importlib.import_module(f"precision_lab.{_HOMES[name]}"), name)
     return value
 
 

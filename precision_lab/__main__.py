@@ -10,7 +10,7 @@ from precision_lab.exceptions import EnvironmentAltersResultsError
 def main() -> None:
     """Runs the command that the arguments name; exit code 2 where this process's arithmetic is altered."""
     try:
-        from precision_lab.cli import main as commands
+        from precision_lab.cli.main import main as commands
     except EnvironmentAltersResultsError as error:
         print(f"precision-lab: {error}", file=sys.stderr)
         sys.exit(2)

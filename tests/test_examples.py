@@ -15,8 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from precision_lab.target import find  # noqa: E402
-from precision_lab.verdict import verify  # noqa: E402
+from precision_lab.implementations.adapters.target import find
+from precision_lab.verifying.verdict import verify
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TESTED: set[str] = set()
@@ -84,7 +84,7 @@ def test_the_c_kernel_passes(tmp_path: Path) -> None:
 def test_the_triton_series_is_right_next_to_zero() -> None:
     pytest.importorskip("triton")
     script = (
-        "import sys; from precision_lab.verdict import verify\n"
+        "import sys; from precision_lab.verifying.verdict import verify\n"
         "for name in ('naive', 'stable'):\n"
         f"    v = verify(r'{EXAMPLES / 'triton_xielu.py'}:' + name, 'xielu', fmts=('fp32',),\n"
         "               outputs=('forward',), isolate=False, properties=False)\n"
@@ -103,7 +103,7 @@ def test_the_triton_series_is_right_next_to_zero() -> None:
 
 @runs("capture_training.py")
 def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
-    from precision_lab.lowprecision.captured import Captured
+    from precision_lab.lowprecision.capture.captured import Captured
 
     subprocess.run(
         [sys.executable, str(EXAMPLES / "capture_training.py"), "2"], cwd=tmp_path, check=True,
@@ -117,7 +117,7 @@ def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
 @runs("probe_gpu.toml")
 def test_the_probe_for_a_gpu_trains_to_its_end(tmp_path: Path) -> None:
     """All its recipes and kinds of run, a sliver of the work; checkpoints come as often as in the file."""
-    from precision_lab.lowprecision.probe import probe, read_config
+    from precision_lab.lowprecision.probe.probe import probe, read_config
 
     config = read_config(EXAMPLES / "probe_gpu.toml")
     training = config.training

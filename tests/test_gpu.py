@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from precision_lab.conversions import conversions
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
-from precision_lab.implementations.placement import on_device
-from precision_lab.implementations.runner import effective_parameters, run
-from precision_lab.measure import input_set, measure_all
+from precision_lab.measuring.measure import input_set, measure_all
+from precision_lab.measuring.sweep import sweep
 from precision_lab.results import Failure
-from precision_lab.scoring import Scorer
-from precision_lab.sweep import sweep
-from precision_lab.tallies import Tally
-from precision_lab.verdict import verify
+from precision_lab.running.devices import on_device
+from precision_lab.running.runner import effective_parameters, run
+from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.tally import Tally
+from precision_lab.study.conversions import conversions
+from precision_lab.verifying.verdict import verify
 
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
@@ -37,7 +37,7 @@ def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, 
 @pytest.mark.parametrize("implementation", SUBJECTS, ids=lambda i: f"{i.function}-{i.label}")
 def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
     """The same results of a GPU kernel, scored there and here: all 16- and 8-bit inputs, bit for bit."""
-    from precision_lab.device_scoring import DeviceScorer
+    from precision_lab.scoring.cuda_scorer import DeviceScorer
 
     subject = on_device(implementation, "cuda")  # type: ignore[arg-type]
     for name in subject.formats:
@@ -180,7 +180,7 @@ def _tensors() -> dict[str, torch.Tensor]:
     "name", ["delayed", "current", "current-pow2", "block", "mxfp8", "nvfp4", "nvfp4-plain"]
 )
 def test_recipes_store_the_same_bytes_on_a_gpu(name: str, columnwise: bool) -> None:
-    from precision_lab.lowprecision.recipes import get_recipe
+    from precision_lab.lowprecision.recipes.recipes import get_recipe
 
     recipe = get_recipe(name)
     for what, x in _tensors().items():
@@ -197,8 +197,8 @@ def test_recipes_store_the_same_bytes_on_a_gpu(name: str, columnwise: bool) -> N
 
 
 def test_a_probes_run_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.lowprecision.model import ModelConfig
-    from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+    from precision_lab.lowprecision.probe.model import ModelConfig
+    from precision_lab.lowprecision.probe.training import Run, Trainer, TrainingConfig
 
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     config = TrainingConfig(steps=4, batch=2, evaluation=1, model=ModelConfig(32, 2, 2, 64, 32))
@@ -232,7 +232,7 @@ def test_a_capture_on_a_gpu_counts_as_on_the_cpu() -> None:
 def test_recipes_are_transformer_engines(name: str, role: str) -> None:
     """The emulators against what they emulate, byte for byte; a NaN is a NaN."""
     from precision_lab.implementations import transformer_engine
-    from precision_lab.lowprecision.recipes import get_recipe
+    from precision_lab.lowprecision.recipes.recipes import get_recipe
 
     try:
         transformer_engine.library()

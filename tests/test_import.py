@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,31 +60,22 @@ def test_the_probe_sees_torch_when_it_is_loaded() -> None:
 def test_help_loads_neither_torch_nor_numpy(arguments: list[str]) -> None:
     code = (
         "from typer.testing import CliRunner\n"
-        "from precision_lab.cli import app\n"
+        "from precision_lab.cli.main import app\n"
         f"result = CliRunner().invoke(app, {arguments!r})\n"
         "assert result.exit_code == 0 and 'Usage' in result.output, result.output"
     )
     assert loaded(code, (*HEAVY, "numpy", "mpmath")) == []
 
 
-@pytest.mark.parametrize("name", [n for n in precision_lab.__all__ if n != "measure"])
+@pytest.mark.parametrize("name", precision_lab.__all__)
 def test_every_public_name_resolves_to_the_object_in_its_home(name: str) -> None:
     home = importlib.import_module(f"precision_lab.{precision_lab._HOMES[name]}")
     assert getattr(precision_lab, name) is getattr(home, name)
 
 
-@pytest.mark.parametrize(
-    "first", ["import precision_lab.measure", "from precision_lab.measure import measure_all", "pl.measure"]
-)
-def test_measure_is_its_module_and_can_be_called_whatever_was_used_first(first: str) -> None:
-    """A submodule hides the public function of its name, so the module is callable; it is never replaced."""
-    code = (
-        f"import numpy as np, precision_lab as pl; {first}; "
-        "assert pl.measure('torch', 'relu', inputs=np.array([1.0])).max_ulp == 0; "
-        "import precision_lab.measure as module; from precision_lab import measure; "
-        "assert pl.measure is module is measure and module.measure_all"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize(("name", "home"), precision_lab._MODULES.items())
+def test_modules_that_users_name_are_attributes(name: str, home: str) -> None:
+    assert getattr(precision_lab, name) is importlib.import_module(f"precision_lab.{home}")
 
 
 def test_a_missing_public_name_is_an_attribute_error() -> None:
@@ -101,54 +93,103 @@ def test_the_version_is_the_distributions() -> None:
     assert precision_lab.__version__ == installed
 
 
-# The flow of the module map: a module imports only from those named beside it.
-OWN = {
-    "exceptions": set(),
-    "ieee": {"exceptions"},
-    "text": set(),
-    "cache_files": {"atomic_file", "exceptions", "ieee"},
-    "atomic_file": set(),
-    "children": set(),
-    "bounds": {"exceptions", "formats", "results"},
-    "formats": {"exceptions"},
-    "results": {"exceptions", "text", "typed"},
-    "rounding": {"exceptions", "formats"},
-    "functions": {"exceptions", "formats"},
-    "kernels": {"formats"},
-    "oracle": {"cache_files", "exceptions", "formats", "functions", "ieee", "rounding"},
-    "inputs": {"exceptions", "formats", "functions"},
-    "metrics": {"exceptions", "formats", "oracle"},
-    "golden": {"children", "exceptions", "formats", "functions", "golden_inputs", "inputs", "oracle"},
-    "report": {"atomic_file", "exceptions", "formats", "results", "text"},
+# From the ground up: a room imports from those before it in the list, and from itself.
+ROOMS = (
+    "exceptions",
+    "system",
+    "numeric",
+    "formats",
+    "functions",
+    "results",
+    "kernels",
+    "oracle",
+    "inputs",
+    "implementations",
+    "running",
+    "scoring",
+    "measuring",
+    "verifying",
+    "golden",
+    "lowprecision",
+    "study",
+    "report",
+    "cli",
+)
+# What a room must not know although it stands before it, and why.
+APART = {
+    "oracle": ("kernels", "shared code is a shared bug"),
+    "kernels": ("formats", "users copy kernels out of the lab"),
+    "implementations": ("oracle", "shared code is a shared bug"),
+    "running": ("oracle", "what is measured must not know what is right"),
+    "report": ("oracle", "a report shows what was measured, and measures nothing"),
 }
 
 
-def own_imports(path: Path) -> set[str]:
-    """First-level modules of ours that a file imports, type-checking blocks included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            if node.module == "precision_lab":
-                names = [f"precision_lab.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("precision_lab.")}
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(("precision_lab", *path.relative_to(PACKAGE).with_suffix("").parts))
+        found[name.removesuffix(".__init__")] = path
     return found
 
 
-@pytest.mark.parametrize("module", OWN)
-def test_imports_follow_the_flow(module: str) -> None:
-    place = PACKAGE / module
-    files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    assert files
-    for file in files:
-        backwards = own_imports(file) - OWN[module] - {module}
-        assert backwards == set(), f"{file.name} imports {backwards}, which lie further down the flow"
+MODULES = modules()
 
 
-def test_the_oracle_and_the_implementations_never_import_each_other() -> None:
-    for here, there in (("oracle", "implementations"), ("implementations", "oracle"), ("kernels", "oracle")):
-        for file in (PACKAGE / here).glob("*.py"):
-            assert there not in own_imports(file), f"{file} imports {there}: shared code is a shared bug"
+def own_imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports, those for type checking included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.partition(".")[0] == "precision_lab"}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def backward(module: str, imports: set[str]) -> set[str]:
+    """Those of a module's imports that stand after it, or that it must not know."""
+    here = room(module)
+    if here not in ROOMS:  # the package's face and its entry point
+        return set()
+    known = {*ROOMS[: ROOMS.index(here) + 1], ""} - {name for name, _ in [APART.get(here, ("", ""))] if name}
+    return {name for name in imports if room(name) not in known}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a loop; empty where none do."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(name) for name in MODULES} == {*ROOMS, "", "__main__"}
+
+
+@pytest.mark.parametrize("here", ROOMS)
+def test_imports_follow_the_flow(here: str) -> None:
+    for name, path in MODULES.items():
+        if room(name) == here:
+            wrong = backward(name, own_imports(path))
+            assert not wrong, f"{name} imports {wrong}: it stands before them, or must not know them"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: own_imports(path) - {name, "precision_lab"} for name, path in MODULES.items()}
+    assert circle(graph) == []
+
+
+def test_what_runs_backward_is_seen() -> None:
+    assert backward("precision_lab.oracle.program", {"precision_lab.running.runner"})
+    assert backward("precision_lab.running.runner", {"precision_lab.oracle.program"})
+    assert not backward("precision_lab.scoring.tile", {"precision_lab.oracle.program"})
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})[1:] in (["b", "c"], ["c", "b"])

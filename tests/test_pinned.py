@@ -71,7 +71,7 @@ def test_what_is_installed_otherwise_is_named() -> None:
 
 def test_an_environment_with_something_unpinned_fails(tmp_path: Path) -> None:
     (tmp_path / "few.txt").write_text("pip==1\n")
-    script = Path(__file__).with_name("pinned.py")
+    script = Path(__file__).parent / "helpers" / "pinned.py"
     ran = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "few.txt")], capture_output=True, text=True, check=False
     )

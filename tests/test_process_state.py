@@ -16,7 +16,8 @@ from process_state import left_behind, process_state
 
 torch = pytest.importorskip("torch")
 
-from precision_lab import formats, selfcheck  # noqa: E402
+from precision_lab.formats import float_format
+from precision_lab.running import selfcheck
 
 
 def flush(on: bool) -> None:
@@ -32,8 +33,11 @@ def flush(on: bool) -> None:
         (lambda m: m.chdir("/"), "working folder"),
         (lambda m: m.setattr(mpmath.mp, "prec", 99), "mpmath.mp.prec"),
         (lambda m: m.setattr(flint.ctx, "prec", 99), "flint.ctx.prec"),
-        (lambda m: m.setattr(selfcheck, "_torch_flushes", None), "precision_lab.selfcheck._torch_flushes"),
-        (lambda m: m.setitem(formats.FORMATS, "mine", None), "precision_lab.formats.len(FORMATS)"),
+        (
+            lambda m: m.setattr(selfcheck, "_torch_flushes", None),
+            "precision_lab.running.selfcheck._torch_flushes",
+        ),
+        (lambda m: m.setitem(float_format.FORMATS, "mine", None), "precision_lab.formats.len(FORMATS)"),
     ],
 )
 def test_what_is_left_patched_is_named(

@@ -3,7 +3,7 @@
 import sys
 
 import precision_lab as pl
-from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+from precision_lab.lowprecision.probe.training import Run, Trainer, TrainingConfig
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 trainer = Trainer(TrainingConfig(steps=steps), Run("xielu/stable [operator]", "bf16", seed=0))

@@ -14,10 +14,10 @@ from precision_lab.implementations import (
     xielu,
     xiprelu,
 )
+from precision_lab.implementations.adapters.any_callable import as_implementation, from_library
+from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import EXECUTIONS, Implementation
 from precision_lab.implementations.family import executions
-from precision_lab.implementations.module import from_module
-from precision_lab.implementations.stranger import as_implementation, from_library
 from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
 
 __all__ = [

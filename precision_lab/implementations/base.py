@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from precision_lab.contract import CallContract
 from precision_lab.formats import output_format
 from precision_lab.functions import get_function
+from precision_lab.implementations.contract import CallContract
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
 EXECUTIONS = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import NARROW, WIDE
-from precision_lab.nvrtc import FAST, CudaProgram
+from precision_lab.numeric.nvrtc import FAST, CudaProgram
 
 THREADS = 256
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}

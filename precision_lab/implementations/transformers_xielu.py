@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from precision_lab.exceptions import KernelError
-from precision_lab.implementations.module import from_module
+from precision_lab.implementations.adapters.module import from_module
 
 
 def _activation() -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.oracle.arithmetic import (
+from precision_lab.numeric.error_free import (
     PRODUCT_SAFE,
     U,
     dd_plus_dd,
@@ -23,8 +23,8 @@ from precision_lab.oracle.arithmetic import (
     two_product,
     two_sum,
 )
+from precision_lab.numeric.jit import bits_to_float, compiled
 from precision_lab.oracle.exponential import EXP_FLOOR, INVERSE_LN2, REDUCED
-from precision_lab.oracle.jit import bits_to_float, compiled
 
 # A radius below is a sum of at most eight products and sums of nonnegative floats, each rounded once.
 SLACK = 1.0 + 2.0**-49

@@ -15,7 +15,7 @@ from precision_lab.exceptions import UndecidedError, UsageError
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import split_exponentials
 from precision_lab.functions.basis import BASIS
-from precision_lab.oracle.mp import Ball, MpContext
+from precision_lab.oracle.balls import Ball, MpContext
 
 # x = 2^-1074 squared away from 1 needs about 2200 bits; 2^16 leaves room for parameters
 # that cancel each other to the last bit of a double.

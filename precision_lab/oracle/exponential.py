@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.oracle.arithmetic import U
-from precision_lab.oracle.jit import bits_to_float, compiled, fma
+from precision_lab.numeric.error_free import U
+from precision_lab.numeric.jit import bits_to_float, compiled, fma
 
 # e^x < 2^-1009 below: nothing that a format up to fp32 can see, and exact enough as an absolute bound.
 EXP_FLOOR = -700.0

@@ -16,10 +16,11 @@ from mpmath.libmp import from_float, mpf_abs, mpf_add, mpf_sub, to_float
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formats.ball_rounding import float_above
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Term, split_exponentials
 from precision_lab.functions.basis import BASIS
-from precision_lab.oracle.arithmetic import U
+from precision_lab.numeric.error_free import U
 from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.exponential import (
     EXP_FLOOR_BOUND,
@@ -27,8 +28,7 @@ from precision_lab.oracle.exponential import (
     EXPM1_RELATIVE,
     Q_RELATIVE,
 )
-from precision_lab.oracle.pieces import Packed, pack
-from precision_lab.rounding import float_above
+from precision_lab.oracle.piecewise_values import Packed, pack
 
 NEAR, FAR, POSITIVE = range(3)
 FAR_BELOW = -1.0

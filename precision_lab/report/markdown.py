@@ -11,7 +11,7 @@ from precision_lab.report.lowprecision import sections
 from precision_lab.report.page import content, environment
 from precision_lab.report.tables import REGION_TITLES, RegionTable
 from precision_lab.results import Results
-from precision_lab.text import markdown_safe
+from precision_lab.system.text import markdown_safe
 
 MARKS = {"fault": "❌", "caution": "⚠️", "good": "✅", "note": "➖"}
 

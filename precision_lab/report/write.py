@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from precision_lab.atomic_file import write_atomically
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.results import Results, strict_json
-from precision_lab.text import plain_data
+from precision_lab.system.atomic_file import write_atomically
+from precision_lab.system.text import plain_data
 
 LARGEST = 1 << 28  # bytes of a report.json; the largest committed one is a twentieth of that
 

@@ -17,8 +17,8 @@ from typing import Any
 
 SCALING = """
 import resource, sys, time
-from precision_lab.chunks import CHUNK, sweep_chunks
-from precision_lab.cells import cells
+from precision_lab.measuring.every_input import CHUNK, sweep_chunks
+from precision_lab.inputs.cells import cells
 from precision_lab.implementations import get_implementation
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 params = {"alpha_p": 0.800000011920929, "alpha_n": 0.800000011920929, "beta": 0.5}
@@ -41,7 +41,7 @@ import numpy as np, torch
 start = time.perf_counter()
 import numba
 from precision_lab.scoring import Scorer
-from precision_lab.cells import cells
+from precision_lab.inputs.cells import cells
 from precision_lab.formats import get_format
 imported = time.perf_counter()
 source = get_format("bf16")
@@ -168,7 +168,7 @@ def main(source: Path, target: Path) -> None:
 
 
 def machine() -> str:
-    from precision_lab.selfcheck import environment
+    from precision_lab.running.selfcheck import environment
 
     facts: dict[str, Any] = environment()
     return (

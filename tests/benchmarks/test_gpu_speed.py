@@ -7,12 +7,12 @@ import time
 import pytest
 import torch
 
-from precision_lab.benchmark import BOTH, time_implementations
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
-from precision_lab.implementations.placement import on_device
-from precision_lab.measure import measure_all
-from precision_lab.sweep import sweep
+from precision_lab.measuring.measure import measure_all
+from precision_lab.measuring.sweep import sweep
+from precision_lab.running.devices import on_device
+from precision_lab.study.timing import BOTH, time_implementations
 
 pytestmark = [pytest.mark.gpu, pytest.mark.bench]
 

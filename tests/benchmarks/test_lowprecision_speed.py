@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from precision_lab import capture
-from precision_lab.lowprecision.recipes import RECIPES, get_recipe
-from precision_lab.lowprecision.training import Run, Trainer, TrainingConfig
+from precision_lab.lowprecision.probe.training import Run, Trainer, TrainingConfig
+from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
 
 pytestmark = pytest.mark.bench
 

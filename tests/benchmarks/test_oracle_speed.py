@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from precision_lab.cells import cells
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import get_implementation, implementations_for
-from precision_lab.implementations.runner import run
+from precision_lab.inputs.cells import cells
 from precision_lab.oracle import evaluate, reference
-from precision_lab.scoring import Scorer
+from precision_lab.running.runner import run
+from precision_lab.scoring.scorer import Scorer
 
 pytestmark = pytest.mark.bench
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from precision_lab.formats import get_format
-from precision_lab.measure import measure
+from precision_lab.measuring.measure import measure
 from precision_lab.results import Measurement
 
 

@@ -18,7 +18,7 @@ import torch
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.implementations import Implementation
-from precision_lab.implementations.foreign.bridge import Bridge
+from precision_lab.implementations.adapters.bridge import Bridge
 from precision_lab.implementations.transformers_xielu import inverse_softplus
 
 _TYPES = {"float32": 0, "float16": 1, "bfloat16": 30}

@@ -81,7 +81,7 @@ def _mlx_lm() -> Implementation:
     from mlx_lm.models import activations
 
     from precision_lab.formats import get_format
-    from precision_lab.implementations.foreign.mlx_kernel import mlx_kernel
+    from precision_lab.implementations.adapters.mlx_kernel import mlx_kernel
 
     dtypes = {"fp32": mx.float32, "bf16": mx.bfloat16, "fp16": mx.float16}
     names = ("raw_alpha_p", "raw_alpha_n", "beta")

@@ -18,9 +18,10 @@ import numpy as np
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.inputs import regions
+from precision_lab.inputs.sets import regions
 from precision_lab.results import Fault, Measurement, strict_json
-from precision_lab.verdict import DEFAULT_PROPERTIES, Verdict, describe, verify
+from precision_lab.verifying.judge import describe
+from precision_lab.verifying.verdict import DEFAULT_PROPERTIES, Verdict, verify
 
 KERNELS = "tests/field/kernels.py"
 WIDE = ("fp32", "bf16", "fp16")

@@ -17,8 +17,8 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations import Implementation, implementations_for
-from precision_lab.measure import measure, measure_all
-from precision_lab.search import EVALUATIONS, search
+from precision_lab.measuring.measure import measure, measure_all
+from precision_lab.verifying.search import EVALUATIONS, search
 
 GOAL = 0.95
 SWEEPS = Path(__file__).parents[2] / "reports" / "cpu" / "exhaustive"
@@ -105,7 +105,7 @@ def page(cases: list[Case]) -> str:
     ways = {
         f"{EVALUATIONS} random bit patterns": [c.random for c in cases],
         "the stratified set": [c.stratified for c in cases],
-        f"`precision_lab.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
+        f"`precision_lab.verifying.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
     }
     lines = [
         "# How near a search comes to the truth", "",

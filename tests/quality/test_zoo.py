@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from controls import CONTROLS  # noqa: E402
-from trial import tried  # noqa: E402
-from zoo import ZOO, Specimen  # noqa: E402
+from controls import CONTROLS
+from trial import tried
+from zoo import ZOO, Specimen
 
-from precision_lab.faults import ACCURACY, ENGINEERING, KINDS, RUNNING  # noqa: E402
+from precision_lab.results.faults import ACCURACY, ENGINEERING, KINDS, RUNNING
 
 
 @pytest.fixture(autouse=True)

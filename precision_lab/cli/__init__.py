@@ -1,0 +1,1 @@
+"""The command line: thin shells that ask the other rooms and print."""

@@ -1,0 +1,1 @@
+"""The golden tables of `reference/tables`: which inputs, written and checked."""

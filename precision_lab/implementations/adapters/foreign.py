@@ -1,0 +1,63 @@
+"""Kernels that are not torch's, as torch callables: numpy, JAX, MLX, and C in a shared library."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from precision_lab.functions import get_function
+from precision_lab.implementations.adapters.foreign_kernel import Foreign, accepted
+
+
+def framework_of(kernel: Any) -> str | None:
+    """numpy, jax or mlx where a callable's type or home says so; None for all others."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and isinstance(kernel, numpy.ufunc):
+        return "numpy"
+    for place in (type(kernel).__module__, getattr(kernel, "__module__", None) or ""):
+        root = place.partition(".")[0]
+        if root in ("jax", "jaxlib"):
+            return "jax"
+        if root in ("mlx", "numpy"):
+            return root
+    return None
+
+
+def wrap(kernel: Any, framework: str, function: str, *, siblings: Callable[[str], Any]) -> Foreign:
+    """A numpy, JAX or MLX callable `kernel(x, **params) -> y` on that framework's arrays.
+
+    Args:
+        siblings: finds `NAME_grad_x(x, upstream, **params)` and so on beside a numpy kernel NAME;
+            JAX and MLX differentiate by themselves.
+
+    Raises:
+        ValueError: it needs an argument that the function does not have.
+        KernelError: the framework is not installed.
+    """
+    definition = get_function(function)
+    names = accepted(kernel, definition)
+    if names is None:
+        names = tuple(p.name for p in definition.parameters)
+    if framework == "numpy":
+        from precision_lab.implementations.adapters.numpy_kernel import wrap_numpy
+
+        return wrap_numpy(kernel, names, definition, siblings)
+    if framework == "jax":
+        from precision_lab.implementations.adapters.jax_kernel import jax_kernel as differentiable
+    else:
+        from precision_lab.implementations.adapters.mlx_kernel import mlx_kernel as differentiable
+    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
+    return Foreign(differentiable(kernel, names), outputs, names)
+
+
+def wrap_c(path: Path, symbol: str, function: str) -> Foreign:
+    """A C function; see `c_kernel` for how it is called.
+
+    Raises:
+        ValueError: the library cannot be loaded, or has no such symbol.
+    """
+    from precision_lab.implementations.adapters.c_kernel import wrap_c as wrapped
+
+    return wrapped(path, symbol, get_function(function))

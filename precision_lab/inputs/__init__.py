@@ -1,0 +1,1 @@
+"""Which x: exhaustive and stratified sets, cells of the real line, Hypothesis strategies."""

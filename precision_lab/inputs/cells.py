@@ -1,0 +1,109 @@
+"""Which cell every bit pattern lies in: its sign, exponent and region, as runs of neighbouring patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.functions import get_function
+from precision_lab.inputs.sets import REGIONS, region_thresholds, regions
+from precision_lab.oracle import FAR, NEAR, POSITIVE
+
+SPECIAL_STRETCH = -1  # ±0, infinities and NaN, which have a path of their own
+
+# NaN and infinity, then ±0: regions that are not cut into binades.
+_SPECIAL, _ZERO = REGIONS.index("special"), REGIONS.index("zero")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The patterns of a format, cut into cells for one function and its parameters.
+
+    Cell i holds the patterns from starts[i] to before starts[i + 1]; arrays of shape (cells,).
+
+    Attributes:
+        region: index into `inputs.REGIONS`.
+        sign, exponent: of the inputs; both 0 for ±0, infinities and NaN.
+        stretch: which of the oracle's formulas applies; -1 for ±0, infinities and NaN.
+    """
+
+    fmt: FloatFormat
+    starts: NDArray[np.uint64]
+    region: NDArray[np.int64]
+    sign: NDArray[np.int64]
+    exponent: NDArray[np.int64]
+    stretch: NDArray[np.int64]
+
+    def runs(self, patterns: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """start, end, cell and stretch of each stretch of ascending patterns in one cell."""
+        cell = np.searchsorted(self.starts, patterns, side="right") - 1
+        change = np.flatnonzero(np.diff(cell)) + 1
+        first = np.concatenate(([0], change)) if patterns.size else np.zeros(0, np.int64)
+        last = np.append(change, patterns.size) if patterns.size else first
+        chosen = cell[first]
+        return np.stack([first, last, chosen, self.stretch[chosen]], axis=1).astype(np.int64)
+
+    def runs_between(self, first: int, end: int, *, every: int = 0) -> NDArray[np.int64]:
+        """`runs` of all patterns from `first` to before `end`, without listing them.
+
+        Args:
+            every: also cut at multiples of this pattern.
+        """
+        low = int(np.searchsorted(self.starts, np.uint64(first), side="right")) - 1
+        high = int(np.searchsorted(self.starts, np.uint64(end - 1), side="right"))
+        starts = self.starts[low:high].astype(np.int64)
+        begin = np.maximum(starts, first)
+        if every:
+            begin = np.union1d(begin, np.arange(-(-first // every) * every, end, every))
+        cell = low + np.searchsorted(starts, begin, side="right") - 1
+        begin -= first
+        stop = np.append(begin[1:], end - first)
+        return np.stack([begin, stop, cell, self.stretch[cell]], axis=1).astype(np.int64)
+
+
+def cells(fmt: str | FloatFormat, function: str, params: Mapping[str, float]) -> Cells:
+    """The cells of a format for a function at given effective parameters."""
+    return _cells(get_format(fmt).name, function, tuple(sorted(params.items())))
+
+
+@lru_cache(maxsize=128)
+def _cells(fmt_name: str, function: str, items: tuple[tuple[str, float], ...]) -> Cells:
+    fmt, definition, params = get_format(fmt_name), get_function(function), dict(items)
+    limit = 1 << (fmt.bits - 1)  # patterns of one sign
+    edges = {0, 1}
+    edges |= {1 << k for k in range(fmt.fraction_bits)}  # binades of the subnormals
+    edges |= {biased << fmt.fraction_bits for biased in range(1, fmt.emax - fmt.emin + 2)}
+    edges.add(int(fmt.encode(np.array([fmt.max_finite]))[0]) + 1)
+    # Regions change at a threshold or at the number next to it, depending on which end is closed.
+    for threshold in region_thresholds(fmt, definition, params):
+        nearest = int(fmt.encode(fmt.round(np.array([abs(threshold)])))[0])
+        edges |= {nearest + step for step in (-1, 0, 1, 2)}
+    magnitudes = np.array(sorted(e for e in edges if 0 <= e < limit), np.uint64)
+    starts = np.concatenate([magnitudes, magnitudes + np.uint64(limit)])
+    x = fmt.decode(starts.astype(fmt.bits_dtype))
+    _, region = regions(x, fmt, definition, params)
+    finite = np.isfinite(x) & (x != 0)
+    _, exponent = np.frexp(np.where(finite, x, 1.0))
+    sign = np.where(finite, np.where(x < 0, -1, 1), 0)
+    exponent = np.where(finite, exponent - 1, 0).astype(np.int64)
+    stretch = np.where(
+        finite, np.where(x > 0, POSITIVE, np.where(x <= -1, FAR, NEAR)), SPECIAL_STRETCH
+    ).astype(np.int64)
+    # Neighbouring stretches that agree in everything are one cell.
+    kinds: NDArray[Any] = np.stack([sign, exponent, region.astype(np.int64), stretch])
+    keep = np.concatenate(([True], (np.diff(kinds, axis=1) != 0).any(axis=0)))
+    keep[len(magnitudes)] = True
+    return Cells(
+        fmt,
+        starts[keep],
+        region[keep].astype(np.int64),
+        sign[keep].astype(np.int64),
+        exponent[keep],
+        stretch[keep],
+    )

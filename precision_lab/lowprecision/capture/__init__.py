@@ -1,0 +1,1 @@
+"""What a model's activations see while it trains, counted by bit pattern."""

@@ -1,0 +1,1 @@
+"""Small models trained in each recipe: does low-precision training hold?"""

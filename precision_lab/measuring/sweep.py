@@ -1,0 +1,335 @@
+"""Every pattern of a format in shards: each is written when it is done, and a killed sweep resumes.
+
+Shards are contiguous ranges of whole chunks. What a shard leaves behind is a `Tally` per
+output; merging them is associative and commutative, so the result and its digest are
+the same whatever the number of shards, their order or the number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from precision_lab.exceptions import DamagedFileError, UsageError
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations.base import Implementation
+from precision_lab.inputs.cells import Cells
+from precision_lab.measuring.every_input import CHUNK, every_chunk, sweep_chunks
+from precision_lab.measuring.measure import blank_measurement, input_set
+from precision_lab.numeric.jit import source_stamp
+from precision_lab.oracle import TIERS
+from precision_lab.results import Failure, Measurement, strict_json
+from precision_lab.running.runner import effective_parameters
+from precision_lab.running.selfcheck import environment, require_ieee
+from precision_lab.running.torch_compile import compiler_settings_kept
+from precision_lab.scoring import columns
+from precision_lab.scoring.statistics import finish
+from precision_lab.scoring.tally import DIGEST_VERSION, EDGE_COLUMNS, Tally
+from precision_lab.system.atomic_file import write_atomically
+from precision_lab.system.npz import Arrays
+
+SCHEMA = 2  # of shards
+MANIFEST = "sweep.json"
+RESULT = "measurements.json"
+DEFAULT_SHARDS = 64
+_LONGEST_FAILURES = 1 << 20  # characters of what a shard says of outputs that failed
+_COUNTS = (
+    columns.VALID, columns.MISROUNDED, columns.WRONG_SIGN, columns.NONFINITE, columns.ZERO_SIGN,
+    columns.MONOTONE,
+)  # fmt: skip
+
+Progress = Callable[[int, int], None]  # inputs done, inputs in all
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep.
+
+    Attributes:
+        digests: SHA-256 over the counts of all outputs, by version of what it covers; see `Tally.digest`.
+        resumed: shards that were taken from disk; redone: stored shards that were damaged.
+    """
+
+    measurements: tuple[Measurement, ...]
+    digests: Mapping[int, str]
+    shards: int
+    resumed: int
+    redone: int
+
+    @property
+    def digest(self) -> str:
+        """The digest of the newest version."""
+        return self.digests[DIGEST_VERSION]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; "digest" is the newest version's, and what earlier readers look for."""
+        return {
+            "digest": self.digest,
+            "digests": {str(version): digest for version, digest in self.digests.items()},
+            "measurements": [m.to_json() for m in self.measurements],
+        }
+
+
+@compiler_settings_kept()
+def sweep(
+    implementation: Implementation,
+    fmt: str,
+    outputs: Sequence[str],
+    params: Mapping[str, float] | None = None,
+    *,
+    params_name: str = "given",
+    shards: int = DEFAULT_SHARDS,
+    directory: Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Measures an implementation on every pattern of a format of up to 32 bits.
+
+    Args:
+        shards: how many pieces; at most one per chunk of 2^18 patterns.
+        directory: where shards and results are kept; nothing is kept without it.
+        resume: go on with the sweep that `directory` holds.
+        workers: threads, by default one per core.
+
+    Raises:
+        ValueError: fp64; a directory that holds a sweep though `resume` was not asked for, or
+            another sweep than this one; shards < 1.
+        KernelError: the adapter's library is missing, or its code raised.
+        EnvironmentAltersResultsError: subnormals are flushed to zero.
+    """
+    source = get_format(fmt)
+    if source.bits > 32:
+        raise UsageError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
+    if shards < 1:
+        raise UsageError(f"shards={shards!r}: at least one")
+    if resume and directory is None:
+        raise UsageError("resume=True needs the directory of the sweep to go on with")
+    definition = get_function(implementation.function)
+    for output in outputs:
+        definition.check_output(output)
+    require_ieee(workers=True)
+    asked = definition.check_params(params)
+    effective = effective_parameters(implementation, asked, source.name)
+    cells = input_set("exhaustive", source, definition.name, effective).cells
+    chunks = every_chunk(source)
+    shards = min(shards, len(chunks))
+    if directory is None and implementation.on_cuda:
+        shards = 1  # nothing is kept, and every shard begins anew with its tables on the device
+    manifest = {
+        "schema": SCHEMA,
+        "function": definition.name,
+        "implementation": implementation.name,
+        "execution": implementation.execution_name,
+        "format": source.name,
+        "outputs": list(outputs),
+        "params": dict(sorted(effective.items())),
+        "device": implementation.device,
+        "chunk": CHUNK,
+        "shards": shards,
+        "oracle": source_stamp(),
+        "environment": {k: v for k, v in environment().items() if k != "torch threads"},
+    }
+    store = None if directory is None else _Store(directory, manifest, resume)
+    totals: dict[str, Tally | Failure] = {output: Tally.empty(cells.starts.size) for output in outputs}
+    resumed = redone = 0
+    size = min(CHUNK, 1 << source.bits)
+    everything = len(chunks) * size
+    for shard in range(shards):
+        mine = chunks[len(chunks) * shard // shards : len(chunks) * (shard + 1) // shards]
+        found: dict[str, Tally | Failure] | None = None
+        if store is not None:
+            try:
+                found = store.read(shard, outputs, cells.starts.size, len(mine), size)
+                resumed += found is not None
+            except DamagedFileError:
+                redone += 1
+        if found is None:
+            found = sweep_chunks(
+                implementation, outputs, cells, effective, asked, mine, workers=workers,
+                progress=progress and partial(_advance, progress, mine[0] * size, everything),
+            )  # fmt: skip
+            if store is not None:
+                store.write(shard, found)
+        if progress is not None:
+            progress((mine[-1] + 1) * size, everything)
+        _merge(totals, found)
+    require_ieee(workers=True)
+    measurements = tuple(
+        _measurement(implementation, source.name, output, params_name, effective, asked, cells, total)
+        for output, total in totals.items()
+    )
+    digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
+    result = Sweep(measurements, digests, shards, resumed, redone)
+    if store is not None:
+        store.write_result(result)
+    return result
+
+
+def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:
+    digest = hashlib.sha256()
+    for output, total in totals.items():
+        digest.update(output.encode())
+        digest.update((total.message if isinstance(total, Failure) else total.digest(version)).encode())
+    return digest.hexdigest()
+
+
+def _advance(progress: Progress, before: int, everything: int, done: int, _: int) -> None:
+    progress(before + done, everything)
+
+
+def _merge(totals: dict[str, Tally | Failure], found: Mapping[str, Tally | Failure]) -> None:
+    for output, part in found.items():
+        total = totals[output]
+        if isinstance(part, Failure):
+            totals[output] = part if not isinstance(total, Failure) else total
+        elif isinstance(total, Tally):
+            total.merge(part)
+
+
+def _measurement(
+    implementation: Implementation,
+    fmt: str,
+    output: str,
+    params_name: str,
+    effective: dict[str, float],
+    asked: Mapping[str, float],
+    cells: Cells,
+    total: Tally | Failure,
+) -> Measurement:
+    failure = total if isinstance(total, Failure) else None
+    case = blank_measurement(
+        implementation, fmt, output, params_name, effective, "exhaustive", 1 << cells.fmt.bits, failure, asked
+    )
+    return case if isinstance(total, Failure) else finish(case, cells, total)
+
+
+def _tally(output: str, arrays: Arrays, cells: int, chunks: int, size: int) -> Tally:
+    """One output's counts; a checksum says that they are as written, not by whom.
+
+    Raises:
+        DamagedFileError: a shape, or counts that so many inputs do not come to.
+    """
+    inputs = chunks * size
+    shapes: dict[str, tuple[int, ...]] = {
+        "rows": (2 * cells, columns.COLUMNS),
+        "histogram": (columns.BINS,),
+        "tiers": (len(TIERS),),
+        "near": (4, 2),
+    }
+    for name, longest, row in (("undecided", inputs, ()), ("edges", 2 * chunks, (EDGE_COLUMNS,))):
+        shapes[name] = arrays.shape(f"{output}/{name}")
+        if len(shapes[name]) != 1 + len(row) or shapes[name][1:] != row or shapes[name][0] > longest:
+            raise DamagedFileError(f"{output}/{name} has shape {shapes[name]}")
+    tally = Tally.from_arrays(
+        {name: arrays.read(f"{output}/{name}", "<i8", shapes[name]) for name in Tally.__dataclass_fields__}
+    )
+    n = tally.rows[:, columns.N]
+    if (n < 0).any() or (n > inputs).any() or n.sum() != inputs:
+        raise DamagedFileError(f"{output}/rows: not every one of {inputs} inputs once")
+    counts = tally.rows[:, _COUNTS]
+    if (counts < 0).any() or (counts > n[:, None]).any():
+        raise DamagedFileError(f"{output}/rows: counts that are negative, or of more than their inputs")
+    for name, total in (("histogram", int(tally.rows[:, columns.VALID].sum())), ("tiers", inputs)):
+        values = getattr(tally, name)
+        if (values < 0).any() or (values > total).any() or values.sum() != total:
+            raise DamagedFileError(f"{output}/{name}: not every one of {total} inputs once")
+    return tally
+
+
+class _Store:
+    """Shards on disk: written whole or not at all, and read only if they are what was written."""
+
+    def __init__(self, directory: Path, manifest: dict[str, Any], resume: bool) -> None:
+        self.directory = directory
+        path = directory / MANIFEST
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, (json.dumps(manifest, indent=1) + "\n").encode())
+            return
+        if not resume:
+            raise UsageError(
+                f"--out {str(directory)!r} holds a sweep already; --resume goes on with it, "
+                "or choose another folder"
+            )
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DamagedFileError(f"{path} is not a sweep's manifest: {error}") from error
+        if not isinstance(stored, dict):
+            raise DamagedFileError(f"{path} is not a sweep's manifest: {stored!r}")
+        if stored.get("schema") != SCHEMA:
+            raise UsageError(
+                f"--resume: {str(directory)!r} holds shards of another version of the lab "
+                f"(schema {stored.get('schema')!r}, this one's is {SCHEMA}): start anew in another folder"
+            )
+        for key, value in manifest.items():
+            if stored.get(key) != value:
+                raise UsageError(
+                    f"--resume: {str(directory)!r} holds another sweep: its {key} is {stored.get(key)!r}, "
+                    f"this one's {value!r}"
+                )
+
+    def _path(self, shard: int) -> Path:
+        return self.directory / f"shard-{shard:05d}.npz"
+
+    def read(
+        self, shard: int, outputs: Sequence[str], cells: int, chunks: int, size: int
+    ) -> dict[str, Tally | Failure] | None:
+        """The shard's counts; None where it was not done yet.
+
+        Args:
+            cells: of the inputs.
+            chunks, size: of the shard, and inputs of each.
+
+        Raises:
+            DamagedFileError: the file is not what was written, or holds what no sweep counts.
+        """
+        path = self._path(shard)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(data) < 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
+            raise DamagedFileError(f"{path}: its checksum does not match")
+        arrays = Arrays(io.BytesIO(data[32:]))
+        found: dict[str, Tally | Failure] = {}
+        try:
+            failures = json.loads(arrays.text("failures", _LONGEST_FAILURES))
+            for output in outputs:
+                found[output] = (
+                    Failure(**failures[output])
+                    if output in failures
+                    else _tally(output, arrays, cells, chunks, size)
+                )
+        except (ValueError, TypeError, RecursionError, DamagedFileError) as error:
+            raise DamagedFileError(f"{path}: {error}") from error
+        return found
+
+    def write(self, shard: int, found: Mapping[str, Tally | Failure]) -> None:
+        arrays: dict[str, Any] = {
+            f"{output}/{name}": array
+            for output, part in found.items()
+            if isinstance(part, Tally)
+            for name, array in part.arrays().items()
+        }
+        failures = {output: asdict(part) for output, part in found.items() if isinstance(part, Failure)}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, failures=np.array(json.dumps(failures)), **arrays)
+        data = buffer.getvalue()
+        write_atomically(self._path(shard), hashlib.sha256(data).digest() + data)
+
+    def write_result(self, result: Sweep) -> None:
+        write_atomically(self.directory / RESULT, (strict_json(result.to_json()) + "\n").encode())
+
+
+__all__ = ["DEFAULT_SHARDS", "Sweep", "sweep"]

@@ -1,0 +1,148 @@
+"""How the oracle's loops are compiled: no fast-math, no contraction, the GIL released, cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import platform
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import llvmlite
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+from numba.extending import intrinsic
+
+from precision_lab.system.cache_files import cache_directory, read_checked, source_digest, write_checked
+from precision_lab.system.ieee import require
+
+# The rooms in which functions stand that others, compiled too, take into themselves.
+COMPILED_ROOMS = ("formats", "numeric", "oracle", "scoring")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Without fast-math LLVM neither contracts a·b + c nor reorders sums: every operation below rounds once,
+# as it is written, on every machine. Division by zero gives IEEE's answer instead of raising, which
+# is also what lets loops become vector code.
+_njit: Any = numba.njit
+_pickled: Any = dumps
+_rebuilt: Any = CompileResult._rebuild
+_OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundscheck": False}
+
+
+@lru_cache(maxsize=1)
+def source_stamp() -> str:
+    """Digest of everything compiled code here is made of."""
+    package = Path(__file__).parents[1]
+    return source_digest(*(package / room for room in COMPILED_ROOMS))
+
+
+def compiled(function: F) -> F:
+    """`function` compiled by numba, for use inside other compiled functions: not cached by itself."""
+    return cast(F, _njit(**_OPTIONS)(function))
+
+
+class _CodeCache(NullCache):
+    """Machine code of one function in the lab's own folder, a file with a checksum per signature.
+
+    Numba's own files have none: a damaged one raises anything on loading, or runs. Its stamp is of the
+    file that a function stands in; a changed bound in a neighbouring module would go unseen. So the key
+    here is of that file, of all modules of those rooms, and of what compiles them.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        code = function.__code__
+        own = hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()
+        self._name = function.__name__
+        self._stamp = (
+            f"{own} {source_stamp()} {code.co_firstlineno} {platform.python_version()} "
+            f"{numba.__version__} {llvmlite.__version__}"
+        )
+
+    def _place(self, signature: Any, codegen: Any) -> tuple[Path, str] | None:
+        folder = cache_directory()
+        if folder is None:
+            return None
+        # The magic tuple is the processor: its name and its features.
+        key = f"{self._stamp} {signature} {codegen.magic_tuple()}"
+        name = f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.code"
+        return folder / "code" / name, key
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        require("The oracle was not compiled")  # with constants that are folded in this thread
+        target_context.refresh()
+        place = self._place(sig, target_context.codegen())
+        content = None if place is None else read_checked(*place)
+        if content is None:
+            return None
+        return _rebuilt(target_context, *pickle.loads(content))
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        place = self._place(sig, cres.library.codegen)
+        # Code that holds addresses of this process is of no use to the next.
+        if place is not None and not cres.library.has_dynamic_globals:
+            write_checked(*place, _pickled(cres._reduce()))
+
+
+def entry(function: F) -> F:
+    """A compiled function that Python calls, kept on disk where there is a folder to write to."""
+    dispatcher: Any = _njit(**_OPTIONS)(function)
+    dispatcher._cache = _CodeCache(function)
+    return cast(F, dispatcher)
+
+
+@intrinsic
+def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = ir.DoubleType()
+        kind = ir.FunctionType(double, [double, double, double])
+        function = builder.module.declare_intrinsic("llvm.fma", [double], kind)
+        return builder.call(function, arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+@intrinsic
+def _float_to_bits(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _bits_to_float(typing_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@intrinsic
+def _float32_to_bits(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def _bits_to_float32(typing_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+# Only for use inside compiled functions.
+fma: Any = _fma
+float_to_bits: Any = _float_to_bits
+bits_to_float: Any = _bits_to_float
+float32_to_bits: Any = _float32_to_bits
+bits_to_float32: Any = _bits_to_float32

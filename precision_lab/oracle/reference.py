@@ -1,0 +1,255 @@
+"""Certified exact values, input by input: double-double, then mpmath for what is left.
+
+This is the ladder's upper part. The first tier, which most inputs never leave, is `fused`:
+it scores values without storing references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
+from numpy.typing import NDArray
+
+from precision_lab.exceptions import UsageError
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats.ball_rounding import SMALLEST, float_above, float_near, round_ball
+from precision_lab.functions import Activation, get_function
+from precision_lab.numeric.jit import entry
+from precision_lab.oracle import double_double_tier
+from precision_lab.oracle.balls import MpContext
+from precision_lab.oracle.decide import decide
+from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
+from precision_lab.oracle.program import Case
+
+Float64 = NDArray[np.float64]
+
+TIERS = ("special", "float64", "double_double", "mpmath")
+SPECIAL, FLOAT64, DOUBLE_DOUBLE, MPMATH = range(4)
+MP_START = 128  # bits of precision that mpmath starts with; doubled up to MAX_PRECISION
+EXACT_BITS = 64  # relative bits of `Reference.exact`, and what makes its sign certain
+STAND_IN = 2.0**-1074  # for a number that is not 0 but vanishes in float64
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Exact values of one output at n inputs, relative to a format; arrays of shape (n,).
+
+    Attributes:
+        rounded: correct rounding, as float64; ±inf or NaN where the exact result overflows
+            the format, or is infinite or undefined itself.
+        tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where
+            `rounded` is 0, ±1/2 is a tie and nothing beside it.
+        ulp: ulp of the exact value.
+        exact: the exact value to about float64 precision, for display and relative errors; ±STAND_IN where
+            it is not 0 but too small for that, which in fp64 is no value to compare with: `rounded == 0` and
+            |tail| < 1/2 say that it is below half the smallest subnormal.
+        sign: of the exact value: -1, 0, +1; 0 also where it is proven to be below half the
+            smallest subnormal and its sign was not needed.
+        tier: index into `TIERS` of what settled the input.
+        undecided: nothing could certify it.
+    """
+
+    fmt: FloatFormat
+    rounded: Float64
+    tail: Float64
+    ulp: Float64
+    exact: Float64
+    sign: NDArray[np.int8]
+    tier: NDArray[np.uint8]
+    undecided: NDArray[np.bool_]
+
+
+def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
+    """A format as compiled code takes it; the order is `scoring`'s."""
+    return np.array(
+        [
+            fmt.precision,
+            fmt.emin,
+            fmt.emax,
+            fmt.max_finite,
+            fmt.max_significand,
+            fmt.has_infinity,
+            saturating,
+        ],
+        np.float64,
+    )
+
+
+def reference(
+    function: str | Activation,
+    output: str,
+    params: Mapping[str, float] | None,
+    x: Float64,
+    fmt: str | FloatFormat,
+    *,
+    saturating: bool = False,
+) -> Reference:
+    """Certified exact values of an output, ready to score values of a format against.
+
+    Args:
+        params: effective parameter values, taken as exact float64 numbers.
+        x: inputs as float64, shape (n,); NaN and infinities allowed.
+        fmt: format of the *output* under test.
+        saturating: overflow goes to the largest finite value instead of infinity or NaN.
+
+    Raises:
+        ValueError: unknown function, output, format or parameter; a parameter out of range.
+    """
+    definition, target = get_function(function), get_format(fmt)
+    definition.check_output(output)
+    case = Case(definition, output, definition.check_params(params))
+    x = np.asarray(x, np.float64)
+    n = x.size
+    result = Reference(
+        target, np.zeros(n), np.zeros(n), np.full(n, target.min_subnormal), np.zeros(n),
+        np.zeros(n, np.int8), np.full(n, SPECIAL, np.uint8), np.zeros(n, np.bool_),
+    )  # fmt: skip
+    _fill_special(case, x, result, saturating)
+    at_zero = np.flatnonzero(x == 0)
+    finite = np.flatnonzero(np.isfinite(x) & (x != 0))
+    if finite.size:
+        high, low, radius, nudge = double_double_tier.enclose(case, x[finite])
+        certain = np.empty(finite.size, np.bool_)
+        settled = [np.empty(finite.size) for _ in range(4)]
+        signs = np.empty(finite.size, np.int64)
+        rounded, tail, ulp, exact = settled
+        _settle(
+            high, low, radius, nudge, format_row(target, saturating),
+            rounded, tail, ulp, exact, signs, certain,
+        )  # fmt: skip
+        for field, values in zip(
+            (result.rounded, result.tail, result.ulp, result.exact), settled, strict=True
+        ):
+            field[finite] = values
+        result.sign[finite], result.tier[finite], result.undecided[finite] = signs, DOUBLE_DOUBLE, ~certain
+    for i in [*at_zero.tolist(), *finite[result.undecided[finite]].tolist()]:
+        _mpmath_tier(case, float(x[i]), i, result, saturating)
+    return result
+
+
+@entry
+def _settle(
+    high: Any, low: Any, radius: Any, nudge: Any, fmt: Any,
+    rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, certain: Any,
+) -> None:  # fmt: skip
+    """`decide` for every enclosure; the sign must be known too, unless all is below half the smallest."""
+    smallest = 2.0 ** (fmt[1] - fmt[0] + 1)
+    for i in range(high.size):
+        rounded[i], tail[i], ulp[i], certain[i] = decide(high[i], low[i], radius[i], nudge[i], fmt)
+        # Not 0, only too small to be told from it: the smallest float64 stands for it.
+        vanished = high[i] == 0 and (radius[i] > 0 or nudge[i] != 0)
+        exact[i] = (STAND_IN if nudge[i] >= 0 else -STAND_IN) if vanished else high[i]
+        size = abs(high[i])
+        known = size * (1 - 2.0**-50) > radius[i] or (size == 0 and radius[i] == 0)
+        sign[i] = (1 if high[i] > 0 else -1) if known and size > 0 else 0
+        if size == 0 and known and nudge[i] != 0:
+            sign[i] = 1 if nudge[i] > 0 else -1
+            # In fp64 what is left may have digits: mpmath finds them.
+            known = fmt[0] < 53 or abs(nudge[i]) == 2
+        certain[i] &= known or (nudge[i] == 0 and 4 * (size + radius[i]) < smallest)
+
+
+def enclosures(
+    function: str | Activation, output: str, params: Mapping[str, float] | None, x: Float64
+) -> tuple[Float64, Float64, Float64]:
+    """high + low ± radius of an output at finite inputs, from the double-double tier.
+
+    Raises:
+        ValueError: as `reference`, or an x that is not finite.
+    """
+    definition = get_function(function)
+    x = np.asarray(x, np.float64)
+    if not np.isfinite(x).all():
+        raise UsageError("enclosures are for finite inputs; x contains infinities or NaN")
+    case = Case(definition, output, definition.check_params(params))
+    result = np.zeros((3, x.size))
+    nonzero = np.flatnonzero(x != 0)
+    if nonzero.size:
+        high, low, radius, nudge = double_double_tier.enclose(case, x[nonzero])
+        result[:, nonzero] = high, low, radius + np.where(nudge != 0, double_double_tier.NUDGED, 0.0)
+    if nonzero.size < x.size:
+        ball = certain_ball(lambda m: output_ball(definition, output, case.params, 0.0, m), 120)
+        middle = float_near(ball.middle)
+        # Not a factor of the middle: that underflows where the middle is small, or is itself rounded to 0.
+        apart = mpf_add(mpf_abs(mpf_sub(ball.middle, from_float(middle))), ball.radius)
+        result[:, x == 0] = np.array([[middle], [0.0], [float_above(apart)]])
+    return result[0], result[1], result[2]
+
+
+def _fill_special(case: Case, x: Float64, result: Reference, saturating: bool) -> None:
+    """NaN gives NaN; ±inf gives the limit, rounded."""
+    result.rounded[np.isnan(x)] = np.nan
+    result.exact[np.isnan(x)] = np.nan
+    row = format_row(result.fmt, saturating)
+    for sign in (-1, 1):
+        where = np.isinf(x) & (np.sign(x) == sign)
+        if not where.any():
+            continue
+        limit = case.function.limit(case.output, case.params, sign)
+        result.exact[where] = limit
+        result.sign[where] = np.sign(limit)
+        if np.isinf(limit):
+            result.rounded[where] = result.fmt.overflow(np.array([limit]), saturating=saturating)[0]
+        else:
+            rounded, tail, ulp, _ = decide(limit, 0.0, 0.0, 0, row)
+            result.rounded[where], result.tail[where], result.ulp[where] = rounded, tail, ulp
+
+
+def _mpmath_tier(case: Case, x: float, i: int, result: Reference, saturating: bool) -> None:
+    """Settles one input with mpmath, or leaves it undecided.
+
+    At each precision the value's ball is tried, then what it is beside: what makes no difference to
+    either at any precision up to MAX_PRECISION stays open.
+    """
+    result.tier[i] = MPMATH
+    result.undecided[i] = True
+    precision = MP_START
+    while precision <= MAX_PRECISION:
+        m = MpContext(precision)
+        try:
+            found = _from_ball(case, x, m, result.fmt, saturating)
+            if found is None:
+                found = _from_beside(case, x, m, result.fmt, saturating)
+        except ZeroDivisionError:
+            found = None  # a divisor's ball contains 0 at this precision: raise it
+        if found is not None:
+            result.rounded[i], result.tail[i], result.ulp[i], result.exact[i], result.sign[i] = found
+            result.undecided[i] = False
+            return
+        precision *= 2
+
+
+Settled = tuple[float, float, float, float, int]  # rounded, tail, ulp, exact, sign
+
+
+def _from_ball(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    ball = output_ball(case.function, case.output, case.params, x, m)
+    if not ball.is_certain(EXACT_BITS):
+        return None
+    rounded, tail, _, ulp, decided = round_ball(ball.middle, ball.radius, fmt, saturating=saturating)
+    return (rounded, tail, ulp, float_near(ball.middle), ball.sign()) if decided else None
+
+
+def _from_beside(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    """Where the value is an exact number up to a remainder of known sign that float64 does not show."""
+    found = beside(case.function, case.output, case.params, x, m)
+    if found is None:
+        return None
+    anchor, side = found.anchor, found.side
+    # Then the anchor's sign is the value's, and it is `exact` to float64's precision.
+    smallest = from_man_exp(1, -1074) if anchor == fzero else mpf_shift(mpf_abs(anchor), -EXACT_BITS)
+    if mpf_gt(found.reach, smallest):
+        return None
+    rounded, tail, _, ulp, decided = round_ball(anchor, found.reach, fmt, side=side, saturating=saturating)
+    if not decided:
+        return None
+    if anchor == fzero:
+        return rounded, tail, ulp, side * SMALLEST, side
+    return rounded, tail, ulp, float_near(anchor), -1 if anchor[0] else 1
+
+
+__all__ = ["TIERS", "Reference", "enclosures", "reference"]

@@ -1,0 +1,1 @@
+"""Calling a kernel: tensors, devices, torch.compile, and an environment that does not lie."""

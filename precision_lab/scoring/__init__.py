@@ -1,0 +1,1 @@
+"""Computed values against certified ones: errors in ulps, counts, statistics."""

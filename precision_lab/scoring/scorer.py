@@ -1,0 +1,249 @@
+"""Scores a kernel's values, chunk by chunk, through all tiers of the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.exceptions import EnvironmentAltersResultsError, UsageError
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import get_function
+from precision_lab.inputs.cells import SPECIAL_STRETCH, Cells
+from precision_lab.oracle import reference
+from precision_lab.oracle.program import Case, program
+from precision_lab.oracle.reference import FLOAT64, SPECIAL, format_row
+from precision_lab.scoring import columns, errors, first_tier
+from precision_lab.scoring.tally import EDGE_COLUMNS, MASK, MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
+from precision_lab.scoring.tile import score_many
+
+MAX_OUTPUTS = 8  # a tuple of arrays has its length in its type: one length, one compilation
+BATCH = 1 << 16  # inputs left by the first tier are taken on together
+_FLUSHED = ("", "results", "operands", "results and operands")
+_NOTHING = np.zeros(0, np.float32)
+
+
+class Scorer:
+    """Counts of several outputs of one function at one set of parameters; one per thread.
+
+    Args:
+        params: effective values, taken as exact.
+        formats: storage format of each output.
+        edges: keep what judging monotony across chunks needs.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        function: str,
+        outputs: Sequence[str],
+        params: Mapping[str, float],
+        formats: Sequence[FloatFormat],
+        *,
+        saturating: bool = False,
+        edges: bool = False,
+    ) -> None:
+        if len(outputs) > MAX_OUTPUTS:
+            raise UsageError(f"outputs={tuple(outputs)!r}: at most {MAX_OUTPUTS} are scored together")
+        self.cells, self.function, self.outputs, self.params = cells, function, tuple(outputs), dict(params)
+        self.formats, self.saturating = tuple(formats), saturating
+        # One array for all outputs, of which each tally's rows are a part: compiled code takes it whole.
+        self._rows = np.stack([columns.empty(cells.starts.size) for _ in outputs])
+        self._histograms = np.zeros((len(outputs), columns.BINS), np.int64)
+        self.tallies = [Tally(r, h) for r, h in zip(self._rows, self._histograms, strict=True)]
+        self._keeps_edges = edges
+        self._fed = 0
+        self._fmts = np.array([format_row(fmt, saturating) for fmt in formats])
+        self._left: list[list[tuple[Any, ...]]] = [[] for _ in outputs]
+        self._fast = all(fmt.bits <= 32 for fmt in (cells.fmt, *formats))
+        if self._fast:
+            definition = get_function(function)
+            self._program = program(tuple(Case(definition, output, self.params) for output in outputs))
+        points = np.array([0.0, -0.0, np.inf, -np.inf])
+        self._special = [
+            reference(function, output, params, points, fmt, saturating=saturating)
+            for output, fmt in zip(outputs, formats, strict=True)
+        ]
+
+    def score(
+        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], runs: NDArray[np.int64],
+        patterns: NDArray[np.int64] | None = None, first: int = 0,
+    ) -> None:  # fmt: skip
+        """Counts a chunk of inputs.
+
+        Args:
+            x: inputs in ascending order of their patterns; float32, or float64 for an fp64 format.
+            ys: computed values of each output, of the same dtype.
+            runs: of `Cells.runs`.
+            patterns: of the inputs; None where they are first, first + 1, …
+
+        Raises:
+            EnvironmentAltersResultsError: this thread flushes subnormals, before or after.
+        """
+        self._fed += x.size
+        special = runs[:, 3] == SPECIAL_STRETCH
+        ordinary = np.ascontiguousarray(runs[~special])
+        for run in runs[special]:
+            self._score_special(x, ys, int(run[0]), int(run[1]), int(run[2]), patterns, first)
+        if ordinary.size == 0:
+            return
+        count = len(self.outputs)
+        if self._fast:
+            left, n_left = np.empty((count, x.size), np.int64), np.zeros(count, np.int64)
+            edges = np.full((count, 2, 4), -1.0)
+            p = self._program
+            padded = (*ys, *[_NOTHING] * (MAX_OUTPUTS - count))
+            listed = np.zeros(0, np.int64) if patterns is None else patterns
+            seen = first_tier.score_chunk(
+                x, padded, count, ordinary, listed, first, self._fmts,
+                p.slots, p.weights, p.relative, p.absolute, p.needed, p.windows, p.pivots,
+                (p.tables.layout, p.tables.coefficients, p.tables.bounds, p.tables.asymptotes),
+                self._rows, self._histograms,
+                left, n_left, edges, first_tier.PROBE,
+            )  # fmt: skip
+            if seen:
+                raise EnvironmentAltersResultsError(
+                    f"a thread that scores flushes subnormal {_FLUSHED[seen]} to zero: the kernel, or a "
+                    "library that it uses, switched that on. Nothing measured since then is kept"
+                )
+            total = int((ordinary[:, 1] - ordinary[:, 0]).sum())
+        else:
+            everything = np.concatenate([np.arange(a, b) for a, b in ordinary[:, :2]])
+        for j, tally in enumerate(self.tallies):
+            if self._fast:
+                chosen = left[j, : n_left[j]]
+                tally.tiers[FLOAT64] += total - chosen.size
+                if self._keeps_edges:
+                    self._keep_edges(tally, edges[j], listed, first)
+            else:
+                chosen = everything
+            if chosen.size:
+                cell = ordinary[np.searchsorted(ordinary[:, 0], chosen, side="right") - 1, 2]
+                pattern = first + chosen if patterns is None else patterns[chosen]
+                self._left[j].append((x[chosen], ys[j][chosen], cell, pattern))
+                self._escalate_when_many(j)
+        self._keep_nearest(ordinary, ys, patterns, first)
+
+    def finish(self) -> list[Tally]:
+        """The tallies, with what was still waiting for the slower tiers.
+
+        Raises:
+            RuntimeError: an input was counted twice or not at all, which would be a bug in here.
+        """
+        for j, tally in enumerate(self.tallies):
+            self._escalate(j)
+            counted = int(tally.rows[:, columns.N].sum()) + tally.undecided.size
+            if not counted == int(tally.tiers.sum()) == self._fed:
+                raise RuntimeError(
+                    f"{self.function}.{self.outputs[j]}: {self._fed} inputs came in, {counted} were counted"
+                )
+        return self.tallies
+
+    def _escalate_when_many(self, j: int) -> None:
+        if sum(part[0].size for part in self._left[j]) >= BATCH:
+            self._escalate(j)
+
+    def _escalate(self, j: int) -> None:
+        """Everything the first tier left of output j: through double-double and mpmath into the counts."""
+        if not self._left[j]:
+            return
+        x, y, cell, pattern = (np.concatenate(parts) for parts in zip(*self._left[j], strict=True))
+        self._left[j] = []
+        tally = self.tallies[j]
+        exact = reference(
+            self.function, self.outputs[j], self.params, x.astype(np.float64), self.formats[j],
+            saturating=self.saturating,
+        )  # fmt: skip
+        tally.tiers += np.bincount(exact.tier, minlength=tally.tiers.size)
+        score_many(
+            tally.rows, tally.histogram, cell, self._fmts[j], pattern, y.astype(np.float64),
+            exact.rounded, exact.tail, exact.ulp, exact.exact, exact.sign, exact.undecided,
+        )  # fmt: skip
+        if not self._fast:  # the first tier judges monotony in passing
+            order = np.arange(x.size)
+            for sign in (x > 0, x < 0):
+                side = order[sign]  # falling where x < 0: neighbours are what counts
+                tally.rows[2 * cell[0], columns.MONOTONE] += errors.monotonicity_violations(y, exact, side)
+        if exact.undecided.any():
+            tally.undecided = np.concatenate([tally.undecided, pattern[exact.undecided]])
+
+    def _keep_edges(self, tally: Tally, edges: NDArray[Any], patterns: NDArray[np.int64], first: int) -> None:
+        for edge in edges:
+            if edge[0] >= 0:
+                index = int(edge[0])
+                line = np.empty(EDGE_COLUMNS, np.int64)
+                line[0] = patterns[index] if patterns.size else first + index
+                line[1:] = columns.values_bits(edge[1:])
+                tally.edges = np.concatenate([tally.edges, line[None]])
+
+    def _keep_nearest(
+        self,
+        runs: NDArray[np.int64],
+        ys: Sequence[NDArray[Any]],
+        patterns: NDArray[np.int64] | None,
+        first: int,
+    ) -> None:
+        """The inputs next to ±0: each sign's first, patterns being ascending."""
+        signs = self.cells.sign[runs[:, 2]]
+        for row, sign in ((POSITIVE, 1), (NEGATIVE, -1)):
+            found = np.flatnonzero(signs == sign)
+            if found.size:
+                index = int(runs[found[0], 0])
+                self._note(row, index, ys, patterns, first)
+
+    def _note(
+        self, row: int, index: int, ys: Sequence[NDArray[Any]], patterns: NDArray[np.int64] | None, first: int
+    ) -> None:
+        pattern = first + index if patterns is None else int(patterns[index])
+        for tally, y in zip(self.tallies, ys, strict=True):
+            known = tally.near[row]
+            if known[0] == -1 or pattern & MASK < int(known[0]) & MASK:
+                known[:] = pattern, int(columns.values_bits(np.float64(y[index])))
+
+    def _score_special(
+        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], start: int, end: int, cell: int,
+        patterns: NDArray[np.int64] | None, first: int,
+    ) -> None:  # fmt: skip
+        """±0, infinities and NaN: what f is there follows from its definition and limits alone."""
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            part = np.asarray(x[start:end], np.float64)
+        nan = np.isnan(part)
+        for j, (tally, exact, fmt) in enumerate(zip(self.tallies, self._special, self.formats, strict=True)):
+            with np.errstate(invalid="ignore"):
+                y = np.asarray(ys[j][start:end], np.float64)
+            tally.tiers[SPECIAL] += part.size
+            for i in np.flatnonzero(~nan):
+                k = (1 if np.signbit(part[i]) else 0) + (2 if part[i] else 0)
+                sign = int(exact.sign[k])
+                if part[i] == 0 and sign == 0 and self.outputs[j] == "forward":
+                    sign = -1 if np.signbit(part[i]) else 1  # f(±0) = ±0
+                if part[i] == 0:
+                    self._note(MINUS_ZERO if k == 1 else PLUS_ZERO, start + int(i), ys, patterns, first)
+                pattern = first + start + int(i) if patterns is None else int(patterns[start + i])
+                if exact.undecided[k]:
+                    tally.undecided = np.append(tally.undecided, pattern)
+                score_many(
+                    tally.rows, tally.histogram, np.array([cell]), self._fmts[j], np.array([pattern]),
+                    y[i : i + 1], exact.rounded[k : k + 1], exact.tail[k : k + 1], exact.ulp[k : k + 1],
+                    exact.exact[k : k + 1], np.array([sign], np.int8), exact.undecided[k : k + 1],
+                )  # fmt: skip
+            if not nan.any():
+                continue
+            row = tally.rows[2 * cell]
+            row[columns.N] += np.count_nonzero(nan)
+            row[columns.BITS] += int(np.count_nonzero(nan) * fmt.precision * columns.BITS_SCALE)
+            # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
+            wrong = np.flatnonzero(nan & ~np.isnan(y))
+            if wrong.size and self.outputs[j] == "forward":
+                at = int(wrong[0])
+                pattern = first + start + at if patterns is None else int(patterns[start + at])
+                row[columns.MISROUNDED] += wrong.size
+                row[columns.NONFINITE] += wrong.size
+                if pattern < row[columns.NONFINITE_PATTERN]:
+                    row[columns.NONFINITE_PATTERN] = pattern
+                    row[columns.NONFINITE_VALUE] = np.float64(y[at]).view(np.int64)
+
+
+__all__ = ["Scorer"]

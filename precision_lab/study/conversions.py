@@ -1,0 +1,141 @@
+"""Casts to FP8, every bf16 input against the exact rounding: torch's, Triton's and Transformer Engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from precision_lab.exceptions import KernelError, first_line
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.implementations import transformer_engine
+from precision_lab.results import Conversion, Failure
+from precision_lab.running.devices import Survivor, check_device, raise_if_lost
+from precision_lab.running.tensors import from_bits, to_array, torch_dtype
+
+SOURCE = "bf16"
+TARGETS = ("e4m3", "e5m2")
+Convert = Callable[[Tensor, FloatFormat], Tensor]
+
+
+def _torch(x: Tensor, fmt: FloatFormat) -> Tensor:
+    return x.to(torch_dtype(fmt))
+
+
+def _triton(x: Tensor, fmt: FloatFormat) -> Tensor:
+    try:
+        from precision_lab.implementations.triton_kernels import to_float8
+    except ImportError as error:
+        raise KernelError("missing_dependency", f"Triton is not installed: {error}") from error
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) < (8, 9):
+        raise KernelError("unsupported_device", "Triton's FP8 conversions need compute capability 8.9")
+    result: Tensor = to_float8(x, torch_dtype(fmt))
+    return result
+
+
+def _transformer_engine(x: Tensor, fmt: FloatFormat) -> Tensor:
+    quantized = transformer_engine.quantizer(fmt.name, x.device)(x.reshape(1, -1))
+    return transformer_engine.stored(quantized, fmt.name).reshape(-1)
+
+
+# Name, cast, and the devices it is to be found on.
+CASTS: tuple[tuple[str, Convert, tuple[str, ...]], ...] = (
+    ("torch", _torch, ("cpu", "cuda")),
+    ("triton", _triton, ("cuda",)),
+    ("transformer-engine", _transformer_engine, ("cuda",)),
+)
+
+
+def conversions(device: str = "cpu", *, lost: str = "") -> tuple[Conversion, ...]:
+    """Every cast found on a device, to each FP8 format.
+
+    Args:
+        lost: what destroyed the device's context, so that nothing can be cast on it.
+
+    Raises:
+        ValueError: no such device.
+    """
+    if not lost:
+        check_device(device)
+    return tuple(_on(device, Survivor(lost)))
+
+
+def _on(device: str, survivor: Survivor) -> Iterator[Conversion]:
+    for name, cast, devices in CASTS:
+        if device.partition(":")[0] not in devices:
+            continue
+        for target in TARGETS:
+            yield survivor.attempt(
+                partial(_judged, name, cast, device, target),
+                partial(_failed, name, device, target),
+            )
+
+
+def _failed(name: str, device: str, target: str, failure: Failure) -> Conversion:
+    return Conversion(name, device, SOURCE, target, failure=failure)
+
+
+def _judged(name: str, cast: Convert, device: str, target: str) -> Conversion:
+    source = get_format(SOURCE)
+    bits = source.all_bits()
+    fmt = get_format(target)
+    try:
+        computed = to_array(cast(from_bits(bits, source).to(device), fmt), fmt)
+    except KernelError as error:
+        return _failed(name, device, target, Failure(error.kind, str(error)))
+    except Exception as error:  # a library's cast may raise anything, and so may its absence
+        raise_if_lost(f"{name}'s cast to {target}", error)
+        failure = Failure("raised", f"{type(error).__name__}: {first_line(error)}")
+        return _failed(name, device, target, failure)
+    return judge(name, device, source, fmt, bits, computed)
+
+
+def judge(
+    name: str,
+    device: str,
+    source: FloatFormat,
+    fmt: FloatFormat,
+    bits: NDArray[Any],
+    computed: NDArray[np.float64],
+) -> Conversion:
+    """What a cast of all patterns of a format gave, against rounding to nearest, ties to even."""
+    x = source.decode(bits)
+    exact = fmt.round(x)
+    inside = np.isfinite(x) & np.isfinite(exact)
+    wrong = inside & ~((computed == exact) & (np.signbit(computed) == np.signbit(exact)))
+    first = int(np.argmax(wrong)) if wrong.any() else -1
+    over, infinite, nan = np.isfinite(x) & ~inside, np.isinf(x), np.isnan(x)
+    return Conversion(
+        name, device, source.name, fmt.name,
+        n_inputs=int(x.size), misrounded=int(wrong.sum()),
+        witness="" if first < 0 else (
+            f"x={float(x[first])!r} (bits 0x{int(bits[first]):04x}) became {float(computed[first])!r}, "
+            f"not {float(exact[first])!r}"
+        ),
+        overflow=_named(x[over], computed[over], fmt),
+        infinity=_named(x[infinite], computed[infinite], fmt), nan=_named(x[nan], computed[nan], fmt),
+    )  # fmt: skip
+
+
+def _named(x: NDArray[np.float64], computed: NDArray[np.float64], fmt: FloatFormat) -> str:
+    """What came of inputs that the format does not hold, in one word for each thing seen."""
+    largest = np.abs(computed) == fmt.max_finite
+    kinds = np.where(
+        np.isnan(computed),
+        "NaN",
+        np.where(np.isinf(computed), "infinity", np.where(largest, "saturates", "other")),
+    )
+    flipped = ~np.isnan(computed) & ~np.isnan(x) & (np.signbit(computed) != np.signbit(x))
+    kinds = np.where(flipped, "wrong sign", kinds)
+    names, counts = np.unique(kinds, return_counts=True)
+    if names.size == 1:
+        return str(names[0])
+    return ", ".join(f"{name} ×{count}" for name, count in zip(names, counts, strict=True))
+
+
+__all__ = ["conversions", "judge"]

@@ -1,0 +1,79 @@
+"""Which cases a study measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from precision_lab.exceptions import unknown_name
+from precision_lab.formats import FORMATS
+from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations.base import Implementation
+from precision_lab.running.devices import check_device, on_device
+
+DEFAULT_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
+QUICK_FUNCTIONS = ("xielu", "xiprelu", "relu2", "silu")
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study measures.
+
+    Attributes:
+        quick: only xIELU, xIPReLU, ReLU² and SiLU in 16-bit formats at the initial parameters,
+            nothing compiled, short timings.
+        functions, formats: empty means the defaults.
+        compiled: also run torch.compile (its compile time is recorded apart).
+        exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
+        timing, reductions: also time the implementations, also sum parameter gradients.
+        device: where kernels run and are scored: "cpu", "cuda" or "cuda:N".
+        probe: folder of a training probe to report too.
+        skipped: implementations that are left out, as "FUNCTION LABEL".
+    """
+
+    quick: bool = False
+    functions: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    compiled: bool = True
+    timing: bool = True
+    reductions: bool = True
+    exhaustive: bool = False
+    device: str = "cpu"
+    probe: str | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.functions:
+            if name not in FUNCTIONS:
+                raise unknown_name("function", name, FUNCTIONS)
+        for name in self.formats:
+            if name not in FORMATS:
+                raise unknown_name("format", name, FORMATS)
+        check_device(self.device)
+
+    def chosen_functions(self) -> tuple[str, ...]:
+        """In registry order, only those that some implementation computes."""
+        asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
+        kind = self.device.partition(":")[0]
+        available = {i.function for i in IMPLEMENTATIONS if kind in i.devices}
+        return tuple(name for name in FUNCTIONS if name in asked and name in available)
+
+    def chosen_formats(self) -> tuple[str, ...]:
+        return self.formats or (("bf16", "fp16") if self.quick else DEFAULT_FORMATS)
+
+    def implementations(self) -> tuple[Implementation, ...]:
+        functions = self.chosen_functions()
+        compiled = self.compiled and not self.quick
+        kind = self.device.partition(":")[0]
+        return tuple(
+            on_device(i, self.device)
+            for i in IMPLEMENTATIONS
+            if i.function in functions
+            and kind in i.devices
+            and (compiled or i.execution != "compiled")
+            and f"{i.function} {i.label}" not in self.skipped
+        )
+
+    def parameter_sets(self, function: str) -> tuple[str, ...]:
+        names = tuple(get_function(function).parameter_sets)
+        return names[:1] if self.quick else names

@@ -1,0 +1,391 @@
+"""Time per element of each implementation, with its spread, and ratios within one run.
+
+On a GPU times are CUDA events' around each call, tensors are larger than its second-level cache and
+taken from several sets in turn, and bandwidth is set against that of a copy in the same rounds.
+
+Machines are shared and clocks move, so contenders of one dtype take turns: every round
+runs each of them once, and ratios compare medians of the same rounds. A bare time says
+little; the ratios to SiLU and to a copy are what carries over. On a GPU, whose memory does not
+hold the tensors of all contenders, each implementation takes turns with SiLU and the copy alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from precision_lab.exceptions import UsageError
+from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations.base import Implementation
+from precision_lab.results import Failure, Timing
+from precision_lab.running.devices import Survivor, failure_of, require_capability
+from precision_lab.running.runner import call, leaf_tensors
+from precision_lab.running.tensors import to_tensor, torch_dtype
+from precision_lab.running.torch_compile import compiler_settings_kept
+
+Progress = Callable[[str, int, int], None]
+
+DIRECTIONS = ("forward", "backward")
+BOTH = "forward+backward"
+SEED = 1913
+# On a GPU: 256 MiB of a 16-bit format, and sets of inputs that take turns.
+DEVICE_ELEMENTS = 2**27
+DEVICE_SETS = 2
+DEVICE_BYTES = 2**26  # of a tensor at least: with less, a second-level cache would be measured
+# The host gets this far ahead before the clock starts, so that no launch is waited for: at 2 GHz, 1 ms.
+HEAD_START_CYCLES = 2_000_000
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """Something to time: `work()` runs it once; `first_seconds` is its first call, compilation included."""
+
+    implementation: Implementation | None  # None: a baseline
+    direction: str
+    work: Callable[[], Any]
+    first_seconds: float
+
+
+@compiler_settings_kept()
+def time_implementations(
+    implementations: Sequence[Implementation],
+    formats: Sequence[str],
+    *,
+    n: int | None = None,
+    rounds: int = 9,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    lost: str = "",
+) -> list[Timing]:
+    """Forward and backward time of each implementation in each of its formats.
+
+    Backward is the gradient of x and of every parameter, given dy, without the forward; on a GPU
+    both together are timed too. What fails has a row with the reason, a kernel that destroys the GPU's
+    context included, and so has then what comes after it.
+
+    Args:
+        implementations: to be run on `device`.
+        n: elements; standard normal inputs, initial parameters. By default 2^20, on a GPU 2^27, or
+            as many as its memory takes. An implementation that needs more memory gets fewer, down to
+            tensors of 64 MiB.
+        rounds: timed calls of each contender, after one untimed.
+        progress: called with ("timing", done, total).
+        lost: what destroyed the device's context, so that nothing can be timed on it.
+
+    Raises:
+        ValueError: n or rounds below 1.
+    """
+    if (n is not None and n < 1) or rounds < 1:
+        raise UsageError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
+    clock = Clock(device)
+    survivor = Survivor(lost)
+    if n is None:
+        n = 2**20 if not clock.on_cuda else DEVICE_ELEMENTS if lost else _that_fit(device)
+    report = progress or (lambda stage, done, total: None)
+    timings: list[Timing] = []
+    chosen = [[i for i in implementations if fmt in i.formats] for fmt in formats]
+    total = sum(map(len, chosen))
+    started = itertools.count()
+
+    def starting() -> None:
+        report("timing", next(started), total)
+
+    for fmt, group in zip(formats, chosen, strict=True):
+        for together in _groups(group, clock):
+            timings += survivor.attempt(
+                partial(_time_together, together, fmt, n, rounds, clock, starting),
+                partial(_all_failed, together, fmt, n, clock),
+            )
+    report("timing", total, total)
+    return timings
+
+
+def _groups(implementations: Sequence[Implementation], clock: Clock) -> list[list[Implementation]]:
+    """Those whose tensors are held, and which take turns, together."""
+    if clock.on_cuda:
+        return [[i] for i in implementations]
+    return [list(implementations)] if implementations else []
+
+
+def _time_together(
+    implementations: Sequence[Implementation],
+    fmt: str,
+    n: int,
+    rounds: int,
+    clock: Clock,
+    starting: Callable[[], None],
+) -> list[Timing]:
+    """Timings of implementations that take turns; on a GPU with fewer elements where memory does not do."""
+    least = min(n, DEVICE_BYTES * 8 // get_format(fmt).bits)
+    while True:
+        timings = _attempt(implementations, fmt, n, rounds, clock, starting)
+        if clock.on_cuda:
+            gc.collect()  # a graph and what it keeps may be a cycle
+            torch.cuda.empty_cache()
+        short = any(t.failure is not None and t.failure.kind == "out_of_memory" for t in timings)
+        if not (clock.on_cuda and short and n > least):
+            return timings
+        n, starting = max(n // 2, least), lambda: None
+
+
+def _attempt(
+    implementations: Sequence[Implementation],
+    fmt: str,
+    n: int,
+    rounds: int,
+    clock: Clock,
+    starting: Callable[[], None],
+) -> list[Timing]:
+    timings: list[Timing] = []
+    try:
+        contenders = _baselines(fmt, n, clock)
+    except torch.OutOfMemoryError as error:
+        return _all_failed(implementations, fmt, n, clock, _failure("torch's SiLU", n, error))
+    for implementation in implementations:
+        starting()
+        made, failures = _prepare(implementation, fmt, n, clock)
+        contenders += made
+        timings += [
+            _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
+        ]
+    return timings + _measure(contenders, fmt, n, rounds, clock)
+
+
+def _directions(clock: Clock) -> tuple[str, ...]:
+    return (*DIRECTIONS, BOTH) if clock.on_cuda else DIRECTIONS
+
+
+def _all_failed(
+    implementations: Sequence[Implementation], fmt: str, n: int, clock: Clock, failure: Failure
+) -> list[Timing]:
+    return [
+        _failed(i, fmt, direction, n, failure) for i in implementations for direction in _directions(clock)
+    ]
+
+
+def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure:
+    """As `placement.failure_of`, with the number of elements."""
+    return failure_of(subject, error, str(error), size=f"{n} elements: ")
+
+
+class Clock:
+    """Seconds that a piece of work takes on a device."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.on_cuda = device, device.startswith("cuda")
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """Of one call; on a GPU between two events on its stream, which is kept busy until the host has
+        launched what comes between them.
+        """
+        if not self.on_cuda:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+
+
+def _that_fit(device: str) -> int:
+    """Elements with which a dozen temporaries of four bytes, and the sets of inputs, fit in free memory."""
+    free = torch.cuda.mem_get_info(device)[0]
+    n = DEVICE_ELEMENTS
+    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > free:
+        n //= 2
+    return n
+
+
+def _inputs(fmt: str, n: int, clock: Clock, number: int = 0) -> tuple[Tensor, Tensor]:
+    """Standard normal x and dy; the same for the same number."""
+    target = get_format(fmt)
+    if clock.on_cuda:
+        maker = torch.Generator(clock.device).manual_seed(SEED + number)
+        dtype = torch_dtype(target)
+        x, grad = (torch.randn(n, generator=maker, device=clock.device).to(dtype) for _ in range(2))
+        return x, grad
+    generator = np.random.Generator(np.random.PCG64(SEED + number))
+    x, grad = (to_tensor(target.round(generator.standard_normal(n)), target) for _ in range(2))
+    return x, grad
+
+
+def _in_turn(works: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """Calls one after the other, a call each, so that nothing stays in a cache."""
+    turns = itertools.cycle(works)
+    return lambda: next(turns)()
+
+
+def _baselines(fmt: str, n: int, clock: Clock) -> list[_Contender]:
+    """A plain copy, and torch's SiLU: what every ratio refers to."""
+    sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+    copies = [partial(torch.empty_like(x).copy_, x) for x, _ in sets]
+
+    def work(x: Tensor, grad: Tensor) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
+        leaf = x.clone().requires_grad_()
+        y = torch.nn.functional.silu(leaf)
+
+        def forward() -> Tensor:
+            with torch.no_grad():
+                return torch.nn.functional.silu(x)
+
+        def backward() -> Any:
+            return torch.autograd.grad(y, leaf, grad, retain_graph=True)
+
+        def both() -> Any:
+            return torch.autograd.grad(torch.nn.functional.silu(leaf), leaf, grad)
+
+        return forward, backward, both
+
+    forward, backward, both = zip(*(work(*given) for given in sets), strict=True)
+    found = [
+        _Contender(None, "copy", _in_turn(copies) if clock.on_cuda else sets[0][0].clone, 0.0),
+        _Contender(None, "forward", _in_turn(forward), 0.0),
+        _Contender(None, "backward", _in_turn(backward), 0.0),
+    ]
+    if clock.on_cuda:
+        found.append(_Contender(None, BOTH, _in_turn(both), 0.0))
+    for contender in found:
+        contender.work()
+    return found
+
+
+def _prepare(
+    implementation: Implementation, fmt: str, n: int, clock: Clock
+) -> tuple[list[_Contender], dict[str, Failure]]:
+    """Contenders of one implementation, each called once already."""
+    made: list[_Contender] = []
+    directions = _directions(clock)
+    differentiable = implementation.outputs is None or len(implementation.outputs) > 1
+    try:
+        require_capability(implementation)
+        leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
+        tracked = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
+        sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+        points = [x.clone().requires_grad_() for x, _ in sets]
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return call(implementation, x, leaves)
+
+        work = _in_turn([partial(forward, x) for x, _ in sets])
+        made.append(_Contender(implementation, "forward", work, clock.seconds(work)))
+        if not differentiable:
+            return made, {}
+
+        def gradient(y: Tensor, point: Tensor, grad: Tensor, keep: bool) -> Any:
+            sources = [point, *tracked.values()]
+            return torch.autograd.grad(y, sources, grad, retain_graph=keep, allow_unused=True)
+
+        def both(point: Tensor, grad: Tensor) -> Any:
+            return gradient(call(implementation, point, tracked), point, grad, False)
+
+        start = time.perf_counter()
+        results = [call(implementation, point, tracked) for point in points]
+        work = _in_turn(
+            [partial(gradient, y, p, g, True) for y, p, (_, g) in zip(results, points, sets, strict=True)]
+        )
+        work()
+        made.append(_Contender(implementation, "backward", work, time.perf_counter() - start))
+        if clock.on_cuda:
+            work = _in_turn([partial(both, p, g) for p, (_, g) in zip(points, sets, strict=True)])
+            work()
+            made.append(_Contender(implementation, BOTH, work, 0.0))
+    except Exception as error:
+        failure = _failure(implementation, n, error)
+    else:
+        return made, {}
+    return made, dict.fromkeys(directions[len(made) :], failure)
+
+
+def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, clock: Clock) -> list[Timing]:
+    """Timings of what was prepared; a contender that fails now has a row that says so, the others go on."""
+    seconds = np.full((rounds, len(contenders)), np.nan)
+    failures: dict[int, Failure] = {}
+    for round_ in range(rounds):
+        for k, contender in enumerate(contenders):
+            if k in failures:
+                continue
+            try:
+                seconds[round_, k] = clock.seconds(contender.work)
+            except Exception as error:
+                failures[k] = _failure(contender.implementation or "torch's SiLU", n, error)
+    low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
+    base = {c.direction: k for k, c in enumerate(contenders) if c.implementation is None}
+    copy = float(median[base["copy"]])
+    size = get_format(fmt).bits // 8
+    copied = 2 * size / copy
+    timings = []
+    for k, contender in enumerate(contenders):
+        implementation, direction = contender.implementation, contender.direction
+        if implementation is None:
+            continue
+        # Nothing can be said without what the ratios refer to.
+        failure = next((failures[i] for i in (k, base["copy"], base[direction]) if i in failures), None)
+        if failure is not None:
+            timings.append(_failed(implementation, fmt, direction, n, failure))
+            continue
+        moved = _bytes_moved(implementation, fmt, direction)
+        timings.append(
+            Timing(
+                function=implementation.function,
+                implementation=implementation.name,
+                execution=implementation.execution,
+                fmt=fmt,
+                direction=direction,
+                n=n,
+                repeats=rounds,
+                time_ns=float(median[k]),
+                time_ns_low=float(low[k]),
+                time_ns_high=float(high[k]),
+                effective_gb_per_s=moved / float(median[k]),
+                ratio_to_silu=float(median[k] / median[base[direction]]),
+                ratio_to_copy=float(median[k]) / copy,
+                compile_seconds=(
+                    round(contender.first_seconds, 3) if implementation.execution == "compiled" else None
+                ),
+                bandwidth_share=moved / float(median[k]) / copied if clock.on_cuda else None,
+            )
+        )
+    return timings
+
+
+def _bytes_moved(implementation: Implementation, fmt: str, direction: str) -> int:
+    """Per element, at least: x read and y written; x and dy read and dx written; or both."""
+    size = get_format(fmt).bits // 8
+    stored = get_format(implementation.output_format(fmt, "forward")).bits // 8
+    parts = {"forward": size + stored, "backward": 2 * size + stored}
+    return sum(parts.values()) if direction == BOTH else parts[direction]
+
+
+def _failed(implementation: Implementation, fmt: str, direction: str, n: int, failure: Failure) -> Timing:
+    nan = float("nan")
+    return Timing(
+        function=implementation.function,
+        implementation=implementation.name,
+        execution=implementation.execution,
+        fmt=fmt,
+        direction=direction,
+        n=n,
+        repeats=0,
+        time_ns=nan,
+        time_ns_low=nan,
+        time_ns_high=nan,
+        effective_gb_per_s=nan,
+        ratio_to_silu=nan,
+        ratio_to_copy=nan,
+        failure=failure,
+    )

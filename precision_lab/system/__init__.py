@@ -1,0 +1,1 @@
+"""The machine the lab runs on: files, caches, processes, text that leaves the process, IEEE arithmetic."""

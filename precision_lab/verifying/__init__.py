@@ -1,0 +1,1 @@
+"""Verdicts: what was promised, what was examined, what was found."""

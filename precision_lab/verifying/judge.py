@@ -1,0 +1,153 @@
+"""A measurement against what was promised: the faults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from precision_lab.formats import get_format
+from precision_lab.results import (
+    Fault,
+    Measurement,
+    Statistics,
+    Witness,
+    exact_interval,
+    replay_command,
+)
+from precision_lab.verifying.bounds import Bound, Leaning, leaning
+
+SLACK = 2.0**-10  # to which the oracle certifies an error: it is over a bound only beyond that
+
+
+def describe(fault: Fault) -> str:
+    """A fault on one line."""
+    what = f"{fault.function}.{fault.output}" if fault.output else fault.function
+    where = ", ".join(part for part in (fault.implementation, fault.fmt, fault.params_name) if part)
+    replay = f". Replay: {fault.replay}" if fault.replay else ""
+    return f"{what}[{where}]: {fault.kind}: {fault.message}{replay}"
+
+
+def judge(measurement: Measurement, bound: Bound) -> tuple[Fault, ...]:
+    """The promises this measurement breaks; empty if it passes."""
+    m = measurement
+    if m.failure is not None:
+        return (_fault(m, m.failure.kind, m.failure.message),)
+    broken = []
+    if m.undecided:
+        broken.append(
+            _fault(m, "undecided", f"undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass")
+        )
+    broken += _inaccurate(m, bound)
+    if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
+        broken.append(_counted(m, "wrong_sign", "wrong sign", m.wrong_sign, bound.wrong_sign, m.sign_witness))
+    if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
+        count, known = m.nonfinite_mismatch, bound.nonfinite
+        broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", count, known, m.nonfinite_witness))
+    lean = None if bound.biased else leaning(m)
+    if lean is not None:
+        broken.append(_biased(m, lean))
+    if bound.zero_sign and m.zero_sign_mismatch:
+        text = f"a zero of the wrong sign for {m.zero_sign_mismatch} inputs"
+        broken.append(replace(_fault(m, "zero_sign", text), count=m.zero_sign_mismatch))
+    return tuple(broken)
+
+
+def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
+    """At most two faults: subnormals taken for zero, and the worst of all other regions."""
+    precision = get_format(m.output_fmt).precision
+    over = {
+        name: s
+        for name, s in m.regions.items()
+        if s.witness is not None and s.max_ulp > bound.limit(name, precision) + SLACK
+    }
+    flushed = {
+        name: s
+        for name, s in over.items()
+        if name in ("subnormal_result", "subnormal_input") and _is_flushed(m, s)
+    }
+    found = []
+    for kind, group in (
+        ("inaccurate", {name: s for name, s in over.items() if name not in flushed}),
+        ("flushes_subnormals", flushed),
+    ):
+        if not group:
+            continue
+        region = max(group, key=lambda name: group[name].max_ulp / bound.limit(name, precision))
+        worst = group[region]
+        assert worst.witness is not None
+        others = [f"{name} {s.max_ulp:.4g}" for name, s in group.items() if name != region]
+        also = f" (also {', '.join(others)})" if others else ""
+        said = "subnormals are taken for zero: " if kind == "flushes_subnormals" else ""
+        text = (
+            f"{said}error {worst.max_ulp:.4g} ulps exceeds bound {bound.limit(region, precision):g} "
+            f"in {region}{also} {_at(worst.witness)}"
+        )
+        fault = _fault(m, kind, text, worst.witness)
+        count = sum(s.not_correctly_rounded for s in group.values())
+        found.append(replace(fault, region=region, ulps=worst.witness.error_ulps, count=count))
+    return found
+
+
+def _is_flushed(m: Measurement, s: Statistics) -> bool:
+    """Whether the worst result is what reading the input as zero, or storing zero, gives."""
+    if s.witness is None:
+        return False
+    return s.witness.computed == 0.0
+
+
+def _counted(m: Measurement, kind: str, what: str, count: int, known: int, witness: Witness) -> Fault:
+    more = f", {known} of them known" if known else ""
+    text = f"{what} for {count} inputs{more}, {_at(witness)}"
+    return replace(_fault(m, kind, text, witness), count=count, ulps=witness.error_ulps)
+
+
+def _fault(m: Measurement, kind: str, message: str, witness: Witness | None = None) -> Fault:
+    name = m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
+    replay = "" if witness is None else replay_command(m, witness)
+    return Fault(kind, m.function, name, m.fmt, m.output, m.params_name, message, replay=replay)
+
+
+def _at(w: Witness) -> str:
+    return (
+        f"at x={w.x!r} ({w.x_hex}, bits {w.bits}): computed {w.computed!r} ({w.computed_bits}), "
+        f"exact in {exact_interval(w)}"
+    )
+
+
+def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
+    """Where a kernel is less accurate than another on the same inputs, both against the exact value."""
+    if m.failure is not None:
+        return ()
+    broken = []
+    for region, s in m.regions.items():
+        other = baseline.regions.get(region)
+        if other is not None and s.witness is not None and s.max_ulp > other.max_ulp + 2 * SLACK:
+            broken.append((s.max_ulp / max(other.max_ulp, 0.5), region, s, other))
+    faults = []
+    if broken:
+        _, region, s, other = max(broken, key=lambda entry: entry[:2])
+        assert s.witness is not None
+        text = (
+            f"error {s.max_ulp:.4g} ulps in {region}, where {baseline.implementation} has "
+            f"{other.max_ulp:.4g}, {_at(s.witness)}"
+        )
+        faults.append(replace(_fault(m, "worse_than", text, s.witness), region=region, ulps=s.max_ulp))
+    for what, mine, theirs, witness in (
+        ("wrong sign", m.wrong_sign, baseline.wrong_sign, m.sign_witness),
+        ("wrong infinity or NaN", m.nonfinite_mismatch, baseline.nonfinite_mismatch, m.nonfinite_witness),
+    ):
+        if mine > theirs and witness is not None:
+            text = f"{what} for {mine} inputs, {baseline.implementation} for {theirs}, {_at(witness)}"
+            faults.append(replace(_fault(m, "worse_than", text, witness), count=mine))
+    return tuple(faults)
+
+
+def _biased(m: Measurement, lean: Leaning) -> Fault:
+    side = "away from zero" if lean.lean > 0 else "toward zero"
+    mean = ""
+    if m.mean_signed_ulp is not None and m.nearest_signed_ulp is not None:
+        mean = f"; mean error {m.mean_signed_ulp:+.2g} ulp, of correct rounding {m.nearest_signed_ulp:+.2g}"
+    text = (
+        f"results lean {side}{lean.where}: lean {lean.lean:+.2f} over {lean.inexact} inexact results within "
+        f"one ulp, limit ±{lean.limit:.2f} (rounding to nearest has 0, truncation −0.50){mean}"
+    )
+    return replace(_fault(m, "biased", text, m.witness), count=lean.inexact)

@@ -1,0 +1,389 @@
+"""A kernel under examination: its calls, with exact values for a pool of inputs to hold them against."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.contract import CallContract
+from precision_lab.inputs import sets as input_sets
+from precision_lab.oracle import Reference, reference
+from precision_lab.results import Fault, NotExamined
+from precision_lab.running.devices import raise_if_lost
+from precision_lab.running.runner import call, effective_parameters, leaf_tensors
+from precision_lab.running.switches import switches_kept
+from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
+from precision_lab.scoring import errors as metrics
+from precision_lab.verifying.bounds import Bound
+from precision_lab.verifying.properties import BUDGET
+
+SLACK = 2.0**-10  # to which an error is certified
+POOL = 4097
+SEED = 20261
+
+Pair = tuple[Tensor, Tensor | None]  # forward and d/dx
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one property found: faults, differences within the bound, and what was not looked at.
+
+    Attributes:
+        inapplicable: why there is nothing to examine; "" where there is.
+    """
+
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
+    not_examined: tuple[NotExamined, ...] = ()
+    inapplicable: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a kernel is examined.
+
+    Attributes:
+        bounds: by output; what differs within them is a note.
+        accurate: outputs that a measurement has found within their bounds.
+        finite: leave infinite and NaN inputs and upstream gradients out.
+        isolated: the process is the kernel's own, and may die of what it does.
+        budget: seconds for large calls.
+        budget_asked: whether the caller named that budget, or the property itself.
+        announce: told what the kernel is called with, before it is.
+    """
+
+    bounds: Mapping[str, Bound]
+    accurate: frozenset[str] = frozenset()
+    finite: bool = False
+    isolated: bool = False
+    budget: float = BUDGET
+    budget_asked: bool = False
+    announce: Callable[[str], None] = lambda words: None
+
+
+class Subject:
+    """One kernel in one format at one set of parameters, with exact values for a pool of inputs.
+
+    Only shapes that the implementation's contract accepts are used.
+
+    Args:
+        outputs: those that it is examined in.
+
+    Raises:
+        KernelError: it cannot be given these parameters, or fails in a plain call.
+    """
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        fmt: str,
+        params: Mapping[str, float],
+        outputs: Sequence[str],
+        params_name: str,
+        terms: Terms,
+    ) -> None:
+        self.implementation, self.fmt, self.params_name = implementation, get_format(fmt), params_name
+        self.contract: CallContract = implementation.contract
+        self.asked, self.terms = dict(params), terms
+        self.outputs = tuple(o for o in ("forward", "grad_x") if o in outputs)
+        self.parameters = tuple(o for o in outputs if o not in ("forward", "grad_x"))
+        self.effective = effective_parameters(implementation, params, fmt)
+        self.faults: list[Fault] = []
+        self.notes: list[str] = []
+        self.not_examined: list[NotExamined] = []
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        self.shape = self.contract.shape_for(POOL) or (POOL,)
+        pool = _pool(self.fmt, implementation.function, self.effective, generator, finite=terms.finite)
+        # A pool that just fills the shape of a plain call; its last inputs twice where that is larger.
+        self.bits = np.resize(pool, math.prod(self.shape))
+        self.x = self.fmt.decode(self.bits)
+        self.exact = {o: self._reference(o) for o in self.outputs}
+        self.leaves = leaf_tensors(implementation, params, fmt)
+        self._limits: dict[str, NDArray[np.float64]] = {}
+        try:
+            plain = self.run(self.tensor())
+        except KernelError:
+            # A backward that fails is known by now; what the forward does is still worth knowing.
+            if self.outputs != ("forward", "grad_x") or "grad_x" in terms.accurate:
+                raise
+            self.outputs, self.parameters = ("forward",), ()
+            plain = self.run(self.tensor())
+        self.plain = self.values(plain)
+
+    @property
+    def size(self) -> int:
+        """Inputs of the pool, which are the elements of a plain call."""
+        return self.x.size
+
+    def _reference(self, output: str) -> Reference:
+        return reference(self.implementation.function, output, self.effective, self.x, self.fmt)
+
+    # -- calls ----------------------------------------------------------------------------------
+
+    def tensor(self, index: Index | slice | None = None, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Inputs of the pool, contiguous, in memory of their own.
+
+        Args:
+            index: which; by default all, in the shape of a plain call.
+            shape: by default that of a plain call for the whole pool, else one dimension.
+        """
+        bits = self.bits if index is None else self.bits[index]
+        given = from_bits(bits.reshape(-1), self.fmt).to(self.implementation.device)
+        if shape is None:
+            shape = self.shape if index is None else (-1,)
+        return given.reshape(shape)
+
+    def put(self, values: NDArray[np.float64]) -> Tensor:
+        """Values of the format as a tensor where the kernel runs."""
+        return to_tensor(values, self.fmt).to(self.implementation.device)
+
+    def forward(self, x: Tensor, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The kernel's result.
+
+        Raises:
+            KernelError: it raised, or gave something else than a tensor like x.
+        """
+        self.terms.announce(f"x of shape {tuple(x.shape)}, {_lies(x)}")
+        try:
+            y = call(self.implementation, x, self.leaves if leaves is None else leaves)
+        except KernelError:
+            raise
+        except BaseException as error:
+            raise_if_users(error)
+            raise_if_lost(self.implementation, error)
+            raise kernel_error(error) from error
+        check_like(y, x, "forward")
+        return y
+
+    def run(
+        self,
+        x: Tensor,
+        leaves: Mapping[str, Tensor] | None = None,
+        upstream: Callable[[Tensor], Tensor] = torch.ones_like,
+    ) -> Pair:
+        """Forward and d/dx of one call, x being given as it is: strides, offset and all.
+
+        The forward result is a copy, taken before the backward can write into it.
+
+        Raises:
+            KernelError: as `forward`, also for the gradient.
+        """
+        if "grad_x" not in self.outputs:
+            return self.forward(x, leaves), None
+        point = x.detach().requires_grad_()
+        y = self.forward(point, leaves)
+        kept = y.detach().clone()
+        return kept, self.backward(y, [point], upstream(y))[0]
+
+    def backward(self, y: Tensor, sources: Sequence[Tensor], upstream: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of Σ upstream·y.
+
+        Raises:
+            KernelError: autograd raised, or reached none.
+        """
+        if not y.requires_grad:
+            raise KernelError("not_differentiable", "the result has no gradient")
+        self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {_lies(upstream)}")
+        try:
+            with switches_kept():
+                found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
+        except BaseException as error:
+            raise_if_users(error)
+            raise_if_lost(self.implementation, error)
+            raise kernel_error(error, "backward: ") from error
+        for gradient, source in zip(found, sources, strict=True):
+            if gradient is None:
+                raise KernelError("not_differentiable", "no gradient reaches an argument")
+            check_like(gradient, source, "a gradient")
+        return found
+
+    # -- results --------------------------------------------------------------------------------
+
+    def values(self, pair: Pair) -> dict[str, NDArray[np.float64]]:
+        """Exact float64 values by output, flattened."""
+        named = dict(zip(("forward", "grad_x"), pair, strict=True))
+        return {
+            o: np.asarray(to_numpy(t.reshape(-1), self.fmt), np.float64)
+            for o, t in named.items()
+            if t is not None and o in self.outputs
+        }
+
+    def limits(self, output: str, index: Index | slice = slice(None)) -> NDArray[np.float64]:
+        """Ulps allowed for inputs of the pool."""
+        if output not in self._limits:
+            bound, exact = self.terms.bounds[output], self.exact[output].exact
+            names, region = input_sets.regions(self.x, self.fmt, self.implementation.function, self.effective)
+            allowed = np.array([bound.limit(name, self.fmt.precision) for name in names])[region]
+            subnormal = (np.abs(exact) < self.fmt.min_normal) & (exact != 0)
+            limit = bound.limit("subnormal_result", self.fmt.precision)
+            self._limits[output] = np.where(subnormal, np.maximum(allowed, limit), allowed)
+        return self._limits[output][index]
+
+    def errors(self, output: str, values: NDArray[np.float64], index: Index) -> NDArray[np.float64]:
+        """|error| in ulps of values for inputs of the pool; inf where an infinity or NaN is wrong."""
+        exact = take(self.exact[output], index)
+        found = np.abs(metrics.ulp_error(values, exact))
+        found = np.where(metrics.nonfinite_mismatch(values, exact), np.inf, np.nan_to_num(found, nan=0.0))
+        # What a gradient is at NaN is nobody's promise, as in a measurement.
+        return found if output == "forward" else np.where(np.isnan(self.x[index]), 0.0, found)
+
+    def fault(
+        self, kind: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1
+    ) -> None:
+        about = (self.implementation.function, self.implementation.name, self.fmt.name)
+        self.faults.append(Fault(kind, *about, output, self.params_name, message, ulps=ulps, count=count))
+
+    def leave_out(self, what: str, reason: str, *, asked: bool = False) -> None:
+        """Says what a property did not look at.
+
+        Args:
+            asked: the caller asked for it, so that without it nothing is concluded.
+        """
+        self.not_examined.append(NotExamined(what, self.fmt.name, self.params_name, reason, asked))
+
+    def compare(self, kind: str, where: str, pair: Pair, index: Index, *, note: bool = True) -> None:
+        """Holds one call's results against the plain call's, input by input.
+
+        Where the plain call is the one that is off, nothing is said of this one: `lengths` says so, or
+        the measurement has.
+        """
+        for output, values in self.values(pair).items():
+            differs = np.flatnonzero(differ(values, self.plain[output][index]))
+            if differs.size:
+                self.hold(
+                    kind, where, output, values[differs], index[differs], differs, values.size, note=note
+                )
+
+    def hold(
+        self, kind: str, where: str, output: str, values: NDArray[np.float64], index: Index, places: Index,
+        size: int, *, note: bool = True,
+    ) -> None:  # fmt: skip
+        """Judges results that are not the plain call's.
+
+        Args:
+            values: of inputs `index` of the pool, which stood at `places` among `size` elements.
+        """
+        plain, limit = self.plain[output][index], self.limits(output, index) + SLACK
+        now, before = self.errors(output, values, index), self.errors(output, plain, index)
+        over = (now > limit) & (before <= limit)
+        if not over.any():
+            if note and not (before > limit).any():
+                self.notes.append(
+                    f"{self.fmt.name} {output}: {values.size} results differ {where}, within the bound"
+                )
+            return
+        worst = int(np.argmax(np.where(over, now, -1.0)))
+        self.fault(
+            kind,
+            f"{where}: element {int(places[worst])} of {size}, {self.at(int(index[worst]))}, is "
+            f"{float(values[worst])!r} ({now[worst]:.4g} ulps off), and {float(plain[worst])!r} "
+            f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
+            output, ulps=float(now[worst]), count=int(over.sum()),
+        )  # fmt: skip
+
+    def at(self, i: int) -> str:
+        """An input of the pool in decimal, as hexadecimal float and as bits."""
+        x = float(self.x[i])
+        return f"x={x!r} ({x.hex()}, bits 0x{int(self.bits[i]):0{self.fmt.bits // 4}x})"
+
+    def tried(self, where: str, work: Callable[[], None]) -> None:
+        """A kernel that fails in one situation is faulty there, and goes on to the next."""
+        try:
+            work()
+        except KernelError as error:
+            self.fault(error.kind, f"{where}: {error}")
+
+
+def _pool(
+    fmt: FloatFormat, function: str, params: Mapping[str, float], generator: np.random.Generator,
+    *, finite: bool,
+) -> NDArray[np.uint64]:  # fmt: skip
+    """Inputs at which kernels break and a sample of all others, shuffled: place and value independent."""
+    directed = np.array([case.bits for case in input_sets.directed(fmt, function, params)], fmt.bits_dtype)
+    per_binade = 4 if fmt.bits <= 16 else 2
+    spread = np.union1d(directed, input_sets.stratified(fmt, function, params, per_binade=per_binade))
+    if finite:
+        spread = spread[np.isfinite(fmt.decode(spread))]
+    if spread.size > POOL // 2:
+        x = fmt.decode(spread)
+        special = ~np.isfinite(x) | (x == 0)  # few, and each of a kind of its own
+        rest = generator.choice(spread[~special], POOL // 2 - int(special.sum()), replace=False)
+        spread = np.concatenate([spread[special], rest])
+    # The rest where activations live, so that sums and gradients have something to add.
+    normal = fmt.encode(fmt.round(generator.standard_normal(POOL - spread.size) * 2))
+    return generator.permutation(np.concatenate([spread, normal]))
+
+
+def take(exact: Reference, index: Index) -> Reference:
+    """The references of chosen inputs."""
+    return Reference(
+        exact.fmt, exact.rounded[index], exact.tail[index], exact.ulp[index], exact.exact[index],
+        exact.sign[index], exact.tier[index], exact.undecided[index],
+    )  # fmt: skip
+
+
+def differ(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where two results are not the same number; NaN is the same as NaN."""
+    same: NDArray[np.bool_] = (values == others) | (np.isnan(values) & np.isnan(others))
+    return ~same
+
+
+def bits_of(tensor: Tensor) -> Tensor:
+    """A copy of a tensor's bits, so that NaN equals NaN and −0 is not 0."""
+    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return tensor.detach().clone(memory_format=torch.contiguous_format).view(integer)
+
+
+def check_like(value: object, x: Tensor, what: str) -> None:
+    """Raises a KernelError for a result that is no tensor of x's shape, dtype and device."""
+    if not isinstance(value, Tensor):
+        raise KernelError("wrong_dtype", f"{what} is a {type(value).__name__}, not a tensor")
+    if value.shape != x.shape:
+        raise KernelError("wrong_shape", f"{what} has shape {tuple(value.shape)} for x of {tuple(x.shape)}")
+    if value.dtype != x.dtype:
+        raise KernelError("wrong_dtype", f"{what} is {value.dtype} for x of {x.dtype}")
+    if value.device != x.device:
+        raise KernelError("wrong_device", f"{what} is on {value.device}")
+
+
+def _lies(x: Tensor) -> str:
+    """How a tensor lies in memory, for people."""
+    if x.is_contiguous() and x.storage_offset() == 0:
+        return "contiguous"
+    offset = f", from element {x.storage_offset()} of its memory on" if x.storage_offset() else ""
+    return f"strides {tuple(x.stride())}{offset}"
+
+
+@contextmanager
+def poisoned(subject: Subject) -> Iterator[None]:
+    """torch.empty gives NaN, so that what a kernel leaves unwritten shows. Not for compiled code,
+    which would be compiled anew for it.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if subject.implementation.execution == "compiled":
+        yield
+        return
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+Property = Callable[[Subject], Any]  # gives why it does not apply, if it does not
