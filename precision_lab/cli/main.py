@@ -187,6 +187,8 @@ def explain(
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab.cli.printing import console_for, print_explanation
+    from precision_lab.formats import get_format
+    from precision_lab.functions import get_function
     from precision_lab.implementations import EXECUTIONS
     from precision_lab.implementations.adapters.target import find
     from precision_lab.implementations.contract import CallContract
@@ -195,19 +197,20 @@ def explain(
     outputs = Outputs({"--json": json_path})
     point, pattern = _point(x), _pattern(bits)
     executions = tuple(e for e in EXECUTIONS if e != "compiled" or (compiled and kernel is None))
+    definition, source = get_function(function), get_format(fmt)
     values = parameters(function, params, param)
     own = None
     if kernel is not None:
         contract = CallContract(multiple_of, read_shapes(shape))
-        own = find(kernel, function, (fmt,), framework=framework, compiled=compiled)
+        own = find(kernel, definition, (source,), framework=framework, compiled=compiled)
         own = replace(own, contract=contract)
     elif framework is not None or multiple_of != 1 or shape:
         raise UsageError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
         )
     found = explaining.explain(
-        function,
-        fmt=fmt,
+        definition,
+        fmt=source,
         x=point,
         bits=pattern,
         output=output,
@@ -432,16 +435,23 @@ def sweep(
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.cli.printing import console_for, print_sweep
+    from precision_lab.formats import get_format
+    from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import find
     from precision_lab.measuring.sweep import sweep as run_sweep
+    from precision_lab.running.case import case_of
     from precision_lab.running.devices import on_device
     from precision_lab.verifying.bounds import Bound
     from precision_lab.verifying.judge import describe, judge
 
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
-    chosen = on_device(find(implementation, function, (fmt,)), device)
-    values = parameters(function, params, param)
+    definition, source = get_function(function), get_format(fmt)
+    chosen = on_device(find(implementation, definition, (source,)), device)
+    case = case_of(
+        chosen, source, parameters(function, params, param), tuple(output) if output else None,
+        params_name=params if not param else "given",
+    )  # fmt: skip
     kept = (
         "nothing is kept without --out"
         if out is None
@@ -449,10 +459,8 @@ def sweep(
     )
     with _Rate(fmt) as progress, kept_on_interrupt(kept):
         found = run_sweep(
-            chosen, fmt, tuple(output) if output else chosen.measured_outputs(), values,
-            params_name=params if not param else "given", shards=shards, directory=out, resume=resume,
-            workers=workers, progress=progress,
-        )  # fmt: skip
+            case, shards=shards, directory=out, resume=resume, workers=workers, progress=progress
+        )
     failures = (
         [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]
     )

@@ -256,11 +256,11 @@ def catalogue() -> dict[str, Any]:
         "formats": {f.name: f.description for f in FORMATS.values()},
         "implementations": [
             {
-                "function": i.function,
+                "function": i.function.name,
                 "name": i.name,
                 "execution": i.execution,
                 "saturating": i.saturating,
-                "formats": list(i.formats),
+                "formats": [fmt.name for fmt in i.formats],
                 "devices": list(i.devices),
                 "description": i.description,
             }

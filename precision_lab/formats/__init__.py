@@ -5,4 +5,18 @@ The casts (`formats.casts`) are torch's tensors in and out; nothing here imports
 
 from precision_lab.formats.float_format import FORMATS, FloatFormat, get_format, output_format
 
-__all__ = ["FORMATS", "FloatFormat", "get_format", "output_format"]
+FP64, FP32, BF16, FP16 = (FORMATS[name] for name in ("fp64", "fp32", "bf16", "fp16"))
+E4M3, E5M2 = FORMATS["e4m3"], FORMATS["e5m2"]
+
+__all__ = [
+    "BF16",
+    "E4M3",
+    "E5M2",
+    "FORMATS",
+    "FP16",
+    "FP32",
+    "FP64",
+    "FloatFormat",
+    "get_format",
+    "output_format",
+]

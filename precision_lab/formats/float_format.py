@@ -284,11 +284,6 @@ def get_format(fmt: str | FloatFormat) -> FloatFormat:
     return FORMATS[fmt]
 
 
-def output_format(fmt: str | FloatFormat, output: str) -> FloatFormat:
-    """Format in which an output is stored for inputs of `fmt`: E4M3 activations have E5M2 gradients.
-
-    Raises:
-        ValueError: as `get_format`.
-    """
-    source = get_format(fmt)
-    return FORMATS["e5m2"] if source.name == "e4m3" and output != "forward" else source
+def output_format(fmt: FloatFormat, output: str) -> FloatFormat:
+    """Format in which an output is stored for inputs of `fmt`: E4M3 activations have E5M2 gradients."""
+    return FORMATS["e5m2"] if fmt.name == "e4m3" and output != "forward" else fmt

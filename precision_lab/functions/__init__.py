@@ -18,6 +18,7 @@ from precision_lab.functions.elu import ELU
 from precision_lab.functions.gelu import GELU
 from precision_lab.functions.gelu_tanh import GELU_TANH
 from precision_lab.functions.mish import MISH
+from precision_lab.functions.parameters import Asked, Effective, Parameters
 from precision_lab.functions.prelu import PRELU
 from precision_lab.functions.relu import RELU
 from precision_lab.functions.relu2 import RELU2
@@ -32,7 +33,40 @@ from precision_lab.functions.xielu import XIELU
 from precision_lab.functions.xiprelu import XIPRELU
 from precision_lab.functions.xsilu import XSILU
 
-__all__ = ["FUNCTIONS", "Activation", "Parameter", "get_function"]
+__all__ = [
+    "ATLU",
+    "ELU",
+    "FUNCTIONS",
+    "GELU",
+    "GELU_TANH",
+    "MISH",
+    "PRELU",
+    "RELU",
+    "RELU2",
+    "SELU",
+    "SILU",
+    "SOFTPLUS",
+    "SWIGLU",
+    "XATLU",
+    "XELU",
+    "XGELU",
+    "XIELU",
+    "XIELU_CUBIC",
+    "XIELU_FIXED_ALPHA",
+    "XIELU_NEG_SILU",
+    "XIELU_NEG_XSILU",
+    "XIELU_NEG_ZERO",
+    "XIELU_TRAINABLE_BETA",
+    "XIPRELU",
+    "XIPRELU_FIXED_ALPHA",
+    "XSILU",
+    "Activation",
+    "Asked",
+    "Effective",
+    "Parameter",
+    "Parameters",
+    "get_function",
+]
 
 FUNCTIONS: dict[str, Activation] = {
     function.name: function

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from precision_lab.exceptions import unknown_name
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.implementations import (
     ablations,
     builtin,
@@ -44,7 +46,7 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
 )
 
 
-def implementations_for(function: str, execution: str | None = None) -> tuple[Implementation, ...]:
+def implementations_for(function: Activation, execution: str | None = None) -> tuple[Implementation, ...]:
     """Registered implementations of a function, all executions or one.
 
     Raises:
@@ -56,7 +58,7 @@ def implementations_for(function: str, execution: str | None = None) -> tuple[Im
 
 
 def get_implementation(
-    function: str, name: str, execution: str = "eager", *, saturating: bool = False
+    function: Activation, name: str, execution: str = "eager", *, saturating: bool = False
 ) -> Implementation:
     """The registered implementation of that name.
 
@@ -66,11 +68,11 @@ def get_implementation(
     found = [i for i in implementations_for(function, execution) if i.name == name]
     if not found:
         known = {i.name for i in implementations_for(function, execution)}
-        raise unknown_name(f"{execution} implementation of {function}", name, known)
+        raise unknown_name(f"{execution} implementation of {function.name}", name, known)
     return next((i for i in found if i.saturating == saturating), found[0])
 
 
-def resolve(kernel: Any, function: str, fmt: str) -> Implementation:
+def resolve(kernel: Any, function: Activation, fmt: FloatFormat) -> Implementation:
     """An `Implementation` as it is, by registered name ("naive", "stable [upcast]"), or from a callable."""
     if isinstance(kernel, Implementation):
         return kernel

@@ -6,6 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from precision_lab.functions import (
+    XIELU_CUBIC,
+    XIELU_FIXED_ALPHA,
+    XIELU_NEG_SILU,
+    XIELU_NEG_XSILU,
+    XIELU_NEG_ZERO,
+    XIELU_TRAINABLE_BETA,
+    XIPRELU_FIXED_ALPHA,
+)
 from precision_lab.implementations.family import Formulation
 from precision_lab.implementations.xielu import zero_expm1
 from precision_lab.implementations.xiprelu import factored
@@ -29,11 +38,11 @@ def negative_zero(x: Tensor, *, alpha_p: Tensor, beta: Tensor) -> Tensor:
 
 
 FORMULATIONS = (
-    Formulation("expm1", "xielu_cubic", cubic, "expm1(min(x, 0)), cubic positive part"),
-    Formulation("composed", "xielu_neg_xsilu", negative_xsilu, "torch.where with silu"),
-    Formulation("composed", "xielu_neg_silu", negative_silu, "torch.where with silu"),
-    Formulation("composed", "xielu_neg_zero", negative_zero, "torch.where with 0"),
-    Formulation("zero-expm1", "xielu_trainable_beta", zero_expm1, "expm1(min(x, 0))"),
-    Formulation("zero-expm1", "xielu_fixed_alpha", zero_expm1, "expm1(min(x, 0))"),
-    Formulation("factored", "xiprelu_fixed_alpha", factored, "x·(α·x + β)"),
+    Formulation("expm1", XIELU_CUBIC, cubic, "expm1(min(x, 0)), cubic positive part"),
+    Formulation("composed", XIELU_NEG_XSILU, negative_xsilu, "torch.where with silu"),
+    Formulation("composed", XIELU_NEG_SILU, negative_silu, "torch.where with silu"),
+    Formulation("composed", XIELU_NEG_ZERO, negative_zero, "torch.where with 0"),
+    Formulation("zero-expm1", XIELU_TRAINABLE_BETA, zero_expm1, "expm1(min(x, 0))"),
+    Formulation("zero-expm1", XIELU_FIXED_ALPHA, zero_expm1, "expm1(min(x, 0))"),
+    Formulation("factored", XIPRELU_FIXED_ALPHA, factored, "x·(α·x + β)"),
 )

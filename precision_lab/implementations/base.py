@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from precision_lab.formats import output_format
-from precision_lab.functions import get_function
+from precision_lab.formats import BF16, FP32, FloatFormat, output_format
+from precision_lab.functions import Activation
 from precision_lab.implementations.contract import CallContract
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
@@ -16,6 +16,7 @@ EXECUTIONS = (
 )  # fmt: skip
 ARRAYS = ("numpy", "jax", "mlx")  # frameworks beside torch
 FOREIGN = (*ARRAYS, "c")
+_CORES = {"fp8-fp32": FP32, "fp8-bf16": BF16}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Implementation:
     Attributes:
         name: formulation, e.g. `naive`; unique together with `function`, `execution` and
             `saturating`.
-        function: registered activation it computes.
+        function: the activation it computes.
         kernel: `kernel(x, **leaves) -> y`, differentiable through autograd unless said otherwise.
         execution: one of `EXECUTIONS`, or of `FOREIGN` for a kernel that is not torch's. `eager`:
             every operation rounds to the storage format. `upcast`: FP32 inside, one rounding
@@ -55,19 +56,19 @@ class Implementation:
     """
 
     name: str
-    function: str
+    function: Activation
     kernel: Kernel
     execution: str
-    formats: tuple[str, ...]
+    formats: tuple[FloatFormat, ...]
     compute_dtype: str
     description: str
     saturating: bool = False
     outputs: tuple[str, ...] | None = None
-    leaves: Callable[[Mapping[str, float], str], dict[str, Any]] | None = None
-    effective: Callable[[Mapping[str, float], str], dict[str, float]] | None = None
+    leaves: Callable[[Mapping[str, float], FloatFormat], dict[str, Any]] | None = None
+    effective: Callable[[Mapping[str, float], FloatFormat], dict[str, float]] | None = None
     parameters: tuple[str, ...] | None = None
     target: str = ""
-    storage: str | None = None
+    storage: FloatFormat | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
     capability: tuple[int, int] = (0, 0)
     device: str = "cpu"
@@ -95,12 +96,20 @@ class Implementation:
             words.append("--compiled")
         return words
 
+    def is_given(self, parameter: str) -> bool:
+        """Whether the kernel gets this parameter; otherwise it is a number of its source."""
+        return self.parameters is None or parameter in self.parameters
+
+    def core_format(self, fmt: FloatFormat) -> FloatFormat:
+        """Format of the tensors that the kernel itself receives for inputs of `fmt`."""
+        return _CORES.get(self.execution, fmt)
+
     def measured_outputs(self) -> tuple[str, ...]:
         """`outputs`, or all outputs of the function."""
-        return self.outputs if self.outputs is not None else get_function(self.function).outputs
+        return self.outputs if self.outputs is not None else self.function.outputs
 
-    def output_format(self, fmt: str, output: str) -> str:
+    def output_format(self, fmt: FloatFormat, output: str) -> FloatFormat:
         """Storage format of `output` for inputs of `fmt`: around an FP8 store E4M3 has E5M2 gradients."""
         if self.storage is not None:
             return self.storage
-        return output_format(fmt, output).name if self.execution.startswith("fp8") else fmt
+        return output_format(fmt, output) if self.execution.startswith("fp8") else fmt

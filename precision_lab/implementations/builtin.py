@@ -8,6 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from precision_lab.functions import (
+    ATLU,
+    ELU,
+    GELU,
+    GELU_TANH,
+    MISH,
+    PRELU,
+    RELU,
+    RELU2,
+    SELU,
+    SILU,
+    SOFTPLUS,
+    SWIGLU,
+    XATLU,
+    XELU,
+    XGELU,
+    XSILU,
+)
 from precision_lab.implementations.family import Formulation
 
 
@@ -80,20 +98,20 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 FORMULATIONS = (
-    Formulation("torch", "relu", relu, "torch.nn.functional.relu"),
-    Formulation("torch", "prelu", prelu, "torch.where(x > 0, x, α·x)"),
-    Formulation("torch", "relu2", relu2, "torch.nn.functional.relu(x).square()"),
-    Formulation("torch", "silu", silu, "torch.nn.functional.silu"),
-    Formulation("torch", "gelu", gelu, "torch.nn.functional.gelu"),
-    Formulation("torch", "gelu_tanh", gelu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')"),
-    Formulation("torch", "elu", elu, "torch.nn.functional.elu scaled by α"),
-    Formulation("torch", "swiglu", swiglu, "torch.nn.functional.silu(x)·b"),
-    Formulation("torch", "softplus", softplus, "torch.nn.functional.softplus"),
-    Formulation("torch", "selu", selu, "torch.nn.functional.selu", parameters=()),
-    Formulation("torch", "mish", mish, "torch.nn.functional.mish"),
-    Formulation("composed", "atlu", _atlu, "x·(atan(x)/π + ½)"),
-    Formulation("composed", "xsilu", xsilu, "(1 + 2α)·silu(x) − α·x"),
-    Formulation("composed", "xgelu", xgelu, "(1 + 2α)·gelu(x) − α·x"),
-    Formulation("composed", "xatlu", xatlu, "(1 + 2α)·atlu(x) − α·x"),
-    Formulation("composed", "xelu", xelu, "(1 + 2α)·elu(x) − α·x"),
+    Formulation("torch", RELU, relu, "torch.nn.functional.relu"),
+    Formulation("torch", PRELU, prelu, "torch.where(x > 0, x, α·x)"),
+    Formulation("torch", RELU2, relu2, "torch.nn.functional.relu(x).square()"),
+    Formulation("torch", SILU, silu, "torch.nn.functional.silu"),
+    Formulation("torch", GELU, gelu, "torch.nn.functional.gelu"),
+    Formulation("torch", GELU_TANH, gelu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')"),
+    Formulation("torch", ELU, elu, "torch.nn.functional.elu scaled by α"),
+    Formulation("torch", SWIGLU, swiglu, "torch.nn.functional.silu(x)·b"),
+    Formulation("torch", SOFTPLUS, softplus, "torch.nn.functional.softplus"),
+    Formulation("torch", SELU, selu, "torch.nn.functional.selu", parameters=()),
+    Formulation("torch", MISH, mish, "torch.nn.functional.mish"),
+    Formulation("composed", ATLU, _atlu, "x·(atan(x)/π + ½)"),
+    Formulation("composed", XSILU, xsilu, "(1 + 2α)·silu(x) − α·x"),
+    Formulation("composed", XGELU, xgelu, "(1 + 2α)·gelu(x) − α·x"),
+    Formulation("composed", XATLU, xatlu, "(1 + 2α)·atlu(x) − α·x"),
+    Formulation("composed", XELU, xelu, "(1 + 2α)·elu(x) − α·x"),
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.functions import XIELU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import NARROW, WIDE
 from precision_lab.numeric.nvrtc import FAST, CudaProgram
@@ -107,7 +108,7 @@ def _all() -> Iterator[Implementation]:
     for form, (words, formats) in _FORMS.items():
         for fast in (False, True):
             yield Implementation(
-                f"{form} fast-math" if fast else form, "xielu", partial(_kernel, form, fast), "cuda", formats,
+                f"{form} fast-math" if fast else form, XIELU, partial(_kernel, form, fast), "cuda", formats,
                 "storage" if form == "packed" else "fp32",
                 words + (", --use_fast_math" if fast else ""), devices=("cuda",), capability=(8, 0),
             )  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from precision_lab.formats import BF16, E4M3, FP16, FP32, FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation, Kernel
 
-WIDE = ("fp32", "bf16", "fp16")
-NARROW = ("bf16", "fp16")
+WIDE = (FP32, BF16, FP16)
+NARROW = (BF16, FP16)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Formulation:
     """One way to write an activation, before it is said how it is executed."""
 
     name: str
-    function: str
+    function: Activation
     kernel: Kernel
     description: str
     compute_dtype: str = "storage"
@@ -39,13 +41,18 @@ def executions(
         if compiled:
             yield _execution(f, "compiled", WIDE, "as the compiler chooses")
         if fp8:
-            yield _execution(f, "fp8-fp32", ("e4m3",), "fp32")
-            yield _execution(f, "fp8-fp32", ("e4m3",), "fp32", saturating=True)
-            yield _execution(f, "fp8-bf16", ("e4m3",), "bf16", saturating=True)
+            yield _execution(f, "fp8-fp32", (E4M3,), "fp32")
+            yield _execution(f, "fp8-fp32", (E4M3,), "fp32", saturating=True)
+            yield _execution(f, "fp8-bf16", (E4M3,), "bf16", saturating=True)
 
 
 def _execution(
-    f: Formulation, execution: str, formats: tuple[str, ...], compute: str, *, saturating: bool = False
+    f: Formulation,
+    execution: str,
+    formats: tuple[FloatFormat, ...],
+    compute: str,
+    *,
+    saturating: bool = False,
 ) -> Implementation:
     return Implementation(
         name=f.name,

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.formats import E4M3, E5M2, FloatFormat
+from precision_lab.functions import GELU_TANH, RELU2, SILU, SWIGLU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 
 # Its name of each kernel; its gelu is the tanh form.
-_KERNELS = {"relu2": "srelu", "gelu_tanh": "gelu", "silu": "silu", "swiglu": "swiglu"}
-_FP8 = {"e4m3": ("kFloat8E4M3", "float8_e4m3fn"), "e5m2": ("kFloat8E5M2", "float8_e5m2")}
+_KERNELS = ((RELU2, "srelu"), (GELU_TANH, "gelu"), (SILU, "silu"), (SWIGLU, "swiglu"))
+_FP8 = {E4M3: "kFloat8E4M3", E5M2: "kFloat8E5M2"}  # its name of each format
 
 
 def library() -> Any:
@@ -39,25 +41,31 @@ def library() -> Any:
     return transformer_engine_torch
 
 
-def quantizer(fmt: str, device: torch.device, scale: float = 1.0) -> Any:
+def quantizer(fmt: FloatFormat, device: torch.device, scale: float = 1.0) -> Any:
     """Its quantizer to an FP8 format with a given scale."""
     tex = library()
     from transformer_engine.pytorch.tensor.float8_tensor import Float8Quantizer
 
     return Float8Quantizer(
         scale=torch.full((1,), scale, device=device), amax=torch.zeros(1, device=device),
-        fp8_dtype=getattr(tex.DType, _FP8[fmt][0]), rowwise=True, columnwise=False,
+        fp8_dtype=getattr(tex.DType, _FP8[fmt]), rowwise=True, columnwise=False,
     )  # fmt: skip
 
 
 def quantize(
-    x: Tensor, fmt: str, kind: str, *, power_of_two: bool = False, square: bool = False, scale: float = 1.0
+    x: Tensor,
+    fmt: FloatFormat,
+    kind: str,
+    *,
+    power_of_two: bool = False,
+    square: bool = False,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """A matrix as its own quantizer stores it row-wise.
 
     Args:
         x: shape (rows, columns), on a CUDA device.
-        fmt: "e4m3" or "e5m2".
+        fmt: E4M3 or E5M2.
         kind: "tensor" for a given scale (delayed scaling), "current", "block" or "mxfp8".
         power_of_two: whether the scales of "current" and "block" are.
         square: 128×128 blocks in place of 1×128 ones.
@@ -71,7 +79,7 @@ def quantize(
         KernelError: it is not installed.
         ValueError: another kind.
     """
-    dtype = getattr(library().DType, _FP8[fmt][0])
+    dtype = getattr(library().DType, _FP8[fmt])
     if kind in ("tensor", "current"):
         from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
 
@@ -100,10 +108,10 @@ def quantize(
     raise UsageError(f"kind={kind!r}: expected tensor, current, block or mxfp8")
 
 
-def stored(tensor: Any, fmt: str) -> Tensor:
+def stored(tensor: Any, fmt: FloatFormat) -> Tensor:
     """The bytes of its FP8 tensor as a torch float8 tensor."""
     data: Tensor = tensor._data
-    return data.view(getattr(torch, _FP8[fmt][1]))
+    return data.view(getattr(torch, fmt.torch_name))
 
 
 def _function(name: str) -> Any:
@@ -117,7 +125,7 @@ class _Activation(torch.autograd.Function):
     """x, and b for a gated one, in rows, as its kernels want them."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, fmt: str | None, x: Tensor, b: Tensor | None) -> Tensor:
+    def forward(ctx: Any, name: str, fmt: FloatFormat | None, x: Tensor, b: Tensor | None) -> Tensor:
         rows = x.reshape(1, -1)
         given = rows if b is None else torch.cat([rows, b.expand(x.shape).reshape(1, -1)], dim=1)
         ctx.save_for_backward(given)
@@ -135,21 +143,22 @@ class _Activation(torch.autograd.Function):
         return None, None, gradient[:, :n].reshape(shape), d_b
 
 
-def _kernel(name: str, fmt: str | None, x: Tensor, *, b: Tensor | None = None) -> Tensor:
+def _kernel(name: str, fmt: FloatFormat | None, x: Tensor, *, b: Tensor | None = None) -> Tensor:
     result: Tensor = _Activation.apply(name, fmt, x, b)  # type: ignore[no-untyped-call]
     return result
 
 
 def _all() -> Iterator[Implementation]:
-    for function, name in _KERNELS.items():
+    for function, name in _KERNELS:
         yield Implementation(
             "transformer-engine", function, partial(_kernel, name, None), "te", WIDE, "fp32",
             f"transformer_engine_torch.{name}", devices=("cuda",), capability=(8, 0),
         )  # fmt: skip
         for fmt in _FP8:
             yield Implementation(
-                f"transformer-engine to {fmt}", function, partial(_kernel, name, fmt), "te", WIDE, "fp32",
-                f"transformer_engine_torch.{name} with fused quantisation to {fmt.upper()}, scale 1",
+                f"transformer-engine to {fmt.name}", function, partial(_kernel, name, fmt), "te", WIDE,
+                "fp32",
+                f"transformer_engine_torch.{name} with fused quantisation to {fmt.name.upper()}, scale 1",
                 saturating=True, outputs=("forward",), devices=("cuda",), capability=(8, 9), storage=fmt,
             )  # fmt: skip
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from precision_lab.exceptions import KernelError
+from precision_lab.functions import XIELU
 from precision_lab.implementations.adapters.module import from_module
 
 
@@ -66,7 +67,7 @@ def _effective(module: torch.nn.Module) -> dict[str, float]:
 
 XIELU_ACTIVATION = from_module(
     _module,
-    "xielu",
+    XIELU,
     leaves={"raw_alpha_p": "alpha_p", "raw_alpha_n": "alpha_n"},
     name="transformers",
     effective=_effective,

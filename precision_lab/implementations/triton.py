@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.functions import ELU, XIELU, XIPRELU, Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 from precision_lab.kernels import xielu, xiprelu
@@ -48,7 +49,7 @@ def _elu(form: str, x: Tensor, *, alpha: Tensor) -> Tensor:
 
 
 def _implementation(
-    name: str, function: str, kernel: Callable[..., Tensor], description: str, **options: Any
+    name: str, function: Activation, kernel: Callable[..., Tensor], description: str, **options: Any
 ) -> Implementation:
     return Implementation(
         name, function, kernel, formats=WIDE, description=description,
@@ -59,12 +60,12 @@ def _implementation(
 
 def _all() -> Iterator[Implementation]:
     for form, words in _FORMS.items():
-        yield _implementation(form, "xielu", partial(_three, "xielu", form), words)
-        yield _implementation(form, "elu", partial(_elu, form), words)
-    yield _implementation("as-printed", "xiprelu", partial(_three, "xiprelu", "naive"), "α·x·x + β·x")
-    for function, kernel in (("xielu", xielu), ("xiprelu", xiprelu)):
+        yield _implementation(form, XIELU, partial(_three, "xielu", form), words)
+        yield _implementation(form, ELU, partial(_elu, form), words)
+    yield _implementation("as-printed", XIPRELU, partial(_three, "xiprelu", "naive"), "α·x·x + β·x")
+    for function, kernel in ((XIELU, xielu), (XIPRELU, xiprelu)):
         yield _implementation(
-            "stable", function, kernel, f"the lab's operator precision_lab::{function}",
+            "stable", function, kernel, f"the lab's operator precision_lab::{function.name}",
             execution="operator", compute_dtype="fp32, fp64 at roots and for fp32", devices=("cpu", "cuda"),
         )  # fmt: skip
 

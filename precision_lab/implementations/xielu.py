@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.functions import XIELU
 from precision_lab.implementations.family import Formulation
 from precision_lab.kernels import stable_xielu
 
@@ -91,15 +92,15 @@ def autograd_function(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tens
 
 
 FORMULATIONS = (
-    Formulation("naive", "xielu", naive, "exp(x) − 1, no clamp"),
-    Formulation("expm1", "xielu", expm1, "expm1(x), no clamp"),
-    Formulation("eps-naive", "xielu", eps_naive, "exp(min(x, −1e-6)) − 1"),
-    Formulation("eps-expm1", "xielu", eps_expm1, "expm1(min(x, −1e-6)): the paper's listing, made runnable"),
-    Formulation("zero-expm1", "xielu", zero_expm1, "expm1(min(x, 0))"),
+    Formulation("naive", XIELU, naive, "exp(x) − 1, no clamp"),
+    Formulation("expm1", XIELU, expm1, "expm1(x), no clamp"),
+    Formulation("eps-naive", XIELU, eps_naive, "exp(min(x, −1e-6)) − 1"),
+    Formulation("eps-expm1", XIELU, eps_expm1, "expm1(min(x, −1e-6)): the paper's listing, made runnable"),
+    Formulation("zero-expm1", XIELU, zero_expm1, "expm1(min(x, 0))"),
     Formulation(
-        "autograd-function", "xielu", autograd_function, "expm1(min(x, 0)) with hand-written gradients"
+        "autograd-function", XIELU, autograd_function, "expm1(min(x, 0)) with hand-written gradients"
     ),
     Formulation(
-        "stable", "xielu", stable_xielu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"
+        "stable", XIELU, stable_xielu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"
     ),
 )

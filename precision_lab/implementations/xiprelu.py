@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from precision_lab.functions import XIPRELU
 from precision_lab.implementations.family import Formulation
 from precision_lab.kernels import stable_xiprelu
 
@@ -18,11 +19,11 @@ def factored(x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Te
 
 
 FORMULATIONS = (
-    Formulation("as-printed", "xiprelu", as_printed, "α·x·x + β·x in torch.where, as the paper prints it"),
-    Formulation("factored", "xiprelu", factored, "x·(α·x + β)"),
+    Formulation("as-printed", XIPRELU, as_printed, "α·x·x + β·x in torch.where, as the paper prints it"),
+    Formulation("factored", XIPRELU, factored, "x·(α·x + β)"),
     Formulation(
         "stable",
-        "xiprelu",
+        XIPRELU,
         stable_xiprelu,
         "the lab's own: float64 inside, one rounding",
         compute_dtype="fp64",

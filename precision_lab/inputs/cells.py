@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import get_function
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.inputs.sets import REGIONS, region_thresholds, regions
 from precision_lab.oracle import FAR, NEAR, POSITIVE
 
@@ -67,27 +67,27 @@ class Cells:
         return np.stack([begin, stop, cell, self.stretch[cell]], axis=1).astype(np.int64)
 
 
-def cells(fmt: str | FloatFormat, function: str, params: Mapping[str, float]) -> Cells:
+def cells(fmt: FloatFormat, function: Activation, params: Mapping[str, float]) -> Cells:
     """The cells of a format for a function at given effective parameters."""
-    return _cells(get_format(fmt).name, function, tuple(sorted(params.items())))
+    return _cells(fmt, function, tuple(sorted(params.items())))
 
 
 @lru_cache(maxsize=128)
-def _cells(fmt_name: str, function: str, items: tuple[tuple[str, float], ...]) -> Cells:
-    fmt, definition, params = get_format(fmt_name), get_function(function), dict(items)
+def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float], ...]) -> Cells:
+    params = dict(items)
     limit = 1 << (fmt.bits - 1)  # patterns of one sign
     edges = {0, 1}
     edges |= {1 << k for k in range(fmt.fraction_bits)}  # binades of the subnormals
     edges |= {biased << fmt.fraction_bits for biased in range(1, fmt.emax - fmt.emin + 2)}
     edges.add(int(fmt.encode(np.array([fmt.max_finite]))[0]) + 1)
     # Regions change at a threshold or at the number next to it, depending on which end is closed.
-    for threshold in region_thresholds(fmt, definition, params):
+    for threshold in region_thresholds(fmt, function, params):
         nearest = int(fmt.encode(fmt.round(np.array([abs(threshold)])))[0])
         edges |= {nearest + step for step in (-1, 0, 1, 2)}
     magnitudes = np.array(sorted(e for e in edges if 0 <= e < limit), np.uint64)
     starts = np.concatenate([magnitudes, magnitudes + np.uint64(limit)])
     x = fmt.decode(starts.astype(fmt.bits_dtype))
-    _, region = regions(x, fmt, definition, params)
+    _, region = regions(x, fmt, function, params)
     finite = np.isfinite(x) & (x != 0)
     _, exponent = np.frexp(np.where(finite, x, 1.0))
     sign = np.where(finite, np.where(x < 0, -1, 1), 0)

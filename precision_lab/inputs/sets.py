@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError, unknown_name
-from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import Activation, get_function
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 
 Float64 = NDArray[np.float64]
 
@@ -45,54 +45,52 @@ class DirectedCase:
     reason: str
 
 
-def exhaustive(fmt: str | FloatFormat) -> NDArray[Any]:
+def exhaustive(fmt: FloatFormat) -> NDArray[Any]:
     """Every bit pattern of an 8- or 16-bit format.
 
     Raises:
         ValueError: a wider format; ask for "stratified".
     """
-    target = get_format(fmt)
-    if target.bits > 16:
+    if fmt.bits > 16:
         raise UsageError(
-            f"inputs='exhaustive' holds 2^{target.bits} patterns of {target.name}; ask for 'stratified'"
+            f"inputs='exhaustive' holds 2^{fmt.bits} patterns of {fmt.name}; ask for 'stratified'"
         )
-    return target.all_bits()
+    return fmt.all_bits()
 
 
 def directed(
-    fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None = None
+    fmt: FloatFormat, function: Activation, params: Mapping[str, float] | None = None
 ) -> list[DirectedCase]:
     """Inputs at which kernels break: edges of the format, the clamp, the roots, overflow."""
-    target, definition = get_format(fmt), get_function(function)
-    values = definition.check_params(params)
+    values = function.check_params(params)
     cases: dict[int, str] = {}
 
     def add(points: Iterable[float], reason: str, reach: int = 0) -> None:
         for point in points:
-            nearest = target.round(np.array([point]))
+            nearest = fmt.round(np.array([point]))
             if not np.isfinite(nearest[0]):
                 continue
-            around = int(target.ordinal(nearest)[0]) + np.arange(-reach, reach + 1)
-            inside = around[np.abs(around) <= target.max_ordinal]
-            for bits in target.encode(target.from_ordinal(inside)).tolist():
+            around = int(fmt.ordinal(nearest)[0]) + np.arange(-reach, reach + 1)
+            inside = around[np.abs(around) <= fmt.max_ordinal]
+            for bits in fmt.encode(fmt.from_ordinal(inside)).tolist():
                 cases.setdefault(int(bits), reason)
 
     cases[0] = "+0"
-    cases[target.sign_mask] = "-0"
-    if target.has_infinity:
-        for sign in (0, target.sign_mask):
-            cases[int(target.encode(np.array([np.inf]))[0]) | sign] = "infinity"
-    cases[int(target.encode(np.array([np.nan]))[0])] = "NaN"
+    cases[fmt.sign_mask] = "-0"
+    if fmt.has_infinity:
+        for sign in (0, fmt.sign_mask):
+            cases[int(fmt.encode(np.array([np.inf]))[0]) | sign] = "infinity"
+    cases[int(fmt.encode(np.array([np.nan]))[0])] = "NaN"
     for unit in (-1.0, 1.0):
-        add([unit * target.min_subnormal], "smallest subnormals", 2)
-        add([unit * target.min_normal], "edge of the subnormals", 2)
-        add([unit * target.max_finite], "largest numbers", 2)
-        add([unit * 2.0**e for e in range(target.emin, target.emax + 1)], "edge of a binade", 1)
+        add([unit * fmt.min_subnormal], "smallest subnormals", 2)
+        add([unit * fmt.min_normal], "edge of the subnormals", 2)
+        add([unit * fmt.max_finite], "largest numbers", 2)
+        add([unit * 2.0**e for e in range(fmt.emin, fmt.emax + 1)], "edge of a binade", 1)
         add([unit * 1.0], "one and its neighbours", 3)
         add([unit * EPS], "the clamp's eps and its neighbours", 3)
     for output in ("forward", "grad_x"):
-        add(definition.roots(output, values), f"around the root of {output}", 8)
-    add(_overflow_thresholds(target, definition, values), "where the result overflows", 4)
+        add(function.roots(output, values), f"around the root of {output}", 8)
+    add(_overflow_thresholds(fmt, function, values), "where the result overflows", 4)
     return [DirectedCase(bits, reason) for bits, reason in sorted(cases.items())]
 
 
@@ -114,8 +112,8 @@ def _overflow_thresholds(fmt: FloatFormat, function: Activation, params: Mapping
 
 
 def stratified(
-    fmt: str | FloatFormat,
-    function: str | Activation,
+    fmt: FloatFormat,
+    function: Activation,
     params: Mapping[str, float] | None = None,
     *,
     per_binade: int = PER_BINADE,
@@ -128,13 +126,12 @@ def stratified(
     Raises:
         ValueError: per_binade < 1.
     """
-    target = get_format(fmt)
     if per_binade < 1:
         raise UsageError(f"per_binade={per_binade!r}: at least one input per binade")
     generator = np.random.Generator(np.random.PCG64(SEED))
-    edges = [1 << k for k in range(target.fraction_bits)]  # subnormal binades, as ordinals
-    biased = np.arange(1, target.emax - target.emin + 2, dtype=object) << target.fraction_bits
-    edges += [int(edge) for edge in biased] + [target.max_ordinal + 1]
+    edges = [1 << k for k in range(fmt.fraction_bits)]  # subnormal binades, as ordinals
+    biased = np.arange(1, fmt.emax - fmt.emin + 2, dtype=object) << fmt.fraction_bits
+    edges += [int(edge) for edge in biased] + [fmt.max_ordinal + 1]
     chosen: list[int] = []
     for lo, hi in pairwise(edges):
         size = min(per_binade, hi - lo)
@@ -144,15 +141,15 @@ def stratified(
             chosen += [lo + int(offset) for offset in generator.integers(0, hi - lo, size - len(even[::2]))]
     magnitudes = np.array(sorted(set(chosen)), np.int64)
     ordinals = np.concatenate([-magnitudes[::-1], magnitudes])
-    bits = target.encode(target.from_ordinal(ordinals))
-    extra = np.array([case.bits for case in directed(target, function, params)], target.bits_dtype)
+    bits = fmt.encode(fmt.from_ordinal(ordinals))
+    extra = np.array([case.bits for case in directed(fmt, function, params)], fmt.bits_dtype)
     return np.unique(np.concatenate([bits, extra]))
 
 
 def input_set(
     spec: str | NDArray[Any],
-    fmt: str | FloatFormat,
-    function: str | Activation,
+    fmt: FloatFormat,
+    function: Activation,
     params: Mapping[str, float] | None,
 ) -> tuple[str, NDArray[Any]]:
     """Name and bits of the inputs of `spec`.
@@ -164,41 +161,39 @@ def input_set(
         ValueError: an unknown spec, an N that is no positive integer, or array values that the
             format does not have.
     """
-    target = get_format(fmt)
     if not isinstance(spec, str):
         values = np.asarray(spec, np.float64).ravel()
         if values.size == 0:
             raise UsageError("inputs is an empty array: there is nothing to measure")
-        return "array", target.encode(values)
+        return "array", fmt.encode(values)
     kind, _, count = spec.partition(":")
     if kind == "exhaustive" and not count:
-        return spec, exhaustive(target)
+        return spec, exhaustive(fmt)
     if kind == "stratified":
         if count and not count.isdecimal():
             raise UsageError(f"inputs={spec!r}: N in 'stratified:N' must be a positive whole number")
-        return spec, stratified(target, function, params, per_binade=int(count or PER_BINADE))
+        return spec, stratified(fmt, function, params, per_binade=int(count or PER_BINADE))
     raise unknown_name("inputs", spec, ("exhaustive", "stratified", "stratified:N"))
 
 
 def regions(
-    x: Float64, fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+    x: Float64, fmt: FloatFormat, function: Activation, params: Mapping[str, float] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int8]]:
     """Region names, and for each input the index of the one region it lies in.
 
     `root_forward` and `root_gradient` are within ±2 % of a root of the function and of its
     x-gradient for these parameters.
     """
-    target, definition = get_format(fmt), get_function(function)
-    values = definition.check_params(params)
+    values = function.check_params(params)
     finite = np.isfinite(x)
     with np.errstate(invalid="ignore"):
         tests = {
             "special": ~finite,
             "zero": x == 0,
-            "subnormal_input": np.abs(x) < target.min_normal,
-            "eps_zone": (x > -target.round(np.array([EPS]))[0]) & (x < 0),
-            "root_forward": _near(x, definition.roots("forward", values)),
-            "root_gradient": _near(x, definition.roots("grad_x", values)),
+            "subnormal_input": np.abs(x) < fmt.min_normal,
+            "eps_zone": (x > -fmt.round(np.array([EPS]))[0]) & (x < 0),
+            "root_forward": _near(x, function.roots("forward", values)),
+            "root_gradient": _near(x, function.roots("grad_x", values)),
             "near_zero_negative": (x >= -NEAR_ZERO) & (x < 0),
             "far_tail": x < FAR_TAIL,
             "rest_negative": x < 0,
@@ -210,14 +205,13 @@ def regions(
 
 
 def region_thresholds(
-    fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None
+    fmt: FloatFormat, function: Activation, params: Mapping[str, float] | None
 ) -> tuple[float, ...]:
     """Every |x| at which `regions` may change, other than 0 and infinity."""
-    target, definition = get_format(fmt), get_function(function)
-    values = definition.check_params(params)
-    roots = definition.roots("forward", values) + definition.roots("grad_x", values)
+    values = function.check_params(params)
+    roots = function.roots("forward", values) + function.roots("grad_x", values)
     around = [abs(root) * (1 + side * ROOT_WIDTH) for root in roots for side in (-1, 1)]
-    return (target.min_normal, float(target.round(np.array([EPS]))[0]), NEAR_ZERO, -FAR_TAIL, *around)
+    return (fmt.min_normal, float(fmt.round(np.array([EPS]))[0]), NEAR_ZERO, -FAR_TAIL, *around)
 
 
 def _near(x: Float64, roots: Iterable[float]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import MissingPackageError, UsageError
 from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import reference
 
@@ -108,7 +108,10 @@ def near_zero_negative(fmt: str | FloatFormat) -> SearchStrategy[float]:
 
 
 def near_root(
-    fmt: str | FloatFormat, function: str, params: Mapping[str, float] | None = None, output: str = "forward"
+    fmt: str | FloatFormat,
+    function: str | Activation,
+    params: Mapping[str, float] | None = None,
+    output: str = "forward",
 ) -> SearchStrategy[float]:
     """The floats nearest to the roots of an output; nothing where it has none."""
     target, definition = get_format(fmt), get_function(function)
@@ -126,17 +129,21 @@ def near_root(
 
 
 def boundaries(
-    fmt: str | FloatFormat, function: str, params: Mapping[str, float] | None = None
+    fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None = None
 ) -> SearchStrategy[float]:
     """Edges of binades and of the format, the clamp, roots, overflow: `inputs.directed`, the finite ones."""
-    target = get_format(fmt)
-    bits = np.array([case.bits for case in input_sets.directed(target, function, params)], target.bits_dtype)
+    target, definition = get_format(fmt), get_function(function)
+    cases = input_sets.directed(target, definition, params)
+    bits = np.array([case.bits for case in cases], target.bits_dtype)
     x = target.decode(bits)
     return st.sampled_from(_simplest_first(x[np.isfinite(x)]))
 
 
 def hard_to_round(
-    fmt: str | FloatFormat, function: str, output: str = "forward", params: Mapping[str, float] | None = None
+    fmt: str | FloatFormat,
+    function: str | Activation,
+    output: str = "forward",
+    params: Mapping[str, float] | None = None,
 ) -> SearchStrategy[float]:
     """Inputs whose exact value lies nearest to a tie: those that a nearly right kernel gets wrong.
 
@@ -144,20 +151,21 @@ def hard_to_round(
     """
     definition = get_function(function)
     items = tuple(sorted(definition.check_params(params).items()))
-    return st.sampled_from(list(_hard(get_format(fmt).name, definition.name, output, items)))
+    return st.sampled_from(list(_hard(get_format(fmt), definition, output, items)))
 
 
 @lru_cache(maxsize=64)
-def _hard(fmt: str, function: str, output: str, items: tuple[tuple[str, float], ...]) -> tuple[float, ...]:
-    target = get_format(fmt)
-    if target.bits <= 16:
-        x = target.decode(target.all_bits())
+def _hard(
+    fmt: FloatFormat, function: Activation, output: str, items: tuple[tuple[str, float], ...]
+) -> tuple[float, ...]:
+    if fmt.bits <= 16:
+        x = fmt.decode(fmt.all_bits())
     else:
         generator = np.random.Generator(np.random.PCG64(input_sets.SEED))
-        x = target.from_ordinal(generator.integers(-target.max_ordinal, target.max_ordinal + 1, _SAMPLE))
+        x = fmt.from_ordinal(generator.integers(-fmt.max_ordinal, fmt.max_ordinal + 1, _SAMPLE))
     x = x[np.isfinite(x)]
-    exact = reference(function, output, dict(items), x, target)
-    usable = np.isfinite(exact.rounded) & (np.abs(exact.exact) >= target.min_normal)
+    exact = reference(function, output, dict(items), x, fmt)
+    usable = np.isfinite(exact.rounded) & (np.abs(exact.exact) >= fmt.min_normal)
     distance = np.where(usable, np.abs(np.abs(exact.tail) - 0.5), np.inf)
     chosen = np.argsort(distance, kind="stable")[:HARD]
     return tuple(_simplest_first(x[chosen]))
@@ -165,7 +173,7 @@ def _hard(fmt: str, function: str, output: str, items: tuple[tuple[str, float], 
 
 def inputs(
     fmt: str | FloatFormat,
-    function: str,
+    function: str | Activation,
     params: Mapping[str, float] | None = None,
     output: str = "forward",
 ) -> SearchStrategy[float]:
@@ -179,7 +187,9 @@ def inputs(
     )
 
 
-def parameters(function: str, fmt: str | FloatFormat = "bf16") -> SearchStrategy[dict[str, float]]:
+def parameters(
+    function: str | Activation, fmt: str | FloatFormat = "bf16"
+) -> SearchStrategy[dict[str, float]]:
     """Legal parameter values: the named sets, and each parameter over twenty binades and more.
 
     The defaults come first, so that shrinking ends there where it can.

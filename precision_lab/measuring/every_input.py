@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Lock, local
 
 import numpy as np
 
 from precision_lab.exceptions import first_line
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat
 from precision_lab.implementations import IMPLEMENTATIONS
-from precision_lab.implementations.base import Implementation
-from precision_lab.inputs.cells import Cells
+from precision_lab.oracle.program import Curve
 from precision_lab.results import Failure
+from precision_lab.running.case import Case
 from precision_lab.running.runner import core_tensor, run, run_tensors
 from precision_lab.running.tensors import patterns_on_device
 from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import Tally
 
 # A kernel's temporaries stay in the second-level cache, and one call costs little beside its work.
@@ -35,35 +36,41 @@ def every_chunk(fmt: FloatFormat) -> range:
     return range(max(1, (1 << fmt.bits) // CHUNK))
 
 
+def standards(case: Case, outputs: Sequence[str]) -> tuple[Standard, ...]:
+    """What a case's outputs are held to."""
+    return tuple(
+        Standard(
+            Curve(case.function, output, case.effective), case.points.cells, case.output_format(output),
+            case.implementation.saturating,
+        )
+        for output in outputs
+    )  # fmt: skip
+
+
 def sweep_chunks(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    cells: Cells,
-    effective: Mapping[str, float],
-    asked: Mapping[str, float],
+    case: Case,
     chunks: Sequence[int],
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tally | Failure]:
-    """Counts of every output over the patterns of some chunks.
+    """Counts of every output of a case over the patterns of some chunks.
 
     The result depends neither on the number of workers nor on the order of chunks. An output that
     fails in one chunk has failed; the others go on.
 
     Args:
-        effective: parameter values that the kernel really uses; asked: those it is given.
         chunks: indices; chunk i holds the CHUNK patterns from i·CHUNK on.
         progress: called with inputs done and inputs to do.
 
     Raises:
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
+    implementation, outputs, fmt = case.implementation, case.outputs, case.fmt
     if implementation.on_cuda:
-        return _sweep_on_device(implementation, outputs, cells, effective, asked, chunks, progress=progress)
-    fmt = cells.fmt
+        return _sweep_on_device(case, chunks, progress=progress)
+    cells, held_to = case.points.cells, standards(case, outputs)
     size = min(CHUNK, 1 << fmt.bits)
-    formats = {output: get_format(implementation.output_format(fmt.name, output)) for output in outputs}
     failures: dict[str, Failure] = {}
     one_at_a_time = Lock()
     parallel = implementation.execution in _PARALLEL and implementation in IMPLEMENTATIONS
@@ -72,18 +79,15 @@ def sweep_chunks(
 
     def work(chunk: int) -> None:
         if not hasattr(mine, "scorer"):
-            mine.scorer = Scorer(
-                cells, implementation.function, outputs, effective, list(formats.values()),
-                saturating=implementation.saturating, edges=True,
-            )  # fmt: skip
+            mine.scorer = Scorer(held_to, edges=True)
             scorers.append(mine.scorer)
         first = int(chunk) * size
         bits = (first + np.arange(size)).astype(fmt.bits_dtype)
         if parallel:
-            computed = run(implementation, bits, fmt.name, asked, outputs)
+            computed = run(case, bits)
         else:
             with one_at_a_time:
-                computed = run(implementation, bits, fmt.name, asked, outputs)
+                computed = run(case, bits)
         for output, values in computed.items():
             if isinstance(values, Failure):
                 failures.setdefault(output, values)
@@ -120,14 +124,7 @@ def sweep_chunks(
 
 
 def _sweep_on_device(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    cells: Cells,
-    effective: Mapping[str, float],
-    asked: Mapping[str, float],
-    chunks: Sequence[int],
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    case: Case, chunks: Sequence[int], *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Tally | Failure]:
     """`sweep_chunks` with kernel and scoring on a GPU: inputs are made there, results stay there.
 
@@ -137,13 +134,9 @@ def _sweep_on_device(
 
     from precision_lab.scoring.cuda_scorer import DeviceScorer
 
-    fmt, device = cells.fmt, torch.device(implementation.device)
-    size = min(CHUNK, 1 << fmt.bits)
-    formats = [get_format(implementation.output_format(fmt.name, output)) for output in outputs]
-    scorer = DeviceScorer(
-        cells, implementation.function, outputs, effective, formats,
-        saturating=implementation.saturating, edges=True, device=device, chunk=size,
-    )  # fmt: skip
+    outputs, fmt, device = case.outputs, case.fmt, torch.device(case.implementation.device)
+    cells, size = case.points.cells, min(CHUNK, 1 << fmt.bits)
+    scorer = DeviceScorer(standards(case, outputs), edges=True, device=device, chunk=size)
     failures: dict[str, Failure] = {}
     at_once, done = DEVICE_CHUNKS, 0
     while done < len(chunks) and len(failures) < len(outputs):
@@ -154,7 +147,7 @@ def _sweep_on_device(
         trouble = ""
         try:
             x = patterns_on_device(fmt, first, count * size, device)
-            found = run_tensors(implementation, core_tensor(implementation, x, fmt), fmt, asked, outputs)
+            found = run_tensors(case, core_tensor(case, x))
             values = []
             for output, value in found.items():
                 if isinstance(value, Failure):

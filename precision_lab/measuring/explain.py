@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mpmath
 import numpy as np
 
-from precision_lab.exceptions import UsageError
-from precision_lab.formats import FloatFormat, get_format, output_format
-from precision_lab.functions import Activation, get_function
-from precision_lab.functions.base import Term, collect, split_exponentials
+from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.formats import FP32, FloatFormat, output_format
+from precision_lab.functions import Activation
+from precision_lab.functions.base import PlainContext, Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
+from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
+from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions
-from precision_lab.oracle import TIERS, evaluate, reference
+from precision_lab.oracle import TIERS, Reference, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
+from precision_lab.results import Failure
+from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
+from precision_lab.running.case import Case, case_of
+from precision_lab.running.devices import on_device
+from precision_lab.running.runner import run
 from precision_lab.running.torch_compile import compiler_settings_kept
-from precision_lab.scoring import errors as metrics
-
-if TYPE_CHECKING:
-    from precision_lab.implementations.base import Implementation
+from precision_lab.scoring import errors
 
 DIGITS = 30
 _CROWD = 4099  # copies of x in one call: full vectors and a tail
@@ -73,9 +77,9 @@ class Explanation:
 
 @compiler_settings_kept()
 def explain(
-    function: str,
+    function: Activation,
     *,
-    fmt: str,
+    fmt: FloatFormat,
     x: float | None = None,
     bits: int | None = None,
     output: str = "forward",
@@ -98,28 +102,27 @@ def explain(
         ValueError: neither or both of x and bits, a pattern the format does not have, or an
             unknown function, format, output or parameter.
     """
-    definition, target = get_function(function), get_format(fmt)
-    definition.check_output(output)
-    asked = definition.check_params(params)
-    point = _point(target, x, bits)
-    out = output_format(target, output)
-    core = get_format("fp32") if target.bits == 8 else target  # FP8 kernels keep their parameters in it
+    function.check_output(output)
+    asked = function.check_params(params)
+    point = _point(fmt, x, bits)
+    out = output_format(fmt, output)
+    core = FP32 if fmt.bits == 8 else fmt  # FP8 kernels keep their parameters in it
     values = {k: float(core.round(np.array([v]))[0]) for k, v in asked.items()}
     for name, value in values.items():
-        definition.check_received(name, asked[name], value, f"in {core.name}")
-    exact = reference(definition, output, values, np.array([point]), out)
-    names, index = regions(np.array([point]), target, definition, values)
+        function.check_received(name, asked[name], value, f"in {core.name}")
+    exact = reference(function, output, values, np.array([point]), out)
+    names, index = regions(np.array([point]), fmt, function, values)
     finite = math.isfinite(point)
-    value = evaluate(definition, point, values, output=output, bits=BITS)
+    value = evaluate(function, point, values, output=output, bits=BITS)
     return Explanation(
-        function=definition.name,
+        function=function.name,
         output=output,
-        fmt=target.name,
+        fmt=fmt.name,
         output_fmt=out.name,
         params=values,
         x=point,
         x_hex=point.hex(),
-        bits=_pattern(point, target),
+        bits=_pattern(point, fmt),
         region=names[int(index[0])],
         exact=str(mpmath.nstr(value, DIGITS, min_fixed=-4, max_fixed=12)),
         enclosure=_enclosure(value, point),
@@ -127,14 +130,12 @@ def explain(
         rounded_bits=_pattern(float(exact.rounded[0]), out),
         tail_ulps=float(exact.tail[0]),
         tier="undecided" if exact.undecided[0] else TIERS[int(exact.tier[0])],
-        condition=_condition(definition, output, values, point) if finite else math.nan,
-        lost_as_exp_minus_1=_lost(definition, output, values, point, split_everything=True)
+        condition=_condition(function, output, values, point) if finite else math.nan,
+        lost_as_exp_minus_1=_lost(function, output, values, point, split_everything=True)
         if finite
         else math.nan,
-        lost_as_expm1=_lost(definition, output, values, point, split_everything=False)
-        if finite
-        else math.nan,
-        rows=tuple(_rows(definition, target, output, asked, point, executions, kernel, device)),
+        lost_as_expm1=_lost(function, output, values, point, split_everything=False) if finite else math.nan,
+        rows=tuple(_rows(_cases(function, fmt, output, asked, executions, kernel, device), point)),
     )
 
 
@@ -206,8 +207,6 @@ def _lost(
 
 
 def _numbers(precision: int) -> Any:
-    from precision_lab.functions.base import PlainContext
-
     return PlainContext(precision)
 
 
@@ -221,81 +220,72 @@ def _with_expm1(terms: Sequence[Term]) -> tuple[Term, ...]:
     return collect(parts)
 
 
-def _rows(
-    function: Activation,
-    fmt: FloatFormat,
-    output: str,
-    params: Mapping[str, float],
-    x: float,
-    executions: Sequence[str] | None,
-    kernel: Implementation | None,
-    device: str,
-) -> list[Row]:
-    from precision_lab.exceptions import KernelError
-    from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
-    from precision_lab.results import Failure
-    from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
-    from precision_lab.running.devices import on_device
-    from precision_lab.running.runner import effective_parameters, run
-
-    rows = []
+def _cases(
+    function: Activation, fmt: FloatFormat, output: str, params: Mapping[str, float],
+    executions: Sequence[str] | None, kernel: Implementation | None, device: str,
+) -> list[Case]:  # fmt: skip
+    """The caller's kernel, then the registered ones."""
     if executions is None:
         executions = [e for e in EXECUTIONS if e != "compiled"]
     registered = [
         on_device(i, device)
         for i in IMPLEMENTATIONS
-        if i.function == function.name and i.execution in executions and device.partition(":")[0] in i.devices
+        if i.function == function and i.execution in executions and device.partition(":")[0] in i.devices
     ]
-    for implementation in [*([on_device(kernel, device)] if kernel else []), *registered]:
-        execution = implementation.execution_name
-        if fmt.name not in implementation.formats or output not in implementation.measured_outputs():
-            if implementation.target:  # asked for by name
-                note = f"gives no {output} in {fmt.name}"
-                rows.append(Row(implementation.name, execution, dict(params), math.nan, "", math.nan, note))
-            continue
-        out = get_format(implementation.output_format(fmt.name, output))
-        try:
-            effective = effective_parameters(implementation, params, fmt.name)
-            got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
-            if isinstance(got, Failure) and got.kind in REFUSALS and implementation.target:
-                contract = undeclared_contract(implementation, fmt.name, params)
-                implementation = replace(implementation, contract=contract or implementation.contract)
-                got = run(implementation, np.array([x]), fmt.name, params, (output,))[output]
-            crowd = run(implementation, np.full(_CROWD, x), fmt.name, params, (output,))[output]
-        except KernelError as error:
-            got, effective = Failure(error.kind, str(error)), dict(params)
-        if isinstance(got, Failure):
-            note = f"{got.kind}: {got.message}"
-            rows.append(Row(implementation.name, execution, effective, math.nan, "", math.nan, note))
-            continue
-        exact = reference(
-            function, output, effective, np.array([x]), out, saturating=implementation.saturating
+    every = [*([on_device(kernel, device)] if kernel else []), *registered]
+    return [case_of(implementation, fmt, params, (output,)) for implementation in every]
+
+
+def _rows(cases: Sequence[Case], x: float) -> Iterator[Row]:
+    for case in cases:
+        implementation, (output,) = case.implementation, case.outputs
+        row = Row(
+            implementation.name, implementation.execution_name, dict(case.asked), math.nan, "", math.nan, ""
         )
-        notes = []
-        if isinstance(crowd, Failure):
-            notes.append(f"{crowd.kind} for {_CROWD} copies of x")
-        else:
-            others = sorted({float(v) for v in crowd if not (v == got[0] or (v != v and got[0] != got[0]))})
-            if others:
-                shown = np.array(others[:3])
-                errors = metrics.ulp_error(shown, exact)
-                said = (f"{float(v)!r} ({e:+.6g} ulps)" for v, e in zip(shown, errors, strict=True))
-                notes.append(f"{', '.join(said)} among {_CROWD} copies of x")
-        if metrics.wrong_sign(got, exact)[0]:
-            notes.append("wrong sign")
-        if metrics.nonfinite_mismatch(got, exact)[0]:
-            notes.append("wrong infinity or NaN")
-        ulps = float(metrics.ulp_error(got, exact)[0])
-        value = float(got[0])
-        rows.append(
-            Row(
-                implementation.name,
-                execution,
-                effective,
-                value,
-                _pattern(value, out),
-                ulps,
-                ", ".join(notes),
-            )
+        if case.fmt in implementation.formats and output in implementation.measured_outputs():
+            yield _computed(case, x, row)
+        elif implementation.target:  # asked for by name
+            yield replace(row, note=f"gives no {output} in {case.fmt.name}")
+
+
+def _computed(case: Case, x: float, row: Row) -> Row:
+    """The row with what the kernel gives, alone and among many."""
+    (output,) = case.outputs
+    try:
+        row = replace(row, params=dict(case.effective))
+        got = run(case, np.array([x]))[output]
+        if isinstance(got, Failure) and got.kind in REFUSALS and case.implementation.target:
+            case = case.called_as(undeclared_contract(case) or case.implementation.contract)
+            got = run(case, np.array([x]))[output]
+        crowd = run(case, np.full(_CROWD, x))[output]
+    except KernelError as error:
+        got = Failure(error.kind, str(error))
+    if isinstance(got, Failure):
+        return replace(row, note=f"{got.kind}: {got.message}")
+    out = case.output_format(output)
+    exact = reference(
+        case.function, output, case.effective, np.array([x]), out, saturating=case.implementation.saturating
+    )
+    notes = [*_said_of_crowd(crowd, got, exact)]
+    if errors.wrong_sign(got, exact)[0]:
+        notes.append("wrong sign")
+    if errors.nonfinite_mismatch(got, exact)[0]:
+        notes.append("wrong infinity or NaN")
+    value = float(got[0])
+    ulps = float(errors.ulp_error(got, exact)[0])
+    return replace(row, value=value, bits=_pattern(value, out), error_ulps=ulps, note=", ".join(notes))
+
+
+def _said_of_crowd(crowd: Any, got: Any, exact: Reference) -> Iterator[str]:
+    """What copies of one input give that it alone does not."""
+    if isinstance(crowd, Failure):
+        yield f"{crowd.kind} for {_CROWD} copies of x"
+        return
+    others = sorted({float(v) for v in crowd if not (v == got[0] or (v != v and got[0] != got[0]))})
+    if others:
+        shown = np.array(others[:3])
+        said = (
+            f"{float(v)!r} ({e:+.6g} ulps)"
+            for v, e in zip(shown, errors.ulp_error(shown, exact), strict=True)
         )
-    return rows
+        yield f"{', '.join(said)} among {_CROWD} copies of x"

@@ -1,9 +1,8 @@
-"""Runs one case and scores it: kernel × format × output × parameters → Measurement."""
+"""Runs one case and scores it: kernel × format × outputs × parameters → measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,78 +11,30 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
-from precision_lab.implementations.base import Implementation
-from precision_lab.inputs import sets as input_sets
-from precision_lab.inputs.cells import Cells, cells
-from precision_lab.measuring.every_input import every_chunk, sweep_chunks
+from precision_lab.inputs.points import Inputs
+from precision_lab.measuring.every_input import every_chunk, standards, sweep_chunks
 from precision_lab.results import Failure, Measurement
+from precision_lab.running.case import Case, case_of
 from precision_lab.running.devices import on_device
-from precision_lab.running.runner import effective_parameters, input_tensor, run, run_tensors
-from precision_lab.running.selfcheck import environment, require_ieee
+from precision_lab.running.runner import input_tensor, run, run_tensors
+from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.statistics import finish
 from precision_lab.scoring.tally import Tally
 
 
-@dataclass(frozen=True)
-class InputSet:
-    """A named set of inputs, as bits in the order the kernel gets them, and the cells they lie in.
-
-    Attributes:
-        bits: None for every pattern of a format too wide to list.
-        order: indices that put `bits` in ascending order; None where they are already.
-    """
-
-    name: str
-    cells: Cells
-    bits: NDArray[Any] | None
-    order: NDArray[np.intp] | None
-    size: int
-
-
-def input_set(
-    spec: str | NDArray[Any],
-    fmt: FloatFormat,
-    function: str,
-    params: Mapping[str, float],
-    *,
-    finite: bool = False,
-) -> InputSet:
-    """The inputs of `spec`, cut into cells.
-
-    Args:
-        finite: without infinities and NaN.
-
-    Raises:
-        ValueError: an input set that the format does not have.
-    """
-    found = cells(fmt, function, params)
-    if isinstance(spec, str) and spec == "exhaustive" and fmt.bits == 32:
-        count = (1 << 32) - (1 << 24) if finite else 1 << 32
-        return InputSet(f"{spec}, finite" if finite else spec, found, None, None, count)
-    name, bits = input_sets.input_set(spec, fmt, function, params)
-    if finite:
-        name, bits = f"{name}, finite", bits[np.isfinite(fmt.decode(bits))]
-    ascending = bool((np.diff(bits.astype(np.uint64)).astype(np.int64) > 0).all())
-    return InputSet(name, found, bits, None if ascending else np.argsort(bits, kind="stable"), bits.size)
-
-
-def default_inputs(fmt: FloatFormat) -> str:
-    """Every input where that is at most 2^16 of them, stratified otherwise."""
-    return "exhaustive" if fmt.bits <= 16 else "stratified"
-
-
 def measure(
     kernel: Any,
-    function: str,
+    function: str | Activation,
     *,
-    fmt: str = "bf16",
+    fmt: str | FloatFormat = "bf16",
     output: str = "forward",
     params: Mapping[str, float] | None = None,
-    inputs: str | NDArray[Any] | None = None,
+    inputs: Inputs | None = None,
     device: str = "cpu",
     params_name: str = "",
 ) -> Measurement:
@@ -92,6 +43,7 @@ def measure(
     Args:
         kernel: `kernel(x, *, alpha_p, ...) -> y` on torch tensors, a `torch.nn.Module`, an
             `Implementation`, or the name of a registered one ("naive", "stable [upcast]").
+        function, fmt: objects, or the names of registered ones.
         params: parameter values, rounded to the dtype the kernel receives them in; the
             reference uses the rounded ones.
         inputs: "exhaustive" (all 2^32 in fp32), "stratified", "stratified:N" or an array of float64
@@ -105,129 +57,85 @@ def measure(
         EnvironmentAltersResultsError: subnormals are flushed to zero.
         DeviceLostError: the kernel destroyed the process's CUDA context.
     """
-    definition = get_function(function)
+    definition, source = get_function(function), get_format(fmt)
     definition.check_output(output)
-    implementation = on_device(resolve(kernel, function, fmt), device)
-    result = measure_all(implementation, (output,), fmt, params, params_name=params_name, inputs=inputs)[0]
+    implementation = on_device(resolve(kernel, definition, source), device)
+    case = case_of(implementation, source, params, (output,), inputs=inputs, params_name=params_name)
+    result = measure_all(case)[0]
     if result.failure is not None:
         raise KernelError(result.failure.kind, result.failure.message)
     return result
 
 
 @compiler_settings_kept()
-def measure_all(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    fmt: str | FloatFormat,
-    params: Mapping[str, float] | None = None,
-    *,
-    params_name: str = "",
-    inputs: str | NDArray[Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    finite: bool = False,
-) -> list[Measurement]:
+def measure_all(case: Case, *, progress: Callable[[int, int], None] | None = None) -> list[Measurement]:
     """One `Measurement` per output; a kernel's fault is a measurement with `failure` set.
 
     Args:
         progress: called with the number of inputs done and of all, where that takes a while.
-        finite: leave infinities and NaN out of the inputs.
 
     Raises:
         ValueError, EnvironmentAltersResultsError: as `measure`.
     """
     require_ieee()
-    source = get_format(fmt)
-    definition = get_function(implementation.function)
-    for output in outputs:
-        definition.check_output(output)
-    asked = definition.check_params(params)
-    spec = default_inputs(source) if inputs is None else inputs
-    name = params_name or ("init" if asked == definition.check_params() else "given")
-
-    def blank(output: str, params: dict[str, float], failure: Failure | None = None) -> Measurement:
-        return blank_measurement(
-            implementation, source.name, output, name, params, chosen.name, chosen.size, failure, asked
-        )
-
     try:
-        effective = effective_parameters(implementation, asked, source.name)
+        points = case.points
     except KernelError as error:
-        chosen = input_set(spec, source, definition.name, asked, finite=finite)
-        return [blank(output, asked, Failure(error.kind, str(error))) for output in outputs]
-    chosen = input_set(spec, source, definition.name, effective, finite=finite)
-    if chosen.bits is None:
-        chunks: Sequence[int] = every_chunk(source)
-        if finite:  # in fp32 an exponent of all ones fills whole chunks
+        return case.without_parameters(error)
+    if points.bits is None:
+        chunks: Sequence[int] = every_chunk(case.fmt)
+        if case.finite:  # in fp32 an exponent of all ones fills whole chunks
             half = len(chunks) // 2
             last = half - half // 256
             chunks = [*range(last), *range(half, half + last)]
-        found: dict[str, Tally | Failure] = sweep_chunks(
-            implementation, outputs, chosen.cells, effective, asked, chunks, progress=progress
-        )
+        found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress)
     else:
-        found = _score_listed(implementation, outputs, chosen, effective, asked)
+        found = _score_listed(case)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
     # torch's worker threads; looking at them waits for both cores.
-    require_ieee(workers=implementation.execution == "compiled")
+    require_ieee(workers=case.implementation.execution == "compiled")
     return [
-        blank(output, effective, result)
+        case.blank(output, result)
         if isinstance(result, Failure)
-        else finish(blank(output, effective), chosen.cells, result)
-        for output, result in found.items()
+        else finish(case.blank(output), standard, result)
+        for (output, result), standard in zip(found.items(), standards(case, tuple(found)), strict=True)
     ]
 
 
-def _score_listed(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    inputs: InputSet,
-    effective: Mapping[str, float],
-    asked: Mapping[str, float],
-) -> dict[str, Tally | Failure]:
+def _score_listed(case: Case) -> dict[str, Tally | Failure]:
     """One run of the kernel over inputs that fit in memory."""
-    assert inputs.bits is not None
-    fmt, bits = inputs.cells.fmt, inputs.bits
-    if implementation.on_cuda and fmt.bits <= 32:
-        return _score_on_device(implementation, outputs, inputs, effective, asked)
-    computed = run(implementation, bits, fmt.name, asked, outputs)
-    return _scored(implementation, inputs, effective, computed, Scorer, lambda array: array)
+    bits = case.points.bits
+    assert bits is not None
+    if case.implementation.on_cuda and case.fmt.bits <= 32:
+        return _score_on_device(case, bits)
+    return _scored(case, run(case, bits), Scorer, lambda array: array)
 
 
-def _score_on_device(
-    implementation: Implementation,
-    outputs: Sequence[str],
-    inputs: InputSet,
-    effective: Mapping[str, float],
-    asked: Mapping[str, float],
-) -> dict[str, Tally | Failure]:
+def _score_on_device(case: Case, bits: NDArray[Any]) -> dict[str, Tally | Failure]:
     """`_score_listed` for a kernel on a GPU, whose results are scored there."""
     import torch
 
     from precision_lab.scoring.cuda_scorer import DeviceScorer
 
-    assert inputs.bits is not None
-    fmt, bits = inputs.cells.fmt, inputs.bits
     try:
-        point = input_tensor(implementation, bits, fmt)
+        point = input_tensor(case, bits)
         computed = {
             output: values if isinstance(values, Failure) else values.float().contiguous()
-            for output, values in run_tensors(implementation, point, fmt, asked, outputs).items()
+            for output, values in run_tensors(case, point).items()
         }
         return _scored(
-            implementation, inputs, effective, computed, partial(DeviceScorer, device=point.device),
+            case, computed, partial(DeviceScorer, device=point.device),
             lambda array: torch.from_numpy(array).to(point.device),
         )  # fmt: skip
     except torch.OutOfMemoryError as error:
         failure = Failure("out_of_memory", f"{bits.size} inputs at once: {first_line(error)}")
-        return dict.fromkeys(outputs, failure)
+        return dict.fromkeys(case.outputs, failure)
 
 
 def _scored(
-    implementation: Implementation,
-    inputs: InputSet,
-    effective: Mapping[str, float],
+    case: Case,
     computed: Mapping[str, Any],
-    scorer_of: Callable[..., Scorer],
+    scorer_of: Callable[[tuple[Standard, ...]], Scorer],
     place: Callable[[NDArray[Any]], Any],
 ) -> dict[str, Tally | Failure]:
     """Tallies of results, arrays or tensors; failures as they are.
@@ -236,60 +144,18 @@ def _scored(
         scorer_of: makes the scorer for where the results are.
         place: brings an array there.
     """
-    assert inputs.bits is not None
-    fmt, bits = inputs.cells.fmt, inputs.bits
+    points, fmt, bits = case.points, case.fmt, case.points.bits
+    assert bits is not None
     good = {output: values for output, values in computed.items() if not isinstance(values, Failure)}
     found: dict[str, Tally | Failure] = {o: v for o, v in computed.items() if isinstance(v, Failure)}
     if good:
-        formats = [get_format(implementation.output_format(fmt.name, output)) for output in good]
-        scorer = scorer_of(
-            inputs.cells, implementation.function, tuple(good), effective, formats,
-            saturating=implementation.saturating,
-        )  # fmt: skip
+        scorer = scorer_of(standards(case, tuple(good)))
         ys = list(good.values())
-        if inputs.order is not None:
-            order = place(inputs.order)
-            bits, ys = bits[inputs.order], [y[order] for y in ys]
+        if points.order is not None:
+            order = place(points.order)
+            bits, ys = bits[points.order], [y[order] for y in ys]
         patterns = bits.astype(np.uint64)
         x = place(fmt.decode(bits).astype(np.float64 if fmt.bits == 64 else np.float32))
-        scorer.score(x, ys, inputs.cells.runs(patterns), patterns.view(np.int64))
+        scorer.score(x, ys, points.cells.runs(patterns), patterns.view(np.int64))
         found |= dict(zip(good, scorer.finish(), strict=True))
     return {output: found[output] for output in computed}
-
-
-def blank_measurement(
-    implementation: Implementation,
-    fmt: str,
-    output: str,
-    params_name: str,
-    params: dict[str, float],
-    inputs: str,
-    n_inputs: int,
-    failure: Failure | None = None,
-    asked: Mapping[str, float] | None = None,
-) -> Measurement:
-    """A measurement with nothing counted yet, or with the reason why nothing can be.
-
-    Args:
-        params: what the kernel received; asked: what it was asked to take, where that may differ.
-    """
-    if not implementation.target or asked == params:
-        asked = None
-    return Measurement(
-        function=implementation.function,
-        implementation=implementation.name,
-        execution=implementation.execution_name,
-        fmt=fmt,
-        output_fmt=implementation.output_format(fmt, output),
-        output=output,
-        params_name=params_name,
-        params=params,
-        inputs=inputs,
-        n_inputs=n_inputs,
-        failure=failure,
-        environment=environment(),
-        target=implementation.target,
-        device=implementation.device,
-        asked=dict(asked or {}),
-        options=" ".join(implementation.options()),
-    )

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,11 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import DamagedFileError, UsageError
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
-from precision_lab.implementations.base import Implementation
-from precision_lab.inputs.cells import Cells
-from precision_lab.measuring.every_input import CHUNK, every_chunk, sweep_chunks
-from precision_lab.measuring.measure import blank_measurement, input_set
+from precision_lab.measuring.every_input import CHUNK, every_chunk, standards, sweep_chunks
 from precision_lab.numeric.jit import source_stamp
 from precision_lab.oracle import TIERS
 from precision_lab.results import Failure, Measurement, strict_json
-from precision_lab.running.runner import effective_parameters
+from precision_lab.running.case import Case
 from precision_lab.running.selfcheck import environment, require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import columns
@@ -81,19 +76,15 @@ class Sweep:
 
 @compiler_settings_kept()
 def sweep(
-    implementation: Implementation,
-    fmt: str,
-    outputs: Sequence[str],
-    params: Mapping[str, float] | None = None,
+    case: Case,
     *,
-    params_name: str = "given",
     shards: int = DEFAULT_SHARDS,
     directory: Path | None = None,
     resume: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Measures an implementation on every pattern of a format of up to 32 bits.
+    """Measures a case at every pattern of its format, which has up to 32 bits.
 
     Args:
         shards: how many pieces; at most one per chunk of 2^18 patterns.
@@ -107,32 +98,28 @@ def sweep(
         KernelError: the adapter's library is missing, or its code raised.
         EnvironmentAltersResultsError: subnormals are flushed to zero.
     """
-    source = get_format(fmt)
-    if source.bits > 32:
-        raise UsageError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
+    implementation, fmt, outputs = case.implementation, case.fmt, case.outputs
+    if fmt.bits > 32:
+        raise UsageError(f"fmt={fmt.name!r}: 2^{fmt.bits} patterns cannot be swept; measure them stratified")
     if shards < 1:
         raise UsageError(f"shards={shards!r}: at least one")
     if resume and directory is None:
         raise UsageError("resume=True needs the directory of the sweep to go on with")
-    definition = get_function(implementation.function)
-    for output in outputs:
-        definition.check_output(output)
     require_ieee(workers=True)
-    asked = definition.check_params(params)
-    effective = effective_parameters(implementation, asked, source.name)
-    cells = input_set("exhaustive", source, definition.name, effective).cells
-    chunks = every_chunk(source)
+    case = replace(case, inputs="exhaustive")
+    cells = case.points.cells
+    chunks = every_chunk(fmt)
     shards = min(shards, len(chunks))
     if directory is None and implementation.on_cuda:
         shards = 1  # nothing is kept, and every shard begins anew with its tables on the device
     manifest = {
         "schema": SCHEMA,
-        "function": definition.name,
+        "function": case.function.name,
         "implementation": implementation.name,
         "execution": implementation.execution_name,
-        "format": source.name,
+        "format": fmt.name,
         "outputs": list(outputs),
-        "params": dict(sorted(effective.items())),
+        "params": dict(sorted(case.effective.items())),
         "device": implementation.device,
         "chunk": CHUNK,
         "shards": shards,
@@ -142,7 +129,7 @@ def sweep(
     store = None if directory is None else _Store(directory, manifest, resume)
     totals: dict[str, Tally | Failure] = {output: Tally.empty(cells.starts.size) for output in outputs}
     resumed = redone = 0
-    size = min(CHUNK, 1 << source.bits)
+    size = min(CHUNK, 1 << fmt.bits)
     everything = len(chunks) * size
     for shard in range(shards):
         mine = chunks[len(chunks) * shard // shards : len(chunks) * (shard + 1) // shards]
@@ -155,7 +142,7 @@ def sweep(
                 redone += 1
         if found is None:
             found = sweep_chunks(
-                implementation, outputs, cells, effective, asked, mine, workers=workers,
+                case, mine, workers=workers,
                 progress=progress and partial(_advance, progress, mine[0] * size, everything),
             )  # fmt: skip
             if store is not None:
@@ -165,8 +152,10 @@ def sweep(
         _merge(totals, found)
     require_ieee(workers=True)
     measurements = tuple(
-        _measurement(implementation, source.name, output, params_name, effective, asked, cells, total)
-        for output, total in totals.items()
+        case.blank(output, total)
+        if isinstance(total, Failure)
+        else finish(case.blank(output), standard, total)
+        for (output, total), standard in zip(totals.items(), standards(case, outputs), strict=True)
     )
     digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
     result = Sweep(measurements, digests, shards, resumed, redone)
@@ -194,23 +183,6 @@ def _merge(totals: dict[str, Tally | Failure], found: Mapping[str, Tally | Failu
             totals[output] = part if not isinstance(total, Failure) else total
         elif isinstance(total, Tally):
             total.merge(part)
-
-
-def _measurement(
-    implementation: Implementation,
-    fmt: str,
-    output: str,
-    params_name: str,
-    effective: dict[str, float],
-    asked: Mapping[str, float],
-    cells: Cells,
-    total: Tally | Failure,
-) -> Measurement:
-    failure = total if isinstance(total, Failure) else None
-    case = blank_measurement(
-        implementation, fmt, output, params_name, effective, "exhaustive", 1 << cells.fmt.bits, failure, asked
-    )
-    return case if isinstance(total, Failure) else finish(case, cells, total)
 
 
 def _tally(output: str, arrays: Arrays, cells: int, chunks: int, size: int) -> Tally:

@@ -34,7 +34,7 @@ from precision_lab.oracle.program import (
     VANISHED,
     X2,
     X3,
-    Case,
+    Curve,
     Q,
     X,
 )
@@ -48,7 +48,7 @@ HEAVY = 2.0**60
 TINY = 2.0**-400  # below, squares of x come near the smallest numbers
 
 
-def enclose(case: Case, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[np.int64]]:
+def enclose(curve: Curve, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[np.int64]]:
     """high, low, radius and nudge of an output at finite nonzero x; see `scoring.decide` for nudge.
 
     A nudge of ±2 stands for less than 2^-1900, which is nothing in fp64 either.
@@ -59,20 +59,20 @@ def enclose(case: Case, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[
     weights = np.zeros((3, MAX_TERMS, 3))
     names: list[str] = []
     for stretch in range(3):
-        for k, term in enumerate(case.terms(stretch)):
+        for k, term in enumerate(curve.terms(stretch)):
             slot = SLOTS.get(term.basis)
             if slot is None:
                 if term.basis not in names:
                     names.append(term.basis)
                 slot = TABLE + names.index(term.basis)
             slots[stretch, k] = slot
-            weights[stretch, k] = parts(term.coefficient.at(case.params))
+            weights[stretch, k] = parts(term.coefficient.at(curve.params))
     tables = np.zeros((max(len(names), 1), 4, x.size))
     for values, name in zip(tables, names, strict=False):
         values[:] = piecewise_values.enclose(name, x)
     found = np.empty((3, x.size))
     nudge = np.empty(x.size, np.int64)
-    factor = case.factor()
+    factor = curve.factor()
     _enclose(x, slots, weights, tables, np.array(factor or (1.0, 0.0, 0.0, 0.0)), found, nudge)
     return found[0], found[1], found[2], nudge
 

@@ -44,7 +44,7 @@ MAX_TERMS = 6
 
 
 @dataclass(frozen=True)
-class Case:
+class Curve:
     """One output of an activation at given effective parameters (exact float64 numbers)."""
 
     function: Activation
@@ -99,7 +99,7 @@ class Program:
         tables: of the basis functions in slots TABLE, TABLE + 1, …
     """
 
-    cases: tuple[Case, ...]
+    curves: tuple[Curve, ...]
     slots: NDArray[np.int64]
     weights: NDArray[np.float64]
     relative: NDArray[np.float64]
@@ -110,7 +110,7 @@ class Program:
     tables: Packed
 
 
-def program(cases: tuple[Case, ...]) -> Program:
+def program(curves: tuple[Curve, ...]) -> Program:
     """Arrays for the outputs of one function.
 
     Bound of a sum of n terms: with coefficients rounded once (u), terms off by a relative e_k,
@@ -120,22 +120,22 @@ def program(cases: tuple[Case, ...]) -> Program:
     gradient adds its own two roundings to the coefficient.
     """
     names: list[str] = []
-    shape = (3, len(cases))
+    shape = (3, len(curves))
     slots = np.full((*shape, MAX_TERMS), -1, np.int64)
     weights = np.zeros((*shape, MAX_TERMS))
     relative, absolute = np.zeros(shape), np.zeros(shape)
     needed = np.zeros((3, TABLE + MAX_TABLES), np.bool_)
     for stretch in range(3):
-        for j, case in enumerate(cases):
-            factor = case.factor()
-            worst, terms = 0.0, case.terms(stretch)
+        for j, curve in enumerate(curves):
+            factor = curve.factor()
+            worst, terms = 0.0, curve.terms(stretch)
             for k, term in enumerate(terms):
                 slot = SLOTS.get(term.basis)
                 if slot is None:
                     if term.basis not in names:
                         names.append(term.basis)
                     slot = TABLE + names.index(term.basis)
-                weight = float(term.coefficient.at(case.params))
+                weight = float(term.coefficient.at(curve.params))
                 if factor is not None:
                     weight *= factor[0]
                 slots[stretch, j, k], weights[stretch, j, k] = slot, weight
@@ -152,35 +152,35 @@ def program(cases: tuple[Case, ...]) -> Program:
                 absolute[stretch, j] += 2.0**-1000
     if len(names) > MAX_TABLES:
         raise UsageError(
-            f"{cases[0].function.name} needs {len(names)} compiled basis functions, {MAX_TABLES} at most"
+            f"{curves[0].function.name} needs {len(names)} compiled basis functions, {MAX_TABLES} at most"
         )
     windows, pivots = np.full((*shape, 2, 2), math.inf), np.zeros((*shape, 2, 2))
     for stretch in range(3):
-        for j, case in enumerate(cases):
-            for k, found in enumerate((_near_zero(case, stretch), _far_out(case, stretch))):
+        for j, curve in enumerate(curves):
+            for k, found in enumerate((_near_zero(curve, stretch), _far_out(curve, stretch))):
                 if found is not None:
                     windows[stretch, j, k], pivots[stretch, j, k] = found
-    return Program(cases, slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
+    return Program(curves, slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
 
 
 Pivot = tuple[tuple[float, float], tuple[float, int]]
 
 
-def _near_zero(case: Case, stretch: int) -> Pivot | None:
+def _near_zero(curve: Curve, stretch: int) -> Pivot | None:
     """f = C + D·x + … with C a float64: for |x| < 2^-30, f − C has the sign of D·x and is below |C|.
 
     From x² on, the Taylor series of every basis function is at most x² in size for |x| < 2^-30 (a
     claim that a test checks with Arb), so what follows D·x is at most W·x² with W = Σ|c_k|.
     """
-    if stretch == FAR or case.factor() is not None:
+    if stretch == FAR or curve.factor() is not None:
         return None
     slope = weight = 0.0
     exact = Fraction(0)
-    for term in case.terms(stretch):
+    for term in curve.terms(stretch):
         taylor = BASIS[term.basis].at_zero
         if taylor is None:
             return None
-        coefficient = term.coefficient.at(case.params)
+        coefficient = term.coefficient.at(curve.params)
         exact += coefficient * taylor[0]
         slope += float(coefficient) * taylor[1]
         weight += abs(float(coefficient))
@@ -194,24 +194,24 @@ def _near_zero(case: Case, stretch: int) -> Pivot | None:
     return (0.0, 2.0**-30), (abs(constant), 1 if rising == (constant > 0) else -1)
 
 
-def _far_out(case: Case, stretch: int) -> Pivot | None:
+def _far_out(curve: Curve, stretch: int) -> Pivot | None:
     """f = C + rest with C a float64, the sign of the rest known and, unless C = 0, the rest below |C|/2.
 
     The sign is `BasisFunction.approach`; a rest c·e^x is below from x = −log(4c/|C|) down; others are
     at most 2^-16 of their weight from |x| = 64 on (a claim that a test checks with Arb).
     """
-    if stretch == NEAR or case.factor() is not None:
+    if stretch == NEAR or curve.factor() is not None:
         return None
     where = 1 if stretch == POSITIVE else 0
     exact = [Fraction(0)] * 4
     signs, weight, start = set(), 0.0, 1.0
-    for term in case.terms(stretch):
+    for term in curve.terms(stretch):
         basis = BASIS[term.basis]
         asymptote = basis.at_plus_infinity if where else basis.at_minus_infinity
         approach = basis.approach[where]
         if asymptote is None or approach is None:
             return None
-        coefficient = term.coefficient.at(case.params)
+        coefficient = term.coefficient.at(curve.params)
         exact = [e + coefficient * Fraction(a) for e, a in zip(exact, asymptote, strict=True)]
         if approach:
             signs.add(approach if coefficient > 0 else -approach)
@@ -229,4 +229,4 @@ def _far_out(case: Case, stretch: int) -> Pivot | None:
     return (start, math.inf), (abs(constant), signs.pop() * (1 if constant > 0 else -1))
 
 
-__all__ = ["Case", "Program", "program"]
+__all__ = ["Curve", "Program", "program"]

@@ -23,7 +23,7 @@ from precision_lab.oracle import double_double_tier
 from precision_lab.oracle.balls import MpContext
 from precision_lab.oracle.decide import decide
 from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
-from precision_lab.oracle.program import Case
+from precision_lab.oracle.program import Curve
 
 Float64 = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class Reference:
 
 
 def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
-    """A format as compiled code takes it; the order is `scoring`'s."""
+    """A format as compiled code takes it; the order is that of `decide`."""
     return np.array(
         [
             fmt.precision,
@@ -101,18 +101,18 @@ def reference(
     """
     definition, target = get_function(function), get_format(fmt)
     definition.check_output(output)
-    case = Case(definition, output, definition.check_params(params))
+    curve = Curve(definition, output, definition.check_params(params))
     x = np.asarray(x, np.float64)
     n = x.size
     result = Reference(
         target, np.zeros(n), np.zeros(n), np.full(n, target.min_subnormal), np.zeros(n),
         np.zeros(n, np.int8), np.full(n, SPECIAL, np.uint8), np.zeros(n, np.bool_),
     )  # fmt: skip
-    _fill_special(case, x, result, saturating)
+    _fill_special(curve, x, result, saturating)
     at_zero = np.flatnonzero(x == 0)
     finite = np.flatnonzero(np.isfinite(x) & (x != 0))
     if finite.size:
-        high, low, radius, nudge = double_double_tier.enclose(case, x[finite])
+        high, low, radius, nudge = double_double_tier.enclose(curve, x[finite])
         certain = np.empty(finite.size, np.bool_)
         settled = [np.empty(finite.size) for _ in range(4)]
         signs = np.empty(finite.size, np.int64)
@@ -127,7 +127,7 @@ def reference(
             field[finite] = values
         result.sign[finite], result.tier[finite], result.undecided[finite] = signs, DOUBLE_DOUBLE, ~certain
     for i in [*at_zero.tolist(), *finite[result.undecided[finite]].tolist()]:
-        _mpmath_tier(case, float(x[i]), i, result, saturating)
+        _mpmath_tier(curve, float(x[i]), i, result, saturating)
     return result
 
 
@@ -154,25 +154,24 @@ def _settle(
 
 
 def enclosures(
-    function: str | Activation, output: str, params: Mapping[str, float] | None, x: Float64
+    function: Activation, output: str, params: Mapping[str, float] | None, x: Float64
 ) -> tuple[Float64, Float64, Float64]:
     """high + low ± radius of an output at finite inputs, from the double-double tier.
 
     Raises:
         ValueError: as `reference`, or an x that is not finite.
     """
-    definition = get_function(function)
     x = np.asarray(x, np.float64)
     if not np.isfinite(x).all():
         raise UsageError("enclosures are for finite inputs; x contains infinities or NaN")
-    case = Case(definition, output, definition.check_params(params))
+    curve = Curve(function, output, function.check_params(params))
     result = np.zeros((3, x.size))
     nonzero = np.flatnonzero(x != 0)
     if nonzero.size:
-        high, low, radius, nudge = double_double_tier.enclose(case, x[nonzero])
+        high, low, radius, nudge = double_double_tier.enclose(curve, x[nonzero])
         result[:, nonzero] = high, low, radius + np.where(nudge != 0, double_double_tier.NUDGED, 0.0)
     if nonzero.size < x.size:
-        ball = certain_ball(lambda m: output_ball(definition, output, case.params, 0.0, m), 120)
+        ball = certain_ball(lambda m: output_ball(function, output, curve.params, 0.0, m), 120)
         middle = float_near(ball.middle)
         # Not a factor of the middle: that underflows where the middle is small, or is itself rounded to 0.
         apart = mpf_add(mpf_abs(mpf_sub(ball.middle, from_float(middle))), ball.radius)
@@ -180,7 +179,7 @@ def enclosures(
     return result[0], result[1], result[2]
 
 
-def _fill_special(case: Case, x: Float64, result: Reference, saturating: bool) -> None:
+def _fill_special(curve: Curve, x: Float64, result: Reference, saturating: bool) -> None:
     """NaN gives NaN; ±inf gives the limit, rounded."""
     result.rounded[np.isnan(x)] = np.nan
     result.exact[np.isnan(x)] = np.nan
@@ -189,7 +188,7 @@ def _fill_special(case: Case, x: Float64, result: Reference, saturating: bool) -
         where = np.isinf(x) & (np.sign(x) == sign)
         if not where.any():
             continue
-        limit = case.function.limit(case.output, case.params, sign)
+        limit = curve.function.limit(curve.output, curve.params, sign)
         result.exact[where] = limit
         result.sign[where] = np.sign(limit)
         if np.isinf(limit):
@@ -199,7 +198,7 @@ def _fill_special(case: Case, x: Float64, result: Reference, saturating: bool) -
             result.rounded[where], result.tail[where], result.ulp[where] = rounded, tail, ulp
 
 
-def _mpmath_tier(case: Case, x: float, i: int, result: Reference, saturating: bool) -> None:
+def _mpmath_tier(curve: Curve, x: float, i: int, result: Reference, saturating: bool) -> None:
     """Settles one input with mpmath, or leaves it undecided.
 
     At each precision the value's ball is tried, then what it is beside: what makes no difference to
@@ -211,9 +210,9 @@ def _mpmath_tier(case: Case, x: float, i: int, result: Reference, saturating: bo
     while precision <= MAX_PRECISION:
         m = MpContext(precision)
         try:
-            found = _from_ball(case, x, m, result.fmt, saturating)
+            found = _from_ball(curve, x, m, result.fmt, saturating)
             if found is None:
-                found = _from_beside(case, x, m, result.fmt, saturating)
+                found = _from_beside(curve, x, m, result.fmt, saturating)
         except ZeroDivisionError:
             found = None  # a divisor's ball contains 0 at this precision: raise it
         if found is not None:
@@ -226,17 +225,17 @@ def _mpmath_tier(case: Case, x: float, i: int, result: Reference, saturating: bo
 Settled = tuple[float, float, float, float, int]  # rounded, tail, ulp, exact, sign
 
 
-def _from_ball(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
-    ball = output_ball(case.function, case.output, case.params, x, m)
+def _from_ball(curve: Curve, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    ball = output_ball(curve.function, curve.output, curve.params, x, m)
     if not ball.is_certain(EXACT_BITS):
         return None
     rounded, tail, _, ulp, decided = round_ball(ball.middle, ball.radius, fmt, saturating=saturating)
     return (rounded, tail, ulp, float_near(ball.middle), ball.sign()) if decided else None
 
 
-def _from_beside(case: Case, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
+def _from_beside(curve: Curve, x: float, m: MpContext, fmt: FloatFormat, saturating: bool) -> Settled | None:
     """Where the value is an exact number up to a remainder of known sign that float64 does not show."""
-    found = beside(case.function, case.output, case.params, x, m)
+    found = beside(curve.function, curve.output, curve.params, x, m)
     if found is None:
         return None
     anchor, side = found.anchor, found.side

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from precision_lab.formats import get_format
 from precision_lab.report.rows import label
 from precision_lab.report.wording import by_key, worst_outside_roots, written
 from precision_lab.results import Measurement, Results
@@ -71,7 +70,7 @@ def lines(results: Results) -> tuple[Line, ...]:
                 m.execution,
                 m.output,
                 m.implementation,
-                get_format(m.output_fmt).precision,
+                m.precision_bits,
                 tuple(b.exponent for b in steps),
                 tuple(round(b.statistics.min_correct_bits + 0.0, 2) for b in steps),
             )

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precision_lab.formats import get_format
 from precision_lab.results import Measurement, Witness, replay_command
 
 SEVERITIES = ("fault", "caution", "good", "note")
@@ -115,4 +114,4 @@ def written(output: str) -> str:
 
 
 def precision(m: Measurement) -> float:
-    return float(get_format(m.output_fmt).precision)
+    return float(m.precision_bits)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
+from precision_lab.formats import get_format
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import plain_message
 from precision_lab.system.typed import checked
@@ -250,9 +251,15 @@ class Measurement(Signed):
     device: str = "cpu"  # where the kernel ran
     asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
     options: str = ""  # with which the command line calls the kernel as it was called
+    output_precision: int = 0  # of the output's format, in bits; 0 in results of earlier versions
 
     def __post_init__(self) -> None:
         _make_plain(self, "implementation", "params_name")
+
+    @property
+    def precision_bits(self) -> int:
+        """p of the output's format, whose name may be a user's own."""
+        return self.output_precision or get_format(self.output_fmt).precision
 
     @property
     def case(self) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations.contract import CallContract
-
-if TYPE_CHECKING:
-    from precision_lab.implementations import Implementation
+from precision_lab.running.case import Case
+from precision_lab.running.runner import attempt
 
 REFUSALS = ("raised", "wrong_shape")  # what a wrapper gives that refuses a size or shape; others may, too
 
@@ -45,19 +43,17 @@ def find_contract(attempt: Attempt) -> CallContract | None:
 
 
 def undeclared_contract(
-    implementation: Implementation, fmt: str, params: Mapping[str, float],
-    announce: Callable[[str], None] = lambda words: None,
-) -> CallContract | None:  # fmt: skip
+    case: Case, announce: Callable[[str], None] = lambda words: None
+) -> CallContract | None:
     """What a kernel accepts that declares no contract; None where that is everything or nothing.
 
     Args:
         announce: told what the kernel is called with, before it is.
     """
-    from precision_lab.running.runner import attempt
 
     def refused(shape: tuple[int, ...]) -> KernelError | None:
         announce(f"x of shape {shape}, to find out what is accepted")
-        return attempt(implementation, shape, fmt, params)
+        return attempt(case, shape)
 
-    found = find_contract(refused) if implementation.contract.is_free else None
+    found = find_contract(refused) if case.implementation.contract.is_free else None
     return None if found is None or found.is_free else found

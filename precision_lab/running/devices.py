@@ -87,7 +87,7 @@ def context_is_lost(error: BaseException) -> bool:
 def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
     """Raises a DeviceLostError for an error after which nothing can be measured on the GPU."""
     if context_is_lost(error):
-        name = subject if isinstance(subject, str) else f"{subject.function} {subject.label}"
+        name = subject if isinstance(subject, str) else f"{subject.function.name} {subject.label}"
         raise DeviceLostError(
             f"{name} destroyed the CUDA context ({first_line(error)}); nothing more "
             "can be measured on the GPU in this process"

@@ -10,7 +10,16 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
+import torch
+
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.functions import Activation, get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.running.case import case_of
+from precision_lab.running.devices import raise_if_lost
+from precision_lab.running.runner import call, leaf_tensors, run, synchronize
+from precision_lab.running.tensors import to_tensor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.children import module_path, tie_to_parent
 
@@ -18,32 +27,22 @@ Progress = Callable[[str, int, int], None]
 COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
 
 
-def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> float:
+def warm(implementation: Implementation, fmt: FloatFormat, *, timed: bool = False) -> float:
     """Compile the graphs that measuring needs, in seconds; what the cache has is loaded.
 
     Args:
         timed: also those that timing needs, which has 0-d parameters and a forward without
             gradients.
     """
-    import numpy as np
-    import torch
-
-    from precision_lab.formats import get_format
-    from precision_lab.functions import get_function
-    from precision_lab.running.devices import raise_if_lost
-    from precision_lab.running.runner import call, leaf_tensors, run, synchronize
-    from precision_lab.running.tensors import to_tensor
-
-    target = get_format(fmt)
     # Not a multiple of a vector's length, so that the loop's tail is compiled too.
-    x = target.round(np.linspace(-4.0, 4.0, 4099))
-    params = get_function(implementation.function).check_params()
+    x = fmt.round(np.linspace(-4.0, 4.0, 4099))
+    case = case_of(implementation, fmt)
     start = time.perf_counter()
-    run(implementation, x, fmt, params, implementation.measured_outputs())
+    run(case, x)
     if timed:
         try:
-            leaves = leaf_tensors(implementation, params, fmt)
-            point = to_tensor(x, target).to(implementation.device)
+            leaves = leaf_tensors(case)
+            point = to_tensor(x, fmt).to(implementation.device)
             with torch.no_grad():
                 call(implementation, point, leaves)
             sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
@@ -58,9 +57,9 @@ def warm(implementation: Implementation, fmt: str, *, timed: bool = False) -> fl
 
 def precompile(
     implementations: Sequence[Implementation],
-    formats: Sequence[str],
+    formats: Sequence[FloatFormat],
     *,
-    timed: Collection[str] = (),
+    timed: Collection[Activation] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[tuple[str, str, str], float]:
@@ -80,7 +79,7 @@ def precompile(
     for done, (implementation, fmt) in enumerate(cases):
         report("compile", done, len(cases))
         spent = warm(implementation, fmt, timed=implementation.function in timed)
-        seconds[implementation.function, implementation.name, fmt] = round(spent, 2)
+        seconds[implementation.function.name, implementation.name, fmt.name] = round(spent, 2)
         # The first one also starts the compiler; a later slow one means that the cache is cold.
         if done and spent > COLD_SECONDS and not shared and not implementation.on_cuda:
             shared = True
@@ -98,7 +97,7 @@ def _report_from(report: Progress, start: int, total: int, done: int) -> None:
 
 
 def _compile_elsewhere(
-    cases: Sequence[tuple[Implementation, str, bool]], workers: int, finished: Callable[[int], None]
+    cases: Sequence[tuple[Implementation, FloatFormat, bool]], workers: int, finished: Callable[[int], None]
 ) -> None:
     """Fill the compiler's cache from new interpreters; failures show later, in this process."""
     if workers == 1 or len(cases) < 2 * workers:
@@ -119,7 +118,7 @@ def _compile_elsewhere(
                 done += 1
                 finished(done)
 
-    names = [f"{i.function}:{i.name}:{fmt}:{'timed' if timed else ''}" for i, fmt, timed in cases]
+    names = [f"{i.function.name}:{i.name}:{fmt.name}:{'timed' if timed else ''}" for i, fmt, timed in cases]
     with ThreadPoolExecutor(workers) as pool:
         try:
             list(pool.map(share, [names[k::workers] for k in range(workers)]))
@@ -140,7 +139,11 @@ def main(names: Sequence[str]) -> None:
     with compiler_settings_kept():
         for name in names:
             function, formulation, fmt, timed = name.split(":")
-            warm(get_implementation(function, formulation, "compiled"), fmt, timed=bool(timed))
+            warm(
+                get_implementation(get_function(function), formulation, "compiled"),
+                get_format(fmt),
+                timed=bool(timed),
+            )
             print(name, flush=True)
 
 

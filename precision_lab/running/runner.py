@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,18 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, first_line, kernel_error, raise_if_users
-from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import get_function
+from precision_lab.exceptions import KernelError, first_line
+from precision_lab.formats import FloatFormat
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure
-from precision_lab.running.devices import context_is_lost, raise_if_lost, require_capability
+from precision_lab.running.case import Case
+from precision_lab.running.devices import raise_if_lost, require_capability
+from precision_lab.running.guard import guarded
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.switches import switches_kept
 from precision_lab.running.tensors import Float64, from_bits, store, to_numpy, to_tensor, torch_dtype
 from precision_lab.running.torch_compile import compiled_kernel
-
-_CORE = {"fp8-fp32": "fp32", "fp8-bf16": "bf16"}
 
 
 def synchronize(implementation: Implementation) -> None:
@@ -32,60 +31,21 @@ def synchronize(implementation: Implementation) -> None:
         torch.cuda.synchronize(implementation.device)
 
 
-def core_format(implementation: Implementation, fmt: str) -> str:
-    """Format of the tensors the kernel itself receives."""
-    return _CORE.get(implementation.execution, fmt)
-
-
-def effective_parameters(
-    implementation: Implementation, params: Mapping[str, float], fmt: str
-) -> dict[str, float]:
-    """The parameter values the kernel really uses: as rounded to the dtype it receives them in.
-
-    One that is fixed in the kernel is a number of its source, and FP32 arithmetic sees it in FP32.
-
-    Raises:
-        ValueError: a value that the definition allows becomes one that it does not, such as 0.
-        KernelError: the adapter's library is missing, or its code raised.
-    """
-    effective = implementation.effective
-    values: dict[str, float] = {}
-    if effective is not None:
-        values = _guarded(lambda: effective(params, fmt))
-        where = dict.fromkeys(values, f"in {implementation.label} for {fmt}")
-    else:
-        core = get_format(core_format(implementation, fmt))
-        constant = core if core.bits > 32 else get_format("fp32")
-        where = {}
-        for name, value in params.items():
-            format_ = core if _given(implementation, name) else constant
-            values[name] = float(format_.round(np.array([value]))[0])
-            where[name] = f"in {format_.name}"
-    definition = get_function(implementation.function)
-    for name, value in values.items():
-        definition.check_received(name, params.get(name, value), value, where[name])
-    return values
-
-
-def _given(implementation: Implementation, name: str) -> bool:
-    return implementation.parameters is None or name in implementation.parameters
-
-
-def leaf_tensors(implementation: Implementation, params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
+def leaf_tensors(case: Case) -> dict[str, Tensor]:
     """Parameter tensors by name, 0-d or as the adapter has them, none requiring a gradient yet.
 
     Raises:
-        KernelError: as `effective_parameters`.
+        KernelError: as `Case.effective`.
     """
+    implementation, core = case.implementation, case.core
     make = implementation.leaves
     if make is not None:
-        tensors: dict[str, Tensor] = _guarded(lambda: make(params, fmt))
+        tensors: dict[str, Tensor] = guarded(lambda: make(case.asked, case.fmt))
         return {name: tensor.to(implementation.device) for name, tensor in tensors.items()}
-    core = get_format(core_format(implementation, fmt))
     return {
         name: to_tensor(core.round(np.array([value])), core)[0].to(implementation.device)
-        for name, value in params.items()
-        if _given(implementation, name)
+        for name, value in case.asked.items()
+        if implementation.is_given(name)
     }
 
 
@@ -101,110 +61,85 @@ def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]
         return kernel(x, **leaves)  # type: ignore[no-any-return]
 
 
-def run(
-    implementation: Implementation,
-    x: NDArray[Any],
-    fmt: str,
-    params: Mapping[str, float],
-    outputs: Sequence[str],
-) -> dict[str, NDArray[Any] | Failure]:
-    """Per-element outputs as `to_numpy` gives them; a failed output is a `Failure` and the others go on.
+def run(case: Case, x: NDArray[Any]) -> dict[str, NDArray[Any] | Failure]:
+    """The case's outputs as `to_numpy` gives them; a failed output is a `Failure` and the others go on.
 
     Args:
         x: values of the format as float64, or its bit patterns as unsigned integers, shape (n,).
-        params: asked parameter values; the kernel gets them rounded.
-        outputs: any of the implementation's `measured_outputs()`.
     """
-    source = get_format(fmt)
-    point = input_tensor(implementation, x, source)
-    found = run_tensors(implementation, point, source, params, outputs)
+    found = run_tensors(case, input_tensor(case, x))
     return {
-        output: value
-        if isinstance(value, Failure)
-        else to_numpy(value, get_format(implementation.output_format(fmt, output)))
+        output: value if isinstance(value, Failure) else to_numpy(value, case.output_format(output))
         for output, value in found.items()
     }
 
 
-def input_tensor(implementation: Implementation, x: NDArray[Any], fmt: FloatFormat) -> Tensor:
-    """What the kernel gets for values or bit patterns of a format, on its device."""
-    core = get_format(core_format(implementation, fmt.name))
+def input_tensor(case: Case, x: NDArray[Any]) -> Tensor:
+    """What the kernel gets for values or bit patterns of the format, on its device."""
+    fmt, core = case.fmt, case.core
     if x.dtype.kind == "f" or core is not fmt:
         # FP8 values are exact in the core's format, so the core sees the stored numbers.
         point = to_tensor(x if x.dtype.kind == "f" else fmt.decode(x), core)
     else:
         point = from_bits(x, fmt)
-    return point.to(implementation.device)
+    return point.to(case.implementation.device)
 
 
-def core_tensor(implementation: Implementation, values: Tensor, fmt: FloatFormat) -> Tensor:
+def core_tensor(case: Case, values: Tensor) -> Tensor:
     """Numbers of the format as the kernel gets them: FP8 values are exact in the core's format."""
-    core = core_format(implementation, fmt.name)
-    return values if core == fmt.name else values.float().to(torch_dtype(get_format(core)))
+    return values if case.core is case.fmt else values.float().to(torch_dtype(case.core))
 
 
-def run_tensors(
-    implementation: Implementation,
-    point: Tensor,
-    fmt: FloatFormat,
-    params: Mapping[str, float],
-    outputs: Sequence[str],
-) -> dict[str, Tensor | Failure]:
+def run_tensors(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
     """`run` for the tensor of `input_tensor`; results stay where they are, in their output formats.
 
     Raises:
         torch.OutOfMemoryError: the device's memory is too small for so many inputs.
         DeviceLostError: the kernel destroyed the CUDA context.
     """
+    implementation = case.implementation
     try:
         require_capability(implementation)
         with one_thread(implementation):
-            found = _laid_out(implementation, point, fmt, params, outputs)
+            found = _laid_out(case, point)
             synchronize(implementation)
             return found
     except KernelError as error:
-        return dict.fromkeys(outputs, Failure(error.kind, str(error)))
+        return dict.fromkeys(case.outputs, Failure(error.kind, str(error)))
     except RuntimeError as error:
         raise_if_lost(implementation, error)
         raise
 
 
-def attempt(
-    implementation: Implementation, shape: tuple[int, ...], fmt: str, params: Mapping[str, float]
-) -> KernelError | None:
+def attempt(case: Case, shape: tuple[int, ...]) -> KernelError | None:
     """What a kernel raises for ones in a shape, forward and d/dx; None where it accepts them."""
-    core = get_format(core_format(implementation, fmt))
-    x = torch.ones(shape, device=implementation.device).to(torch_dtype(core))
-    outputs = [o for o in ("forward", "grad_x") if o in implementation.measured_outputs()]
+    implementation = case.implementation
+    x = torch.ones(shape, device=implementation.device).to(torch_dtype(case.core))
+    case = case.giving(*(o for o in ("forward", "grad_x") if o in implementation.measured_outputs()))
     try:
         with one_thread(implementation):
-            found = _run(implementation, x, get_format(fmt), params, outputs)
+            found = _run(case, x)
     except KernelError as error:
         return error
     failures = [value for value in found.values() if isinstance(value, Failure)]
     return KernelError(failures[0].kind, failures[0].message) if failures else None
 
 
-def _laid_out(
-    implementation: Implementation,
-    point: Tensor,
-    fmt: FloatFormat,
-    params: Mapping[str, float],
-    outputs: Sequence[str],
-) -> dict[str, Tensor | Failure]:
+def _laid_out(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
     """`_run` in calls of shapes that the kernel's contract accepts, which may be larger or smaller.
 
     What is left over of a call repeats inputs, whose results are dropped.
     """
-    shape = implementation.contract.shape_for(max(point.numel(), 1))
+    outputs = case.outputs
+    shape = case.implementation.contract.shape_for(max(point.numel(), 1))
     if shape is None or shape == tuple(point.shape) or not point.numel():
-        return _run(implementation, point, fmt, params, outputs)
+        return _run(case, point)
     n, size = point.numel(), math.prod(shape)
     parts: dict[str, list[Tensor]] = {output: [] for output in outputs}
     failures: dict[str, Failure] = {}
     for start in range(0, n, size):
         index = (start + torch.arange(size, device=point.device)) % n
-        found = _run(implementation, point[index].reshape(shape), fmt, params, outputs)
+        found = _run(case, point[index].reshape(shape))
         for output, value in found.items():
             if isinstance(value, Failure):
                 failures.setdefault(output, value)
@@ -229,15 +164,9 @@ def one_thread(implementation: Implementation) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _run(
-    implementation: Implementation,
-    point: Tensor,
-    fmt: FloatFormat,
-    params: Mapping[str, float],
-    outputs: Sequence[str],
-) -> dict[str, Tensor | Failure]:
-    core = get_format(core_format(implementation, fmt.name))
-    leaves = leaf_tensors(implementation, params, fmt.name)
+def _run(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
+    implementation, outputs, fmt, core = case.implementation, case.outputs, case.fmt, case.core
+    leaves = leaf_tensors(case)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
     everywhere = implementation.execution == "compiled"
@@ -252,8 +181,8 @@ def _run(
         if everywhere:
             for leaf in expanded.values():
                 leaf.requires_grad_()
-    y = _guarded(lambda: call(implementation, point, expanded))
-    stored = core if implementation.storage is None else get_format(implementation.storage)
+    y = guarded(lambda: call(implementation, point, expanded))
+    stored = core if implementation.storage is None else implementation.storage
     _check(y, point, stored, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     # The forward's result is what was there before a backward could write into it.
@@ -262,7 +191,7 @@ def _run(
     gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
     require_ieee()
     for output in outputs:
-        target = get_format(implementation.output_format(fmt.name, output))
+        target = case.output_format(output)
         try:
             value = forward if output == "forward" else gradients[output.removeprefix("grad_")]
             if isinstance(value, KernelError):
@@ -274,23 +203,6 @@ def _run(
         except KernelError as error:
             result[output] = Failure(error.kind, str(error))
     return result
-
-
-def _guarded(work: Callable[[], Any]) -> Any:
-    """The kernel's result, or its exception as a `KernelError`: its author's code may raise anything."""
-    try:
-        return work()
-    except KernelError:
-        raise
-    except ImportError as error:
-        raise KernelError("missing_dependency", str(error)) from error
-    except torch.OutOfMemoryError:
-        raise
-    except BaseException as error:
-        raise_if_users(error)
-        if context_is_lost(error):
-            raise
-        raise kernel_error(error) from error
 
 
 def _gradients(
@@ -312,20 +224,14 @@ def _gradients(
         why = KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
         return {**dict.fromkeys(names, why), **missing}
     try:
-        with switches_kept():
-            tensors = torch.autograd.grad(
+        tensors = guarded(
+            lambda: torch.autograd.grad(
                 y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
-            )
-    except torch.OutOfMemoryError:
-        raise
-    except BaseException as error:  # autograd of a stranger's kernel may raise anything
-        raise_if_users(error)
-        if context_is_lost(error):
-            raise
-        return {
-            **dict.fromkeys(names, kernel_error(error, "backward: ")),
-            **missing,
-        }
+            ),
+            "backward: ",
+        )
+    except KernelError as error:
+        return {**dict.fromkeys(names, error), **missing}
     found = {
         # A kernel that ignores a parameter, or detaches it, gives no gradient: not the same as 0.
         name: gradient
@@ -349,9 +255,7 @@ def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
         raise KernelError("wrong_device", f"{output} is on {value.device} for x on {x.device}")
 
 
-def run_reduced(
-    implementation: Implementation, x: Float64, upstream: Float64, fmt: str, params: Mapping[str, float]
-) -> dict[str, tuple[float, str] | Failure]:
+def run_reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[float, FloatFormat] | Failure]:
     """Parameter gradients of Σ upstream·y as autograd reduces them, and the format they come in.
 
     Args:
@@ -360,44 +264,37 @@ def run_reduced(
     Raises:
         DeviceLostError: the kernel destroyed the CUDA context.
     """
-    wanted = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
+    case = case.giving(*(o for o in case.outputs if o not in ("forward", "grad_x")))
     try:
-        require_capability(implementation)
-        return _reduced(implementation, x, upstream, get_format(fmt), params, wanted)
+        require_capability(case.implementation)
+        return _reduced(case, x, upstream)
     except KernelError as error:
-        return dict.fromkeys(wanted, Failure(error.kind, str(error)))
+        return dict.fromkeys(case.outputs, Failure(error.kind, str(error)))
     except torch.OutOfMemoryError as error:
         reason = f"{x.size} inputs at once: {first_line(error)}"
-        return dict.fromkeys(wanted, Failure("out_of_memory", reason))
+        return dict.fromkeys(case.outputs, Failure("out_of_memory", reason))
     except RuntimeError as error:
-        raise_if_lost(implementation, error)
+        raise_if_lost(case.implementation, error)
         raise
 
 
-def _reduced(
-    implementation: Implementation,
-    x: Float64,
-    upstream: Float64,
-    source: FloatFormat,
-    params: Mapping[str, float],
-    wanted: Sequence[str],
-) -> dict[str, tuple[float, str] | Failure]:
-    core = get_format(core_format(implementation, source.name))
+def _reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[float, FloatFormat] | Failure]:
+    implementation, core = case.implementation, case.core
     point, weight = (
-        to_tensor(values, core).to(implementation.device) for values in (x, source.round(upstream))
+        to_tensor(values, core).to(implementation.device) for values in (x, case.fmt.round(upstream))
     )
-    leaves = leaf_tensors(implementation, params, source.name)
-    names = {output.removeprefix("grad_") for output in wanted}
+    leaves = leaf_tensors(case)
+    names = {output.removeprefix("grad_") for output in case.outputs}
     for name in names & set(leaves):
         leaves[name].requires_grad_()
-    y = _guarded(lambda: call(implementation, point, leaves))
+    y = guarded(lambda: call(implementation, point, leaves))
     _check(y, point, core, "forward")
     gradients = _gradients(y, leaves, names, weight, implementation)
-    result: dict[str, tuple[float, str] | Failure] = {}
-    for output in wanted:
+    result: dict[str, tuple[float, FloatFormat] | Failure] = {}
+    for output in case.outputs:
         got = gradients[output.removeprefix("grad_")]
         if isinstance(got, KernelError):
             result[output] = Failure(got.kind, str(got))
         else:
-            result[output] = (float(got.double().sum()), core.name)
+            result[output] = (float(got.double().sum()), core)
     return result

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, UsageError
-from precision_lab.formats import FloatFormat
-from precision_lab.functions import get_function
-from precision_lab.inputs.cells import SPECIAL_STRETCH, Cells
-from precision_lab.oracle import reference
-from precision_lab.oracle.program import Case, program
+from precision_lab.inputs.cells import SPECIAL_STRETCH
+from precision_lab.oracle.program import program
 from precision_lab.oracle.reference import FLOAT64, SPECIAL, format_row
 from precision_lab.scoring import columns, errors, first_tier
+from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import EDGE_COLUMNS, MASK, MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
 from precision_lab.scoring.tile import score_many
 
@@ -26,46 +24,36 @@ _NOTHING = np.zeros(0, np.float32)
 
 
 class Scorer:
-    """Counts of several outputs of one function at one set of parameters; one per thread.
+    """Counts of the outputs of one case; one scorer per thread.
 
     Args:
-        params: effective values, taken as exact.
-        formats: storage format of each output.
+        standards: one per output, all of the same cells.
         edges: keep what judging monotony across chunks needs.
     """
 
     def __init__(
         self,
-        cells: Cells,
-        function: str,
-        outputs: Sequence[str],
-        params: Mapping[str, float],
-        formats: Sequence[FloatFormat],
+        standards: Sequence[Standard],
         *,
-        saturating: bool = False,
         edges: bool = False,
     ) -> None:
+        outputs = tuple(standard.curve.output for standard in standards)
         if len(outputs) > MAX_OUTPUTS:
-            raise UsageError(f"outputs={tuple(outputs)!r}: at most {MAX_OUTPUTS} are scored together")
-        self.cells, self.function, self.outputs, self.params = cells, function, tuple(outputs), dict(params)
-        self.formats, self.saturating = tuple(formats), saturating
+            raise UsageError(f"outputs={outputs!r}: at most {MAX_OUTPUTS} are scored together")
+        self.standards, self.cells, self.outputs = tuple(standards), standards[0].cells, outputs
         # One array for all outputs, of which each tally's rows are a part: compiled code takes it whole.
-        self._rows = np.stack([columns.empty(cells.starts.size) for _ in outputs])
+        self._rows = np.stack([columns.empty(self.cells.starts.size) for _ in outputs])
         self._histograms = np.zeros((len(outputs), columns.BINS), np.int64)
         self.tallies = [Tally(r, h) for r, h in zip(self._rows, self._histograms, strict=True)]
         self._keeps_edges = edges
         self._fed = 0
-        self._fmts = np.array([format_row(fmt, saturating) for fmt in formats])
+        self._fmts = np.array([format_row(s.fmt, s.saturating) for s in standards])
         self._left: list[list[tuple[Any, ...]]] = [[] for _ in outputs]
-        self._fast = all(fmt.bits <= 32 for fmt in (cells.fmt, *formats))
+        self._fast = all(fmt.bits <= 32 for fmt in (self.cells.fmt, *(s.fmt for s in standards)))
         if self._fast:
-            definition = get_function(function)
-            self._program = program(tuple(Case(definition, output, self.params) for output in outputs))
+            self._program = program(tuple(standard.curve for standard in standards))
         points = np.array([0.0, -0.0, np.inf, -np.inf])
-        self._special = [
-            reference(function, output, params, points, fmt, saturating=saturating)
-            for output, fmt in zip(outputs, formats, strict=True)
-        ]
+        self._special = [standard.reference(points) for standard in standards]
 
     def score(
         self, x: NDArray[Any], ys: Sequence[NDArray[Any]], runs: NDArray[np.int64],
@@ -137,7 +125,8 @@ class Scorer:
             counted = int(tally.rows[:, columns.N].sum()) + tally.undecided.size
             if not counted == int(tally.tiers.sum()) == self._fed:
                 raise RuntimeError(
-                    f"{self.function}.{self.outputs[j]}: {self._fed} inputs came in, {counted} were counted"
+                    f"{self.standards[j].curve.function.name}.{self.outputs[j]}: {self._fed} inputs came in, "
+                    f"{counted} were counted"
                 )
         return self.tallies
 
@@ -152,10 +141,7 @@ class Scorer:
         x, y, cell, pattern = (np.concatenate(parts) for parts in zip(*self._left[j], strict=True))
         self._left[j] = []
         tally = self.tallies[j]
-        exact = reference(
-            self.function, self.outputs[j], self.params, x.astype(np.float64), self.formats[j],
-            saturating=self.saturating,
-        )  # fmt: skip
+        exact = self.standards[j].reference(x.astype(np.float64))
         tally.tiers += np.bincount(exact.tier, minlength=tally.tiers.size)
         score_many(
             tally.rows, tally.histogram, cell, self._fmts[j], pattern, y.astype(np.float64),
@@ -210,7 +196,9 @@ class Scorer:
         with np.errstate(invalid="ignore"):  # signalling NaNs
             part = np.asarray(x[start:end], np.float64)
         nan = np.isnan(part)
-        for j, (tally, exact, fmt) in enumerate(zip(self.tallies, self._special, self.formats, strict=True)):
+        for j, (tally, exact, standard) in enumerate(
+            zip(self.tallies, self._special, self.standards, strict=True)
+        ):
             with np.errstate(invalid="ignore"):
                 y = np.asarray(ys[j][start:end], np.float64)
             tally.tiers[SPECIAL] += part.size
@@ -233,7 +221,7 @@ class Scorer:
                 continue
             row = tally.rows[2 * cell]
             row[columns.N] += np.count_nonzero(nan)
-            row[columns.BITS] += int(np.count_nonzero(nan) * fmt.precision * columns.BITS_SCALE)
+            row[columns.BITS] += int(np.count_nonzero(nan) * standard.fmt.precision * columns.BITS_SCALE)
             # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
             wrong = np.flatnonzero(nan & ~np.isnan(y))
             if wrong.size and self.outputs[j] == "forward":

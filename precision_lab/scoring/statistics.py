@@ -13,15 +13,17 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.inputs.cells import Cells
 from precision_lab.inputs.sets import REGIONS
-from precision_lab.oracle import TIERS, evaluate, reference
+from precision_lab.oracle import TIERS, evaluate
 from precision_lab.oracle.reference import format_row
 from precision_lab.results import Binade, Measurement, Statistics, Witness
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring.bias import judged_rows, normal_bias, signed_statistics
+from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
 from precision_lab.scoring.tile import moves_against
 
@@ -31,9 +33,9 @@ Rows = NDArray[np.int64]
 Found = tuple[int, float]  # pattern and computed value
 
 
-def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
-    """`case` with everything that was counted; undecided inputs are in none of the figures."""
-    rows, out = tally.rows, get_format(case.output_fmt)
+def finish(blank: Measurement, standard: Standard, tally: Tally) -> Measurement:
+    """`blank` with everything that was counted; undecided inputs are in none of the figures."""
+    rows, out, cells = tally.rows, standard.fmt, standard.cells
     seen = rows[:, columns.N] > 0
     subnormal = np.arange(rows.shape[0]) % 2 == 1
     region = np.repeat(cells.region, 2)
@@ -46,7 +48,7 @@ def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
     everywhere = _worst(rows[seen])
     sign = _first(rows[seen], columns.SIGN_PATTERN)
     nonfinite = _first(rows[seen], columns.NONFINITE_PATTERN)
-    shown = _witnesses(case, cells.fmt, out, [*worst.values(), everywhere, sign, nonfinite])
+    shown = _witnesses(standard, [*worst.values(), everywhere, sign, nonfinite])
     overall = _statistics(rows[seen], out.precision, everywhere, shown)
     signed = signed_statistics(rows[seen], rows[seen & ~subnormal], rows[seen & judged], out.precision)
     regions = {
@@ -57,7 +59,7 @@ def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
         for name, mask in masks.items()
     }
     return replace(
-        case,
+        blank,
         max_ulp=overall.max_ulp,
         mean_ulp=overall.mean_ulp,
         quantiles=_quantiles(tally.histogram, overall.max_ulp),
@@ -69,8 +71,8 @@ def finish(case: Measurement, cells: Cells, tally: Tally) -> Measurement:
         zero_sign_mismatch=int(rows[:, columns.ZERO_SIGN].sum()),
         undecided=int(tally.undecided.size),
         escalated={name: int(count) for name, count in zip(TIERS, tally.tiers, strict=True)},
-        monotonicity_violations=_moves(case, cells.fmt, out, tally),
-        jump_at_zero=_jump(case, cells.fmt, out, tally),
+        monotonicity_violations=_moves(standard, tally),
+        jump_at_zero=_jump(standard, tally),
         witness=overall.witness,
         nonfinite_witness=None if nonfinite is None else shown[nonfinite],
         sign_witness=None if sign is None else shown[sign],
@@ -202,18 +204,16 @@ def _binades(cells: Cells, rows: Rows, precision: int) -> tuple[Binade, ...]:
     return tuple(sorted(found, key=lambda b: b.sign * (b.exponent + 5000)))
 
 
-def _witnesses(
-    case: Measurement, source: FloatFormat, out: FloatFormat, found: list[Found | None]
-) -> dict[Found, Witness]:
+def _witnesses(standard: Standard, found: list[Found | None]) -> dict[Found, Witness]:
+    source, out, curve = standard.cells.fmt, standard.fmt, standard.curve
+    items = tuple(sorted(curve.params.items()))
     wanted = list(dict.fromkeys(f for f in found if f is not None))
     if not wanted:
         return {}
     patterns = np.array([pattern for pattern, _ in wanted], np.int64)
     x = source.decode(patterns.view(np.uint64).astype(source.bits_dtype))
     computed = np.array([value for _, value in wanted])
-    exact = reference(
-        case.function, case.output, case.params, x, out, saturating="saturating" in case.execution
-    )
+    exact = standard.reference(x)
     errors = metrics.ulp_error(computed, exact)
     return {
         key: Witness(
@@ -223,7 +223,7 @@ def _witnesses(
             computed=key[1],
             computed_hex=key[1].hex(),
             computed_bits=f"0x{int(out.encode(computed[i : i + 1])[0]):0{out.bits // 4}x}",
-            exact=_exact_decimal(case.function, case.output, tuple(sorted(case.params.items())), float(x[i])),
+            exact=_exact_decimal(curve.function, curve.output, items, float(x[i])),
             rounded=float(exact.rounded[i]),
             error_ulps=float(errors[i]),
         )
@@ -232,7 +232,7 @@ def _witnesses(
 
 
 @lru_cache(maxsize=65536)
-def _exact_decimal(function: str, output: str, items: tuple[tuple[str, float], ...], x: float) -> str:
+def _exact_decimal(function: Activation, output: str, items: tuple[tuple[str, float], ...], x: float) -> str:
     return str(
         mpmath.nstr(
             evaluate(function, x, dict(items), output=output, bits=100), 25, min_fixed=-4, max_fixed=12
@@ -249,11 +249,11 @@ def _around_zero(tally: Tally, source: FloatFormat) -> tuple[NDArray[np.float64]
     return source.decode(patterns.astype(source.bits_dtype)), values
 
 
-def _moves(case: Measurement, source: FloatFormat, out: FloatFormat, tally: Tally) -> int:
+def _moves(standard: Standard, tally: Tally) -> int:
     """Violations of monotony counted in chunks, between chunks and across 0."""
-    count = int(tally.rows[:, columns.MONOTONE].sum())
+    source, count = standard.cells.fmt, int(tally.rows[:, columns.MONOTONE].sum())
     edges = {int(edge[0]): edge[1:].view(np.float64) for edge in tally.edges}
-    row = format_row(out, False)
+    row = format_row(standard.fmt, False)
     half = 1 << (source.bits - 1)
     for pattern, edge in edges.items():
         after = edges.get(pattern + 1)
@@ -264,13 +264,13 @@ def _moves(case: Measurement, source: FloatFormat, out: FloatFormat, tally: Tall
             count += bool(moves_against(y0, s0, b0, y1, s1, b1, row))
     x, y = _around_zero(tally, source)
     if x.size:
-        exact = reference(case.function, case.output, case.params, x, out)
+        exact = replace(standard, saturating=False).reference(x)
         count += metrics.monotonicity_violations(y, exact, np.arange(x.size))
     return count
 
 
-def _jump(case: Measurement, source: FloatFormat, out: FloatFormat, tally: Tally) -> float:
-    x, y = _around_zero(tally, source)
+def _jump(standard: Standard, tally: Tally) -> float:
+    x, y = _around_zero(tally, standard.cells.fmt)
     if x.size == 0:
         return float("nan")
-    return metrics.jump_at_zero(y, reference(case.function, case.output, case.params, x, out), x)
+    return metrics.jump_at_zero(y, replace(standard, saturating=False).reference(x), x)

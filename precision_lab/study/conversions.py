@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, first_line
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import BF16, E4M3, E5M2, FloatFormat
 from precision_lab.implementations import transformer_engine
 from precision_lab.results import Conversion, Failure
 from precision_lab.running.devices import Survivor, check_device, raise_if_lost
 from precision_lab.running.tensors import from_bits, to_array, torch_dtype
 
-SOURCE = "bf16"
-TARGETS = ("e4m3", "e5m2")
+SOURCE = BF16
+TARGETS = (E4M3, E5M2)
 Convert = Callable[[Tensor, FloatFormat], Tensor]
 
 
@@ -39,8 +39,8 @@ def _triton(x: Tensor, fmt: FloatFormat) -> Tensor:
 
 
 def _transformer_engine(x: Tensor, fmt: FloatFormat) -> Tensor:
-    quantized = transformer_engine.quantizer(fmt.name, x.device)(x.reshape(1, -1))
-    return transformer_engine.stored(quantized, fmt.name).reshape(-1)
+    quantized = transformer_engine.quantizer(fmt, x.device)(x.reshape(1, -1))
+    return transformer_engine.stored(quantized, fmt).reshape(-1)
 
 
 # Name, cast, and the devices it is to be found on.
@@ -76,23 +76,21 @@ def _on(device: str, survivor: Survivor) -> Iterator[Conversion]:
             )
 
 
-def _failed(name: str, device: str, target: str, failure: Failure) -> Conversion:
-    return Conversion(name, device, SOURCE, target, failure=failure)
+def _failed(name: str, device: str, target: FloatFormat, failure: Failure) -> Conversion:
+    return Conversion(name, device, SOURCE.name, target.name, failure=failure)
 
 
-def _judged(name: str, cast: Convert, device: str, target: str) -> Conversion:
-    source = get_format(SOURCE)
-    bits = source.all_bits()
-    fmt = get_format(target)
+def _judged(name: str, cast: Convert, device: str, target: FloatFormat) -> Conversion:
+    bits = SOURCE.all_bits()
     try:
-        computed = to_array(cast(from_bits(bits, source).to(device), fmt), fmt)
+        computed = to_array(cast(from_bits(bits, SOURCE).to(device), target), target)
     except KernelError as error:
         return _failed(name, device, target, Failure(error.kind, str(error)))
     except Exception as error:  # a library's cast may raise anything, and so may its absence
-        raise_if_lost(f"{name}'s cast to {target}", error)
+        raise_if_lost(f"{name}'s cast to {target.name}", error)
         failure = Failure("raised", f"{type(error).__name__}: {first_line(error)}")
         return _failed(name, device, target, failure)
-    return judge(name, device, source, fmt, bits, computed)
+    return judge(name, device, SOURCE, target, bits, computed)
 
 
 def judge(

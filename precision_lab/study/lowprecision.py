@@ -78,7 +78,7 @@ def function_json(functions: Mapping[str, Mapping[str, float] | None]) -> dict[s
     found: dict[str, Any] = {"maps": [], "blocks": [], "paths": []}
     for function, params in functions.items():
         found["paths"] += paths_json(function, params)
-        names = {i.name for i in implementations_for(function, "eager")}
+        names = {i.name for i in implementations_for(get_function(function), "eager")}
         if {"alpha_p", "alpha_n"} <= {p.name for p in get_function(function).parameters}:
             found["maps"] += [{"function": function, **asdict(m)} for m in maps(function)]
         formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]

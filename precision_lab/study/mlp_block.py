@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.exceptions import UsageError, first_line
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
+from precision_lab.formats import BF16, FloatFormat
+from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import get_implementation
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure
+from precision_lab.running.case import case_of
 from precision_lab.running.devices import Survivor, failure_of, on_device
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import torch_dtype
@@ -51,25 +52,24 @@ class Shape:
     gated_hidden: int = 6144
     tokens: int = 4096
 
-    def width(self, function: str) -> int:
-        return self.gated_hidden if function in GATED else self.hidden
+    def width(self, function: Activation) -> int:
+        return self.gated_hidden if function.name in GATED else self.hidden
 
 
 class _Block(nn.Module):
-    def __init__(self, implementation: Implementation, shape: Shape, fmt: str) -> None:
+    def __init__(self, implementation: Implementation, shape: Shape, fmt: FloatFormat) -> None:
         super().__init__()
         self.implementation = implementation
-        hidden, dtype = shape.width(implementation.function), torch_dtype(get_format(fmt))
+        hidden, dtype = shape.width(implementation.function), torch_dtype(fmt)
         device = implementation.device
 
         def weight(rows: int, columns: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(rows, columns, device=device, dtype=dtype) / math.sqrt(columns))
 
         self.up = weight(hidden, shape.model_width)
-        self.gate = weight(hidden, shape.model_width) if implementation.function in GATED else None
+        self.gate = weight(hidden, shape.model_width) if implementation.function.name in GATED else None
         self.down = weight(shape.model_width, hidden)
-        values = get_function(implementation.function).check_params()
-        leaves = leaf_tensors(implementation, values, fmt)
+        leaves = leaf_tensors(case_of(implementation, fmt))
         self.leaves = nn.ParameterDict() if self.gate is not None else nn.ParameterDict(leaves)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class _Block(nn.Module):
 def blocks(
     *,
     device: str = "cpu",
-    fmt: str = "bf16",
+    fmt: FloatFormat = BF16,
     shape: Shape | None = None,
     rounds: int = 15,
     subjects: Sequence[tuple[str, str, str]] = SUBJECTS,
@@ -124,7 +124,7 @@ def blocks(
 
     if not lost:
         torch.manual_seed(SEED)
-        x = torch.randn(shape.tokens, shape.model_width, device=device, dtype=torch_dtype(get_format(fmt)))
+        x = torch.randn(shape.tokens, shape.model_width, device=device, dtype=torch_dtype(fmt))
     for work in (prepare, *[time] * rounds):
         for k, implementation in enumerate(chosen):
             if k not in failures:
@@ -140,14 +140,14 @@ def blocks(
         low, median, high = np.quantile(times[k], (0.25, 0.5, 0.75)) if k in times else [math.nan] * 3
         found.append(
             Block(
-                implementation.function,
+                implementation.function.name,
                 implementation.name,
                 implementation.execution,
-                fmt,
+                fmt.name,
                 shape.model_width,
                 shape.width(implementation.function),
                 shape.tokens,
-                implementation.function in GATED,
+                implementation.function.name in GATED,
                 len(times.get(k, ())),
                 float(median),
                 float(low),
@@ -162,7 +162,8 @@ def blocks(
 
 
 def _placed(subject: tuple[str, str, str], device: str, lost: str) -> Implementation:
-    implementation = get_implementation(*subject)
+    function, name, execution = subject
+    implementation = get_implementation(get_function(function), name, execution)
     # A device whose context is lost is not to be asked for anything.
     return replace(implementation, device=device) if lost else on_device(implementation, device)
 

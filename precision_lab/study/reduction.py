@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -11,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
-from precision_lab.implementations.base import Implementation
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Parameters
 from precision_lab.numeric.error_free import PRODUCT_SAFE, two_products
 from precision_lab.oracle import enclosures
+from precision_lab.oracle.program import Curve
 from precision_lab.results import Failure, Reduction
-from precision_lab.running.runner import effective_parameters, run_reduced
+from precision_lab.running.case import Case
+from precision_lab.running.runner import run_reduced
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 
@@ -51,26 +51,21 @@ class ExactSum:
         return math.fsum(self.parts)
 
 
-def tensors(fmt: str, data: str, n: int = N) -> tuple[Float64, Float64]:
+def tensors(fmt: FloatFormat, data: str, n: int = N) -> tuple[Float64, Float64]:
     """x and the upstream gradient, values of the format, the same on every machine."""
-    target = get_format(fmt)
     generator = np.random.Generator(np.random.PCG64(SEED))
-    x = target.round(generator.standard_normal(n))
-    upstream = target.round(generator.standard_normal(n)) if data == "random" else np.ones(n)
+    x = fmt.round(generator.standard_normal(n))
+    upstream = fmt.round(generator.standard_normal(n)) if data == "random" else np.ones(n)
     return x, upstream
 
 
 @lru_cache(maxsize=64)
-def _enclosures(
-    function: str, output: str, items: tuple[tuple[str, float], ...], fmt: str
-) -> tuple[Float64, Float64, Float64]:
-    return enclosures(function, output, dict(items), tensors(fmt, "aligned")[0])
+def _enclosures(curve: Curve, fmt: FloatFormat) -> tuple[Float64, Float64, Float64]:
+    return enclosures(curve.function, curve.output, curve.params, tensors(fmt, "aligned")[0])
 
 
 @lru_cache(maxsize=64)
-def exact_sum(
-    function: str, output: str, items: tuple[tuple[str, float], ...], fmt: str, data: str
-) -> ExactSum:
+def exact_sum(curve: Curve, fmt: FloatFormat, data: str) -> ExactSum:
     """The exact sum over `tensors(fmt, data)`.
 
     Each term is upstream·(high + low ± radius) with double-double enclosures. The two
@@ -78,7 +73,7 @@ def exact_sum(
     rounding, so the radii are the only error.
     """
     upstream = tensors(fmt, data)[1]
-    high, low, radius = _enclosures(function, output, items, fmt)
+    high, low, radius = _enclosures(curve, fmt)
     products = np.empty((4, high.size))
     two_products(upstream, high, products[0], products[1])
     two_products(upstream, low, products[2], products[3])
@@ -93,54 +88,40 @@ def exact_sum(
 
 
 @compiler_settings_kept()
-def measure_reductions(
-    implementation: Implementation,
-    fmt: str,
-    params: Mapping[str, float] | None = None,
-    *,
-    params_name: str = "init",
-) -> list[Reduction]:
+def measure_reductions(case: Case) -> list[Reduction]:
     """One `Reduction` per parameter gradient and data set; faults are results with `failure`.
 
     The sum's error is in ulps of the dtype the gradient is returned in, at the exact sum.
     """
     require_ieee()
-    definition = get_function(implementation.function)
-    asked = definition.check_params(params)
+    params: Parameters
     try:
-        effective = effective_parameters(implementation, asked, fmt)
+        params = case.effective
     except KernelError:
-        effective = asked  # `run_reduced` meets the same fault and names it in every result
-    items = tuple(sorted(effective.items()))
+        params = case.asked  # `run_reduced` meets the same fault and names it in every result
     results = []
     for data in DATA:
-        x, upstream = tensors(fmt, data)
-        for output, got in run_reduced(implementation, x, upstream, fmt, asked).items():
-            case = _blank(implementation, fmt, output, data, params_name)
-            results.append(_score(case, got, exact_sum(definition.name, output, items, fmt, data)))
+        x, upstream = tensors(case.fmt, data)
+        for output, got in run_reduced(case, x, upstream).items():
+            exact = exact_sum(Curve(case.function, output, params), case.fmt, data)
+            results.append(_score(_blank(case, output, data), got, exact))
     return results
 
 
-def failed_reductions(
-    implementation: Implementation, fmt: str, failure: Failure, *, params_name: str = "init"
-) -> list[Reduction]:
+def failed_reductions(case: Case, failure: Failure) -> list[Reduction]:
     """What `measure_reductions` would have given, each with the reason why there is none."""
-    outputs = [o for o in implementation.measured_outputs() if o not in ("forward", "grad_x")]
-    return [
-        replace(_blank(implementation, fmt, output, data, params_name), failure=failure)
-        for data in DATA
-        for output in outputs
-    ]
+    outputs = [o for o in case.outputs if o not in ("forward", "grad_x")]
+    return [replace(_blank(case, output, data), failure=failure) for data in DATA for output in outputs]
 
 
-def _blank(implementation: Implementation, fmt: str, output: str, data: str, params_name: str) -> Reduction:
+def _blank(case: Case, output: str, data: str) -> Reduction:
     return Reduction(
-        function=implementation.function,
-        implementation=implementation.name,
-        execution=implementation.execution_name,
-        fmt=fmt,
+        function=case.function.name,
+        implementation=case.implementation.name,
+        execution=case.implementation.execution_name,
+        fmt=case.fmt.name,
         output=output,
-        params_name=params_name,
+        params_name=case.params_name,
         n=N,
         data=DATA[data],
         condition=math.nan,
@@ -151,19 +132,19 @@ def _blank(implementation: Implementation, fmt: str, output: str, data: str, par
     )
 
 
-def _score(case: Reduction, got: Failure | tuple[float, str], exact: ExactSum) -> Reduction:
+def _score(blank: Reduction, got: Failure | tuple[float, FloatFormat], exact: ExactSum) -> Reduction:
     value = exact.value
     if isinstance(got, Failure):
-        return replace(case, condition=exact.condition, exact=value, failure=got)
+        return replace(blank, condition=exact.condition, exact=value, failure=got)
     computed, dtype = got
-    ulp = float(get_format(dtype).ulp(np.array([value]))[0])
+    ulp = float(dtype.ulp(np.array([value]))[0])
     if not math.isfinite(computed):
-        return replace(case, condition=exact.condition, computed=computed, exact=value)
+        return replace(blank, condition=exact.condition, computed=computed, exact=value)
     if exact.error > 2.0**-10 * ulp:
-        raise AssertionError(f"sum of {case.function}.{case.output} certified only to {exact.error!r}")
+        raise AssertionError(f"sum of {blank.function}.{blank.output} certified only to {exact.error!r}")
     difference = math.fsum((computed, *(-part for part in exact.parts)))
     return replace(
-        case,
+        blank,
         condition=exact.condition,
         computed=computed,
         exact=value,

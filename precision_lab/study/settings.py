@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FORMATS
-from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.formats import FORMATS, FloatFormat
+from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.running.devices import check_device, on_device
@@ -51,15 +51,16 @@ class StudySettings:
                 raise unknown_name("format", name, FORMATS)
         check_device(self.device)
 
-    def chosen_functions(self) -> tuple[str, ...]:
+    def chosen_functions(self) -> tuple[Activation, ...]:
         """In registry order, only those that some implementation computes."""
         asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
         kind = self.device.partition(":")[0]
         available = {i.function for i in IMPLEMENTATIONS if kind in i.devices}
-        return tuple(name for name in FUNCTIONS if name in asked and name in available)
+        return tuple(f for name, f in FUNCTIONS.items() if name in asked and f in available)
 
-    def chosen_formats(self) -> tuple[str, ...]:
-        return self.formats or (("bf16", "fp16") if self.quick else DEFAULT_FORMATS)
+    def chosen_formats(self) -> tuple[FloatFormat, ...]:
+        names = self.formats or (("bf16", "fp16") if self.quick else DEFAULT_FORMATS)
+        return tuple(FORMATS[name] for name in names)
 
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()
@@ -71,9 +72,9 @@ class StudySettings:
             if i.function in functions
             and kind in i.devices
             and (compiled or i.execution != "compiled")
-            and f"{i.function} {i.label}" not in self.skipped
+            and f"{i.function.name} {i.label}" not in self.skipped
         )
 
-    def parameter_sets(self, function: str) -> tuple[str, ...]:
-        names = tuple(get_function(function).parameter_sets)
+    def parameter_sets(self, function: Activation) -> tuple[str, ...]:
+        names = tuple(function.parameter_sets)
         return names[:1] if self.quick else names

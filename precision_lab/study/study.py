@@ -10,8 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from precision_lab.formats import FORMATS
-from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import (
     SIGNED_FLOATS,
@@ -24,6 +23,7 @@ from precision_lab.results import (
     Statistics,
     Timing,
 )
+from precision_lab.running.case import Case, case_of
 from precision_lab.running.devices import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.saved_cases import Cases
@@ -137,7 +137,7 @@ def run(
     )
     if compiled:
         formats = settings.chosen_formats()
-        timed = TIMED_COMPILED if settings.timing else ()
+        timed = [FUNCTIONS[name] for name in TIMED_COMPILED] if settings.timing else []
         _timed(
             seconds,
             "compile",
@@ -175,14 +175,14 @@ def run(
         from precision_lab.study.lowprecision import examine
 
         folder = None if settings.probe is None else Path(settings.probe)
-        functions = settings.chosen_functions()
+        functions = [f.name for f in settings.chosen_functions()]
         lowprecision = _timed(seconds, "readiness", lambda: examine(functions, folder, report))
     return Results(
         environment={**record, **environment()},
         settings={
             **{k: v for k, v in asdict(settings).items() if k not in ("probe", "skipped")},
-            "functions": list(settings.chosen_functions()),
-            "formats": list(settings.chosen_formats()),
+            "functions": [f.name for f in settings.chosen_functions()],
+            "formats": [f.name for f in settings.chosen_formats()],
         },
         measurements=tuple(measurements),
         reductions=tuple(reductions),
@@ -201,22 +201,26 @@ def _timed(seconds: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     return result
 
 
-def _cases(
-    implementations: Iterable[Implementation], settings: StudySettings
-) -> list[tuple[Implementation, str, str]]:
-    """Implementation, format and parameter set; ordered so that cases with one reference are neighbours."""
+def _cases(implementations: Iterable[Implementation], settings: StudySettings) -> list[Case]:
+    """Ordered so that cases with one reference are neighbours."""
     formats = settings.chosen_formats()
     cases = [
-        (implementation, fmt, name)
+        case_of(
+            implementation, fmt, implementation.function.parameter_sets[name], params_name=name,
+            inputs="exhaustive" if settings.exhaustive and fmt.bits <= 32 else None,
+        )
         for implementation in implementations
         for fmt in formats
         if fmt in implementation.formats
         for name in settings.parameter_sets(implementation.function)
-    ]
+    ]  # fmt: skip
     functions = list(FUNCTIONS)
-    return sorted(
-        cases, key=lambda c: (functions.index(c[0].function), formats.index(c[1]), c[2], c[0].saturating)
-    )
+
+    def position(case: Case) -> tuple[int, int, str, bool]:
+        saturating = case.implementation.saturating
+        return functions.index(case.function.name), formats.index(case.fmt), case.params_name, saturating
+
+    return sorted(cases, key=position)
 
 
 def _measure(
@@ -231,32 +235,23 @@ def _measure(
 
     cases = _cases(implementations, settings)
     results: list[Measurement] = []
-    for done, (implementation, fmt, name) in enumerate(cases):
+    for done, case in enumerate(cases):
         report(stage, done, len(cases))
-        params = get_function(implementation.function).parameter_sets[name]
-        inputs = "exhaustive" if settings.exhaustive and FORMATS[fmt].bits <= 32 else None
-        outputs = implementation.measured_outputs()
-        measured = partial(
-            survivor.attempt,
-            partial(measure_all, implementation, outputs, fmt, params, params_name=name, inputs=inputs),
-            partial(_unmeasured, implementation, fmt, name),
-        )
+        measured = partial(survivor.attempt, partial(measure_all, case), partial(_unmeasured, case))
         results += kept.keep(
-            f"measure {implementation.function} {implementation.label} {fmt} {name}", Measurement,
+            f"measure {_words(case)} {case.params_name}", Measurement,
             lambda measured=measured: [_stored(m) for m in measured()],  # type: ignore[misc]
         )  # fmt: skip
     report(stage, len(cases), len(cases))
     return results
 
 
-def _unmeasured(implementation: Implementation, fmt: str, name: str, failure: Failure) -> list[Measurement]:
-    from precision_lab.measuring.measure import blank_measurement
+def _words(case: Case) -> str:
+    return f"{case.function.name} {case.implementation.label} {case.fmt.name}"
 
-    params = dict(get_function(implementation.function).parameter_sets[name])
-    return [
-        blank_measurement(implementation, fmt, output, name, params, "", 0, failure)
-        for output in implementation.measured_outputs()
-    ]
+
+def _unmeasured(case: Case, failure: Failure) -> list[Measurement]:
+    return [replace(case, inputs="").unmeasured(output, failure) for output in case.outputs]
 
 
 def _reduce(
@@ -269,20 +264,17 @@ def _reduce(
     from precision_lab.study.reduction import failed_reductions, measure_reductions
 
     cases = [
-        (implementation, fmt)
-        for implementation, fmt, name in _cases(implementations, settings)
-        if name == "init" and any(o not in ("forward", "grad_x") for o in implementation.measured_outputs())
+        case
+        for case in _cases(implementations, settings)
+        if case.params_name == "init" and any(o not in ("forward", "grad_x") for o in case.outputs)
     ]
     results: list[Reduction] = []
-    for done, (implementation, fmt) in enumerate(cases):
+    for done, case in enumerate(cases):
         report("reductions", done, len(cases))
-        params = get_function(implementation.function).parameter_sets["init"]
         results += kept.keep(
-            f"reductions {implementation.function} {implementation.label} {fmt}", Reduction,
+            f"reductions {_words(case)}", Reduction,
             partial(
-                survivor.attempt,
-                partial(measure_reductions, implementation, fmt, params),
-                partial(failed_reductions, implementation, fmt),
+                survivor.attempt, partial(measure_reductions, case), partial(failed_reductions, case)
             ),
         )  # fmt: skip
     report("reductions", len(cases), len(cases))
@@ -299,9 +291,9 @@ def _time(
         i
         for i in implementations
         if i.execution in (TIMED_ON_CUDA if on_cuda else ("eager", "module"))
-        or (i.execution == "compiled" and i.function in TIMED_COMPILED)
+        or (i.execution == "compiled" and i.function.name in TIMED_COMPILED)
     )
-    formats = tuple(f for f in settings.chosen_formats() if FORMATS[f].bits >= 16)
+    formats = tuple(f for f in settings.chosen_formats() if f.bits >= 16)
     n: int | None
     n, rounds = (2**18, 5) if settings.quick else (2**19, 9)
     if on_cuda:

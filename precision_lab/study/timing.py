@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
+from precision_lab.formats import FloatFormat
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure, Timing
+from precision_lab.running.case import case_of
 from precision_lab.running.devices import Survivor, failure_of, require_capability
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import to_tensor, torch_dtype
@@ -59,7 +59,7 @@ class _Contender:
 @compiler_settings_kept()
 def time_implementations(
     implementations: Sequence[Implementation],
-    formats: Sequence[str],
+    formats: Sequence[FloatFormat],
     *,
     n: int | None = None,
     rounds: int = 9,
@@ -119,14 +119,14 @@ def _groups(implementations: Sequence[Implementation], clock: Clock) -> list[lis
 
 def _time_together(
     implementations: Sequence[Implementation],
-    fmt: str,
+    fmt: FloatFormat,
     n: int,
     rounds: int,
     clock: Clock,
     starting: Callable[[], None],
 ) -> list[Timing]:
     """Timings of implementations that take turns; on a GPU with fewer elements where memory does not do."""
-    least = min(n, DEVICE_BYTES * 8 // get_format(fmt).bits)
+    least = min(n, DEVICE_BYTES * 8 // fmt.bits)
     while True:
         timings = _attempt(implementations, fmt, n, rounds, clock, starting)
         if clock.on_cuda:
@@ -140,7 +140,7 @@ def _time_together(
 
 def _attempt(
     implementations: Sequence[Implementation],
-    fmt: str,
+    fmt: FloatFormat,
     n: int,
     rounds: int,
     clock: Clock,
@@ -166,7 +166,7 @@ def _directions(clock: Clock) -> tuple[str, ...]:
 
 
 def _all_failed(
-    implementations: Sequence[Implementation], fmt: str, n: int, clock: Clock, failure: Failure
+    implementations: Sequence[Implementation], fmt: FloatFormat, n: int, clock: Clock, failure: Failure
 ) -> list[Timing]:
     return [
         _failed(i, fmt, direction, n, failure) for i in implementations for direction in _directions(clock)
@@ -174,7 +174,7 @@ def _all_failed(
 
 
 def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure:
-    """As `placement.failure_of`, with the number of elements."""
+    """As `devices.failure_of`, with the number of elements."""
     return failure_of(subject, error, str(error), size=f"{n} elements: ")
 
 
@@ -210,16 +210,15 @@ def _that_fit(device: str) -> int:
     return n
 
 
-def _inputs(fmt: str, n: int, clock: Clock, number: int = 0) -> tuple[Tensor, Tensor]:
+def _inputs(fmt: FloatFormat, n: int, clock: Clock, number: int = 0) -> tuple[Tensor, Tensor]:
     """Standard normal x and dy; the same for the same number."""
-    target = get_format(fmt)
     if clock.on_cuda:
         maker = torch.Generator(clock.device).manual_seed(SEED + number)
-        dtype = torch_dtype(target)
+        dtype = torch_dtype(fmt)
         x, grad = (torch.randn(n, generator=maker, device=clock.device).to(dtype) for _ in range(2))
         return x, grad
     generator = np.random.Generator(np.random.PCG64(SEED + number))
-    x, grad = (to_tensor(target.round(generator.standard_normal(n)), target) for _ in range(2))
+    x, grad = (to_tensor(fmt.round(generator.standard_normal(n)), fmt) for _ in range(2))
     return x, grad
 
 
@@ -229,7 +228,7 @@ def _in_turn(works: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
     return lambda: next(turns)()
 
 
-def _baselines(fmt: str, n: int, clock: Clock) -> list[_Contender]:
+def _baselines(fmt: FloatFormat, n: int, clock: Clock) -> list[_Contender]:
     """A plain copy, and torch's SiLU: what every ratio refers to."""
     sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
     copies = [partial(torch.empty_like(x).copy_, x) for x, _ in sets]
@@ -264,7 +263,7 @@ def _baselines(fmt: str, n: int, clock: Clock) -> list[_Contender]:
 
 
 def _prepare(
-    implementation: Implementation, fmt: str, n: int, clock: Clock
+    implementation: Implementation, fmt: FloatFormat, n: int, clock: Clock
 ) -> tuple[list[_Contender], dict[str, Failure]]:
     """Contenders of one implementation, each called once already."""
     made: list[_Contender] = []
@@ -272,7 +271,7 @@ def _prepare(
     differentiable = implementation.outputs is None or len(implementation.outputs) > 1
     try:
         require_capability(implementation)
-        leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
+        leaves = leaf_tensors(case_of(implementation, fmt))
         tracked = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
         sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
         points = [x.clone().requires_grad_() for x, _ in sets]
@@ -311,7 +310,9 @@ def _prepare(
     return made, dict.fromkeys(directions[len(made) :], failure)
 
 
-def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, clock: Clock) -> list[Timing]:
+def _measure(
+    contenders: Sequence[_Contender], fmt: FloatFormat, n: int, rounds: int, clock: Clock
+) -> list[Timing]:
     """Timings of what was prepared; a contender that fails now has a row that says so, the others go on."""
     seconds = np.full((rounds, len(contenders)), np.nan)
     failures: dict[int, Failure] = {}
@@ -326,7 +327,7 @@ def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, cl
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
     base = {c.direction: k for k, c in enumerate(contenders) if c.implementation is None}
     copy = float(median[base["copy"]])
-    size = get_format(fmt).bits // 8
+    size = fmt.bits // 8
     copied = 2 * size / copy
     timings = []
     for k, contender in enumerate(contenders):
@@ -341,10 +342,10 @@ def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, cl
         moved = _bytes_moved(implementation, fmt, direction)
         timings.append(
             Timing(
-                function=implementation.function,
+                function=implementation.function.name,
                 implementation=implementation.name,
                 execution=implementation.execution,
-                fmt=fmt,
+                fmt=fmt.name,
                 direction=direction,
                 n=n,
                 repeats=rounds,
@@ -363,21 +364,23 @@ def _measure(contenders: Sequence[_Contender], fmt: str, n: int, rounds: int, cl
     return timings
 
 
-def _bytes_moved(implementation: Implementation, fmt: str, direction: str) -> int:
+def _bytes_moved(implementation: Implementation, fmt: FloatFormat, direction: str) -> int:
     """Per element, at least: x read and y written; x and dy read and dx written; or both."""
-    size = get_format(fmt).bits // 8
-    stored = get_format(implementation.output_format(fmt, "forward")).bits // 8
+    size = fmt.bits // 8
+    stored = implementation.output_format(fmt, "forward").bits // 8
     parts = {"forward": size + stored, "backward": 2 * size + stored}
     return sum(parts.values()) if direction == BOTH else parts[direction]
 
 
-def _failed(implementation: Implementation, fmt: str, direction: str, n: int, failure: Failure) -> Timing:
+def _failed(
+    implementation: Implementation, fmt: FloatFormat, direction: str, n: int, failure: Failure
+) -> Timing:
     nan = float("nan")
     return Timing(
-        function=implementation.function,
+        function=implementation.function.name,
         implementation=implementation.name,
         execution=implementation.execution,
-        fmt=fmt,
+        fmt=fmt.name,
         direction=direction,
         n=n,
         repeats=0,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import get_format
 from precision_lab.results import Measurement
 
 
@@ -101,7 +100,7 @@ def leaning(m: Measurement) -> Leaning | None:
     these and the other way for those. Regions are not judged, having too few different roundings each. Only
     results within one ulp count, so that a wrong one is a matter of accuracy and not of bias.
     """
-    precision = get_format(m.output_fmt).precision
+    precision = m.precision_bits
     found = [
         Leaning(where, lean, inexact, lean_limit(inexact, precision))
         for where, lean, inexact in (

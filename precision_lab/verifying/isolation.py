@@ -9,10 +9,12 @@ user's rights, and one that means to can read the key of its job and forge a rep
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
 import os
+import pickle
 import secrets
 import selectors
 import signal
@@ -48,7 +50,7 @@ from precision_lab.verifying.plan import (
     Measured,
     Plan,
     Planned,
-    Report,
+    Progress,
 )
 
 _COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.verifying.isolation")
@@ -67,6 +69,11 @@ NOISE = 1 << 20  # bytes of what it printed that are looked at, from the end
 LONGEST = 1 << 26  # bytes of one line; what the child says of the largest kernel is a hundredth of it
 HANGS = 2  # stages in which a kernel may hang before it is left alone
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
+
+
+def _packed(plan: Plan) -> str:
+    """A plan as a line of a job: it may hold a function or a format of the user's own."""
+    return base64.b64encode(pickle.dumps(plan)).decode()
 
 
 class _Disturbed(Exception):
@@ -212,7 +219,7 @@ def isolated_events(
     framework: str | None,
     compiled: bool,
     time_limit: float,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Iterator[Event]:
     """`trial.events` of a TARGET, out of a child process that may die.
@@ -234,7 +241,7 @@ def isolated_events(
         stage: Begin | None = None
         doing = ""
         finished: list[str] = []
-        with _Child({**how, "plan": plan.to_json()}) as child:
+        with _Child({**how, "plan": _packed(plan)}) as child:
             try:
                 while (line := child.line(time_limit if stage else START_LIMIT)) is not None:
                     if "end" in line:
@@ -309,7 +316,7 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
         "property": f"while the property {examined} was examined",
     }.get(what, "in a plain call on a few thousand inputs")
     kernel = target.rpartition(":")[2]
-    fault = Fault(failure.kind, plan.function, kernel, fmt, "", name, f"{failure.message}, {where}")
+    fault = Fault(failure.kind, plan.function.name, kernel, fmt, "", name, f"{failure.message}, {where}")
     examination = Examination(examined, fmt, name, "broken") if examined else None
     return Examined((fault,), examination=examination)
 
@@ -342,7 +349,7 @@ def _narrowed(plan: Plan, how: Mapping[str, Any], blank: Measurement, time_limit
     words = ""
     for size in NARROW:
         job = {
-            **how, "plan": plan.to_json(), "size": size, "window": window,
+            **how, "plan": _packed(plan), "size": size, "window": window,
             "narrow": [blank.fmt, blank.params_name, blank.output],
         }  # fmt: skip
         reached: tuple[int, int, str] | None = None
@@ -404,16 +411,16 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
     from precision_lab.verifying.trial import events, load
 
     try:
-        plan = Plan.from_json(job["plan"])
-        implementation, faults = load(
+        plan: Plan = pickle.loads(base64.b64decode(job["plan"]))
+        loaded = load(
             job["target"], plan, framework=job["framework"], compiled=job["compiled"], device=job["device"]
         )
         if "narrow" in job:
-            _narrow(job, plan, implementation, put)
+            _narrow(job, plan, loaded.implementation, put)
         else:
-            put(_encode(Examined(faults)))
+            put(_encode(Examined(loaded.faults)))
             for event in events(
-                plan, implementation, lambda done, total: put({"done": done, "total": total}),
+                plan, loaded, lambda done, total: put({"done": done, "total": total}),
                 announce=lambda words: put({"doing": words}), isolated=True,
             ):  # fmt: skip
                 put(_encode(event))
@@ -440,15 +447,17 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
     """Calls the kernel on `size` inputs at a time, saying beforehand on which."""
     import numpy as np
 
-    from precision_lab.formats import get_format
+    from precision_lab.functions import Asked
+    from precision_lab.inputs.points import default_inputs
     from precision_lab.inputs.sets import input_set
-    from precision_lab.measuring.measure import default_inputs
+    from precision_lab.running.case import Case
     from precision_lab.running.runner import run
 
     name, params_name, output = job["narrow"]
-    fmt, params = get_format(name), plan.parameter_sets[params_name]
+    fmt = next(f for f in plan.fmts if f.name == name)
+    case = Case(implementation, fmt, Asked(plan.parameter_sets[params_name]), (output,))
     spec = default_inputs(fmt) if fmt.bits > 16 else "exhaustive"
-    bits = input_set(spec, fmt, plan.function, params)[1]
+    bits = input_set(spec, fmt, plan.function, case.asked)[1]
     first, end = job["window"] or (0, bits.size)
     for start in range(first, end, job["size"]):
         part = bits[start : min(start + job["size"], end)]
@@ -457,7 +466,7 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
                  zip(x[[0, -1]], part[[0, -1]], strict=True)]  # fmt: skip
         words = f"x={shown[0]}" if part.size == 1 else f"from {shown[0]} to {shown[1]}"
         put({"first": start, "end_before": start + int(part.size), "words": words})
-        run(implementation, np.asarray(part), fmt.name, params, (output,))
+        run(case, np.asarray(part))
 
 
 def main() -> None:

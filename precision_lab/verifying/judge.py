@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from precision_lab.formats import get_format
 from precision_lab.results import (
     Fault,
     Measurement,
@@ -53,7 +52,7 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[Fault, ...]:
 
 def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
     """At most two faults: subnormals taken for zero, and the worst of all other regions."""
-    precision = get_format(m.output_fmt).precision
+    precision = m.precision_bits
     over = {
         name: s
         for name, s in m.regions.items()

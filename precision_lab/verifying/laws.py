@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import unknown_name
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
+from precision_lab.formats import FloatFormat, get_format
+from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
@@ -22,6 +22,7 @@ from precision_lab.inputs.strategies import (
 from precision_lab.measuring.measure import measure_all
 from precision_lab.oracle import reference
 from precision_lab.results import Fault, Measurement
+from precision_lab.running.case import Case, case_of
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
@@ -38,49 +39,48 @@ class Broken:
     fault: Fault | None = None
 
 
-Law = Callable[[Sequence[Measurement], Bound], str | Fault | None]
+Law = Callable[[Case, Sequence[Measurement], Bound], str | Fault | None]
 
 
 def _first(faults: Iterator[Fault]) -> Fault | None:
     return next(faults, None)
 
 
-def accuracy(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def accuracy(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """Every output, autograd's gradients among them, is within its bound of the exact value."""
     kinds = ("inaccurate", "flushes_subnormals", "undecided")
     return _first(f for m in measured for f in judge(m, bound) if f.kind in kinds)
 
 
-def signs(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def signs(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """No result, and above all no gradient, has the wrong sign."""
     return _first(f for m in measured for f in judge(m, bound) if f.kind == "wrong_sign")
 
 
-def special_values(measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def special_values(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
     """±0, ±inf and NaN give what the limits say, and no finite input an infinity or NaN of its own."""
     return _first(f for m in measured for f in judge(m, bound) if f.kind == "nonfinite")
 
 
-def continuity(measured: Sequence[Measurement], bound: Bound) -> str | None:
+def continuity(case: Case, measured: Sequence[Measurement], bound: Bound) -> str | None:
     """What is continuous at 0 has no jump there."""
     for m in measured:
         if (
             m.failure is None
-            and m.output in get_function(m.function).continuous
-            and not m.jump_at_zero <= 4 * _ulp_at_zero(m)
+            and m.output in case.function.continuous
+            and not m.jump_at_zero <= 4 * _ulp_at_zero(case, m)
         ):
             return f"{m.output} jumps by {m.jump_at_zero:.4g} across 0"
     return None
 
 
-def _ulp_at_zero(m: Measurement) -> float:
+def _ulp_at_zero(case: Case, m: Measurement) -> float:
     """An ulp of the exact value at 0; the smallest number where that is 0."""
-    out = get_format(m.output_fmt)
-    exact = reference(m.function, m.output, m.params, np.zeros(1), out)
+    exact = reference(case.function, m.output, m.params, np.zeros(1), case.output_format(m.output))
     return float(exact.ulp[0])
 
 
-def monotony(measured: Sequence[Measurement], bound: Bound) -> str | None:
+def monotony(case: Case, measured: Sequence[Measurement], bound: Bound) -> str | None:
     """Between neighbours, results move as the exact values do, where those move by more than rounding."""
     for m in measured:
         if m.failure is None and bound.max_ulp <= 1 and m.monotonicity_violations:
@@ -88,7 +88,7 @@ def monotony(measured: Sequence[Measurement], bound: Bound) -> str | None:
     return None
 
 
-def runs(measured: Sequence[Measurement], bound: Bound) -> str | None:
+def runs(case: Case, measured: Sequence[Measurement], bound: Bound) -> str | None:
     """It gives every output for every legal parameter."""
     for m in measured:
         if m.failure is not None and m.failure.kind != "not_finite_parameters":
@@ -109,9 +109,9 @@ LAWS: dict[str, Law] = {
 @compiler_settings_kept()
 def check_laws(
     kernel: Any,
-    function: str,
+    function: str | Activation,
     *,
-    fmt: str = "bf16",
+    fmt: str | FloatFormat = "bf16",
     max_ulp: float = 1.0,
     laws: Sequence[str] = tuple(LAWS),
     max_examples: int = 25,
@@ -127,30 +127,31 @@ def check_laws(
     for law in laws:
         if law not in LAWS:
             raise unknown_name("law", law, LAWS)
-    definition, bound = get_function(function), Bound(max_ulp)
-    implementation = resolve(kernel, definition.name, fmt)
+    definition, source, bound = get_function(function), get_format(fmt), Bound(max_ulp)
+    implementation = resolve(kernel, definition, source)
     given_ones = implementation.parameters
     fixed = definition.check_params()
 
     def taken(params: Mapping[str, float]) -> dict[str, float]:
         return {k: v if given_ones is None or k in given_ones else fixed[k] for k, v in params.items()}
 
-    drawn = strategies.parameters(definition.name, fmt).map(taken)
-    inputs = "exhaustive" if get_format(fmt).bits <= 16 else "stratified:4"
+    drawn = strategies.parameters(definition, source).map(taken)
+    inputs = "exhaustive" if source.bits <= 16 else "stratified:4"
+    case = case_of(implementation, source, inputs=inputs)
     memory: dict[tuple[float, ...], list[Measurement]] = {}  # every law is tried at the same parameters
 
     def measured(params: Mapping[str, float]) -> list[Measurement]:
         key = tuple(params.values())
         if key not in memory:
-            outputs = implementation.measured_outputs()
-            memory[key] = measure_all(implementation, outputs, fmt, params, inputs=inputs)
+            memory[key] = measure_all(case.given(params))
         return memory[key]
 
-    broken = (_broken(name, measured, bound, drawn, max_examples) for name in laws)
+    broken = (_broken(case, name, measured, bound, drawn, max_examples) for name in laws)
     return [found for found in broken if found is not None]
 
 
 def _broken(
+    case: Case,
     name: str,
     measured: Callable[[Mapping[str, float]], list[Measurement]],
     bound: Bound,
@@ -162,7 +163,7 @@ def _broken(
     @settings(max_examples=max_examples, phases=[Phase.generate, Phase.shrink], **COMMON_SETTINGS)
     @given(drawn)
     def holds(params: dict[str, float]) -> None:
-        found = LAWS[name](measured(params), bound)
+        found = LAWS[name](case, measured(params), bound)
         if found is not None:
             last.append((params, found))
             raise _Broken

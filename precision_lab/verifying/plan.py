@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.results import Examination, Fault, Measurement, NotExamined
 from precision_lab.verifying.bounds import Bound
@@ -17,7 +18,7 @@ PLAIN_CALL = "plain call"  # of the stage that prepares the properties of a form
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do with a kernel; plain data, so that it travels to another process.
+    """What to do with a kernel; it is pickled on its way to another process.
 
     Attributes:
         outputs: None for all that the kernel can give.
@@ -32,14 +33,14 @@ class Plan:
         contract: the calls that the kernel accepts, as its author declares them.
         finite: leave infinite and NaN inputs out.
         budget: seconds for large calls, of every format; None for the default.
-        against: registered implementation measured beside it.
+        against: name of the registered implementation measured beside it.
         laws: check the laws of `search` for parameters that Hypothesis chooses.
         one_by_one: formats, with a set of parameters, in which each output is run alone.
         done: stages to leave out.
     """
 
-    function: str
-    fmts: tuple[str, ...]
+    function: Activation
+    fmts: tuple[FloatFormat, ...]
     outputs: tuple[str, ...] | None
     parameter_sets: Mapping[str, Mapping[str, float]]
     added_sets: tuple[str, ...] = ()
@@ -55,19 +56,6 @@ class Plan:
     laws: bool = False
     one_by_one: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        values = dict(data)
-        for name in ("fmts", "properties", "asked", "added_sets", "one_by_one", "done"):
-            values[name] = tuple(values[name])
-        if values["outputs"] is not None:
-            values["outputs"] = tuple(values["outputs"])
-        values["contract"] = CallContract.from_json(values["contract"])
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ class Examined:
 
 
 Event = Planned | Begin | Measured | Examined
-Report = Callable[[int, int], None]  # inputs done, inputs in all
+Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
 
 @dataclass
@@ -124,12 +112,12 @@ class Bounds:
         """Kinds of engineering faults that the file knows of."""
         if self._file is None:
             return frozenset()
-        return self._file.accepted.get((self.plan.function, fmt), frozenset())
+        return self._file.accepted.get((self.plan.function.name, fmt), frozenset())
 
     def bound(self, fmt: str, output: str) -> Bound | None:
         """None where nothing is promised."""
         if self._file is not None:
-            return self._file.bound(self.plan.function, fmt, output)
+            return self._file.bound(self.plan.function.name, fmt, output)
         return None if self.plan.max_ulp is None else Bound(self.plan.max_ulp)
 
     def note(self, m: Measurement) -> None:

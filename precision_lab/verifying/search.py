@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FloatFormat, get_format
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
@@ -23,9 +23,10 @@ from precision_lab.inputs.strategies import (
     settings,
     target,
 )
-from precision_lab.oracle import reference
+from precision_lab.measuring.every_input import standards
 from precision_lab.results import Failure
-from precision_lab.running.runner import effective_parameters, run
+from precision_lab.running.case import case_of
+from precision_lab.running.runner import run
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import errors as metrics
 
@@ -65,9 +66,9 @@ class _Spent(Exception):
 @compiler_settings_kept()
 def search(
     kernel: Any,
-    function: str,
+    function: str | Activation,
     *,
-    fmt: str = "bf16",
+    fmt: str | FloatFormat = "bf16",
     output: str = "forward",
     params: Mapping[str, float] | None = None,
     evaluations: int = EVALUATIONS,
@@ -89,10 +90,9 @@ def search(
         raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
     definition, source = get_function(function), get_format(fmt)
     definition.check_output(output)
-    implementation = resolve(kernel, definition.name, source.name)
-    asked = definition.check_params(params)
-    effective = effective_parameters(implementation, asked, source.name)
-    out = get_format(implementation.output_format(source.name, output))
+    case = case_of(resolve(kernel, definition, source), source, params, (output,))
+    standard = standards(case, (output,))[0]
+    effective = case.effective
     found: dict[int, float] = {}  # error by ordinal
 
     def errors(ordinals: NDArray[np.int64]) -> float:
@@ -109,17 +109,17 @@ def search(
         n, full = len(fresh), -(-len(fresh) // BLOCK) * BLOCK
         places = np.concatenate([np.arange(full) % n, np.arange(n)])
         x = source.from_ordinal(np.array(fresh))[places]
-        got = run(implementation, x, source.name, asked, (output,))[output]
+        got = run(case, x)[output]
         if isinstance(got, Failure):
             raise KernelError(got.kind, got.message)
-        exact = reference(definition, output, effective, x, out, saturating=implementation.saturating)
+        exact = standard.reference(x)
         sizes = np.nan_to_num(np.abs(metrics.ulp_error(np.asarray(got, np.float64), exact)), nan=0.0)
         sizes = np.maximum(sizes[:n], sizes[full:])
         found.update(zip(fresh, sizes.tolist(), strict=True))
         return float(sizes.max())
 
     drawn = evaluations - evaluations // _CLIMB
-    centres = strategies.inputs(source, definition.name, effective, output)
+    centres = strategies.inputs(source, definition, effective, output)
 
     @settings(max_examples=10 * drawn // BLOCK, phases=[Phase.generate, Phase.target], **COMMON_SETTINGS)
     @given(centres, integers(0, source.fraction_bits + 4))

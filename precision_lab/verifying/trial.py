@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Asked
+from precision_lab.implementations import Implementation, as_implementation, resolve
+from precision_lab.implementations.adapters.target import find, target_of
 from precision_lab.implementations.contract import CallContract
+from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
+from precision_lab.running.case import Case
+from precision_lab.running.devices import on_device
+from precision_lab.running.selfcheck import require_ieee
+from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
+from precision_lab.verifying.judge import judge
 from precision_lab.verifying.plan import (
     LAWS,
     PLAIN_CALL,
@@ -24,12 +34,11 @@ from precision_lab.verifying.plan import (
     Measured,
     Plan,
     Planned,
-    Report,
+    Progress,
 )
-
-if TYPE_CHECKING:
-    from precision_lab.implementations import Implementation
-    from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties import BUDGET
+from precision_lab.verifying.properties.registry import examine
+from precision_lab.verifying.properties.subject import Subject, Terms
 
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 
@@ -37,21 +46,27 @@ _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 Announce = Callable[[str], None]  # what the kernel is called with, before it is
 
 
-def load(
-    target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: str
-) -> tuple[Implementation, tuple[Fault, ...]]:
-    """The implementation that a TARGET or an object is, and what loading it did to the process.
+@dataclass(frozen=True)
+class Loaded:
+    """A kernel under test.
+
+    Attributes:
+        baseline: what it is compared with, on the same device.
+        faults: what loading it did to the process.
+    """
+
+    implementation: Implementation
+    baseline: Implementation | None
+    faults: tuple[Fault, ...]
+
+
+def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: str) -> Loaded:
+    """The implementation that a TARGET or an object is.
 
     Raises:
         ValueError: it is of no use, in the words of `target.find`.
         EnvironmentAltersResultsError: subnormals are flushed before the kernel was loaded.
     """
-    from precision_lab.implementations import as_implementation
-    from precision_lab.implementations.adapters.target import find, target_of
-    from precision_lab.running.devices import on_device
-    from precision_lab.running.selfcheck import require_ieee
-    from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
-
     require_ieee()
     changed_switches()
     with switches_kept():
@@ -62,33 +77,28 @@ def load(
                 target, plan.function, plan.fmts, framework=framework, compiled=compiled,
                 target=target_of(target),
             )  # fmt: skip
-    faults = [
-        Fault(
-            "alters_environment", plan.function, found.name, fmt, "", "",
-            f"on loading, {words} for the whole process; it is set back",
-        )
-        for words in changed_switches()
-        for fmt in plan.fmts
-    ]  # fmt: skip
+    said = [f"on loading, {words} for the whole process; it is set back" for words in changed_switches()]
     try:
         require_ieee()
     except EnvironmentAltersResultsError as error:
-        said = flushing_off(error)
+        off = flushing_off(error)
         require_ieee()
-        faults += [
-            Fault(
-                "alters_environment", plan.function, found.name, fmt, "", "",
-                f"loading it switched flushing on, as a library built with -ffast-math does: {said}",
-            )
-            for fmt in plan.fmts
-        ]  # fmt: skip
-    return on_device(replace(found, contract=plan.contract), device), tuple(faults)
+        said.append(f"loading it switched flushing on, as a library built with -ffast-math does: {off}")
+    faults = [
+        Fault("alters_environment", plan.function.name, found.name, fmt.name, "", "", words)
+        for words in said
+        for fmt in plan.fmts
+    ]
+    baseline = None
+    if plan.against is not None:
+        baseline = on_device(resolve(plan.against, plan.function, plan.fmts[0]), device)
+    return Loaded(on_device(replace(found, contract=plan.contract), device), baseline, tuple(faults))
 
 
 def events(
     plan: Plan,
-    implementation: Implementation,
-    progress: Report | None = None,
+    loaded: Loaded,
+    progress: Progress | None = None,
     *,
     announce: Announce = lambda words: None,
     isolated: bool = False,
@@ -104,45 +114,38 @@ def events(
         ValueError: an unknown output or format, or one that the kernel does not claim.
         EnvironmentAltersResultsError: subnormals were flushed before the kernel ran.
     """
-    from precision_lab.functions import get_function
-    from precision_lab.implementations import resolve
-    from precision_lab.running.devices import on_device
-    from precision_lab.running.selfcheck import require_ieee
-
     require_ieee()
-    definition = get_function(plan.function)
+    implementation = loaded.implementation
     outputs = plan.outputs if plan.outputs is not None else implementation.measured_outputs()
     for output in outputs:
-        definition.check_output(output)
+        plan.function.check_output(output)
     for fmt in plan.fmts:
         if fmt not in implementation.formats:
-            known = ", ".join(implementation.formats)
-            raise UsageError(f"{implementation.name} claims {known}, and fmt={fmt!r} was asked for")
+            known = ", ".join(f.name for f in implementation.formats)
+            raise UsageError(f"{implementation.name} claims {known}, and fmt={fmt.name!r} was asked for")
     bounds = Bounds(plan)
     for fmt in plan.fmts:
         for output in outputs:
-            bounds.bound(fmt, output)  # a file without it is found before anything is measured
+            bounds.bound(fmt.name, output)  # a file without it is found before anything is measured
     sets = _sets(plan, implementation)
     yield Planned(tuple(outputs), tuple(sets))
-    trial = _Trial(plan, implementation, tuple(outputs), bounds, progress, announce, isolated)
-    baseline = None
-    if plan.against is not None:
-        baseline = on_device(resolve(plan.against, definition.name, plan.fmts[0]), implementation.device)
+    trial = _Trial(plan, implementation, bounds, progress, announce, isolated)
     for fmt in plan.fmts:
         for position, (name, params) in enumerate(sets.items()):
-            groups = [(o,) for o in outputs] if f"{fmt} {name}" in plan.one_by_one else [tuple(outputs)]
-            for group in groups:
-                stage = f"accuracy {fmt} {name} {' '.join(group)}"
+            case = Case(implementation, fmt, Asked(params), tuple(outputs), plan.inputs, plan.finite, name)
+            each = f"{fmt.name} {name}" in plan.one_by_one
+            for part in [case.giving(o) for o in outputs] if each else [case]:
+                stage = f"accuracy {fmt.name} {name} {' '.join(part.outputs)}"
                 if stage not in plan.done:
-                    yield from trial.measured(fmt, name, params, group, stage)
-                    yield from _altered(plan, implementation, fmt, name)
-            stage = f"against {fmt} {name}"
-            if baseline is not None and stage not in plan.done:
-                yield from _baseline(plan, baseline, fmt, name, params, outputs, stage)
+                    yield from trial.measured(part, stage)
+                    yield from _altered(case)
+            stage = f"against {fmt.name} {name}"
+            if loaded.baseline is not None and stage not in plan.done:
+                yield from _baseline(replace(case, implementation=loaded.baseline), stage)
             if position == 0:
-                yield from trial.examined(fmt, name, params)
-                yield from _lawful(plan, implementation, fmt, name, outputs, bounds)
-                yield from _altered(plan, implementation, fmt, name)
+                yield from trial.examined(case)
+                yield from _lawful(plan, case, bounds)
+                yield from _altered(case)
 
 
 def _sets(plan: Plan, implementation: Implementation) -> dict[str, Mapping[str, float]]:
@@ -158,91 +161,66 @@ def _sets(plan: Plan, implementation: Implementation) -> dict[str, Mapping[str, 
     return found
 
 
-def _altered(plan: Plan, implementation: Implementation, fmt: str, params_name: str) -> Iterator[Event]:
+def _altered(case: Case) -> Iterator[Event]:
     """A fault for each of torch's switches that the kernel has changed."""
-    from precision_lab.running.switches import changed_switches
-
     for words in changed_switches():
-        fault = Fault(
-            "alters_environment", plan.function, implementation.name, fmt, "", params_name,
-            f"{words} for the whole process; it is set back",
-        )  # fmt: skip
-        yield Examined((fault,), ())
+        yield Examined(
+            (_fault(case, "alters_environment", f"{words} for the whole process; it is set back"),), ()
+        )
+
+
+def _fault(case: Case, kind: str, message: str, params_name: str | None = None, replay: str = "") -> Fault:
+    """A fault of no output in particular."""
+    name = case.params_name if params_name is None else params_name
+    return Fault(
+        kind, case.function.name, case.implementation.name, case.fmt.name, "", name, message, replay=replay
+    )
 
 
 class _Trial:
     """The stages of one kernel, and what earlier ones have found out about it."""
 
     def __init__(
-        self, plan: Plan, implementation: Implementation, outputs: tuple[str, ...], bounds: Bounds,
-        progress: Report | None, announce: Announce, isolated: bool,
+        self, plan: Plan, implementation: Implementation, bounds: Bounds, progress: Progress | None,
+        announce: Announce, isolated: bool,
     ) -> None:  # fmt: skip
-        self.plan, self.implementation, self.outputs, self.bounds = plan, implementation, outputs, bounds
+        self.plan, self.implementation, self.bounds = plan, implementation, bounds
         self.progress, self.announce, self.isolated = progress, announce, isolated
-        self.contracts: dict[str, CallContract] = {}  # found by trying, by format
+        self.contracts: dict[FloatFormat, CallContract] = {}  # found by trying
         self.failed: set[str] = set()  # formats in which an output could not be measured
         self.accurate: dict[str, set[str]] = {}  # by format, outputs within their bounds
 
-    def called(self, fmt: str) -> Implementation:
-        """The implementation with the contract that was found for a format."""
-        return replace(self.implementation, contract=self.contracts.get(fmt, self.implementation.contract))
+    def called(self, case: Case) -> Case:
+        """The case with the contract that was found for its format."""
+        found = self.contracts.get(case.fmt)
+        return case if found is None else case.called_as(found)
 
-    def measured(
-        self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...], stage: str
-    ) -> Iterator[Event]:
-        from precision_lab.measuring.measure import blank_measurement
-
-        plan = self.plan
-        if name in plan.added_sets and (reason := self._unreachable(fmt, params)):
-            gaps = tuple(NotExamined(output, fmt, name, reason, False) for output in outputs)
+    def measured(self, case: Case, stage: str) -> Iterator[Event]:
+        if case.params_name in self.plan.added_sets and (reason := _unreachable(case)):
+            gaps = tuple(NotExamined(o, case.fmt.name, case.params_name, reason, False) for o in case.outputs)
             yield Examined(not_examined=gaps)
             return
-        blanks = tuple(
-            blank_measurement(self.implementation, fmt, output, name, dict(params), plan.inputs or "", 0)
-            for output in outputs
-        )
-        yield Begin(stage, blanks)
-        found = self._run(fmt, name, params, outputs, blanks)
+        yield Begin(stage, tuple(case.unmeasured(output) for output in case.outputs))
+        found = self._run(case)
         refusal = next((m.failure for m in found if m.failure and m.failure.kind in REFUSALS), None)
         if refusal is not None:
-            faults = self._sought(fmt, name, params, refusal.message, found[0].n_inputs)
+            faults = self._sought(case, refusal.message, found[0].n_inputs)
             if faults:
                 yield Examined(faults)
-                found = self._run(fmt, name, params, outputs, blanks)
+                found = self._run(case)
         for m in found:
             self._learn(m)
             yield Measured(m)
 
-    def _unreachable(self, fmt: str, params: Mapping[str, float]) -> str:
-        """Why a kernel cannot be given parameters that nobody asked for; "" where it can."""
-        from precision_lab.running.runner import effective_parameters
-
-        try:
-            effective_parameters(self.implementation, params, fmt)
-        except (KernelError, ValueError) as error:
-            return f"it cannot be given these parameters: {error}"
-        return ""
-
-    def _run(
-        self, fmt: str, name: str, params: Mapping[str, float], outputs: tuple[str, ...],
-        blanks: tuple[Measurement, ...],
-    ) -> list[Measurement]:  # fmt: skip
-        from precision_lab.measuring.measure import measure_all
-        from precision_lab.running.switches import flushing_off
-
+    def _run(self, case: Case) -> list[Measurement]:
         self.announce("every input of the measurement in one call")
         try:
-            return measure_all(
-                self.called(fmt), outputs, fmt, dict(params), params_name=name, inputs=self.plan.inputs,
-                progress=self.progress, finite=self.plan.finite,
-            )  # fmt: skip
+            return measure_all(self.called(case), progress=self.progress)
         except EnvironmentAltersResultsError as error:
             failure = Failure("alters_environment", flushing_off(error))
-            return [replace(blank, failure=failure) for blank in blanks]
+            return [case.unmeasured(output, failure) for output in case.outputs]
 
     def _learn(self, m: Measurement) -> None:
-        from precision_lab.verifying.judge import judge
-
         self.bounds.note(m)
         if m.failure is not None:
             self.failed.add(m.fmt)
@@ -251,49 +229,44 @@ class _Trial:
         if bound is not None and clean and not any(f.kind in _INACCURATE for f in judge(m, bound)):
             self.accurate.setdefault(f"{m.fmt} {m.params_name}", set()).add(m.output)
 
-    def _sought(
-        self, fmt: str, name: str, params: Mapping[str, float], why: str, n: int
-    ) -> tuple[Fault, ...]:
+    def _sought(self, case: Case, why: str, n: int) -> tuple[Fault, ...]:
         """The fault of a refusal that no contract declares, where other calls are accepted."""
-        if fmt in self.contracts:
+        if case.fmt in self.contracts:
             return ()
-        found = undeclared_contract(self.implementation, fmt, params, self.announce)
+        found = undeclared_contract(case, self.announce)
         if found is None:
             return ()
-        self.contracts[fmt] = found
+        self.contracts[case.fmt] = found
         kind = "refuses_shapes" if found.shapes else "refuses_lengths"
         message = (
             f"x of {n} elements in one dimension: {why}. {found.words()} are accepted, and what follows was "
             "examined with those"
         )
-        about = (self.plan.function, self.implementation.name, fmt)
-        return (Fault(kind, *about, "", name, message),)
+        return (_fault(case, kind, message),)
 
-    def examined(self, fmt: str, name: str, params: Mapping[str, float]) -> Iterator[Event]:
-        from precision_lab.verifying.properties.registry import examine
-
-        plan = self.plan
-        stages = {f"property {fmt} {name} {prop}": prop for prop in plan.properties}
-        plain = f"{PLAIN_CALL} {fmt} {name}"
+    def examined(self, case: Case) -> Iterator[Event]:
+        plan, where = self.plan, f"{case.fmt.name} {case.params_name}"
+        stages = {f"property {where} {prop}": prop for prop in plan.properties}
+        plain = f"{PLAIN_CALL} {where}"
         if not stages or plain in plan.done or all(stage in plan.done for stage in stages):
             return
         yield Begin(plain)
         subject: Subject | None = None
         why: KernelError | None = None
         try:
-            subject = self._subject(fmt, name, params)
+            subject = self._subject(case)
         except KernelError as error:
             why = error
-            faults = self._sought(fmt, name, params, str(error), 4097) if error.kind in REFUSALS else ()
+            faults = self._sought(case, str(error), 4097) if error.kind in REFUSALS else ()
             if faults:
                 yield Examined(faults)
                 try:
-                    subject = self._subject(fmt, name, params)
+                    subject = self._subject(case)
                 except KernelError as again:
                     why = again
         if subject is None:
             assert why is not None
-            yield from self._unexaminable(fmt, name, why)
+            yield from self._unexaminable(case, why)
             return
         for stage, prop in stages.items():
             if stage not in plan.done:
@@ -302,30 +275,28 @@ class _Trial:
                 state = "broken" if found.faults else "does not apply" if found.inapplicable else "holds"
                 yield Examined(
                     tuple(self._replayed(f, prop) for f in found.faults), found.notes, found.not_examined,
-                    Examination(prop, fmt, name, state, found.inapplicable),
+                    Examination(prop, case.fmt.name, case.params_name, state, found.inapplicable),
                 )  # fmt: skip
 
-    def _subject(self, fmt: str, name: str, params: Mapping[str, float]) -> Subject:
-        from precision_lab.verifying.properties import BUDGET
-        from precision_lab.verifying.properties.subject import Subject, Terms
-
-        given = {o: self.bounds.working(fmt, o) for o in self.outputs}
+    def _subject(self, case: Case) -> Subject:
+        given = {o: self.bounds.working(case.fmt.name, o) for o in case.outputs}
         held = {o: bound for o, bound in given.items() if bound is not None}
         terms = Terms(
-            held, frozenset(self.accurate.get(f"{fmt} {name}", ())), self.plan.finite, self.isolated,
+            held, frozenset(self.accurate.get(f"{case.fmt.name} {case.params_name}", ())), self.isolated,
             BUDGET if self.plan.budget is None else self.plan.budget,
             self.plan.budget is not None or "sizes" in self.plan.asked, self.announce,
         )  # fmt: skip
-        return Subject(self.called(fmt), fmt, params, tuple(held), name, terms)
+        return Subject(self.called(case).giving(*held), terms)
 
-    def _unexaminable(self, fmt: str, name: str, error: KernelError) -> Iterator[Event]:
+    def _unexaminable(self, case: Case, error: KernelError) -> Iterator[Event]:
         """What it means that a plain call fails: the measurement has said so, or it is a fault."""
-        if fmt not in self.failed:
-            about = (self.plan.function, self.implementation.name, fmt)
-            yield Examined((Fault(error.kind, *about, "", name, f"in a plain call: {error}"),))
+        if case.fmt.name not in self.failed:
+            yield Examined((_fault(case, error.kind, f"in a plain call: {error}"),))
         for prop in self.plan.properties:
             reason = f"a plain call fails: {error}"
-            yield Examined(examination=Examination(prop, fmt, name, "not examined", reason))
+            yield Examined(
+                examination=Examination(prop, case.fmt.name, case.params_name, "not examined", reason)
+            )
 
     def _replayed(self, fault: Fault, prop: str) -> Fault:
         """A fault with the command that examines its property again."""
@@ -353,45 +324,46 @@ class _Trial:
         return words
 
 
-def _baseline(
-    plan: Plan, baseline: Implementation, fmt: str, name: str, params: Mapping[str, float],
-    outputs: tuple[str, ...], stage: str,
-) -> Iterator[Event]:  # fmt: skip
-    from precision_lab.measuring.measure import measure_all
+def _unreachable(case: Case) -> str:
+    """Why a kernel cannot be given parameters that nobody asked for; "" where it can."""
+    try:
+        _ = case.effective
+    except (KernelError, ValueError) as error:
+        return f"it cannot be given these parameters: {error}"
+    return ""
 
+
+def _baseline(case: Case, stage: str) -> Iterator[Event]:
     yield Begin(stage)
-    given = [o for o in outputs if o in baseline.measured_outputs()]
-    if fmt in baseline.formats and given:
-        for m in measure_all(baseline, given, fmt, params, params_name=name, inputs=plan.inputs):
+    given = [o for o in case.outputs if o in case.implementation.measured_outputs()]
+    if case.fmt in case.implementation.formats and given:
+        for m in measure_all(replace(case, outputs=tuple(given), finite=False)):
             yield Measured(m, baseline=True)
 
 
-def _lawful(
-    plan: Plan, implementation: Implementation, fmt: str, name: str, outputs: tuple[str, ...], bounds: Bounds
-) -> Iterator[Event]:
+def _lawful(plan: Plan, case: Case, bounds: Bounds) -> Iterator[Event]:
+    fmt, name = case.fmt.name, case.params_name
     stage = f"{LAWS} {fmt} {name}"
     if not plan.laws or stage in plan.done:
         return
-    from precision_lab.running.switches import flushing_off
-    from precision_lab.verifying.laws import check_laws
+    from precision_lab.verifying.laws import check_laws  # Hypothesis, which nobody else needs
 
     yield Begin(stage)
     # Other parameters have other errors: of a file's bounds, the widest counts.
-    held = [bound for o in outputs if (bound := bounds.bound(fmt, o)) is not None]
+    held = [bound for o in case.outputs if (bound := bounds.bound(fmt, o)) is not None]
     if not held:
         reason = "no bound is given that results at other parameters must keep"
         yield Examined(examination=Examination(LAWS, fmt, name, "not examined", reason))
         return
     limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
-    about = (plan.function, implementation.name, fmt, "", "")
     try:
         faults = tuple(
-            Fault("breaks_law", *about, broken.message)
+            _fault(case, "breaks_law", broken.message, "")
             if broken.fault is None
-            else Fault(broken.fault.kind, *about, broken.message, replay=broken.fault.replay)
-            for broken in check_laws(implementation, plan.function, fmt=fmt, max_ulp=limit)
+            else _fault(case, broken.fault.kind, broken.message, "", broken.fault.replay)
+            for broken in check_laws(case.implementation, plan.function, fmt=case.fmt, max_ulp=limit)
         )
     except EnvironmentAltersResultsError as error:
         message = f"while the laws were checked: {flushing_off(error)}"
-        faults = (Fault("alters_environment", *about, message),)
+        faults = (_fault(case, "alters_environment", message, ""),)
     yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
-from precision_lab.formats import get_format
+from precision_lab.formats import FORMATS, FloatFormat, get_format
+from precision_lab.functions import Activation, Asked, get_function
+from precision_lab.implementations import Implementation, implementations_for
+from precision_lab.implementations.adapters.target import is_registered_name
 from precision_lab.implementations.contract import CallContract
 from precision_lab.results import (
     Examination,
@@ -20,16 +23,27 @@ from precision_lab.results import (
     Measurement,
     NotExamined,
 )
+from precision_lab.running.case import Case
+from precision_lab.running.devices import check_device
+from precision_lab.running.switches import random_state_kept
+from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.text import plain_message
 from precision_lab.verifying.bounds import Bound
+from precision_lab.verifying.isolation import isolated_events
 from precision_lab.verifying.judge import describe, judge, worse_than
-from precision_lab.verifying.plan import LAWS, Begin, Bounds, Event, Examined, Measured, Plan, Planned, Report
+from precision_lab.verifying.plan import (
+    LAWS,
+    Begin,
+    Bounds,
+    Event,
+    Examined,
+    Measured,
+    Plan,
+    Planned,
+    Progress,
+)
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.verifying.trial import events, load
-
-if TYPE_CHECKING:
-    from precision_lab.functions import Activation
-    from precision_lab.implementations import Implementation
 
 # Kinds that say nothing against a kernel: nobody knows.
 _OPEN = ("undecided", "device_lost")
@@ -209,7 +223,7 @@ def _missing(
     seen = {(m.fmt, m.params_name, m.output) for m in measurements if m.failure or m.n_inputs > 0}
     seen |= {(g.fmt, g.params_name, g.what) for g in gaps}
     found = []
-    for fmt in plan.fmts:
+    for fmt in (f.name for f in plan.fmts):
         for name in sets:
             for output in outputs or ("every output",):
                 if (fmt, name, output) not in seen:
@@ -224,15 +238,13 @@ def _missing(
 
 def _left_out(plan: Plan, planned: Planned | None) -> tuple[str, ...]:
     """What the caller left out, each by the option that did it."""
-    from precision_lab.functions import get_function
-
     found = []
-    everything = get_function(plan.function).outputs
+    everything = plan.function.outputs
     if plan.outputs is not None and (rest := [o for o in everything if o not in plan.outputs]):
         found.append(f"outputs: {', '.join(rest)}")
     if rest := [p for p in DEFAULT_PROPERTIES if p not in plan.properties]:
         found.append(f"properties: {', '.join(rest)}")
-    if not plan.added_sets and get_function(plan.function).parameters:
+    if not plan.added_sets and plan.function.parameters:
         why = ", for which a bound file holds" if plan.bound_file and "init" in plan.parameter_sets else ""
         found.append(f"parameters other than {', '.join(map(repr, plan.parameter_sets))}{why}")
     if plan.finite:
@@ -243,9 +255,9 @@ def _left_out(plan: Plan, planned: Planned | None) -> tuple[str, ...]:
 
 
 def make_plan(
-    function: str,
+    function: str | Activation,
     *,
-    fmts: Sequence[str],
+    fmts: Sequence[str | FloatFormat],
     outputs: Sequence[str] | None,
     params: Mapping[str, float] | Mapping[str, Mapping[str, float]] | None,
     inputs: str | None,
@@ -266,13 +278,11 @@ def make_plan(
         ValueError: an unknown function, format, output, parameter or property; max_ulp below 0.5;
             max_ulp and a bound file together.
     """
-    from precision_lab.functions import get_function
-
     if laws:
         import precision_lab.inputs.strategies  # noqa: F401 - what it needs is missed before anything is measured
     definition = get_function(function)
-    fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
-    if not fmts:
+    formats = tuple(dict.fromkeys(get_format(fmt) for fmt in fmts))
+    if not formats:
         raise UsageError("fmts is empty: there is nothing to verify")
     for output in outputs or ():
         definition.check_output(output)
@@ -305,7 +315,7 @@ def make_plan(
     if outputs is not None and len(outputs) == 0:
         raise UsageError("outputs is empty: there is nothing to verify")
     return Plan(
-        definition.name, fmts, None if outputs is None else tuple(outputs), sets, added, inputs, max_ulp,
+        definition, formats, None if outputs is None else tuple(outputs), sets, added, inputs, max_ulp,
         None if bound is None else str(bound), tuple(properties), asked,
         CallContract(multiple_of, tuple(tuple(pattern) for pattern in shapes)), finite, budget, against, laws,
     )  # fmt: skip
@@ -337,9 +347,9 @@ def random_sets(function: Activation) -> dict[str, dict[str, float]]:
 
 def verify(
     kernel: Any,
-    function: str,
+    function: str | Activation,
     *,
-    fmts: Sequence[str] = ("bf16", "fp32"),
+    fmts: Sequence[str | FloatFormat] = ("bf16", "fp32"),
     outputs: Sequence[str] | None = None,
     max_ulp: float | None = None,
     bound: str | Path | None = None,
@@ -351,7 +361,7 @@ def verify(
     compiled: bool = False,
     isolate: bool | None = None,
     time_limit: float = 120.0,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     promise: bool = True,
     laws: bool = False,
     device: str = "cpu",
@@ -399,14 +409,11 @@ def verify(
         EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
     __tracebackhide__ = True
-    from precision_lab.implementations.adapters.target import is_registered_name
-    from precision_lab.running.devices import check_device
-
     check_device(device)
     if promise and max_ulp is None and bound is None and against is None:
         max_ulp = 1.0
     if against == "eager":
-        against = eager_baseline(function)
+        against = eager_baseline(get_function(function))
     plan = make_plan(
         function, fmts=fmts, outputs=outputs, params=params, inputs=inputs, max_ulp=max_ulp, bound=bound,
         properties=properties, against=against, compiled=compiled, laws=laws, multiple_of=multiple_of,
@@ -419,28 +426,21 @@ def verify(
             f"got kernel={kernel!r}"
         )
     if stranger and isolate is not False:
-        from precision_lab.verifying.isolation import isolated_events
-
         stream = isolated_events(
             plan, kernel, framework=framework, compiled=compiled, time_limit=time_limit, progress=progress,
             device=device,
         )  # fmt: skip
         return collect(plan, stream)
-    from precision_lab.running.switches import random_state_kept
-    from precision_lab.running.torch_compile import compiler_settings_kept
-
     with compiler_settings_kept(), random_state_kept():
-        implementation, faults = load(kernel, plan, framework=framework, compiled=compiled, device=device)
-        stream = _surviving(plan, implementation, events(plan, implementation, progress))
-        return collect(plan, chain([Examined(faults)], stream))
+        loaded = load(kernel, plan, framework=framework, compiled=compiled, device=device)
+        stream = _surviving(plan, loaded.implementation, events(plan, loaded, progress))
+        return collect(plan, chain([Examined(loaded.faults)], stream))
 
 
 def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Event]) -> Iterator[Event]:
     """The events of a kernel in this process, until it destroys the GPU's context; then what that leaves
     unmeasured, by name.
     """
-    from precision_lab.measuring.measure import blank_measurement
-
     seen: set[tuple[str, str, str]] = set()
     stage = Begin("")
     try:
@@ -455,20 +455,20 @@ def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Even
         crash = Failure("crashed", str(error))
         if not stage.blanks:
             message = f"{crash.message}, in the stage {stage.stage!r}"
-            yield Examined((Fault("crashed", plan.function, implementation.name, "", "", "", message),), ())
+            about = (plan.function.name, implementation.name)
+            yield Examined((Fault("crashed", *about, "", "", "", message),), ())
         died = {(m.fmt, m.params_name, m.output) for m in stage.blanks}
         outputs = plan.outputs if plan.outputs is not None else implementation.measured_outputs()
         for fmt in plan.fmts:
             for name, params in plan.parameter_sets.items():
+                case = Case(
+                    implementation, fmt, Asked(params), tuple(outputs), plan.inputs, plan.finite, name
+                )
                 for output in outputs:
-                    key = (fmt, name, output)
+                    key = (fmt.name, name, output)
                     if key not in seen:
                         failure = crash if key in died else Failure("device_lost", crash.message)
-                        yield Measured(
-                            blank_measurement(
-                                implementation, fmt, output, name, dict(params), plan.inputs or "", 0, failure
-                            )
-                        )
+                        yield Measured(case.unmeasured(output, failure))
         yield Examined(notes=("what follows the crash was not examined: the GPU's context is lost",))
 
 
@@ -476,24 +476,22 @@ def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Even
 _EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}
 
 
-def eager_baseline(function: str) -> str:
+def eager_baseline(function: Activation) -> str:
     """Name of the registered eager formulation that a kernel of this function is usually held to.
 
     Raises:
         ValueError: none is registered.
     """
-    from precision_lab.implementations import implementations_for
-
     names = [i.name for i in implementations_for(function, "eager")]
     if not names:
-        raise UsageError(f"--against eager: no eager implementation of {function} is registered")
-    wanted = _EAGER.get(function, "torch")
+        raise UsageError(f"--against eager: no eager implementation of {function.name} is registered")
+    wanted = _EAGER.get(function.name, "torch")
     return wanted if wanted in names else names[0]
 
 
 def assert_accurate(
     kernel: Any,
-    function: str,
+    function: str | Activation,
     *,
     dtype: Any,
     max_ulp: float | None = None,
@@ -514,24 +512,24 @@ def assert_accurate(
     What was left out by an argument is printed.
 
     Args:
-        dtype: a torch dtype or the name of a format.
+        dtype: a torch dtype, a format or the name of one.
         The others: as `verify`, with the same defaults.
 
     Returns:
         The verdict, which passed.
     """
     __tracebackhide__ = True
-    from precision_lab.formats import FORMATS
-
     name = str(dtype).removeprefix("torch.")
-    fmt = next((f.name for f in FORMATS.values() if name in (f.name, f.torch_name)), name)
+    known = (f for f in FORMATS.values() if name in (f.name, f.torch_name))
+    fmt = dtype if isinstance(dtype, FloatFormat) else get_format(next(known, name))
     verdict = verify(
         kernel, function, fmts=(fmt,), outputs=outputs, max_ulp=max_ulp, params=params, bound=bound,
         inputs=inputs, properties=properties, against=against, isolate=False, device=device,
         multiple_of=multiple_of, shapes=shapes, finite=finite, budget=budget,
     )  # fmt: skip
     if verdict.left_out:
-        print(f"precision_lab: {function} {fmt}: left out: {'; '.join(verdict.left_out)}")
+        left_out = "; ".join(verdict.left_out)
+        print(f"precision_lab: {get_function(function).name} {fmt.name}: left out: {left_out}")
     if not verdict.passed:
         raise AssertionError(explanation(verdict))
     return verdict

@@ -21,7 +21,7 @@ from precision_lab.functions import Activation
 from precision_lab.functions.base import Affine, Term
 from precision_lab.oracle import TIERS, enclosures, evaluate, reference
 from precision_lab.oracle import reference as ladder
-from precision_lab.oracle.program import Case
+from precision_lab.oracle.program import Curve
 from precision_lab.study.reduction import ExactSum, exact_sum
 
 BESIDE = Fraction(1, 2**4000)  # what stands for a remainder: numbers and ties are multiples of 2^-1200
@@ -217,7 +217,7 @@ def test_a_raw_gradients_factor_is_enclosed(t: float) -> None:
     from precision_lab.functions import get_function
 
     params = get_function("xielu").check_params({"alpha_p": t})
-    found = Case(get_function("xielu"), "grad_raw_alpha_p", params).factor()
+    found = Curve(get_function("xielu"), "grad_raw_alpha_p", params).factor()
     assert found is not None
     high, low, radius, nudge = found
     with arithmetic(5000):

@@ -19,7 +19,7 @@ from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.inputs.cells import cells
 from precision_lab.oracle import FAR, NEAR, POSITIVE, double_double_tier, evaluate, reference
-from precision_lab.oracle.program import Case, program
+from precision_lab.oracle.program import Curve, program
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring import first_tier as fused
@@ -309,7 +309,7 @@ def test_a_sums_bound_is_of_its_worst_term() -> None:
     from precision_lab.oracle.program import RELATIVE, SLOTS
 
     definition = get_function("xielu")
-    case = Case(definition, "forward", definition.check_params({}))
+    case = Curve(definition, "forward", definition.check_params({}))
     terms = case.terms(NEAR)
     worst = max(RELATIVE[SLOTS[term.basis]] for term in terms)
     assert RELATIVE[SLOTS[terms[-1].basis]] < worst
@@ -366,7 +366,7 @@ def first_tier(x, stretch, needed, tables, slots, weights, relative, absolute, s
 def tiers_agree(function: str, output: str, first: int, count: int) -> int:
     """How many of the patterns from `first` on have tier 2 outside tier 1's bound (0 if all is well)."""
     params = {k: float(np.float32(v)) for k, v in get_function(function).parameter_sets["init"].items()}
-    case = Case(get_function(function), output, params)
+    case = Curve(get_function(function), output, params)
     p = program((case,))
     wrong = 0
     found = cells("fp32", function, params)
@@ -501,7 +501,7 @@ def test_functions_with_an_exponential_for_positive_x_are_refused_clearly() -> N
 
     growing = replace(get_function("elu"), positive=(Term(UNIT, "exp"),))
     with pytest.raises(ValueError, match=r"elu.forward contains e\^x for x > 0"):
-        program((Case(growing, "forward", {"alpha": 1.0}),))
+        program((Curve(growing, "forward", {"alpha": 1.0}),))
 
 
 def test_more_outputs_than_a_pass_takes_are_refused() -> None:

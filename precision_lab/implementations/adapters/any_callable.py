@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, UsageError, raise_if_users
-from precision_lab.formats import get_format
-from precision_lab.functions import Activation, get_function
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.functions.base import Parameter
 from precision_lab.implementations.adapters.foreign import framework_of, wrap, wrap_c
 from precision_lab.implementations.adapters.foreign_kernel import accepted
@@ -31,8 +31,8 @@ _FACTORY_EXTRAS = ("dtype", "device")
 
 def as_implementation(
     kernel: Any,
-    function: str,
-    formats: tuple[str, ...],
+    function: Activation,
+    formats: tuple[FloatFormat, ...],
     *,
     framework: str | None = None,
     siblings: Siblings | None = None,
@@ -56,10 +56,9 @@ def as_implementation(
         TypeError: not callable.
         ValueError: it wants an argument that the function does not have; unknown framework.
     """
-    definition = get_function(function)
     if isinstance(kernel, Implementation):
-        if kernel.function != definition.name:
-            raise UsageError(f"{kernel.label} computes {kernel.function}, not {definition.name}")
+        if kernel.function != function:
+            raise UsageError(f"{kernel.label} computes {kernel.function.name}, not {function.name}")
         return dataclasses.replace(kernel, target=target or kernel.target)
     if not callable(kernel):
         raise TypeError(
@@ -68,14 +67,14 @@ def as_implementation(
     name = getattr(kernel, "__name__", type(kernel).__name__)
     execution = "compiled" if compiled else "eager"
     about: dict[str, Any] = {
-        "name": name, "function": definition.name, "formats": formats, "compute_dtype": "as written",
+        "name": name, "function": function, "formats": formats, "compute_dtype": "as written",
         "description": "given by the caller", "target": target,
     }  # fmt: skip
     chosen = framework or framework_of(kernel) or "torch"
     if chosen not in FRAMEWORKS:
         raise UsageError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
     if chosen != "torch":
-        found = wrap(kernel, chosen, definition.name, siblings=siblings or (lambda name: None))
+        found = wrap(kernel, chosen, function, siblings=siblings or (lambda name: None))
         return Implementation(
             **about, kernel=found.kernel, execution=chosen, outputs=found.outputs, parameters=found.parameters
         )
@@ -84,16 +83,16 @@ def as_implementation(
             **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x"), parameters=(),
             effective=_rounded if _has_tensors(kernel) else None,
         )  # fmt: skip
-    if _is_factory(kernel, definition):
-        return _from_factory(kernel, definition, about)
-    taken = accepted(kernel, definition)
+    if _is_factory(kernel, function):
+        return _from_factory(kernel, function, about)
+    taken = accepted(kernel, function)
     if taken is None:
         return Implementation(**about, kernel=kernel, execution=execution)
-    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in taken))
+    outputs = ("forward", "grad_x", *(o for o in function.outputs[2:] if o.removeprefix("grad_") in taken))
     return Implementation(**about, kernel=kernel, execution=execution, outputs=outputs, parameters=taken)
 
 
-def from_library(path: Path, symbol: str, function: str, *, target: str) -> Implementation:
+def from_library(path: Path, symbol: str, function: Activation, *, target: str) -> Implementation:
     """A C function of a shared library.
 
     Raises:
@@ -101,7 +100,7 @@ def from_library(path: Path, symbol: str, function: str, *, target: str) -> Impl
     """
     found = wrap_c(path, symbol, function)
     return Implementation(
-        name=symbol, function=get_function(function).name, kernel=found.kernel, execution="c",
+        name=symbol, function=function, kernel=found.kernel, execution="c",
         formats=found.formats, compute_dtype="as written", description="a C function",
         outputs=found.outputs, parameters=found.parameters, target=target,
     )  # fmt: skip
@@ -125,10 +124,9 @@ def _has_tensors(module: torch.nn.Module) -> bool:
     return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
 
 
-def _rounded(params: Mapping[str, float], fmt: str) -> dict[str, float]:
+def _rounded(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, float]:
     """What tensors of a module hold once it is cast to the format."""
-    source = get_format(fmt)
-    return {name: float(source.round(np.array([value]))[0]) for name, value in params.items()}
+    return {name: float(fmt.round(np.array([value]))[0]) for name, value in params.items()}
 
 
 class _Cast:
@@ -187,7 +185,7 @@ def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) 
         return values
 
     found = from_module(
-        make, function.name, leaves=leaves, name=about["name"], formats=about["formats"],
+        make, function, leaves=leaves, name=about["name"], formats=about["formats"],
         effective=effective if constraint else None, description=about["description"],
     )  # fmt: skip
     return dataclasses.replace(found, target=about["target"])

@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.formats import BF16, FP16, FP32, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.bridge import Arrays, Bridge
 from precision_lab.implementations.adapters.foreign_kernel import Foreign
 
-_FORMATS = ("fp32", "bf16", "fp16")
-_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_FORMATS = (FP32, BF16, FP16)
+_DTYPES = {fmt.torch_name: fmt for fmt in _FORMATS}
 # NaN, with digits that a kernel does not make: what it leaves unwritten stays NaN.
 MARGIN = 64  # elements watched on either side of a result
-_POISON = {"fp32": 0x7FE5A5A5, "bf16": 0x7FE5, "fp16": 0x7FA5}
+_POISON = {FP32: 0x7FE5A5A5, BF16: 0x7FE5, FP16: 0x7FA5}
 
 
 def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
@@ -42,15 +43,15 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
         library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
         raise UsageError(f"TARGET library {str(path)!r} cannot be loaded: {error}") from error
-    own = next((fmt for fmt in _FORMATS if symbol.endswith(f"_{fmt}")), None)
-    stem = symbol.removesuffix(f"_{own}") if own else symbol
+    own = next((fmt for fmt in _FORMATS if symbol.endswith(f"_{fmt.name}")), None)
+    stem = symbol.removesuffix(f"_{own.name}") if own else symbol
     formats = (own,) if own else _FORMATS
     parameters = [p.name for p in function.parameters]
 
-    def find(output: str, fmt: str) -> Any:
+    def find(output: str, fmt: FloatFormat) -> Any:
         """The C function of an output in a format, or None."""
         name = stem if output == "forward" else f"{stem}_{output}"
-        candidates = [f"{name}_{fmt}"] + ([name] if fmt == "fp32" else [])
+        candidates = [f"{name}_{fmt.name}"] + ([name] if fmt is FP32 else [])
         found = next((f for c in candidates if (f := getattr(library, c, None)) is not None), None)
         if found is not None:
             buffers = 2 if output == "forward" else 3
@@ -73,7 +74,7 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
     def call(output: str, inputs: list[NDArray[Any]], params: Arrays) -> NDArray[Any]:
         x = inputs[0]
         fmt = _DTYPES[x.dtype.name]
-        integer = np.uint32 if fmt == "fp32" else np.uint16
+        integer = fmt.bits_dtype
         buffers = [np.ascontiguousarray(a).reshape(-1) for a in inputs]
         # Where x begins off a boundary the result does too, as a slice of the same tensor would; what lies
         # before and behind it is watched.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.foreign_kernel import Foreign, accepted
 
 
@@ -25,7 +25,7 @@ def framework_of(kernel: Any) -> str | None:
     return None
 
 
-def wrap(kernel: Any, framework: str, function: str, *, siblings: Callable[[str], Any]) -> Foreign:
+def wrap(kernel: Any, framework: str, function: Activation, *, siblings: Callable[[str], Any]) -> Foreign:
     """A numpy, JAX or MLX callable `kernel(x, **params) -> y` on that framework's arrays.
 
     Args:
@@ -36,23 +36,22 @@ def wrap(kernel: Any, framework: str, function: str, *, siblings: Callable[[str]
         ValueError: it needs an argument that the function does not have.
         KernelError: the framework is not installed.
     """
-    definition = get_function(function)
-    names = accepted(kernel, definition)
+    names = accepted(kernel, function)
     if names is None:
-        names = tuple(p.name for p in definition.parameters)
+        names = tuple(p.name for p in function.parameters)
     if framework == "numpy":
         from precision_lab.implementations.adapters.numpy_kernel import wrap_numpy
 
-        return wrap_numpy(kernel, names, definition, siblings)
+        return wrap_numpy(kernel, names, function, siblings)
     if framework == "jax":
         from precision_lab.implementations.adapters.jax_kernel import jax_kernel as differentiable
     else:
         from precision_lab.implementations.adapters.mlx_kernel import mlx_kernel as differentiable
-    outputs = ("forward", "grad_x", *(o for o in definition.outputs[2:] if o.removeprefix("grad_") in names))
+    outputs = ("forward", "grad_x", *(o for o in function.outputs[2:] if o.removeprefix("grad_") in names))
     return Foreign(differentiable(kernel, names), outputs, names)
 
 
-def wrap_c(path: Path, symbol: str, function: str) -> Foreign:
+def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
     """A C function; see `c_kernel` for how it is called.
 
     Raises:
@@ -60,4 +59,4 @@ def wrap_c(path: Path, symbol: str, function: str) -> Foreign:
     """
     from precision_lab.implementations.adapters.c_kernel import wrap_c as wrapped
 
-    return wrapped(path, symbol, get_function(function))
+    return wrapped(path, symbol, function)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formats import BF16, E4M3, E5M2, FP16, FP32, FP64, FloatFormat
 from precision_lab.functions import Activation
 
-FORMATS = ("fp64", "fp32", "bf16", "fp16", "e4m3", "e5m2")
+FORMATS = (FP64, FP32, BF16, FP16, E4M3, E5M2)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Foreign:
     kernel: Callable[..., Any]
     outputs: tuple[str, ...]
     parameters: tuple[str, ...]
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[FloatFormat, ...] = FORMATS
 
 
 def accepted(kernel: Any, function: Activation) -> tuple[str, ...] | None:

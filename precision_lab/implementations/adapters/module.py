@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import unknown_name
-from precision_lab.formats import get_format
+from precision_lab.formats import BF16, FP16, FP32, FloatFormat
+from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation
 
 Factory = Callable[[Mapping[str, float], torch.dtype], torch.nn.Module]
@@ -24,11 +25,11 @@ Factory = Callable[[Mapping[str, float], torch.dtype], torch.nn.Module]
 
 def from_module(
     factory: Factory,
-    function: str,
+    function: Activation,
     *,
     leaves: Mapping[str, str] | None = None,
     name: str = "module",
-    formats: tuple[str, ...] = ("fp32", "bf16", "fp16"),
+    formats: tuple[FloatFormat, ...] = (FP32, BF16, FP16),
     effective: Callable[[torch.nn.Module], dict[str, float]] | None = None,
     description: str = "a user's module",
 ) -> Implementation:
@@ -44,12 +45,12 @@ def from_module(
     """
     names = dict(leaves or {})
 
-    def module_for(params: Mapping[str, float], fmt: str) -> torch.nn.Module:
-        return factory(params, getattr(torch, get_format(fmt).torch_name))
+    def module_for(params: Mapping[str, float], fmt: FloatFormat) -> torch.nn.Module:
+        return factory(params, getattr(torch, fmt.torch_name))
 
     current: dict[str, Any] = {}  # the module whose buffers the next call uses
 
-    def make_leaves(params: Mapping[str, float], fmt: str) -> dict[str, Tensor]:
+    def make_leaves(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, Tensor]:
         module = current["module"] = module_for(params, fmt)
         own = dict(module.named_parameters())
         for parameter in names.values():
@@ -63,11 +64,11 @@ def from_module(
         result: Tensor = torch.func.functional_call(module, replaced, (x,))
         return result
 
-    def read(params: Mapping[str, float], fmt: str) -> dict[str, float]:
+    def read(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, float]:
         module = module_for(params, fmt)
         if effective is not None:
             return {**params, **effective(module)}
-        dtype = getattr(torch, get_format(fmt).torch_name)
+        dtype = getattr(torch, fmt.torch_name)
         return {key: float(torch.tensor(value, dtype=dtype)) for key, value in params.items()}
 
     return Implementation(

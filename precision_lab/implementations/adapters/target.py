@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from precision_lab.exceptions import UsageError, raise_if_users
 
 if TYPE_CHECKING:
+    from precision_lab.formats import FloatFormat
+    from precision_lab.functions import Activation
     from precision_lab.implementations import Implementation
 
 LIBRARIES = (".so", ".dylib", ".dll")
@@ -24,8 +26,8 @@ def is_registered_name(target: str) -> bool:
 
 def find(
     target: str,
-    function: str,
-    formats: Sequence[str],
+    function: Activation,
+    formats: Sequence[FloatFormat],
     *,
     framework: str | None = None,
     compiled: bool = False,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formats import FP32
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
@@ -129,7 +130,7 @@ class Activation(nn.Module):
 
     def __init__(self, function: str, formulation: str, remedy: Remedy = REMEDIES["none"]) -> None:
         super().__init__()
-        self.implementation: Implementation = resolve(formulation, function, "fp32")
+        self.implementation: Implementation = resolve(formulation, get_function(function), FP32)
         self.definition = get_function(function)
         self.precision_lab_function = function  # for `capture`
         self.raw = nn.ParameterDict()

@@ -187,11 +187,11 @@ def split_subject(subject: str) -> tuple[str, str]:
     function, slash, formulation = subject.partition("/")
     if not slash:
         raise UsageError(f"subject={subject!r}: expected FUNCTION/FORMULATION, such as xielu/naive")
+    from precision_lab.formats import FP32
     from precision_lab.functions import get_function
     from precision_lab.implementations import resolve
 
-    get_function(function)
-    resolve(formulation, function, "fp32")
+    resolve(formulation, get_function(function), FP32)
     return function, formulation
 
 

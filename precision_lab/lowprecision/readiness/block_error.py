@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formats import FP32
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.lowprecision.readiness.passage import EXACT
@@ -207,7 +208,7 @@ def _activate(h: Tensor, function: str, formulation: str, parameters: Mapping[st
         names = tuple(parameters)
         result: Tensor = _Exact.apply(h, function, names, *parameters.values())  # type: ignore[no-untyped-call]
         return result
-    return call(resolve(formulation, function, "fp32"), h, dict(parameters))
+    return call(resolve(formulation, get_function(function), FP32), h, dict(parameters))
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:

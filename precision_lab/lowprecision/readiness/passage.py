@@ -28,6 +28,7 @@ from precision_lab.lowprecision.recipes.recipes import Recipe, Unscaled, get_rec
 from precision_lab.lowprecision.recipes.scales import AmaxHistory, amax
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
+from precision_lab.running.case import case_of
 from precision_lab.running.runner import run
 
 Float64 = NDArray[np.float64]
@@ -297,8 +298,9 @@ def computed_table(function: str, output: str, params: Params, formulation: str,
 
 
 def _run(function: str, output: str, params: Params, formulation: str, x: Float64, fmt: str) -> Float64:
-    implementation = resolve(formulation, function, fmt)
-    found = run(implementation, x, fmt, linear_params(function, params), (output,))[output]
+    source = get_format(fmt)
+    implementation = resolve(formulation, get_function(function), source)
+    found = run(case_of(implementation, source, linear_params(function, params), (output,)), x)[output]
     if isinstance(found, Failure):
         raise KernelError(found.kind, found.message)
     return found.astype(np.float64)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, UsageError
-from precision_lab.formats import get_format
+from precision_lab.formats import BF16
 from precision_lab.functions import get_function
 from precision_lab.implementations import implementations_for
 from precision_lab.implementations.base import Implementation
@@ -28,12 +28,12 @@ from precision_lab.lowprecision.readiness.quality import Quality
 from precision_lab.lowprecision.recipes.recipes import Recipe
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
-from precision_lab.running.runner import effective_parameters, run
+from precision_lab.running.case import case_of
+from precision_lab.running.runner import run
 from precision_lab.scoring.errors import nonfinite_mismatch, ulp_error, wrong_sign
 
 Float64 = NDArray[np.float64]
 Params = tuple[tuple[str, float], ...]
-_BF16 = get_format("bf16")
 EXECUTIONS = ("eager", "upcast", "module", "operator")
 
 
@@ -95,13 +95,16 @@ def kernel_errors(captured: Captured) -> list[KernelErrors]:
 def _finite(histogram: Histogram) -> tuple[NDArray[np.int64], Float64]:
     """Finite patterns that were seen, and how often."""
     bits = np.flatnonzero(histogram.patterns)
-    bits = bits[np.isfinite(_BF16.decode(bits.astype(np.uint16)))]
+    bits = bits[np.isfinite(BF16.decode(bits.astype(np.uint16)))]
     return bits, histogram.patterns[bits].astype(np.float64)
 
 
 def _subjects(function: str) -> list[Implementation]:
     return [
-        i for execution in EXECUTIONS for i in implementations_for(function, execution) if "bf16" in i.formats
+        i
+        for execution in EXECUTIONS
+        for i in implementations_for(get_function(function), execution)
+        if BF16 in i.formats
     ]
 
 
@@ -116,17 +119,18 @@ class _Table:
 
 @lru_cache(maxsize=512)
 def _tables(implementation: Implementation, params: Params) -> Mapping[str, _Table]:
-    x = _BF16.decode(_BF16.all_bits())
+    x = BF16.decode(BF16.all_bits())
+    outputs = tuple(o for o in implementation.measured_outputs() if o != "grad_b")
+    case = case_of(implementation, BF16, dict(params), outputs)
     try:
-        received = effective_parameters(implementation, dict(params), "bf16")
+        received = case.effective
     except KernelError:  # its library is not installed
         return {}
-    outputs = [o for o in implementation.measured_outputs() if o != "grad_b"]
     tables = {}
-    for output, values in run(implementation, x, "bf16", dict(params), outputs).items():
+    for output, values in run(case, x).items():
         if isinstance(values, Failure):
             continue
-        exact = reference(implementation.function, output, received, x, "bf16")
+        exact = reference(implementation.function, output, received, x, BF16)
         computed = values.astype(np.float64)
         tables[output] = _Table(
             np.abs(ulp_error(computed, exact)),

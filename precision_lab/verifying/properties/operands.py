@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
-from precision_lab.functions import get_function
 from precision_lab.oracle import Reference, reference
 from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.products import LUCKY, Float64
@@ -29,7 +28,7 @@ Layout = Callable[[Tensor], Tensor]
 
 def operands(subject: Subject) -> str | None:
     """Operands that are not x have values of their own in every place."""
-    function, implementation = get_function(subject.implementation.function), subject.implementation
+    function, implementation = subject.function, subject.implementation
     named = [p for p in function.parameters if p.operand]
     if not named:
         return f"{function.name} has no operand beside x"
@@ -86,7 +85,7 @@ class _Operand:
         key = output, value
         if key not in self._exact:
             params = {**self.subject.effective, self.name: float(self.values[value])}
-            function = self.subject.implementation.function
+            function = self.subject.function
             self._exact[key] = reference(function, output, params, self.x, self.subject.fmt)
         return self._exact[key]
 

@@ -70,7 +70,7 @@ class _Reductions:
             "upstream gradients of all magnitudes": self.many,
             "the same again": self.repeated,
         }
-        if subject.terms.finite:
+        if subject.case.finite:
             subject.leave_out("NaN and infinite upstream gradients", "only finite numbers are asked for")
         else:
             self.parts["NaN and infinite upstream gradients"] = self.nonfinite

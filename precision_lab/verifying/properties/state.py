@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from precision_lab.exceptions import KernelError, raise_if_users
-from precision_lab.running.runner import effective_parameters, leaf_tensors
+from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
 from precision_lab.verifying.properties.subject import SLACK, Pair, Subject, bits_of, differ
 
@@ -65,7 +65,7 @@ def arguments_kept(subject: Subject) -> str | None:
     def work(recorded: bool) -> None:
         x = subject.tensor()
         # Made anew: earlier calls may have overwritten the ones they got.
-        leaves = leaf_tensors(subject.implementation, subject.asked, subject.fmt.name)
+        leaves = leaf_tensors(subject.case)
         if recorded:
             x.requires_grad_()
         kept = {"x": x, **leaves}
@@ -155,13 +155,12 @@ def parameters_fresh(subject: Subject) -> str | None:
     """Every call uses the parameter values of that call, changed in place or given anew."""
     if subject.implementation.parameters == () or subject.implementation.execution == "module":
         return "no parameters are given to a call"
-    other = _other_parameters(subject)
-    effective = effective_parameters(subject.implementation, other, subject.fmt.name)
-    if effective == subject.effective:
+    other = subject.case.given(_other_parameters(subject))
+    if other.effective == subject.effective:
         return "other parameters are the same in this format"
-    old, new = subject.leaves, leaf_tensors(subject.implementation, other, subject.fmt.name)
+    old, new = subject.leaves, leaf_tensors(other)
     changed = copy.copy(subject)
-    changed.effective, changed._limits = effective, {}
+    changed.case, changed._limits = other, {}
     changed.exact = {o: changed._reference(o) for o in subject.outputs}
 
     def held(where: str, pair: Pair) -> None:
@@ -217,10 +216,11 @@ def compilation(subject: Subject) -> str | None:
     compiled = implementation.execution == "compiled"
     other = copy.copy(subject)
     if compiled:
-        other.implementation = replace(implementation, execution="eager")
+        other.case = replace(subject.case, implementation=replace(implementation, execution="eager"))
     else:
         # Unlike a kernel measured as compiled, it may break into several graphs.
-        other.implementation = replace(implementation, kernel=compile_kernel(implementation.kernel))
+        own = replace(implementation, kernel=compile_kernel(implementation.kernel))
+        other.case = replace(subject.case, implementation=own)
     try:
         pair = other.run(subject.tensor())
     except KernelError as error:

@@ -7,29 +7,32 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.exceptions import KernelError, kernel_error
+from precision_lab.functions import Activation, Asked, Effective
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import Reference, reference
 from precision_lab.results import Fault, NotExamined
+from precision_lab.running.case import Case
 from precision_lab.running.devices import raise_if_lost
-from precision_lab.running.runner import call, effective_parameters, leaf_tensors
-from precision_lab.running.switches import switches_kept
+from precision_lab.running.guard import guarded
+from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
 from precision_lab.scoring import errors as metrics
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.properties import BUDGET
 
 SLACK = 2.0**-10  # to which an error is certified
+T = TypeVar("T")
+
 POOL = 4097
 SEED = 20261
 
@@ -58,7 +61,6 @@ class Terms:
     Attributes:
         bounds: by output; what differs within them is a note.
         accurate: outputs that a measurement has found within their bounds.
-        finite: leave infinite and NaN inputs and upstream gradients out.
         isolated: the process is the kernel's own, and may die of what it does.
         budget: seconds for large calls.
         budget_asked: whether the caller named that budget, or the property itself.
@@ -67,7 +69,6 @@ class Terms:
 
     bounds: Mapping[str, Bound]
     accurate: frozenset[str] = frozenset()
-    finite: bool = False
     isolated: bool = False
     budget: float = BUDGET
     budget_asked: bool = False
@@ -80,7 +81,7 @@ class Subject:
     Only shapes that the implementation's contract accepts are used.
 
     Args:
-        outputs: those that it is examined in.
+        case: its outputs are those that it is examined in.
 
     Raises:
         KernelError: it cannot be given these parameters, or fails in a plain call.
@@ -88,30 +89,24 @@ class Subject:
 
     def __init__(
         self,
-        implementation: Implementation,
-        fmt: str,
-        params: Mapping[str, float],
-        outputs: Sequence[str],
-        params_name: str,
+        case: Case,
         terms: Terms,
     ) -> None:
-        self.implementation, self.fmt, self.params_name = implementation, get_format(fmt), params_name
-        self.contract: CallContract = implementation.contract
-        self.asked, self.terms = dict(params), terms
-        self.outputs = tuple(o for o in ("forward", "grad_x") if o in outputs)
-        self.parameters = tuple(o for o in outputs if o not in ("forward", "grad_x"))
-        self.effective = effective_parameters(implementation, params, fmt)
+        self.case, self.fmt, self.params_name, self.terms = case, case.fmt, case.params_name, terms
+        self.contract: CallContract = case.implementation.contract
+        self.outputs: tuple[str, ...] = tuple(o for o in ("forward", "grad_x") if o in case.outputs)
+        self.parameters = tuple(o for o in case.outputs if o not in ("forward", "grad_x"))
         self.faults: list[Fault] = []
         self.notes: list[str] = []
         self.not_examined: list[NotExamined] = []
         generator = np.random.Generator(np.random.PCG64(SEED))
         self.shape = self.contract.shape_for(POOL) or (POOL,)
-        pool = _pool(self.fmt, implementation.function, self.effective, generator, finite=terms.finite)
+        pool = _pool(case, generator)
         # A pool that just fills the shape of a plain call; its last inputs twice where that is larger.
         self.bits = np.resize(pool, math.prod(self.shape))
         self.x = self.fmt.decode(self.bits)
         self.exact = {o: self._reference(o) for o in self.outputs}
-        self.leaves = leaf_tensors(implementation, params, fmt)
+        self.leaves = leaf_tensors(case)
         self._limits: dict[str, NDArray[np.float64]] = {}
         try:
             plain = self.run(self.tensor())
@@ -124,12 +119,28 @@ class Subject:
         self.plain = self.values(plain)
 
     @property
+    def implementation(self) -> Implementation:
+        return self.case.implementation
+
+    @property
+    def function(self) -> Activation:
+        return self.case.function
+
+    @property
+    def asked(self) -> Asked:
+        return self.case.asked
+
+    @property
+    def effective(self) -> Effective:
+        return self.case.effective
+
+    @property
     def size(self) -> int:
         """Inputs of the pool, which are the elements of a plain call."""
         return self.x.size
 
     def _reference(self, output: str) -> Reference:
-        return reference(self.implementation.function, output, self.effective, self.x, self.fmt)
+        return reference(self.function, output, self.effective, self.x, self.fmt)
 
     # -- calls ----------------------------------------------------------------------------------
 
@@ -157,14 +168,7 @@ class Subject:
             KernelError: it raised, or gave something else than a tensor like x.
         """
         self.terms.announce(f"x of shape {tuple(x.shape)}, {_lies(x)}")
-        try:
-            y = call(self.implementation, x, self.leaves if leaves is None else leaves)
-        except KernelError:
-            raise
-        except BaseException as error:
-            raise_if_users(error)
-            raise_if_lost(self.implementation, error)
-            raise kernel_error(error) from error
+        y = self.guarded(lambda: call(self.implementation, x, self.leaves if leaves is None else leaves))
         check_like(y, x, "forward")
         return y
 
@@ -197,18 +201,29 @@ class Subject:
         if not y.requires_grad:
             raise KernelError("not_differentiable", "the result has no gradient")
         self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {_lies(upstream)}")
-        try:
-            with switches_kept():
-                found = torch.autograd.grad(y, list(sources), upstream, allow_unused=True)
-        except BaseException as error:
-            raise_if_users(error)
-            raise_if_lost(self.implementation, error)
-            raise kernel_error(error, "backward: ") from error
+        found = self.guarded(
+            lambda: torch.autograd.grad(y, list(sources), upstream, allow_unused=True), "backward: "
+        )
         for gradient, source in zip(found, sources, strict=True):
             if gradient is None:
                 raise KernelError("not_differentiable", "no gradient reaches an argument")
             check_like(gradient, source, "a gradient")
         return found
+
+    def guarded(self, work: Callable[[], T], before: str = "") -> T:
+        """What the kernel's code gives, as `guard.guarded`.
+
+        Raises:
+            KernelError: it raised; here too little memory is a fault as well, since sizes were chosen to fit.
+            DeviceLostError: it destroyed the device's context.
+        """
+        try:
+            return guarded(work, before)
+        except torch.OutOfMemoryError as error:
+            raise kernel_error(error, before) from error
+        except RuntimeError as error:
+            raise_if_lost(self.implementation, error)
+            raise
 
     # -- results --------------------------------------------------------------------------------
 
@@ -225,7 +240,7 @@ class Subject:
         """Ulps allowed for inputs of the pool."""
         if output not in self._limits:
             bound, exact = self.terms.bounds[output], self.exact[output].exact
-            names, region = input_sets.regions(self.x, self.fmt, self.implementation.function, self.effective)
+            names, region = input_sets.regions(self.x, self.fmt, self.function, self.effective)
             allowed = np.array([bound.limit(name, self.fmt.precision) for name in names])[region]
             subnormal = (np.abs(exact) < self.fmt.min_normal) & (exact != 0)
             limit = bound.limit("subnormal_result", self.fmt.precision)
@@ -243,7 +258,7 @@ class Subject:
     def fault(
         self, kind: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1
     ) -> None:
-        about = (self.implementation.function, self.implementation.name, self.fmt.name)
+        about = (self.function.name, self.implementation.name, self.fmt.name)
         self.faults.append(Fault(kind, *about, output, self.params_name, message, ulps=ulps, count=count))
 
     def leave_out(self, what: str, reason: str, *, asked: bool = False) -> None:
@@ -307,15 +322,13 @@ class Subject:
             self.fault(error.kind, f"{where}: {error}")
 
 
-def _pool(
-    fmt: FloatFormat, function: str, params: Mapping[str, float], generator: np.random.Generator,
-    *, finite: bool,
-) -> NDArray[np.uint64]:  # fmt: skip
+def _pool(case: Case, generator: np.random.Generator) -> NDArray[np.uint64]:
     """Inputs at which kernels break and a sample of all others, shuffled: place and value independent."""
-    directed = np.array([case.bits for case in input_sets.directed(fmt, function, params)], fmt.bits_dtype)
+    fmt, function, params = case.fmt, case.function, case.effective
+    directed = np.array([found.bits for found in input_sets.directed(fmt, function, params)], fmt.bits_dtype)
     per_binade = 4 if fmt.bits <= 16 else 2
     spread = np.union1d(directed, input_sets.stratified(fmt, function, params, per_binade=per_binade))
-    if finite:
+    if case.finite:
         spread = spread[np.isfinite(fmt.decode(spread))]
     if spread.size > POOL // 2:
         x = fmt.decode(spread)

@@ -28,7 +28,7 @@ class Sum:
         self, subject: Subject, output: str, limit: float, params: Mapping[str, float], x: Float64
     ) -> None:
         self.fmt, self.limit, self.x = subject.fmt, limit, x
-        high, low, _ = enclosures(subject.implementation.function, output, params, x)
+        high, low, _ = enclosures(subject.function, output, params, x)
         self.terms: Float64 = high + low
 
     def at(self, index: Index, weight: Float64) -> tuple[float, float]:

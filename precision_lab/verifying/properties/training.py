@@ -11,13 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
-from precision_lab.functions import get_function
+from precision_lab.exceptions import KernelError
 from precision_lab.implementations.base import FOREIGN
 from precision_lab.oracle import reference
-from precision_lab.running.devices import raise_if_lost
-from precision_lab.running.runner import effective_parameters, leaf_tensors
-from precision_lab.running.switches import switches_kept
+from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.products import LUCKY, Float64, random_significands
 from precision_lab.verifying.properties.subject import SEED, SLACK, Index, Subject
@@ -141,7 +138,7 @@ class _Step:
         x, where = np.unique(subject.x[index], return_inverse=True)
         values, allowed = {}, {}
         for output, limit in limits.items():
-            exact = reference(subject.implementation.function, output, effective, x, fmt).exact[where]
+            exact = reference(subject.function, output, effective, x, fmt).exact[where]
             bound = subject.terms.bounds[output]
             # Of d/dx as in `Products.allowed`; of y at the parameters that were measured its own limit.
             loose = output == "grad_x" or not measured
@@ -168,7 +165,7 @@ class _Step:
         subject = self.subject
         if not self.outputs:
             return
-        function = get_function(subject.implementation.function)
+        function = subject.function
         given = subject.implementation.parameters
         sets = {
             name: {**subject.asked, **{k: v for k, v in values.items() if given is None or k in given}}
@@ -193,8 +190,8 @@ class _Step:
     def _at(self, where: str, name: str, values: Mapping[str, float]) -> None:
         subject = self.subject
         try:
-            effective = effective_parameters(subject.implementation, values, subject.fmt.name)
-            leaves = leaf_tensors(subject.implementation, values, subject.fmt.name)
+            case = subject.case.given(values)
+            effective, leaves = case.effective, leaf_tensors(case)
         except (KernelError, ValueError) as error:  # they do not exist, or become NaN
             subject.leave_out(f"a step of training at the parameters {name!r}", str(error))
             return
@@ -389,10 +386,4 @@ def _backward(subject: Subject, loss: Tensor) -> None:
     if not loss.requires_grad:
         raise KernelError("not_differentiable", "the result of a module has no gradient")
     subject.terms.announce("loss.backward()")
-    try:
-        with switches_kept():
-            loss.backward()  # type: ignore[no-untyped-call]
-    except BaseException as error:
-        raise_if_users(error)
-        raise_if_lost(subject.implementation, error)
-        raise kernel_error(error, "backward: ") from error
+    subject.guarded(loss.backward, "backward: ")

@@ -46,7 +46,7 @@ def upstream(subject: Subject) -> str | None:
         subject.tried("with upstream gradients of all magnitudes", scaled)
     if not products.steady.any():
         subject.leave_out("upstream gradients of other magnitudes", "no plain gradient is within its limit")
-    if subject.terms.finite:
+    if subject.case.finite:
         subject.leave_out("NaN and infinite upstream gradients", "only finite numbers are asked for")
     else:
         subject.tried(
