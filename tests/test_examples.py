@@ -15,7 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from precision_lab.implementations.adapters.target import find
+from by_name import find
+
 from precision_lab.verifying.verdict import verify
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"

@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_name import Scorer, effective_parameters, get_implementation, input_set, measure_all, run, sweep
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
-from precision_lab.measuring.measure import input_set, measure_all
-from precision_lab.measuring.sweep import sweep
+from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.results import Failure
-from precision_lab.running.devices import on_device
-from precision_lab.running.runner import effective_parameters, run
-from precision_lab.scoring.scorer import Scorer
+from precision_lab.running.placement import on_device
 from precision_lab.scoring.tally import Tally
 from precision_lab.study.conversions import conversions
 from precision_lab.verifying.verdict import verify
@@ -37,7 +34,7 @@ def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, 
 @pytest.mark.parametrize("implementation", SUBJECTS, ids=lambda i: f"{i.function}-{i.label}")
 def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
     """The same results of a GPU kernel, scored there and here: all 16- and 8-bit inputs, bit for bit."""
-    from precision_lab.scoring.cuda_scorer import DeviceScorer
+    from by_name import DeviceScorer
 
     subject = on_device(implementation, "cuda")  # type: ignore[arg-type]
     for name in subject.formats:

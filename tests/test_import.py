@@ -97,6 +97,7 @@ def test_the_version_is_the_distributions() -> None:
 ROOMS = (
     "exceptions",
     "system",
+    "devices",
     "numeric",
     "formats",
     "functions",

@@ -161,13 +161,13 @@ def probe(
 ) -> None:
     """Train small models of many activations through many recipes, and check the predicted risks by them."""
     from precision_lab.cli.printing import console_for
+    from precision_lab.devices import usable_device
     from precision_lab.lowprecision.probe.prediction import summary
     from precision_lab.lowprecision.probe.probe import ProbeConfig, read_config
     from precision_lab.lowprecision.probe.probe import probe as train
-    from precision_lab.running.devices import check_device
 
     outputs = Outputs({"--json": json_path})
-    check_device(device)
+    usable_device(device)
     chosen = ProbeConfig() if config is None else read_config(config)
     kept = f"the runs that are done, and checkpoints of others, are kept in {out}; --resume goes on"
     with ProgressBars() as bars, kept_on_interrupt(kept):

@@ -187,16 +187,17 @@ def explain(
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab.cli.printing import console_for, print_explanation
+    from precision_lab.devices import get_device
     from precision_lab.formats import get_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations import EXECUTIONS
     from precision_lab.implementations.adapters.target import find
     from precision_lab.implementations.contract import CallContract
     from precision_lab.measuring import explain as explaining
+    from precision_lab.results.execution import EXECUTIONS
 
     outputs = Outputs({"--json": json_path})
     point, pattern = _point(x), _pattern(bits)
-    executions = tuple(e for e in EXECUTIONS if e != "compiled" or (compiled and kernel is None))
+    executions = [e for e in EXECUTIONS.values() if not e.compiled or (compiled and kernel is None)]
     definition, source = get_function(function), get_format(fmt)
     values = parameters(function, params, param)
     own = None
@@ -217,7 +218,7 @@ def explain(
         params=values,
         executions=executions,
         kernel=own,
-        device=device,
+        device=get_device(device),
     )
     console = console_for(stderr=outputs.to_stderr)
     show = partial(print_explanation, found, console)
@@ -435,19 +436,20 @@ def sweep(
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.cli.printing import console_for, print_sweep
+    from precision_lab.devices import get_device
     from precision_lab.formats import get_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import find
     from precision_lab.measuring.sweep import sweep as run_sweep
     from precision_lab.running.case import case_of
-    from precision_lab.running.devices import on_device
+    from precision_lab.running.placement import on_device
     from precision_lab.verifying.bounds import Bound
     from precision_lab.verifying.judge import describe, judge
 
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
     definition, source = get_function(function), get_format(fmt)
-    chosen = on_device(find(implementation, definition, (source,)), device)
+    chosen = on_device(find(implementation, definition, (source,)), get_device(device))
     case = case_of(
         chosen, source, parameters(function, params, param), tuple(output) if output else None,
         params_name=params if not param else "given",

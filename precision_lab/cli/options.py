@@ -9,6 +9,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from precision_lab.devices import kinds
 from precision_lab.exceptions import UsageError
 from precision_lab.system.text import plain
 
@@ -18,6 +19,7 @@ R = TypeVar("R")
 FunctionArgument = Annotated[
     str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
 ]
+_DEVICES = ", ".join(kind.spelling for kind in kinds()).replace("'", "")
 FormatsOption = Annotated[list[str] | None, typer.Option("--format", help="Number format; may be repeated.")]
 JsonOption = Annotated[
     Path | None,
@@ -26,9 +28,7 @@ JsonOption = Annotated[
 ParamOption = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="Where kernels run and are scored: cpu, cuda or cuda:N.")
-]
+DeviceOption = Annotated[str, typer.Option("--device", help=f"Where kernels run and are scored: {_DEVICES}.")]
 FrameworkOption = Annotated[
     str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
 ]

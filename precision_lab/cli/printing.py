@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from precision_lab.devices import CPU, Check
 from precision_lab.measuring.explain import Explanation
 from precision_lab.measuring.sweep import Sweep
 from precision_lab.results import Measurement, replay_command
-from precision_lab.running.selfcheck import Check
 from precision_lab.system.text import plain
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.plan import LAWS
@@ -258,15 +258,19 @@ def catalogue() -> dict[str, Any]:
             {
                 "function": i.function.name,
                 "name": i.name,
-                "execution": i.execution,
+                "execution": i.execution.name,
                 "saturating": i.saturating,
                 "formats": [fmt.name for fmt in i.formats],
-                "devices": list(i.devices),
+                "devices": [d.kind for d in i.devices],
                 "description": i.description,
             }
             for i in IMPLEMENTATIONS
         ],
     }
+
+
+def _elsewhere(implementation: dict[str, Any]) -> str:
+    return ", ".join(kind.upper() for kind in implementation["devices"])
 
 
 def print_catalogue(data: dict[str, Any], console: Console) -> None:
@@ -287,7 +291,7 @@ def print_catalogue(data: dict[str, Any], console: Console) -> None:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for i in data["implementations"]:
         executions = grouped.setdefault((i["function"], i["name"], i["description"]), [])
-        execution = i["execution"] if "cpu" in i["devices"] else f"{i['execution']} (CUDA)"
+        execution = i["execution"] if CPU.kind in i["devices"] else f"{i['execution']} ({_elsewhere(i)})"
         if execution not in executions:
             executions.append(execution)
     for (function, name, description), executions in grouped.items():

@@ -18,9 +18,10 @@ from precision_lab.implementations import (
 )
 from precision_lab.implementations.adapters.any_callable import as_implementation, from_library
 from precision_lab.implementations.adapters.module import from_module
-from precision_lab.implementations.base import EXECUTIONS, Implementation
+from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import executions
 from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
+from precision_lab.results.execution import EAGER, EXECUTIONS, Execution
 
 __all__ = [
     "EXECUTIONS",
@@ -29,6 +30,7 @@ __all__ = [
     "as_implementation",
     "from_library",
     "from_module",
+    "get_execution",
     "get_implementation",
     "implementations_for",
     "resolve",
@@ -46,29 +48,39 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
 )
 
 
-def implementations_for(function: Activation, execution: str | None = None) -> tuple[Implementation, ...]:
-    """Registered implementations of a function, all executions or one.
-
-    Raises:
-        ValueError: an unknown execution; names the nearest.
-    """
-    if execution is not None and execution not in EXECUTIONS:
-        raise unknown_name("execution", execution, EXECUTIONS)
-    return tuple(i for i in IMPLEMENTATIONS if i.function == function and execution in (None, i.execution))
-
-
-def get_implementation(
-    function: Activation, name: str, execution: str = "eager", *, saturating: bool = False
-) -> Implementation:
-    """The registered implementation of that name.
+def get_execution(execution: str | Execution) -> Execution:
+    """The execution of that name.
 
     Raises:
         ValueError: no such one; names the nearest.
     """
+    if isinstance(execution, Execution):
+        return execution
+    if execution not in EXECUTIONS:
+        raise unknown_name("execution", execution, EXECUTIONS)
+    return EXECUTIONS[execution]
+
+
+def implementations_for(
+    function: Activation, execution: Execution | None = None
+) -> tuple[Implementation, ...]:
+    """Registered implementations of a function, all executions or one."""
+    return tuple(i for i in IMPLEMENTATIONS if i.function == function and execution in (None, i.execution))
+
+
+def get_implementation(
+    function: Activation, name: str, execution: str | Execution = EAGER, *, saturating: bool = False
+) -> Implementation:
+    """The registered implementation of that name.
+
+    Raises:
+        ValueError: no such one, or no such execution; names the nearest.
+    """
+    execution = get_execution(execution)
     found = [i for i in implementations_for(function, execution) if i.name == name]
     if not found:
         known = {i.name for i in implementations_for(function, execution)}
-        raise unknown_name(f"{execution} implementation of {function.name}", name, known)
+        raise unknown_name(f"{execution.name} implementation of {function.name}", name, known)
     return next((i for i in found if i.saturating == saturating), found[0])
 
 

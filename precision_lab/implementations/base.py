@@ -6,17 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from precision_lab.formats import BF16, FP32, FloatFormat, output_format
+from precision_lab.devices import CPU, CUDA, Device
+from precision_lab.formats import FloatFormat, output_format
 from precision_lab.functions import Activation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.results.execution import ARRAYS, Execution
 
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
-EXECUTIONS = (
-    "eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16", "module", "operator", "triton", "cuda", "te"
-)  # fmt: skip
-ARRAYS = ("numpy", "jax", "mlx")  # frameworks beside torch
-FOREIGN = (*ARRAYS, "c")
-_CORES = {"fp8-fp32": FP32, "fp8-bf16": BF16}
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,7 @@ class Implementation:
             `saturating`.
         function: the activation it computes.
         kernel: `kernel(x, **leaves) -> y`, differentiable through autograd unless said otherwise.
-        execution: one of `EXECUTIONS`, or of `FOREIGN` for a kernel that is not torch's. `eager`:
-            every operation rounds to the storage format. `upcast`: FP32 inside, one rounding
-            at the end. `compiled`:
-            torch.compile on the eager kernel. `fp8-fp32`, `fp8-bf16`: E4M3/E5M2
-            storage around a core of that dtype. `module`: as its own code runs it. `operator`, `triton`,
-            `cuda`, `te`: a torch operator, a Triton kernel, CUDA C++, Transformer Engine, FP32 inside
-            unless the name says otherwise.
+        execution: how it is run.
         formats: input formats it claims to support.
         compute_dtype: what arithmetic happens in, for people ("storage", "fp32", "fp64").
         description: one sentence for people.
@@ -49,16 +39,16 @@ class Implementation:
             are fixed in it.
         target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
         storage: format of its results where that is not the input's.
-        devices: kinds of devices that it can run on.
+        devices: one of each kind that it can run on.
         capability: the least CUDA compute capability, major and minor.
-        device: where it runs: "cpu", "cuda" or "cuda:N"; set by `on_device`.
+        device: where it runs; set by `on_device`.
         contract: the sizes and shapes that it is called with.
     """
 
     name: str
     function: Activation
     kernel: Kernel
-    execution: str
+    execution: Execution
     formats: tuple[FloatFormat, ...]
     compute_dtype: str
     description: str
@@ -69,19 +59,24 @@ class Implementation:
     parameters: tuple[str, ...] | None = None
     target: str = ""
     storage: FloatFormat | None = None
-    devices: tuple[str, ...] = ("cpu", "cuda")
+    devices: tuple[Device, ...] = (CPU, CUDA)
     capability: tuple[int, int] = (0, 0)
-    device: str = "cpu"
+    device: Device = CPU
     contract: CallContract = field(default_factory=CallContract)
 
+    def runs_on(self, device: Device) -> bool:
+        """Whether it can run on devices of this kind."""
+        return any(device.kind == known.kind for known in self.known_devices)
+
     @property
-    def on_cuda(self) -> bool:
-        return self.device.startswith("cuda")
+    def known_devices(self) -> tuple[Device, ...]:
+        """`devices`; what is not torch's runs on the processor alone."""
+        return (CPU,) if self.execution.is_foreign else self.devices
 
     @property
     def execution_name(self) -> str:
         """The execution and, where it saturates, that it does: what results call it."""
-        return self.execution + (", saturating" if self.saturating else "")
+        return self.execution.name + (", saturating" if self.saturating else "")
 
     @property
     def label(self) -> str:
@@ -90,9 +85,9 @@ class Implementation:
     def options(self) -> list[str]:
         """What makes the command line call it as it is called here, beside its TARGET and device."""
         words = self.contract.options()
-        if self.target and self.execution in ARRAYS:
-            words.append(f"--framework {self.execution}")
-        if self.execution == "compiled":
+        if self.target and self.execution.framework in ARRAYS:
+            words.append(f"--framework {self.execution.framework}")
+        if self.execution.compiled:
             words.append("--compiled")
         return words
 
@@ -102,7 +97,7 @@ class Implementation:
 
     def core_format(self, fmt: FloatFormat) -> FloatFormat:
         """Format of the tensors that the kernel itself receives for inputs of `fmt`."""
-        return _CORES.get(self.execution, fmt)
+        return self.execution.core or fmt
 
     def measured_outputs(self) -> tuple[str, ...]:
         """`outputs`, or all outputs of the function."""
@@ -112,4 +107,4 @@ class Implementation:
         """Storage format of `output` for inputs of `fmt`: around an FP8 store E4M3 has E5M2 gradients."""
         if self.storage is not None:
             return self.storage
-        return output_format(fmt, output) if self.execution.startswith("fp8") else fmt
+        return fmt if self.execution.core is None else output_format(fmt, output)

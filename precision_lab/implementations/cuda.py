@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError
 from precision_lab.functions import XIELU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import NARROW, WIDE
 from precision_lab.numeric.nvrtc import FAST, CudaProgram
+from precision_lab.results.execution import CUDA_CPP
 
 THREADS = 256
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -108,9 +110,9 @@ def _all() -> Iterator[Implementation]:
     for form, (words, formats) in _FORMS.items():
         for fast in (False, True):
             yield Implementation(
-                f"{form} fast-math" if fast else form, XIELU, partial(_kernel, form, fast), "cuda", formats,
+                f"{form} fast-math" if fast else form, XIELU, partial(_kernel, form, fast), CUDA_CPP, formats,
                 "storage" if form == "packed" else "fp32",
-                words + (", --use_fast_math" if fast else ""), devices=("cuda",), capability=(8, 0),
+                words + (", --use_fast_math" if fast else ""), devices=(CUDA,), capability=(8, 0),
             )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from precision_lab.formats import BF16, E4M3, FP16, FP32, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation, Kernel
+from precision_lab.results.execution import COMPILED, EAGER, FP8_BF16, FP8_FP32, UPCAST, Execution
 
 WIDE = (FP32, BF16, FP16)
 NARROW = (BF16, FP16)
@@ -35,20 +36,20 @@ def executions(
     E4M3/E5M2 storage around an fp32 core, saturating and not, and around a bf16 core.
     """
     for f in formulations:
-        yield _execution(f, "eager", WIDE, f.compute_dtype)
+        yield _execution(f, EAGER, WIDE, f.compute_dtype)
         if f.compute_dtype == "storage":
-            yield _execution(f, "upcast", NARROW, "fp32")
+            yield _execution(f, UPCAST, NARROW, "fp32")
         if compiled:
-            yield _execution(f, "compiled", WIDE, "as the compiler chooses")
+            yield _execution(f, COMPILED, WIDE, "as the compiler chooses")
         if fp8:
-            yield _execution(f, "fp8-fp32", (E4M3,), "fp32")
-            yield _execution(f, "fp8-fp32", (E4M3,), "fp32", saturating=True)
-            yield _execution(f, "fp8-bf16", (E4M3,), "bf16", saturating=True)
+            yield _execution(f, FP8_FP32, (E4M3,), "fp32")
+            yield _execution(f, FP8_FP32, (E4M3,), "fp32", saturating=True)
+            yield _execution(f, FP8_BF16, (E4M3,), "bf16", saturating=True)
 
 
 def _execution(
     f: Formulation,
-    execution: str,
+    execution: Execution,
     formats: tuple[FloatFormat, ...],
     compute: str,
     *,

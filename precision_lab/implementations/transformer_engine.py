@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import E4M3, E5M2, FloatFormat
 from precision_lab.functions import GELU_TANH, RELU2, SILU, SWIGLU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
+from precision_lab.results.execution import TRANSFORMER_ENGINE
 
 # Its name of each kernel; its gelu is the tanh form.
 _KERNELS = ((RELU2, "srelu"), (GELU_TANH, "gelu"), (SILU, "silu"), (SWIGLU, "swiglu"))
@@ -151,15 +153,16 @@ def _kernel(name: str, fmt: FloatFormat | None, x: Tensor, *, b: Tensor | None =
 def _all() -> Iterator[Implementation]:
     for function, name in _KERNELS:
         yield Implementation(
-            "transformer-engine", function, partial(_kernel, name, None), "te", WIDE, "fp32",
-            f"transformer_engine_torch.{name}", devices=("cuda",), capability=(8, 0),
+            "transformer-engine", function, partial(_kernel, name, None), TRANSFORMER_ENGINE, WIDE, "fp32",
+            f"transformer_engine_torch.{name}", devices=(CUDA,), capability=(8, 0),
         )  # fmt: skip
         for fmt in _FP8:
             yield Implementation(
-                f"transformer-engine to {fmt.name}", function, partial(_kernel, name, fmt), "te", WIDE,
+                f"transformer-engine to {fmt.name}", function, partial(_kernel, name, fmt),
+                TRANSFORMER_ENGINE, WIDE,
                 "fp32",
                 f"transformer_engine_torch.{name} with fused quantisation to {fmt.name.upper()}, scale 1",
-                saturating=True, outputs=("forward",), devices=("cuda",), capability=(8, 9), storage=fmt,
+                saturating=True, outputs=("forward",), devices=(CUDA,), capability=(8, 9), storage=fmt,
             )  # fmt: skip
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.devices import CPU, CUDA
 from precision_lab.exceptions import KernelError
 from precision_lab.functions import ELU, XIELU, XIPRELU, Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 from precision_lab.kernels import xielu, xiprelu
+from precision_lab.results.execution import OPERATOR, TRITON
 
 _FORMS = {
     "naive": "tl.exp(x) − 1",
@@ -53,7 +55,7 @@ def _implementation(
 ) -> Implementation:
     return Implementation(
         name, function, kernel, formats=WIDE, description=description,
-        **{"execution": "triton", "compute_dtype": "fp32", "devices": ("cuda",),
+        **{"execution": TRITON, "compute_dtype": "fp32", "devices": (CUDA,),
            "capability": _CAPABILITY, **options},
     )  # fmt: skip
 
@@ -66,7 +68,7 @@ def _all() -> Iterator[Implementation]:
     for function, kernel in ((XIELU, xielu), (XIPRELU, xiprelu)):
         yield _implementation(
             "stable", function, kernel, f"the lab's operator precision_lab::{function.name}",
-            execution="operator", compute_dtype="fp32, fp64 at roots and for fp32", devices=("cpu", "cuda"),
+            execution=OPERATOR, compute_dtype="fp32, fp64 at roots and for fp32", devices=(CPU, CUDA),
         )  # fmt: skip
 
 

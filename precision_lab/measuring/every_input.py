@@ -26,10 +26,6 @@ CHUNK = 1 << 18
 # On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
 DEVICE_CHUNKS = 256
 
-# Eager kernels of the lab's own may run in several threads at once. Compiled ones share the compiler's
-# state, and a stranger's may have state of its own: those run one at a time, beside the scoring.
-_PARALLEL = ("eager", "upcast", "fp8-fp32", "fp8-bf16")
-
 
 def every_chunk(fmt: FloatFormat) -> range:
     """Indices of the chunks that hold all patterns of a format."""
@@ -67,13 +63,15 @@ def sweep_chunks(
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
     implementation, outputs, fmt = case.implementation, case.outputs, case.fmt
-    if implementation.on_cuda:
+    if implementation.device.is_accelerator:
         return _sweep_on_device(case, chunks, progress=progress)
     cells, held_to = case.points.cells, standards(case, outputs)
     size = min(CHUNK, 1 << fmt.bits)
     failures: dict[str, Failure] = {}
     one_at_a_time = Lock()
-    parallel = implementation.execution in _PARALLEL and implementation in IMPLEMENTATIONS
+    # Compiled kernels share the compiler's state, and a stranger's may have state of its own: those run one
+    # at a time, beside the scoring.
+    parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS
     mine = local()
     scorers: list[Scorer] = []
 
@@ -134,7 +132,7 @@ def _sweep_on_device(
 
     from precision_lab.scoring.cuda_scorer import DeviceScorer
 
-    outputs, fmt, device = case.outputs, case.fmt, torch.device(case.implementation.device)
+    outputs, fmt, device = case.outputs, case.fmt, case.implementation.device.torch
     cells, size = case.points.cells, min(CHUNK, 1 << fmt.bits)
     scorer = DeviceScorer(standards(case, outputs), edges=True, device=device, chunk=size)
     failures: dict[str, Failure] = {}
@@ -163,7 +161,7 @@ def _sweep_on_device(
         # Outside of the handler, whose error still holds what its functions held.
         x, found, values, value = torch.empty(0), {}, [], torch.empty(0)
         if trouble:
-            torch.cuda.empty_cache()
+            case.implementation.device.release_memory()
             if count == 1:
                 failure = Failure("out_of_memory", f"{size} inputs at once: {trouble}")
                 return dict.fromkeys(outputs, failure)

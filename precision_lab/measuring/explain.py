@@ -11,20 +11,22 @@ from typing import Any
 import mpmath
 import numpy as np
 
+from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FP32, FloatFormat, output_format
 from precision_lab.functions import Activation
 from precision_lab.functions.base import PlainContext, Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
-from precision_lab.implementations import EXECUTIONS, IMPLEMENTATIONS
+from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions
 from precision_lab.oracle import TIERS, Reference, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
 from precision_lab.results import Failure
+from precision_lab.results.execution import EXECUTIONS, Execution
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case, case_of
-from precision_lab.running.devices import on_device
+from precision_lab.running.placement import on_device
 from precision_lab.running.runner import run
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import errors
@@ -84,14 +86,14 @@ def explain(
     bits: int | None = None,
     output: str = "forward",
     params: Mapping[str, float] | None = None,
-    executions: Sequence[str] | None = None,
+    executions: Sequence[Execution] | None = None,
     kernel: Implementation | None = None,
-    device: str = "cpu",
+    device: Device = CPU,
 ) -> Explanation:
     """The exact value of one output at one input, and every implementation's.
 
     Args:
-        executions: by default all but "compiled".
+        executions: by default all that are not compiled.
         x: rounded to the format if it is not one of its values.
         bits: bit pattern in the format; instead of x.
         params: asked values; rounded to the format, as an eager kernel receives them.
@@ -222,15 +224,15 @@ def _with_expm1(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 def _cases(
     function: Activation, fmt: FloatFormat, output: str, params: Mapping[str, float],
-    executions: Sequence[str] | None, kernel: Implementation | None, device: str,
+    executions: Sequence[Execution] | None, kernel: Implementation | None, device: Device,
 ) -> list[Case]:  # fmt: skip
     """The caller's kernel, then the registered ones."""
     if executions is None:
-        executions = [e for e in EXECUTIONS if e != "compiled"]
+        executions = [e for e in EXECUTIONS.values() if not e.compiled]
     registered = [
         on_device(i, device)
         for i in IMPLEMENTATIONS
-        if i.function == function and i.execution in executions and device.partition(":")[0] in i.devices
+        if i.function == function and i.execution in executions and i.runs_on(device)
     ]
     every = [*([on_device(kernel, device)] if kernel else []), *registered]
     return [case_of(implementation, fmt, params, (output,)) for implementation in every]

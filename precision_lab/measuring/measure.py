@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
@@ -17,7 +18,7 @@ from precision_lab.inputs.points import Inputs
 from precision_lab.measuring.every_input import every_chunk, standards, sweep_chunks
 from precision_lab.results import Failure, Measurement
 from precision_lab.running.case import Case, case_of
-from precision_lab.running.devices import on_device
+from precision_lab.running.placement import on_device
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
@@ -35,7 +36,7 @@ def measure(
     output: str = "forward",
     params: Mapping[str, float] | None = None,
     inputs: Inputs | None = None,
-    device: str = "cpu",
+    device: str | Device = CPU,
     params_name: str = "",
 ) -> Measurement:
     """Error of one output of a kernel in one format, against the exact value.
@@ -59,7 +60,7 @@ def measure(
     """
     definition, source = get_function(function), get_format(fmt)
     definition.check_output(output)
-    implementation = on_device(resolve(kernel, definition, source), device)
+    implementation = on_device(resolve(kernel, definition, source), get_device(device))
     case = case_of(implementation, source, params, (output,), inputs=inputs, params_name=params_name)
     result = measure_all(case)[0]
     if result.failure is not None:
@@ -93,7 +94,7 @@ def measure_all(case: Case, *, progress: Callable[[int, int], None] | None = Non
         found = _score_listed(case)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
     # torch's worker threads; looking at them waits for both cores.
-    require_ieee(workers=case.implementation.execution == "compiled")
+    require_ieee(workers=case.implementation.execution.compiled)
     return [
         case.blank(output, result)
         if isinstance(result, Failure)
@@ -106,7 +107,7 @@ def _score_listed(case: Case) -> dict[str, Tally | Failure]:
     """One run of the kernel over inputs that fit in memory."""
     bits = case.points.bits
     assert bits is not None
-    if case.implementation.on_cuda and case.fmt.bits <= 32:
+    if case.implementation.device.is_accelerator and case.fmt.bits <= 32:
         return _score_on_device(case, bits)
     return _scored(case, run(case, bits), Scorer, lambda array: array)
 

@@ -110,7 +110,7 @@ def sweep(
     cells = case.points.cells
     chunks = every_chunk(fmt)
     shards = min(shards, len(chunks))
-    if directory is None and implementation.on_cuda:
+    if directory is None and implementation.device.is_accelerator:
         shards = 1  # nothing is kept, and every shard begins anew with its tables on the device
     manifest = {
         "schema": SCHEMA,
@@ -120,7 +120,7 @@ def sweep(
         "format": fmt.name,
         "outputs": list(outputs),
         "params": dict(sorted(case.effective.items())),
-        "device": implementation.device,
+        "device": implementation.device.name,
         "chunk": CHUNK,
         "shards": shards,
         "oracle": source_stamp(),

@@ -146,7 +146,7 @@ class Case:
             failure=failure,
             environment=environment(),
             target=implementation.target,
-            device=implementation.device,
+            device=implementation.device.name,
             asked=asked,
             options=" ".join(implementation.options()),
             output_precision=out.precision,

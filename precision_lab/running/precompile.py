@@ -16,8 +16,9 @@ import torch
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations.base import Implementation
+from precision_lab.results.execution import COMPILED
 from precision_lab.running.case import case_of
-from precision_lab.running.devices import raise_if_lost
+from precision_lab.running.placement import raise_if_lost
 from precision_lab.running.runner import call, leaf_tensors, run, synchronize
 from precision_lab.running.tensors import to_tensor
 from precision_lab.running.torch_compile import compiler_settings_kept
@@ -42,7 +43,7 @@ def warm(implementation: Implementation, fmt: FloatFormat, *, timed: bool = Fals
     if timed:
         try:
             leaves = leaf_tensors(case)
-            point = to_tensor(x, fmt).to(implementation.device)
+            point = to_tensor(x, fmt).to(implementation.device.torch)
             with torch.no_grad():
                 call(implementation, point, leaves)
             sources = [tensor.clone().requires_grad_() for tensor in (point, *leaves.values())]
@@ -81,7 +82,7 @@ def precompile(
         spent = warm(implementation, fmt, timed=implementation.function in timed)
         seconds[implementation.function.name, implementation.name, fmt.name] = round(spent, 2)
         # The first one also starts the compiler; a later slow one means that the cache is cold.
-        if done and spent > COLD_SECONDS and not shared and not implementation.on_cuda:
+        if done and spent > COLD_SECONDS and not shared and not implementation.device.is_accelerator:
             shared = True
             _compile_elsewhere(
                 [(i, f, i.function in timed) for i, f in cases[done + 1 :]],
@@ -140,7 +141,7 @@ def main(names: Sequence[str]) -> None:
         for name in names:
             function, formulation, fmt, timed = name.split(":")
             warm(
-                get_implementation(get_function(function), formulation, "compiled"),
+                get_implementation(get_function(function), formulation, COMPILED),
                 get_format(fmt),
                 timed=bool(timed),
             )

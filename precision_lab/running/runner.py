@@ -17,8 +17,8 @@ from precision_lab.formats import FloatFormat
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
-from precision_lab.running.devices import raise_if_lost, require_capability
 from precision_lab.running.guard import guarded
+from precision_lab.running.placement import raise_if_lost, require_capability
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.switches import switches_kept
 from precision_lab.running.tensors import Float64, from_bits, store, to_numpy, to_tensor, torch_dtype
@@ -27,8 +27,7 @@ from precision_lab.running.torch_compile import compiled_kernel
 
 def synchronize(implementation: Implementation) -> None:
     """Waits for the device, so that an error is met where it was made."""
-    if implementation.on_cuda:
-        torch.cuda.synchronize(implementation.device)
+    implementation.device.synchronize()
 
 
 def leaf_tensors(case: Case) -> dict[str, Tensor]:
@@ -41,9 +40,9 @@ def leaf_tensors(case: Case) -> dict[str, Tensor]:
     make = implementation.leaves
     if make is not None:
         tensors: dict[str, Tensor] = guarded(lambda: make(case.asked, case.fmt))
-        return {name: tensor.to(implementation.device) for name, tensor in tensors.items()}
+        return {name: tensor.to(implementation.device.torch) for name, tensor in tensors.items()}
     return {
-        name: to_tensor(core.round(np.array([value])), core)[0].to(implementation.device)
+        name: to_tensor(core.round(np.array([value])), core)[0].to(implementation.device.torch)
         for name, value in case.asked.items()
         if implementation.is_given(name)
     }
@@ -52,10 +51,10 @@ def leaf_tensors(case: Case) -> dict[str, Tensor]:
 def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
     """The kernel's result for tensors of the core format, in the implementation's execution."""
     kernel = implementation.kernel
-    if implementation.execution == "compiled":
+    if implementation.execution.compiled:
         kernel = compiled_kernel(implementation)
     with switches_kept():
-        if implementation.execution == "upcast":
+        if implementation.execution.upcast:
             y: Tensor = kernel(x.float(), **{n: leaf.float() for n, leaf in leaves.items()}).to(x.dtype)
             return y
         return kernel(x, **leaves)  # type: ignore[no-any-return]
@@ -82,7 +81,7 @@ def input_tensor(case: Case, x: NDArray[Any]) -> Tensor:
         point = to_tensor(x if x.dtype.kind == "f" else fmt.decode(x), core)
     else:
         point = from_bits(x, fmt)
-    return point.to(case.implementation.device)
+    return point.to(case.implementation.device.torch)
 
 
 def core_tensor(case: Case, values: Tensor) -> Tensor:
@@ -114,7 +113,7 @@ def run_tensors(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
 def attempt(case: Case, shape: tuple[int, ...]) -> KernelError | None:
     """What a kernel raises for ones in a shape, forward and d/dx; None where it accepts them."""
     implementation = case.implementation
-    x = torch.ones(shape, device=implementation.device).to(torch_dtype(case.core))
+    x = torch.ones(shape, device=implementation.device.torch).to(torch_dtype(case.core))
     case = case.giving(*(o for o in ("forward", "grad_x") if o in implementation.measured_outputs()))
     try:
         with one_thread(implementation):
@@ -156,7 +155,7 @@ def one_thread(implementation: Implementation) -> Iterator[None]:
     waiting for the second takes a hundred times the work. Compiled code has its threads built in.
     """
     threads = torch.get_num_threads()
-    if implementation.execution != "compiled":
+    if not implementation.execution.compiled:
         torch.set_num_threads(1)
     try:
         yield
@@ -169,7 +168,7 @@ def _run(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
     leaves = leaf_tensors(case)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
-    everywhere = implementation.execution == "compiled"
+    everywhere = implementation.execution.compiled
     expanded = {
         name: leaf.expand(point.shape).clone() if everywhere or name in wanted else leaf
         for name, leaf in leaves.items()
@@ -281,7 +280,7 @@ def run_reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[fl
 def _reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[float, FloatFormat] | Failure]:
     implementation, core = case.implementation, case.core
     point, weight = (
-        to_tensor(values, core).to(implementation.device) for values in (x, case.fmt.round(upstream))
+        to_tensor(values, core).to(implementation.device.torch) for values in (x, case.fmt.round(upstream))
     )
     leaves = leaf_tensors(case)
     names = {output.removeprefix("grad_") for output in case.outputs}

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import sys
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from precision_lab.exceptions import first_line
+from precision_lab.devices import Check, kinds
 from precision_lab.system import ieee
 
 PACKAGES = (
     "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint", "triton",
     "cuda-bindings", "transformer-engine",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Check:
-    """One property of the environment; `ok` is None where it is only recorded."""
-
-    name: str
-    ok: bool | None
-    detail: str
 
 
 def _flushes_elsewhere() -> str:
@@ -85,7 +74,6 @@ def _torch_checks() -> list[Check]:
     except ImportError:
         return [Check("torch", None, "not installed: kernels cannot be run")]
     flush = _torch_flushes()
-    cuda = torch.cuda.is_available()
     checks = [
         Check("torch keeps subnormals (worker threads)", not flush, f"flushes {flush}" if flush else "kept"),
         Check("torch float32 matmul precision", None, _matmul_precision()),
@@ -93,7 +81,7 @@ def _torch_checks() -> list[Check]:
         Check("torch CPU capability", None, torch.backends.cpu.get_cpu_capability()),
         Check("torch threads", None, str(torch.get_num_threads())),
     ]
-    return [*checks, *(_cuda_checks() if cuda else [Check("CUDA device", None, "none")]), *_gpu_packages()]
+    return [*checks, *(found for kind in kinds() for found in kind.checks()), *_gpu_packages()]
 
 
 def _matmul_precision() -> str:
@@ -104,55 +92,6 @@ def _matmul_precision() -> str:
     except RuntimeError:
         # Since one backend's own switch was set, there is no answer for all of them.
         return f"CUDA: {torch.backends.cuda.matmul.fp32_precision}"
-
-
-def _tf32(switches: Any, legacy: Any) -> str:
-    """Whether a backend may use TF32: by its own switch, or where torch has none, by the legacy one.
-
-    The legacy one raises once the other was set.
-    """
-    try:
-        precision = getattr(switches, "fp32_precision", None)
-        allowed = legacy.allow_tf32 if precision is None else precision == "tf32"
-    except RuntimeError as error:
-        return f"not readable ({first_line(error)[:60]})"
-    return "on" if allowed else "off"
-
-
-def _cuda_checks() -> list[Check]:
-    """What the GPU at hand can do; its clocks are read, never set."""
-    import torch
-
-    found = torch.cuda.get_device_properties(torch.cuda.current_device())
-    capability = (found.major, found.minor)
-    flush = bool((torch.full((64,), 2.0**-149, device="cuda") * 2.0**100 == 0).any())
-    free, total = torch.cuda.mem_get_info()
-    features = [
-        name
-        for name, least in (("bf16", (8, 0)), ("FP8 conversions", (8, 9)), ("FP8 matrix products", (8, 9)))
-        if capability >= least
-    ]
-    return [
-        Check("CUDA device", None, f"{found.name}, compute capability {found.major}.{found.minor}"),
-        Check("CUDA device features", None, ", ".join(features) or "neither bf16 nor FP8"),
-        Check("CUDA memory", None, f"{free / 2**30:.1f} GiB free of {total / 2**30:.1f}"),
-        Check("CUDA keeps subnormals", not flush, "flushes inputs" if flush else "kept"),
-        Check(
-            "CUDA TF32", None,
-            f"matrix products {_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul)}, "
-            f"convolutions {_tf32(getattr(torch.backends.cudnn, 'conv', None), torch.backends.cudnn)}",
-        ),
-        Check("CUDA clocks", None, _clocks()),
-    ]  # fmt: skip
-
-
-def _clocks() -> str:
-    import torch
-
-    try:
-        return f"{torch.cuda.clock_rate()} MHz now, not touched"
-    except Exception:  # NVML's wrapper is missing, or not allowed: that is no failure of the device
-        return "not readable, not touched"
 
 
 def _gpu_packages() -> list[Check]:
@@ -209,22 +148,10 @@ def environment() -> dict[str, str]:
     if torch is not None:
         record["torch threads"] = str(torch.get_num_threads())
         record["torch CPU capability"] = torch.backends.cpu.get_cpu_capability()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            with contextlib.suppress(RuntimeError):  # a kernel may have destroyed the device's context
-                record |= _gpu_environment(torch.cuda.current_device())
+        for kind in kinds():
+            record |= kind.environment()
     record["flush to zero"] = ieee.flushes() or "off"
     return record
-
-
-@lru_cache(maxsize=8)
-def _gpu_environment(index: int) -> dict[str, str]:
-    import torch
-
-    found = torch.cuda.get_device_properties(index)
-    return {
-        "gpu": f"{found.name}, compute capability {found.major}.{found.minor}",
-        "cuda": str(torch.version.cuda),
-    }
 
 
 def _cpu_name() -> str:

@@ -7,15 +7,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from precision_lab.devices import CPU, CUDA, Device, get_device
 from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import BF16, E4M3, E5M2, FloatFormat
 from precision_lab.implementations import transformer_engine
 from precision_lab.results import Conversion, Failure
-from precision_lab.running.devices import Survivor, check_device, raise_if_lost
+from precision_lab.running.placement import Survivor, raise_if_lost
 from precision_lab.running.tensors import from_bits, to_array, torch_dtype
 
 SOURCE = BF16
@@ -32,7 +32,7 @@ def _triton(x: Tensor, fmt: FloatFormat) -> Tensor:
         from precision_lab.implementations.triton_kernels import to_float8
     except ImportError as error:
         raise KernelError("missing_dependency", f"Triton is not installed: {error}") from error
-    if x.is_cuda and torch.cuda.get_device_capability(x.device) < (8, 9):
+    if x.device.type != CPU.kind and get_device(str(x.device)).capability() < (8, 9):
         raise KernelError("unsupported_device", "Triton's FP8 conversions need compute capability 8.9")
     result: Tensor = to_float8(x, torch_dtype(fmt))
     return result
@@ -44,14 +44,14 @@ def _transformer_engine(x: Tensor, fmt: FloatFormat) -> Tensor:
 
 
 # Name, cast, and the devices it is to be found on.
-CASTS: tuple[tuple[str, Convert, tuple[str, ...]], ...] = (
-    ("torch", _torch, ("cpu", "cuda")),
-    ("triton", _triton, ("cuda",)),
-    ("transformer-engine", _transformer_engine, ("cuda",)),
+CASTS: tuple[tuple[str, Convert, tuple[Device, ...]], ...] = (
+    ("torch", _torch, (CPU, CUDA)),
+    ("triton", _triton, (CUDA,)),
+    ("transformer-engine", _transformer_engine, (CUDA,)),
 )
 
 
-def conversions(device: str = "cpu", *, lost: str = "") -> tuple[Conversion, ...]:
+def conversions(device: Device = CPU, *, lost: str = "") -> tuple[Conversion, ...]:
     """Every cast found on a device, to each FP8 format.
 
     Args:
@@ -61,13 +61,13 @@ def conversions(device: str = "cpu", *, lost: str = "") -> tuple[Conversion, ...
         ValueError: no such device.
     """
     if not lost:
-        check_device(device)
+        device.require()
     return tuple(_on(device, Survivor(lost)))
 
 
-def _on(device: str, survivor: Survivor) -> Iterator[Conversion]:
+def _on(device: Device, survivor: Survivor) -> Iterator[Conversion]:
     for name, cast, devices in CASTS:
-        if device.partition(":")[0] not in devices:
+        if all(device.kind != known.kind for known in devices):
             continue
         for target in TARGETS:
             yield survivor.attempt(
@@ -76,14 +76,14 @@ def _on(device: str, survivor: Survivor) -> Iterator[Conversion]:
             )
 
 
-def _failed(name: str, device: str, target: FloatFormat, failure: Failure) -> Conversion:
-    return Conversion(name, device, SOURCE.name, target.name, failure=failure)
+def _failed(name: str, device: Device, target: FloatFormat, failure: Failure) -> Conversion:
+    return Conversion(name, device.name, SOURCE.name, target.name, failure=failure)
 
 
-def _judged(name: str, cast: Convert, device: str, target: FloatFormat) -> Conversion:
+def _judged(name: str, cast: Convert, device: Device, target: FloatFormat) -> Conversion:
     bits = SOURCE.all_bits()
     try:
-        computed = to_array(cast(from_bits(bits, SOURCE).to(device), target), target)
+        computed = to_array(cast(from_bits(bits, SOURCE).to(device.torch), target), target)
     except KernelError as error:
         return _failed(name, device, target, Failure(error.kind, str(error)))
     except Exception as error:  # a library's cast may raise anything, and so may its absence
@@ -95,7 +95,7 @@ def _judged(name: str, cast: Convert, device: str, target: FloatFormat) -> Conve
 
 def judge(
     name: str,
-    device: str,
+    device: Device,
     source: FloatFormat,
     fmt: FloatFormat,
     bits: NDArray[Any],
@@ -109,7 +109,7 @@ def judge(
     first = int(np.argmax(wrong)) if wrong.any() else -1
     over, infinite, nan = np.isfinite(x) & ~inside, np.isinf(x), np.isnan(x)
     return Conversion(
-        name, device, source.name, fmt.name,
+        name, device.name, source.name, fmt.name,
         n_inputs=int(x.size), misrounded=int(wrong.sum()),
         witness="" if first < 0 else (
             f"x={float(x[first])!r} (bits 0x{int(bits[first]):04x}) became {float(computed[first])!r}, "

@@ -19,6 +19,7 @@ from precision_lab.lowprecision.readiness.readiness import NOISE_LIMIT, modelled
 from precision_lab.lowprecision.readiness.remedies import REMEDIES
 from precision_lab.lowprecision.readiness.risk import numbers
 from precision_lab.lowprecision.recipes.recipes import RECIPES
+from precision_lab.results.execution import EAGER
 
 # What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
 INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
@@ -78,7 +79,7 @@ def function_json(functions: Mapping[str, Mapping[str, float] | None]) -> dict[s
     found: dict[str, Any] = {"maps": [], "blocks": [], "paths": []}
     for function, params in functions.items():
         found["paths"] += paths_json(function, params)
-        names = {i.name for i in implementations_for(get_function(function), "eager")}
+        names = {i.name for i in implementations_for(get_function(function), EAGER)}
         if {"alpha_p", "alpha_n"} <= {p.name for p in get_function(function).parameters}:
             found["maps"] += [{"function": function, **asdict(m)} for m in maps(function)]
         formulations = [f for f in FORMULATIONS if f.partition(" [")[0] in names]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import UsageError, first_line
 from precision_lab.formats import BF16, FloatFormat
 from precision_lab.functions import Activation, get_function
@@ -22,10 +23,10 @@ from precision_lab.implementations import get_implementation
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure
 from precision_lab.running.case import case_of
-from precision_lab.running.devices import Survivor, failure_of, on_device
+from precision_lab.running.placement import Survivor, failure_of, on_device
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import torch_dtype
-from precision_lab.study.timing import SEED, Clock
+from precision_lab.study.timing import SEED
 
 # Function, implementation and execution. The first is what ratios refer to.
 SUBJECTS = (
@@ -61,7 +62,7 @@ class _Block(nn.Module):
         super().__init__()
         self.implementation = implementation
         hidden, dtype = shape.width(implementation.function), torch_dtype(fmt)
-        device = implementation.device
+        device = implementation.device.torch
 
         def weight(rows: int, columns: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(rows, columns, device=device, dtype=dtype) / math.sqrt(columns))
@@ -83,7 +84,7 @@ class _Block(nn.Module):
 
 def blocks(
     *,
-    device: str = "cpu",
+    device: Device = CPU,
     fmt: FloatFormat = BF16,
     shape: Shape | None = None,
     rounds: int = 15,
@@ -104,7 +105,7 @@ def blocks(
     """
     if rounds < 1:
         raise UsageError(f"rounds={rounds!r}: at least 1")
-    shape, clock = shape or Shape(), Clock(device)
+    shape = shape or Shape()
     chosen = [_placed(subject, device, lost) for subject in subjects]
     failures: dict[int, Failure] = {}
     peaks: dict[int, float] = {}
@@ -115,16 +116,16 @@ def blocks(
     def prepare(k: int, implementation: Implementation) -> None:
         block = _Block(implementation, shape, fmt)
         _iterate(block, x)
-        peaks[k] = _peak(block, x)
+        peaks[k] = device.peak_mebibytes(partial(_iterate, block, x))
         made[k] = partial(_iterate, block, x)
         times[k] = []
 
     def time(k: int, implementation: Implementation) -> None:
-        times[k].append(clock.seconds(made[k]) * 1e3)
+        times[k].append(device.seconds(made[k]) * 1e3)
 
     if not lost:
         torch.manual_seed(SEED)
-        x = torch.randn(shape.tokens, shape.model_width, device=device, dtype=torch_dtype(fmt))
+        x = torch.randn(shape.tokens, shape.model_width, device=device.torch, dtype=torch_dtype(fmt))
     for work in (prepare, *[time] * rounds):
         for k, implementation in enumerate(chosen):
             if k not in failures:
@@ -142,7 +143,7 @@ def blocks(
             Block(
                 implementation.function.name,
                 implementation.name,
-                implementation.execution,
+                implementation.execution.name,
                 fmt.name,
                 shape.model_width,
                 shape.width(implementation.function),
@@ -161,7 +162,7 @@ def blocks(
     return found
 
 
-def _placed(subject: tuple[str, str, str], device: str, lost: str) -> Implementation:
+def _placed(subject: tuple[str, str, str], device: Device, lost: str) -> Implementation:
     function, name, execution = subject
     implementation = get_implementation(get_function(function), name, execution)
     # A device whose context is lost is not to be asked for anything.
@@ -183,7 +184,8 @@ def _tried(
     else:
         return None
     if failure.kind == "out_of_memory":
-        torch.cuda.empty_cache()  # outside of the handler, whose error holds what its functions held
+        # Outside of the handler, whose error holds what its functions held.
+        implementation.device.release_memory()
     return failure
 
 
@@ -193,16 +195,3 @@ def _iterate(block: _Block, x: Tensor) -> None:
     y = block(point)
     parameters = [p for p in block.parameters() if p.requires_grad]
     torch.autograd.grad(y, [point, *parameters], torch.ones_like(y), allow_unused=True)
-
-
-def _peak(block: _Block, x: Tensor) -> float:
-    """MiB held at once beyond what was held before; NaN where nobody counts."""
-    if not x.is_cuda:
-        return math.nan
-    before = torch.cuda.memory_allocated(x.device)
-    torch.cuda.reset_peak_memory_stats(x.device)
-    _iterate(block, x)
-    return float(torch.cuda.max_memory_allocated(x.device) - before) / 2**20
-
-
-__all__ = ["SUBJECTS", "Shape", "blocks"]

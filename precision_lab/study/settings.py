@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from precision_lab.devices import Device, get_device, usable_device
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
-from precision_lab.running.devices import check_device, on_device
+from precision_lab.running.placement import on_device
 
 DEFAULT_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
 QUICK_FUNCTIONS = ("xielu", "xiprelu", "relu2", "silu")
@@ -26,7 +27,7 @@ class StudySettings:
         compiled: also run torch.compile (its compile time is recorded apart).
         exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
         timing, reductions: also time the implementations, also sum parameter gradients.
-        device: where kernels run and are scored: "cpu", "cuda" or "cuda:N".
+        device: name of the one where kernels run and are scored.
         probe: folder of a training probe to report too.
         skipped: implementations that are left out, as "FUNCTION LABEL".
     """
@@ -49,13 +50,17 @@ class StudySettings:
         for name in self.formats:
             if name not in FORMATS:
                 raise unknown_name("format", name, FORMATS)
-        check_device(self.device)
+        usable_device(self.device)
+
+    @property
+    def on(self) -> Device:
+        """The device of that name."""
+        return get_device(self.device)
 
     def chosen_functions(self) -> tuple[Activation, ...]:
         """In registry order, only those that some implementation computes."""
         asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
-        kind = self.device.partition(":")[0]
-        available = {i.function for i in IMPLEMENTATIONS if kind in i.devices}
+        available = {i.function for i in IMPLEMENTATIONS if i.runs_on(self.on)}
         return tuple(f for name, f in FUNCTIONS.items() if name in asked and f in available)
 
     def chosen_formats(self) -> tuple[FloatFormat, ...]:
@@ -65,13 +70,12 @@ class StudySettings:
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()
         compiled = self.compiled and not self.quick
-        kind = self.device.partition(":")[0]
         return tuple(
-            on_device(i, self.device)
+            on_device(i, self.on)
             for i in IMPLEMENTATIONS
             if i.function in functions
-            and kind in i.devices
-            and (compiled or i.execution != "compiled")
+            and i.runs_on(self.on)
+            and (compiled or not i.execution.compiled)
             and f"{i.function.name} {i.label}" not in self.skipped
         )
 

@@ -23,8 +23,9 @@ from precision_lab.results import (
     Statistics,
     Timing,
 )
+from precision_lab.results.execution import CUDA_CPP, EAGER, MODULE, OPERATOR, TRANSFORMER_ENGINE, TRITON
 from precision_lab.running.case import Case, case_of
-from precision_lab.running.devices import Survivor
+from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
@@ -35,7 +36,8 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 # The functions of the paper's Table 1; compiled timings of the others would double the stage.
 TIMED_COMPILED = ("xielu", "xiprelu", "relu2", "silu", "gelu")
-TIMED_ON_CUDA = ("eager", "module", "operator", "triton", "cuda", "te")
+TIMED = (EAGER, MODULE)
+TIMED_APART = (EAGER, MODULE, OPERATOR, TRITON, CUDA_CPP, TRANSFORMER_ENGINE)  # on a device of its own
 # Plots walk down to 0⁻ and a little beyond ±1; further binades stay in each Measurement
 # but not in a stored study, where they would be most of the file.
 STORED_EXPONENTS = range(-40, 9)
@@ -129,8 +131,8 @@ def run(
     survivor = Survivor()
     record = environment()  # while the device can still be asked for its name
     implementations = settings.implementations()
-    compiled = tuple(i for i in implementations if i.execution == "compiled")
-    others = tuple(i for i in implementations if i.execution != "compiled")
+    compiled = tuple(i for i in implementations if i.execution.compiled)
+    others = tuple(i for i in implementations if not i.execution.compiled)
 
     measurements = _timed(
         seconds, "measure", lambda: _measure(others, settings, report, "measure", survivor, cases)
@@ -163,13 +165,11 @@ def run(
             ),
         )
         survivor.see(t.failure for t in timings)
-    found_conversions = _timed(
-        seconds, "conversions", lambda: conversions(settings.device, lost=survivor.lost)
-    )
+    found_conversions = _timed(seconds, "conversions", lambda: conversions(settings.on, lost=survivor.lost))
     survivor.see(c.failure for c in found_conversions)
     found_blocks: list[Block] = []
-    if settings.timing and settings.device.startswith("cuda"):
-        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.device, lost=survivor.lost))
+    if settings.timing and settings.on.is_accelerator:
+        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.on, lost=survivor.lost))
     lowprecision = None
     if settings.probe is not None or not settings.quick:
         from precision_lab.study.lowprecision import examine
@@ -286,21 +286,21 @@ def _time(
 ) -> list[Timing]:
     from precision_lab.study.timing import time_implementations
 
-    on_cuda = settings.device.startswith("cuda")
+    apart = settings.on.is_accelerator
     chosen = tuple(
         i
         for i in implementations
-        if i.execution in (TIMED_ON_CUDA if on_cuda else ("eager", "module"))
-        or (i.execution == "compiled" and i.function.name in TIMED_COMPILED)
+        if i.execution in (TIMED_APART if apart else TIMED)
+        or (i.execution.compiled and i.function.name in TIMED_COMPILED)
     )
     formats = tuple(f for f in settings.chosen_formats() if f.bits >= 16)
     n: int | None
     n, rounds = (2**18, 5) if settings.quick else (2**19, 9)
-    if on_cuda:
+    if apart:
         # 128 MiB of a 16-bit format, more than any second-level cache.
         rounds, n = (15, 2**26) if settings.quick else (25, None)
     return time_implementations(
-        chosen, formats, n=n, rounds=rounds, device=settings.device, progress=report, lost=lost
+        chosen, formats, n=n, rounds=rounds, device=settings.on, progress=report, lost=lost
     )
 
 

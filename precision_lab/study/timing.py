@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure, Timing
 from precision_lab.running.case import case_of
-from precision_lab.running.devices import Survivor, failure_of, require_capability
+from precision_lab.running.placement import Survivor, failure_of, require_capability
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import to_tensor, torch_dtype
 from precision_lab.running.torch_compile import compiler_settings_kept
@@ -42,8 +44,6 @@ SEED = 1913
 DEVICE_ELEMENTS = 2**27
 DEVICE_SETS = 2
 DEVICE_BYTES = 2**26  # of a tensor at least: with less, a second-level cache would be measured
-# The host gets this far ahead before the clock starts, so that no launch is waited for: at 2 GHz, 1 ms.
-HEAD_START_CYCLES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def time_implementations(
     *,
     n: int | None = None,
     rounds: int = 9,
-    device: str = "cpu",
+    device: Device = CPU,
     progress: Progress | None = None,
     lost: str = "",
 ) -> list[Timing]:
@@ -87,10 +87,9 @@ def time_implementations(
     """
     if (n is not None and n < 1) or rounds < 1:
         raise UsageError(f"n={n!r}, rounds={rounds!r}: both must be at least 1")
-    clock = Clock(device)
     survivor = Survivor(lost)
     if n is None:
-        n = 2**20 if not clock.on_cuda else DEVICE_ELEMENTS if lost else _that_fit(device)
+        n = 2**20 if not device.is_accelerator else DEVICE_ELEMENTS if lost else _that_fit(device)
     report = progress or (lambda stage, done, total: None)
     timings: list[Timing] = []
     chosen = [[i for i in implementations if fmt in i.formats] for fmt in formats]
@@ -101,18 +100,18 @@ def time_implementations(
         report("timing", next(started), total)
 
     for fmt, group in zip(formats, chosen, strict=True):
-        for together in _groups(group, clock):
+        for together in _groups(group, device):
             timings += survivor.attempt(
-                partial(_time_together, together, fmt, n, rounds, clock, starting),
-                partial(_all_failed, together, fmt, n, clock),
+                partial(_time_together, together, fmt, n, rounds, device, starting),
+                partial(_all_failed, together, fmt, n, device),
             )
     report("timing", total, total)
     return timings
 
 
-def _groups(implementations: Sequence[Implementation], clock: Clock) -> list[list[Implementation]]:
+def _groups(implementations: Sequence[Implementation], device: Device) -> list[list[Implementation]]:
     """Those whose tensors are held, and which take turns, together."""
-    if clock.on_cuda:
+    if device.is_accelerator:
         return [[i] for i in implementations]
     return [list(implementations)] if implementations else []
 
@@ -122,18 +121,18 @@ def _time_together(
     fmt: FloatFormat,
     n: int,
     rounds: int,
-    clock: Clock,
+    device: Device,
     starting: Callable[[], None],
 ) -> list[Timing]:
     """Timings of implementations that take turns; on a GPU with fewer elements where memory does not do."""
     least = min(n, DEVICE_BYTES * 8 // fmt.bits)
     while True:
-        timings = _attempt(implementations, fmt, n, rounds, clock, starting)
-        if clock.on_cuda:
+        timings = _attempt(implementations, fmt, n, rounds, device, starting)
+        if device.is_accelerator:
             gc.collect()  # a graph and what it keeps may be a cycle
-            torch.cuda.empty_cache()
+            device.release_memory()
         short = any(t.failure is not None and t.failure.kind == "out_of_memory" for t in timings)
-        if not (clock.on_cuda and short and n > least):
+        if not (device.is_accelerator and short and n > least):
             return timings
         n, starting = max(n // 2, least), lambda: None
 
@@ -143,33 +142,33 @@ def _attempt(
     fmt: FloatFormat,
     n: int,
     rounds: int,
-    clock: Clock,
+    device: Device,
     starting: Callable[[], None],
 ) -> list[Timing]:
     timings: list[Timing] = []
     try:
-        contenders = _baselines(fmt, n, clock)
+        contenders = _baselines(fmt, n, device)
     except torch.OutOfMemoryError as error:
-        return _all_failed(implementations, fmt, n, clock, _failure("torch's SiLU", n, error))
+        return _all_failed(implementations, fmt, n, device, _failure("torch's SiLU", n, error))
     for implementation in implementations:
         starting()
-        made, failures = _prepare(implementation, fmt, n, clock)
+        made, failures = _prepare(implementation, fmt, n, device)
         contenders += made
         timings += [
             _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
         ]
-    return timings + _measure(contenders, fmt, n, rounds, clock)
+    return timings + _measure(contenders, fmt, n, rounds, device)
 
 
-def _directions(clock: Clock) -> tuple[str, ...]:
-    return (*DIRECTIONS, BOTH) if clock.on_cuda else DIRECTIONS
+def _directions(device: Device) -> tuple[str, ...]:
+    return (*DIRECTIONS, BOTH) if device.is_accelerator else DIRECTIONS
 
 
 def _all_failed(
-    implementations: Sequence[Implementation], fmt: FloatFormat, n: int, clock: Clock, failure: Failure
+    implementations: Sequence[Implementation], fmt: FloatFormat, n: int, device: Device, failure: Failure
 ) -> list[Timing]:
     return [
-        _failed(i, fmt, direction, n, failure) for i in implementations for direction in _directions(clock)
+        _failed(i, fmt, direction, n, failure) for i in implementations for direction in _directions(device)
     ]
 
 
@@ -178,44 +177,21 @@ def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure
     return failure_of(subject, error, str(error), size=f"{n} elements: ")
 
 
-class Clock:
-    """Seconds that a piece of work takes on a device."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.on_cuda = device, device.startswith("cuda")
-
-    def seconds(self, work: Callable[[], Any]) -> float:
-        """Of one call; on a GPU between two events on its stream, which is kept busy until the host has
-        launched what comes between them.
-        """
-        if not self.on_cuda:
-            start = time.perf_counter()
-            work()
-            return time.perf_counter() - start
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1e3
-
-
-def _that_fit(device: str) -> int:
+def _that_fit(device: Device) -> int:
     """Elements with which a dozen temporaries of four bytes, and the sets of inputs, fit in free memory."""
-    free = torch.cuda.mem_get_info(device)[0]
+    free = device.free_bytes()
     n = DEVICE_ELEMENTS
-    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > free:
+    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > (free or math.inf):
         n //= 2
     return n
 
 
-def _inputs(fmt: FloatFormat, n: int, clock: Clock, number: int = 0) -> tuple[Tensor, Tensor]:
+def _inputs(fmt: FloatFormat, n: int, device: Device, number: int = 0) -> tuple[Tensor, Tensor]:
     """Standard normal x and dy; the same for the same number."""
-    if clock.on_cuda:
-        maker = torch.Generator(clock.device).manual_seed(SEED + number)
+    if device.is_accelerator:
+        maker = torch.Generator(device.torch).manual_seed(SEED + number)
         dtype = torch_dtype(fmt)
-        x, grad = (torch.randn(n, generator=maker, device=clock.device).to(dtype) for _ in range(2))
+        x, grad = (torch.randn(n, generator=maker, device=device.torch).to(dtype) for _ in range(2))
         return x, grad
     generator = np.random.Generator(np.random.PCG64(SEED + number))
     x, grad = (to_tensor(fmt.round(generator.standard_normal(n)), fmt) for _ in range(2))
@@ -228,9 +204,9 @@ def _in_turn(works: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
     return lambda: next(turns)()
 
 
-def _baselines(fmt: FloatFormat, n: int, clock: Clock) -> list[_Contender]:
+def _baselines(fmt: FloatFormat, n: int, device: Device) -> list[_Contender]:
     """A plain copy, and torch's SiLU: what every ratio refers to."""
-    sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+    sets = [_inputs(fmt, n, device, k) for k in range(DEVICE_SETS if device.is_accelerator else 1)]
     copies = [partial(torch.empty_like(x).copy_, x) for x, _ in sets]
 
     def work(x: Tensor, grad: Tensor) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
@@ -251,11 +227,11 @@ def _baselines(fmt: FloatFormat, n: int, clock: Clock) -> list[_Contender]:
 
     forward, backward, both = zip(*(work(*given) for given in sets), strict=True)
     found = [
-        _Contender(None, "copy", _in_turn(copies) if clock.on_cuda else sets[0][0].clone, 0.0),
+        _Contender(None, "copy", _in_turn(copies) if device.is_accelerator else sets[0][0].clone, 0.0),
         _Contender(None, "forward", _in_turn(forward), 0.0),
         _Contender(None, "backward", _in_turn(backward), 0.0),
     ]
-    if clock.on_cuda:
+    if device.is_accelerator:
         found.append(_Contender(None, BOTH, _in_turn(both), 0.0))
     for contender in found:
         contender.work()
@@ -263,17 +239,17 @@ def _baselines(fmt: FloatFormat, n: int, clock: Clock) -> list[_Contender]:
 
 
 def _prepare(
-    implementation: Implementation, fmt: FloatFormat, n: int, clock: Clock
+    implementation: Implementation, fmt: FloatFormat, n: int, device: Device
 ) -> tuple[list[_Contender], dict[str, Failure]]:
     """Contenders of one implementation, each called once already."""
     made: list[_Contender] = []
-    directions = _directions(clock)
+    directions = _directions(device)
     differentiable = implementation.outputs is None or len(implementation.outputs) > 1
     try:
         require_capability(implementation)
         leaves = leaf_tensors(case_of(implementation, fmt))
         tracked = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
-        sets = [_inputs(fmt, n, clock, k) for k in range(DEVICE_SETS if clock.on_cuda else 1)]
+        sets = [_inputs(fmt, n, device, k) for k in range(DEVICE_SETS if device.is_accelerator else 1)]
         points = [x.clone().requires_grad_() for x, _ in sets]
 
         def forward(x: Tensor) -> Tensor:
@@ -281,7 +257,7 @@ def _prepare(
                 return call(implementation, x, leaves)
 
         work = _in_turn([partial(forward, x) for x, _ in sets])
-        made.append(_Contender(implementation, "forward", work, clock.seconds(work)))
+        made.append(_Contender(implementation, "forward", work, device.seconds(work)))
         if not differentiable:
             return made, {}
 
@@ -299,7 +275,7 @@ def _prepare(
         )
         work()
         made.append(_Contender(implementation, "backward", work, time.perf_counter() - start))
-        if clock.on_cuda:
+        if device.is_accelerator:
             work = _in_turn([partial(both, p, g) for p, (_, g) in zip(points, sets, strict=True)])
             work()
             made.append(_Contender(implementation, BOTH, work, 0.0))
@@ -311,7 +287,7 @@ def _prepare(
 
 
 def _measure(
-    contenders: Sequence[_Contender], fmt: FloatFormat, n: int, rounds: int, clock: Clock
+    contenders: Sequence[_Contender], fmt: FloatFormat, n: int, rounds: int, device: Device
 ) -> list[Timing]:
     """Timings of what was prepared; a contender that fails now has a row that says so, the others go on."""
     seconds = np.full((rounds, len(contenders)), np.nan)
@@ -321,7 +297,7 @@ def _measure(
             if k in failures:
                 continue
             try:
-                seconds[round_, k] = clock.seconds(contender.work)
+                seconds[round_, k] = device.seconds(contender.work)
             except Exception as error:
                 failures[k] = _failure(contender.implementation or "torch's SiLU", n, error)
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
@@ -344,7 +320,7 @@ def _measure(
             Timing(
                 function=implementation.function.name,
                 implementation=implementation.name,
-                execution=implementation.execution,
+                execution=implementation.execution.name,
                 fmt=fmt.name,
                 direction=direction,
                 n=n,
@@ -356,9 +332,9 @@ def _measure(
                 ratio_to_silu=float(median[k] / median[base[direction]]),
                 ratio_to_copy=float(median[k]) / copy,
                 compile_seconds=(
-                    round(contender.first_seconds, 3) if implementation.execution == "compiled" else None
+                    round(contender.first_seconds, 3) if implementation.execution.compiled else None
                 ),
-                bandwidth_share=moved / float(median[k]) / copied if clock.on_cuda else None,
+                bandwidth_share=moved / float(median[k]) / copied if device.is_accelerator else None,
             )
         )
     return timings
@@ -379,7 +355,7 @@ def _failed(
     return Timing(
         function=implementation.function.name,
         implementation=implementation.name,
-        execution=implementation.execution,
+        execution=implementation.execution.name,
         fmt=fmt.name,
         direction=direction,
         n=n,

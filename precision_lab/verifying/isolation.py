@@ -27,6 +27,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import (
     LIBRARIES,
     DeviceLostError,
@@ -220,7 +221,7 @@ def isolated_events(
     compiled: bool,
     time_limit: float,
     progress: Progress | None = None,
-    device: str = "cpu",
+    device: Device = CPU,
 ) -> Iterator[Event]:
     """`trial.events` of a TARGET, out of a child process that may die.
 
@@ -234,7 +235,7 @@ def isolated_events(
     """
     if not time_limit > 0:
         raise UsageError(f"time_limit={time_limit!r}: must be a positive number of seconds")
-    how = {"target": target, "framework": framework, "compiled": compiled, "device": device}
+    how = {"target": target, "framework": framework, "compiled": compiled, "device": device.name}
     hangs = 0
     together: tuple[Measurement, ...] = ()  # of a call that hung, what is still to be told apart
     while True:
@@ -413,7 +414,11 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
     try:
         plan: Plan = pickle.loads(base64.b64decode(job["plan"]))
         loaded = load(
-            job["target"], plan, framework=job["framework"], compiled=job["compiled"], device=job["device"]
+            job["target"],
+            plan,
+            framework=job["framework"],
+            compiled=job["compiled"],
+            device=get_device(job["device"]),
         )
         if "narrow" in job:
             _narrow(job, plan, loaded.implementation, put)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Asked
@@ -20,7 +21,7 @@ from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
-from precision_lab.running.devices import on_device
+from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.verifying.judge import judge
@@ -60,7 +61,7 @@ class Loaded:
     faults: tuple[Fault, ...]
 
 
-def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: str) -> Loaded:
+def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: Device) -> Loaded:
     """The implementation that a TARGET or an object is.
 
     Raises:
@@ -319,8 +320,8 @@ class _Trial:
             words.append(f"--max-ulp {plan.max_ulp!r}")
         words += self.implementation.options()
         words += ["--finite"] if plan.finite else []
-        if self.implementation.device != "cpu":
-            words.append(f"--device {self.implementation.device}")
+        if self.implementation.device != CPU:
+            words.append(f"--device {self.implementation.device.name}")
         return words
 
 

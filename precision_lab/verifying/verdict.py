@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from precision_lab.devices import CPU, Device, usable_device
 from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
 from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import Activation, Asked, get_function
@@ -23,8 +24,8 @@ from precision_lab.results import (
     Measurement,
     NotExamined,
 )
+from precision_lab.results.execution import EAGER
 from precision_lab.running.case import Case
-from precision_lab.running.devices import check_device
 from precision_lab.running.switches import random_state_kept
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.text import plain_message
@@ -364,7 +365,7 @@ def verify(
     progress: Progress | None = None,
     promise: bool = True,
     laws: bool = False,
-    device: str = "cpu",
+    device: str | Device = CPU,
     multiple_of: int = 1,
     shapes: Sequence[Sequence[int | None]] = (),
     finite: bool = False,
@@ -409,7 +410,7 @@ def verify(
         EnvironmentAltersResultsError: subnormals are flushed before the kernel has run.
     """
     __tracebackhide__ = True
-    check_device(device)
+    place = usable_device(device)
     if promise and max_ulp is None and bound is None and against is None:
         max_ulp = 1.0
     if against == "eager":
@@ -419,7 +420,7 @@ def verify(
         properties=properties, against=against, compiled=compiled, laws=laws, multiple_of=multiple_of,
         shapes=shapes, finite=finite, budget=budget,
     )  # fmt: skip
-    stranger = isinstance(kernel, str) and (device != "cpu" or not is_registered_name(kernel))
+    stranger = isinstance(kernel, str) and (place != CPU or not is_registered_name(kernel))
     if isolate and not stranger:
         raise UsageError(
             f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
@@ -428,11 +429,11 @@ def verify(
     if stranger and isolate is not False:
         stream = isolated_events(
             plan, kernel, framework=framework, compiled=compiled, time_limit=time_limit, progress=progress,
-            device=device,
+            device=place,
         )  # fmt: skip
         return collect(plan, stream)
     with compiler_settings_kept(), random_state_kept():
-        loaded = load(kernel, plan, framework=framework, compiled=compiled, device=device)
+        loaded = load(kernel, plan, framework=framework, compiled=compiled, device=place)
         stream = _surviving(plan, loaded.implementation, events(plan, loaded, progress))
         return collect(plan, chain([Examined(loaded.faults)], stream))
 
@@ -482,7 +483,7 @@ def eager_baseline(function: Activation) -> str:
     Raises:
         ValueError: none is registered.
     """
-    names = [i.name for i in implementations_for(function, "eager")]
+    names = [i.name for i in implementations_for(function, EAGER)]
     if not names:
         raise UsageError(f"--against eager: no eager implementation of {function.name} is registered")
     wanted = _EAGER.get(function.name, "torch")
@@ -501,7 +502,7 @@ def assert_accurate(
     inputs: str | None = None,
     properties: Sequence[str] | bool = True,
     against: str | None = None,
-    device: str = "cpu",
+    device: str | Device = CPU,
     multiple_of: int = 1,
     shapes: Sequence[Sequence[int | None]] = (),
     finite: bool = False,

@@ -6,13 +6,12 @@ import time
 
 import pytest
 import torch
+from by_name import get_implementation, measure_all, sweep, time_implementations
 
 from precision_lab.functions import get_function
-from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
-from precision_lab.measuring.measure import measure_all
-from precision_lab.measuring.sweep import sweep
-from precision_lab.running.devices import on_device
-from precision_lab.study.timing import BOTH, time_implementations
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.running.placement import on_device
+from precision_lab.study.timing import BOTH
 
 pytestmark = [pytest.mark.gpu, pytest.mark.bench]
 

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_name import Scorer, cells, get_implementation, implementations_for, run
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation, implementations_for
-from precision_lab.inputs.cells import cells
 from precision_lab.oracle import evaluate, reference
-from precision_lab.running.runner import run
-from precision_lab.scoring.scorer import Scorer
 
 pytestmark = pytest.mark.bench
 

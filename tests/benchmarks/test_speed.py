@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from by_name import leaf_tensors
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.oracle import reference
-from precision_lab.running.runner import call, leaf_tensors
+from precision_lab.running.runner import call
 from precision_lab.running.tensors import to_tensor
 
 pytestmark = pytest.mark.bench

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_name import Implementation
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
-from precision_lab.implementations import Implementation
 from precision_lab.implementations.adapters.bridge import Bridge
 from precision_lab.implementations.transformers_xielu import inverse_softplus
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from by_name import Implementation
 
-from precision_lab.implementations import Implementation
 from precision_lab.implementations.transformers_xielu import inverse_softplus
 
 # -- torch's own ------------------------------------------------------------------------------

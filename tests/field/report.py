@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from by_name import regions
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.inputs.sets import regions
 from precision_lab.results import Fault, Measurement, strict_json
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.verdict import DEFAULT_PROPERTIES, Verdict, verify

@@ -11,9 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from by_name import as_implementation, from_library
+
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import as_implementation, from_library
 from precision_lab.implementations.adapters.bridge import to_array, to_tensor
 from precision_lab.implementations.adapters.foreign import framework_of, wrap
 from precision_lab.measuring.measure import measure

@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from by_name import (
+    as_implementation,
+    effective_parameters,
+    from_module,
+    get_implementation,
+    implementations_for,
+    measure_all,
+    resolve,
+    run,
+    run_reduced,
+)
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import FUNCTIONS, get_function
-from precision_lab.implementations import (
-    IMPLEMENTATIONS,
-    as_implementation,
-    from_module,
-    get_implementation,
-    implementations_for,
-    resolve,
-)
-from precision_lab.measuring.measure import measure, measure_all
+from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.measuring.measure import measure
 from precision_lab.results import Failure
 from precision_lab.running import torch_compile as compiler
-from precision_lab.running.runner import effective_parameters, run, run_reduced
 from precision_lab.running.tensors import store, to_array
 
 # The oracle's pieces for these in fp32 take up to half a minute to fit.

@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from by_name import cells
 from hypothesis import given
 from hypothesis import strategies as st
 
 from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.inputs import sets as inputs
-from precision_lab.inputs.cells import cells
 
 SMALL = tuple(fmt for fmt in FORMATS.values() if fmt.bits <= 16)
 WIDE = tuple(fmt for fmt in FORMATS.values() if fmt.bits > 16)

@@ -6,15 +6,13 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from by_name import get_implementation, measure_all, run
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation
 from precision_lab.inputs.sets import ROOT_WIDTH
 from precision_lab.kernels import stable_xielu, stable_xiprelu
 from precision_lab.kernels.stable import round_once
-from precision_lab.measuring.measure import measure_all
-from precision_lab.running.runner import run
 from precision_lab.running.tensors import to_array, to_tensor
 
 OUTPUTS = ("forward", "grad_x", "grad_alpha_p", "grad_alpha_n")

@@ -17,13 +17,11 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from by_name import get_implementation, measure_all, measure_reductions
 from torch import Tensor
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import get_implementation
-from precision_lab.measuring.measure import measure_all
-from precision_lab.study.reduction import measure_reductions
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 tl = pytest.importorskip("triton.language")

@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from precision_lab.implementations import as_implementation
+from by_name import as_implementation, explain
+
 from precision_lab.measuring import explain as module
-from precision_lab.measuring.explain import explain
 
 PARAMS = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
 

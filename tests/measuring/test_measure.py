@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from by_name import get_implementation, measure_all
 
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
-from precision_lab.implementations import get_implementation
-from precision_lab.measuring.measure import default_inputs, measure, measure_all
+from precision_lab.measuring.measure import default_inputs, measure
 from precision_lab.oracle import reference
 
 torch = pytest.importorskip("torch")
@@ -241,7 +241,7 @@ def test_the_public_name_is_callable_even_after_importing_the_module():
 
 
 def test_one_failing_output_keeps_the_others():
-    from precision_lab.implementations import as_implementation
+    from by_name import as_implementation
 
     results = measure_all(
         as_implementation(lambda x, **_: torch.relu(x).detach(), "relu", ("bf16",)),
@@ -359,9 +359,8 @@ TOO_SMALL = {"alpha_p": 1e-9}  # 0 in fp16
 
 
 def entrances():
-    from precision_lab.measuring.explain import explain
-    from precision_lab.measuring.sweep import sweep
-    from precision_lab.study.reduction import measure_reductions
+    from by_name import explain, measure_reductions, sweep
+
     from precision_lab.verifying.search import search
 
     naive = get_implementation("xielu", "naive", "eager")

@@ -17,16 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_name import as_implementation, cells, get_implementation, measure_all, sweep, sweep_chunks
 
 from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsError
 from precision_lab.formats import get_format
-from precision_lab.implementations import as_implementation, get_implementation
-from precision_lab.inputs.cells import cells
 from precision_lab.measuring import every_input
 from precision_lab.measuring import sweep as sweep_module
-from precision_lab.measuring.every_input import sweep_chunks
-from precision_lab.measuring.measure import measure_all
-from precision_lab.measuring.sweep import sweep
 from precision_lab.results import strict_json
 from precision_lab.scoring import columns
 from precision_lab.scoring.tally import Tally

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from arb_witness import arithmetic, witness
+from by_name import enclosures
 from exact_rounding import exact_rounding, exact_ulp, same
 from flint import arb
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import get_function
-from precision_lab.oracle import TIERS, enclosures, evaluate, reference
+from precision_lab.oracle import TIERS, evaluate, reference
 
 TAIL_ULPS = Fraction(1, 2**10)
 OUTPUT_FORMATS = {"e4m3": ("e4m3", "e5m2")}

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from arb_witness import arithmetic
 from basis_witness import BASES, basis_inputs, containment
+from by_name import enclosures
 from flint import arb
 from mpmath.libmp import to_rational
 
 from precision_lab.functions import basis as basis_module
 from precision_lab.functions.basis import BASIS, BasisFunction
 from precision_lab.oracle import arb_series as arb_module
-from precision_lab.oracle import enclosures, piecewise_compiler
+from precision_lab.oracle import piecewise_compiler
 from precision_lab.oracle import piecewise_values as pieces
 from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.piecewise_compiler import (

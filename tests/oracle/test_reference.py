@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from arb_witness import arithmetic, to_arb
+from by_name import enclosures, exact_sum
 from exact_rounding import exact_rounding, exact_ulp, same
 from flint import arb
 
 from precision_lab.formats import FORMATS
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Affine, Term
-from precision_lab.oracle import TIERS, enclosures, evaluate, reference
+from precision_lab.oracle import TIERS, evaluate, reference
 from precision_lab.oracle import reference as ladder
 from precision_lab.oracle.program import Curve
-from precision_lab.study.reduction import ExactSum, exact_sum
+from precision_lab.study.reduction import ExactSum
 
 BESIDE = Fraction(1, 2**4000)  # what stands for a remainder: numbers and ties are multiples of 2^-1200
 

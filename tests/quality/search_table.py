@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from by_name import Implementation, implementations_for, measure_all
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import FUNCTIONS
-from precision_lab.implementations import Implementation, implementations_for
-from precision_lab.measuring.measure import measure, measure_all
+from precision_lab.measuring.measure import measure
 from precision_lab.verifying.search import EVALUATIONS, search
 
 GOAL = 0.95

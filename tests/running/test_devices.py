@@ -9,21 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_name import Implementation, as_implementation, get_implementation, measure_all, measure_reductions
 from typer.testing import CliRunner
 
 import precision_lab
 from precision_lab.cli.main import app
 from precision_lab.exceptions import DeviceLostError, KernelError
-from precision_lab.implementations import (
-    IMPLEMENTATIONS,
-    as_implementation,
-    get_implementation,
-    transformer_engine,
-)
-from precision_lab.implementations.base import Implementation
-from precision_lab.measuring.measure import measure_all
-from precision_lab.running.devices import check_device, context_is_lost, on_device, require_capability
-from precision_lab.study.reduction import measure_reductions
+from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
+from precision_lab.running.placement import check_device, context_is_lost, on_device, require_capability
 from precision_lab.verifying.verdict import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -205,7 +198,7 @@ def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_ke
 
 
 def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.running import devices
+    from precision_lab.running import placement as devices
     from precision_lab.verifying import isolation
 
     asked: list[tuple[str, str]] = []

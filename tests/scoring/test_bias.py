@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_name import cells, stratified
 from test_measure import bits_of, correctly_rounded, tensor_of
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.inputs.cells import cells
-from precision_lab.inputs.sets import stratified
 from precision_lab.measuring.measure import measure
 from precision_lab.oracle import reference
 from precision_lab.results import Measurement

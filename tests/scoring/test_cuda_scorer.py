@@ -14,21 +14,17 @@ import host_program
 import numpy as np
 import pytest
 import torch
+from by_name import DeviceScorer, Implementation, Scorer, cells, effective_parameters, input_set, run
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
-from precision_lab.implementations.base import Implementation
-from precision_lab.inputs.cells import cells
 from precision_lab.measuring import every_input
-from precision_lab.measuring.measure import input_set
 from precision_lab.oracle import reference
 from precision_lab.oracle.reference import FLOAT64, format_row
 from precision_lab.results import Failure
-from precision_lab.running.runner import effective_parameters, run
 from precision_lab.scoring import columns
-from precision_lab.scoring.cuda_scorer import DeviceScorer, _tiles, source
-from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.cuda_scorer import _tiles, source
 from precision_lab.scoring.tally import Tally
 from precision_lab.scoring.tile import score_many
 

@@ -13,17 +13,16 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from by_name import Scorer, cells
 
 from precision_lab.exceptions import EnvironmentAltersResultsError
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
-from precision_lab.inputs.cells import cells
 from precision_lab.oracle import FAR, NEAR, POSITIVE, double_double_tier, evaluate, reference
 from precision_lab.oracle.program import Curve, program
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring import first_tier as fused
-from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.tally import Tally
 
 CASES = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
@@ -201,7 +200,7 @@ EXTREMES = [
 def test_extreme_parameters_are_certified(function: str, params: dict[str, float]) -> None:
     source = get_format("fp32")
     params = {key: float(np.float32(value)) for key, value in params.items()}
-    from precision_lab.inputs.sets import stratified
+    from by_name import stratified
 
     bits = stratified("fp32", function, params, per_binade=8)
     x = source.decode(bits)
@@ -512,7 +511,7 @@ def test_more_outputs_than_a_pass_takes_are_refused() -> None:
 
 @pytest.mark.parametrize("function", ["xielu", "gelu"])
 def test_fp64_is_certified_through_the_second_tier(function: str) -> None:
-    from precision_lab.inputs.sets import stratified
+    from by_name import stratified
 
     source, definition = get_format("fp64"), get_function(function)
     params = definition.check_params({})

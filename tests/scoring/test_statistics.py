@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from by_name import regions
 from test_measure import tensor_of
 from test_scoring import computed
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.inputs.sets import regions
 from precision_lab.measuring.measure import measure
 from precision_lab.oracle import Reference, reference
 from precision_lab.results import Measurement, Statistics

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from by_name import blocks
 
-from precision_lab.study.mlp_block import SUBJECTS, Shape, blocks
+from precision_lab.study.mlp_block import SUBJECTS, Shape
 
 SMALL = Shape(model_width=24, hidden=36, gated_hidden=24, tokens=16)
 

@@ -6,20 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from by_name import enclosures, exact_sum, get_implementation, measure_reductions, tensors
 
-from precision_lab.implementations import get_implementation
-from precision_lab.oracle import enclosures, evaluate
+from precision_lab.oracle import evaluate
 from precision_lab.results import Failure, Reduction
-from precision_lab.study.reduction import (
-    DATA,
-    ExactSum,
-    _blank,
-    _score,
-    exact_sum,
-    failed_reductions,
-    measure_reductions,
-    tensors,
-)
+from precision_lab.study.reduction import DATA, ExactSum, _blank, _score, failed_reductions
 
 PARAMS = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
 ITEMS = tuple(sorted(PARAMS.items()))

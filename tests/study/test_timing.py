@@ -7,10 +7,10 @@ import weakref
 
 import pytest
 import torch
+from by_name import as_implementation, get_implementation, time_implementations
 
-from precision_lab.implementations import as_implementation, get_implementation
 from precision_lab.study import timing
-from precision_lab.study.timing import BOTH, Clock, time_implementations
+from precision_lab.study.timing import BOTH, Clock
 
 
 def test_every_contender_is_timed_in_both_directions():

@@ -10,8 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from by_name import as_implementation
+
 from precision_lab.functions import get_function
-from precision_lab.implementations import as_implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.results import Fault
 from precision_lab.running.accepted_calls import MULTIPLES, find_contract

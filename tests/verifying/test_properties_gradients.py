@@ -14,9 +14,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from by_name import as_implementation, get_implementation
+
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
-from precision_lab.implementations import as_implementation, get_implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.properties.products import (

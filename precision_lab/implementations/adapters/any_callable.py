@@ -21,7 +21,8 @@ from precision_lab.functions.base import Parameter
 from precision_lab.implementations.adapters.foreign import framework_of, wrap, wrap_c
 from precision_lab.implementations.adapters.foreign_kernel import accepted
 from precision_lab.implementations.adapters.module import from_module
-from precision_lab.implementations.base import ARRAYS, Implementation
+from precision_lab.implementations.base import Implementation
+from precision_lab.results.execution import ARRAYS, COMPILED, EAGER, EXECUTIONS, C
 
 FRAMEWORKS = ("torch", *ARRAYS)
 Siblings = Callable[[str], Any]  # name → attribute beside the kernel, or None
@@ -65,7 +66,7 @@ def as_implementation(
             f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
         )
     name = getattr(kernel, "__name__", type(kernel).__name__)
-    execution = "compiled" if compiled else "eager"
+    execution = COMPILED if compiled else EAGER
     about: dict[str, Any] = {
         "name": name, "function": function, "formats": formats, "compute_dtype": "as written",
         "description": "given by the caller", "target": target,
@@ -76,7 +77,11 @@ def as_implementation(
     if chosen != "torch":
         found = wrap(kernel, chosen, function, siblings=siblings or (lambda name: None))
         return Implementation(
-            **about, kernel=found.kernel, execution=chosen, outputs=found.outputs, parameters=found.parameters
+            **about,
+            kernel=found.kernel,
+            execution=EXECUTIONS[chosen],
+            outputs=found.outputs,
+            parameters=found.parameters,
         )
     if isinstance(kernel, torch.nn.Module):
         return Implementation(
@@ -100,7 +105,7 @@ def from_library(path: Path, symbol: str, function: Activation, *, target: str) 
     """
     found = wrap_c(path, symbol, function)
     return Implementation(
-        name=symbol, function=function, kernel=found.kernel, execution="c",
+        name=symbol, function=function, kernel=found.kernel, execution=C,
         formats=found.formats, compute_dtype="as written", description="a C function",
         outputs=found.outputs, parameters=found.parameters, target=target,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from precision_lab.exceptions import unknown_name
 from precision_lab.formats import BF16, FP16, FP32, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation
+from precision_lab.results.execution import MODULE
 
 Factory = Callable[[Mapping[str, float], torch.dtype], torch.nn.Module]
 
@@ -75,7 +76,7 @@ def from_module(
         name=name,
         function=function,
         kernel=kernel,
-        execution="module",
+        execution=MODULE,
         formats=formats,
         compute_dtype="as the module chooses",
         description=description,

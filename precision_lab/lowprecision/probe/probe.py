@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from precision_lab.devices import get_device
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.functions import get_function
 from precision_lab.lowprecision.capture.watch import capture
@@ -239,7 +240,7 @@ def probe(
     Args:
         directory: where results are kept; made if missing.
         workers: processes, one thread each; as many as cores when None, one on a GPU.
-        device: "cpu", "cuda" or "cuda:N".
+        device: name of the one to train on.
         resume: go on with what is there.
         on_run: told, after each run, how many are done, of how many, and which it was.
 
@@ -272,7 +273,7 @@ def probe(
         if kind == "run":  # whose process may have been killed before it did this
             checkpoint.remove(_checkpoint(directory, run))
     if workers is None:
-        workers = 1 if device != "cpu" else os.cpu_count() or 1
+        workers = 1 if get_device(device).is_accelerator else os.cpu_count() or 1
     with worker_pool(workers, _prepare, device) as pool:
         futures = {
             pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
@@ -296,7 +297,7 @@ def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
 def _prepare(device: str) -> None:
     """A worker: one thread, and on a GPU the same bits every time."""
     torch.set_num_threads(1)
-    if device != "cpu":
+    if get_device(device).is_accelerator:
         # Read by cuBLAS when it first multiplies; without it products may differ between runs.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

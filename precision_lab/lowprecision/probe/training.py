@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab import __version__
+from precision_lab.devices import get_device
 from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.probe import corpus
 from precision_lab.lowprecision.probe.checkpoint import Checkpoints, State
@@ -383,7 +384,7 @@ class Trainer:
 
 def device_name(device: str) -> str:
     """What bits depend on: "cpu", or what the GPU is called."""
-    return device if device == "cpu" else torch.cuda.get_device_name(torch.device(device))
+    return get_device(device).model()
 
 
 @lru_cache(maxsize=8)

@@ -28,13 +28,14 @@ from precision_lab.lowprecision.readiness.quality import Quality
 from precision_lab.lowprecision.recipes.recipes import Recipe
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
+from precision_lab.results.execution import EAGER, MODULE, OPERATOR, UPCAST
 from precision_lab.running.case import case_of
 from precision_lab.running.runner import run
 from precision_lab.scoring.errors import nonfinite_mismatch, ulp_error, wrong_sign
 
 Float64 = NDArray[np.float64]
 Params = tuple[tuple[str, float], ...]
-EXECUTIONS = ("eager", "upcast", "module", "operator")
+EXECUTIONS = (EAGER, UPCAST, MODULE, OPERATOR)
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def _large(subject: Subject) -> None:
     threads = torch.get_num_threads()
     for position, (name, layout) in enumerate(layouts.items()):
         share = left / (len(layouts) - position)
-        fits = LARGE if implementation.on_cuda else min(LARGE, int(share / max(seconds, 1e-12)))
+        fits = LARGE if implementation.device.is_accelerator else min(LARGE, int(share / max(seconds, 1e-12)))
         n = 1 << max(fits.bit_length() - 1, 0)
         base, view = layout(n)
         shape = tuple(view(torch.empty(base, device="meta")).shape)
@@ -333,7 +333,7 @@ def _large(subject: Subject) -> None:
         start = time.perf_counter()
 
         def work(base: tuple[int, ...] = base, view: View = view, name: str = name) -> None:
-            if implementation.execution != "compiled":
+            if not implementation.execution.compiled:
                 torch.set_num_threads(max(2, threads))
             try:
                 _run_large(subject, base, view, name)

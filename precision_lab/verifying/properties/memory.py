@@ -43,10 +43,13 @@ def memory(subject: Subject) -> str | None:
         alike = len(found) == 2 and _same(*(subject.values(pair) for pair in found.values()))
         for where, pair in found.items():
             subject.compare("depends_on_position" if alike else "reads_outside", where, pair, np.arange(n))
-    if subject.implementation.on_cuda:
-        subject.leave_out("guarded memory", "on a GPU only the elements next to a view are watched")
+    if subject.implementation.device.is_accelerator:
+        subject.leave_out(
+            "guarded memory",
+            f"on {subject.implementation.device.title} only the elements next to a view are watched",
+        )
         return None
-    if subject.implementation.execution != "compiled":
+    if not subject.implementation.execution.compiled:
         subject.tried("with its allocations watched", lambda: _allocations(subject))
     if subject.terms.isolated:
         # From here on a kernel that reads too far ends the process, which is the finding.
@@ -78,7 +81,7 @@ def _same(values: Mapping[str, Float64], others: Mapping[str, Float64]) -> bool:
 
 
 def _surrounded(subject: Subject, offset: int, value: float, where: str) -> Pair:
-    dtype, device = torch_dtype(subject.fmt), subject.implementation.device
+    dtype, device = torch_dtype(subject.fmt), subject.implementation.device.torch
     n = subject.size
 
     def framed(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def operands(subject: Subject) -> str | None:
     named = [p for p in function.parameters if p.operand]
     if not named:
         return f"{function.name} has no operand beside x"
-    if implementation.execution == "c":
+    if implementation.execution.one_number:
         return "a C kernel is given its operands as single numbers"
     for parameter in named:
         if parameter.name not in subject.leaves:
@@ -176,7 +176,7 @@ class _Operand:
             "one row expanded": (same, lambda t: t[..., :1, :].expand(t.shape)),
             "one column expanded": (same, lambda t: t[..., :1].expand(t.shape)),
         }
-        compiled = subject.implementation.execution == "compiled"
+        compiled = subject.implementation.execution.compiled
         if compiled:
             subject.leave_out(f"{self.name} in two dimensions", "for each, a graph would be compiled anew")
         for dims in (1,) if compiled else (1, 2, 3):

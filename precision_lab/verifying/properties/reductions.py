@@ -30,7 +30,7 @@ FEW = 4  # elements of the sums that are tried with upstream gradients of one bi
 def reductions(subject: Subject) -> str | None:
     """A parameter's gradient is the sum of all terms, each times its upstream gradient, and accurate."""
     outputs = given_parameters(subject)
-    if subject.implementation.execution == "c":
+    if subject.implementation.execution.one_number:
         return "in C the sum is the lab's own"
     if not outputs:
         return "the kernel gives no parameter's gradient"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from precision_lab.exceptions import KernelError, raise_if_users
+from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
 from precision_lab.verifying.properties.subject import SLACK, Pair, Subject, bits_of, differ
@@ -153,7 +154,7 @@ def grad_mode(subject: Subject) -> str | None:
 
 def parameters_fresh(subject: Subject) -> str | None:
     """Every call uses the parameter values of that call, changed in place or given anew."""
-    if subject.implementation.parameters == () or subject.implementation.execution == "module":
+    if subject.implementation.parameters == () or subject.implementation.execution.owns_parameters:
         return "no parameters are given to a call"
     other = subject.case.given(_other_parameters(subject))
     if other.effective == subject.effective:
@@ -211,12 +212,12 @@ def _other_parameters(subject: Subject) -> dict[str, float]:
 def compilation(subject: Subject) -> str | None:
     """torch.compile gives what eager execution gives, or is within the bound as well."""
     implementation = subject.implementation
-    if implementation.execution not in ("eager", "module", "compiled"):
-        return f"a {implementation.execution} kernel is not compiled by torch"
-    compiled = implementation.execution == "compiled"
+    if not implementation.execution.traceable:
+        return f"a {implementation.execution.name} kernel is not compiled by torch"
+    compiled = implementation.execution.compiled
     other = copy.copy(subject)
     if compiled:
-        other.case = replace(subject.case, implementation=replace(implementation, execution="eager"))
+        other.case = replace(subject.case, implementation=replace(implementation, execution=EAGER))
     else:
         # Unlike a kernel measured as compiled, it may break into several graphs.
         own = replace(implementation, kernel=compile_kernel(implementation.kernel))

@@ -22,8 +22,8 @@ from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import Reference, reference
 from precision_lab.results import Fault, NotExamined
 from precision_lab.running.case import Case
-from precision_lab.running.devices import raise_if_lost
 from precision_lab.running.guard import guarded
+from precision_lab.running.placement import raise_if_lost
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
 from precision_lab.scoring import errors as metrics
@@ -152,14 +152,14 @@ class Subject:
             shape: by default that of a plain call for the whole pool, else one dimension.
         """
         bits = self.bits if index is None else self.bits[index]
-        given = from_bits(bits.reshape(-1), self.fmt).to(self.implementation.device)
+        given = from_bits(bits.reshape(-1), self.fmt).to(self.implementation.device.torch)
         if shape is None:
             shape = self.shape if index is None else (-1,)
         return given.reshape(shape)
 
     def put(self, values: NDArray[np.float64]) -> Tensor:
         """Values of the format as a tensor where the kernel runs."""
-        return to_tensor(values, self.fmt).to(self.implementation.device)
+        return to_tensor(values, self.fmt).to(self.implementation.device.torch)
 
     def forward(self, x: Tensor, leaves: Mapping[str, Tensor] | None = None) -> Tensor:
         """The kernel's result.
@@ -387,7 +387,7 @@ def poisoned(subject: Subject) -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if subject.implementation.execution == "compiled":
+    if subject.implementation.execution.compiled:
         yield
         return
     torch.use_deterministic_algorithms(True, warn_only=True)

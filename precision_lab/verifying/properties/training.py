@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
-from precision_lab.implementations.base import FOREIGN
 from precision_lab.oracle import reference
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.tensors import to_numpy
@@ -31,8 +30,8 @@ BASE = "where x and parameters require gradients together"
 def training_step(subject: Subject) -> str | None:
     """y, d/dx and parameters' gradients are what they are alone where one call gives them all."""
     execution = subject.implementation.execution
-    if execution in FOREIGN:
-        return f"autograd around a kernel in {execution} is the lab's own"
+    if execution.is_foreign:
+        return f"autograd around a kernel in {execution.framework} is the lab's own"
     outputs = given_parameters(subject)
     if "grad_x" not in subject.outputs and not outputs:
         return "no gradient is asked for, or the kernel gives none"
@@ -108,7 +107,7 @@ class _Step:
         self.parts["in two steps of a module"] = self._module
         self._other_sets()
         self.variants: dict[str, Callable[[], None]] = {"under torch.autocast": self._autocast}
-        if outputs and subject.implementation.execution != "module":
+        if outputs and not subject.implementation.execution.owns_parameters:
             self.variants["with parameters of shape (1,)"] = self._one_dimensional
         if outputs and subject.fmt.bits < 32:
             self.variants["with FP32 parameters"] = self._wide_parameters
@@ -253,7 +252,7 @@ class _Step:
         self._judge(where, self.first, self._run(self.first, x=False, parameters=self.outputs))
 
     def _autocast(self) -> None:
-        device = self.subject.implementation.device.partition(":")[0]
+        device = self.subject.implementation.device.torch.type
         found = self._run(
             self.first, x=self.with_x, parameters=self.outputs,
             forward=lambda: torch.autocast(device, dtype=torch.bfloat16),

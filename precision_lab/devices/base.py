@@ -1,0 +1,100 @@
+"""What every device answers; the defaults are those of a processor that computes when it is called."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at; ok None where there is nothing to be right or wrong."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a kernel runs.
+
+    Attributes:
+        name: as the command line has it, such as "cpu" or "cuda:1".
+        kind: the name without an index.
+        spelling: the names that are understood, for people.
+        title: what sentences call it.
+        is_accelerator: it has memory of its own, runs beside the host, and scores results where they are.
+    """
+
+    name: str
+
+    kind: ClassVar[str]
+    spelling: ClassVar[str]
+    title: ClassVar[str]
+    is_accelerator: ClassVar[bool] = False
+
+    @classmethod
+    def understands(cls, name: str) -> bool:
+        return name == cls.kind
+
+    @property
+    def torch(self) -> torch.device:
+        import torch
+
+        return torch.device(self.name)
+
+    def require(self) -> None:
+        """Makes it the process's current device of its kind.
+
+        Raises:
+            ValueError: this process has no such device.
+        """
+
+    def model(self) -> str:
+        """What it is, for people."""
+        return self.name
+
+    def capability(self) -> tuple[int, int]:
+        """Major and minor version of what it can do; (0, 0) where there is none."""
+        return (0, 0)
+
+    def synchronize(self) -> None:
+        """Waits for it, so that an error is met where it was made."""
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether an error is of those after which the process can use it no more."""
+        return False
+
+    def free_bytes(self) -> int | None:
+        """Memory that is free; None where nobody says."""
+        return None
+
+    def release_memory(self) -> None:
+        """Gives back what torch holds and nothing uses."""
+
+    def peak_mebibytes(self, work: Callable[[], object]) -> float:
+        """MiB that a piece of work holds at once beyond what was held before; NaN where nobody counts."""
+        return math.nan
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """Of one call of a piece of work."""
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    @classmethod
+    def checks(cls) -> Sequence[Check]:
+        """What `selfcheck` says of devices of this kind."""
+        return ()
+
+    @classmethod
+    def environment(cls) -> dict[str, str]:
+        """What a result depends on, of the device in use."""
+        return {}

@@ -1,0 +1,41 @@
+"""Every kind of device, and the device that a name means."""
+
+from __future__ import annotations
+
+from precision_lab.devices.base import Device
+from precision_lab.devices.cpu import Cpu
+from precision_lab.devices.cuda import Cuda
+from precision_lab.exceptions import UsageError
+
+_KINDS: tuple[type[Device], ...] = (Cpu, Cuda)
+
+
+def kinds() -> tuple[type[Device], ...]:
+    """Each kind once; a new one is a file beside this one, and a line above."""
+    return _KINDS
+
+
+def get_device(device: str | Device) -> Device:
+    """The device of that name, whether or not this process has it.
+
+    Raises:
+        ValueError: no such kind of device.
+    """
+    if isinstance(device, Device):
+        return device
+    for kind in _KINDS:
+        if kind.understands(device):
+            return kind(device)
+    known = ", ".join(kind.spelling for kind in _KINDS)
+    raise UsageError(f"device={device!r}: expected {known}")
+
+
+def usable_device(device: str | Device) -> Device:
+    """The device of that name, which this process can use and now does.
+
+    Raises:
+        ValueError: no such kind, or none here.
+    """
+    found = get_device(device)
+    found.require()
+    return found

@@ -1,0 +1,68 @@
+"""How a kernel is run, as data: what code asks of an execution is a field of it, never its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from precision_lab.formats import BF16, FP32, FloatFormat
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One way to run a kernel. Where it runs is a device, and the two share no name.
+
+    Attributes:
+        name: what results and the command line call it.
+        compiled: by torch.compile.
+        upcast: called with tensors in FP32; its result is rounded once.
+        core: what FP8 storage stands around: the kernel gets, and gives, tensors of this format.
+        parallel: calls of the lab's own kernels may run in several threads at once.
+        framework: whose arrays the kernel takes; "c" for plain memory.
+        traceable: torch.compile can be asked to run the same kernel.
+        owns_parameters: the kernel is a module, whose parameters are its own tensors.
+        one_number: takes each parameter as one number, never one per element.
+    """
+
+    name: str
+    compiled: bool = False
+    upcast: bool = False
+    core: FloatFormat | None = None
+    parallel: bool = False
+    framework: str = "torch"
+    traceable: bool = False
+    owns_parameters: bool = False
+    one_number: bool = False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the kernel is not torch's: the lab's own code stands between it and autograd."""
+        return self.framework != "torch"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+EAGER = Execution("eager", parallel=True, traceable=True)  # every operation rounds to the storage format
+UPCAST = Execution("upcast", upcast=True, parallel=True)
+COMPILED = Execution("compiled", compiled=True, traceable=True)
+FP8_FP32 = Execution("fp8-fp32", core=FP32, parallel=True)
+FP8_BF16 = Execution("fp8-bf16", core=BF16, parallel=True)
+MODULE = Execution("module", traceable=True, owns_parameters=True)
+# FP32 inside, unless an implementation's name says otherwise.
+OPERATOR = Execution("operator")  # a torch operator
+TRITON = Execution("triton")
+CUDA_CPP = Execution("cuda")
+TRANSFORMER_ENGINE = Execution("te")
+NUMPY = Execution("numpy", framework="numpy")
+JAX = Execution("jax", framework="jax")
+MLX = Execution("mlx", framework="mlx")
+C = Execution("c", framework="c", one_number=True)
+
+EXECUTIONS: dict[str, Execution] = {
+    execution.name: execution
+    for execution in (
+        EAGER, UPCAST, COMPILED, FP8_FP32, FP8_BF16, MODULE, OPERATOR, TRITON, CUDA_CPP, TRANSFORMER_ENGINE,
+        NUMPY, JAX, MLX, C,
+    )
+}  # fmt: skip
+ARRAYS = tuple(e.framework for e in (NUMPY, JAX, MLX))  # frameworks of arrays, beside torch
