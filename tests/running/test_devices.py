@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import precision_lab
 from precision_lab.cli.main import app
-from precision_lab.exceptions import DeviceLostError, KernelError
-from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.devices import CPU, CUDA, Device, usable_device
 from precision_lab.devices import cuda as cuda_device
+from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.running.placement import context_is_lost, on_device, require_capability
 from precision_lab.verifying.verdict import verify
 
