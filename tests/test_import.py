@@ -35,12 +35,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "functions",
         "oracle",
         "inputs",
-        "metrics",
+        "scoring.errors",
         "golden",
         "results",
         "report",
-        "selfcheck",
-        "verdict",
+        "running.selfcheck",
+        "verifying.judge",
     ],
 )
 def test_only_what_runs_kernels_loads_torch(module: str) -> None:

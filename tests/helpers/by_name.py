@@ -5,7 +5,7 @@ Behind its doors the lab hands objects on; a test reads better by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from precision_lab.devices import get_device
@@ -167,6 +167,23 @@ def case(implementation: Any, outputs: Any, fmt: Named, params: Any = None, **op
 
     chosen = None if outputs is None else tuple(outputs)
     return case_of(implementation, get_format(fmt), params, chosen, **options)
+
+
+def subject(
+    implementation: Any, fmt: Named, bounds: Mapping[str, Any], *, finite: bool = False, **terms: Any
+) -> Any:
+    """What the properties examine, at the initial parameters."""
+    from precision_lab.verifying.properties.subject import Subject, Terms
+
+    asked = case(implementation, None, fmt, params_name="init", finite=finite)
+    return Subject(asked, Terms(bounds, **terms))
+
+
+def law(name: str, implementation: Any, fmt: Named, measured: Any, bound: Any) -> Any:
+    """What a law says of measurements."""
+    from precision_lab.verifying.laws import LAWS
+
+    return LAWS[name](case(implementation, None, fmt), measured, bound)
 
 
 def measure_all(
