@@ -97,10 +97,17 @@ def get_implementation(function: Function, *rest: Any, **options: Any) -> Any:
     return found(get_function(function), *rest, **options)
 
 
-def implementations_for(function: Function, *rest: Any) -> Any:
+def implementations_for(function: Function, execution: str | None = None) -> Any:
+    from precision_lab.implementations import get_execution
     from precision_lab.implementations import implementations_for as found
 
-    return found(get_function(function), *rest)
+    return found(get_function(function), None if execution is None else get_execution(execution))
+
+
+def on_device(implementation: Any, device: str) -> Any:
+    from precision_lab.running import placement
+
+    return placement.on_device(implementation, get_device(device))
 
 
 def resolve(kernel: Any, function: Function, fmt: Named) -> Any:
@@ -323,6 +330,8 @@ def tensors(fmt: Named, *rest: Any) -> Any:
 def time_implementations(implementations: Any, formats: Iterable[Named], **options: Any) -> Any:
     from precision_lab.study import timing
 
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
     return timing.time_implementations(implementations, _formats(formats), **options)
 
 

@@ -475,7 +475,8 @@ def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'precision_lab.verifying.isolation' in ' '.join(sys.orig_argv):\n"
-        "    from precision_lab.implementations import contract\n    contract.CallContract.shape_for = None\n",
+        "    from precision_lab.implementations.contract import CallContract\n"
+        "    CallContract.shape_for = None\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -254,7 +254,6 @@ def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said(o
     implementation = registered if own else as_implementation(hugging_face, "xielu", ALL)
     outputs = implementation.measured_outputs()
     bounds = {o: Bound(64.0) for o in outputs}
-    params = get_function("xielu").check_params()
     subject = by_name.subject(implementation, "fp32", bounds)
     found = examine(subject, "training_step")
     assert found.faults == ()
