@@ -338,4 +338,6 @@ def time_implementations(implementations: Any, formats: Iterable[Named], **optio
 def blocks(*, fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
     return mlp_block.blocks(fmt=get_format(fmt), **options)
