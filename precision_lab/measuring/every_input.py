@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Lock, local
 
@@ -20,9 +20,11 @@ from precision_lab.running.tensors import patterns_on_device
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import Tally
+from precision_lab.system.progress import Progress
 
 # A kernel's temporaries stay in the second-level cache, and one call costs little beside its work.
 CHUNK = 1 << 18
+STAGE = "inputs"  # what progress is told of
 # On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
 DEVICE_CHUNKS = 256
 
@@ -48,7 +50,7 @@ def sweep_chunks(
     chunks: Sequence[int],
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Tally | Failure]:
     """Counts of every output of a case over the patterns of some chunks.
 
@@ -104,13 +106,13 @@ def sweep_chunks(
                 if len(pending) > 2 * count:
                     done += _collect(pending)
                     if progress:
-                        progress(done * size, len(chunks) * size)
+                        progress(STAGE, done * size, len(chunks) * size)
                 if len(failures) == len(outputs):
                     break
             while pending:
                 done += _collect(pending)
                 if progress:
-                    progress(done * size, len(chunks) * size)
+                    progress(STAGE, done * size, len(chunks) * size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -122,7 +124,7 @@ def sweep_chunks(
 
 
 def _sweep_on_device(
-    case: Case, chunks: Sequence[int], *, progress: Callable[[int, int], None] | None = None
+    case: Case, chunks: Sequence[int], *, progress: Progress | None = None
 ) -> dict[str, Tally | Failure]:
     """`sweep_chunks` with kernel and scoring on a GPU: inputs are made there, results stay there.
 
@@ -169,7 +171,7 @@ def _sweep_on_device(
             continue
         done += count
         if progress:
-            progress(done * size, len(chunks) * size)
+            progress(STAGE, done * size, len(chunks) * size)
     if len(failures) == len(outputs):
         return dict(failures)
     totals = scorer.finish()

@@ -26,6 +26,7 @@ from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.statistics import finish
 from precision_lab.scoring.tally import Tally
+from precision_lab.system.progress import Progress
 
 
 def measure(
@@ -69,7 +70,7 @@ def measure(
 
 
 @compiler_settings_kept()
-def measure_all(case: Case, *, progress: Callable[[int, int], None] | None = None) -> list[Measurement]:
+def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measurement]:
     """One `Measurement` per output; a kernel's fault is a measurement with `failure` set.
 
     Args:

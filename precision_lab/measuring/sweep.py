@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import DamagedFileError, UsageError
-from precision_lab.measuring.every_input import CHUNK, every_chunk, standards, sweep_chunks
+from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.numeric.jit import source_stamp
 from precision_lab.oracle import TIERS
 from precision_lab.results import Failure, Measurement, strict_json
@@ -31,6 +31,7 @@ from precision_lab.scoring.statistics import finish
 from precision_lab.scoring.tally import DIGEST_VERSION, EDGE_COLUMNS, Tally
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.npz import Arrays
+from precision_lab.system.progress import Progress
 
 SCHEMA = 2  # of shards
 MANIFEST = "sweep.json"
@@ -41,8 +42,6 @@ _COUNTS = (
     columns.VALID, columns.MISROUNDED, columns.WRONG_SIGN, columns.NONFINITE, columns.ZERO_SIGN,
     columns.MONOTONE,
 )  # fmt: skip
-
-Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def sweep(
             if store is not None:
                 store.write(shard, found)
         if progress is not None:
-            progress((mine[-1] + 1) * size, everything)
+            progress(STAGE, (mine[-1] + 1) * size, everything)
         _merge(totals, found)
     require_ieee(workers=True)
     measurements = tuple(
@@ -172,8 +171,8 @@ def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:
     return digest.hexdigest()
 
 
-def _advance(progress: Progress, before: int, everything: int, done: int, _: int) -> None:
-    progress(before + done, everything)
+def _advance(progress: Progress, before: int, everything: int, stage: str, done: int, _: int) -> None:
+    progress(stage, before + done, everything)
 
 
 def _merge(totals: dict[str, Tally | Failure], found: Mapping[str, Tally | Failure]) -> None:

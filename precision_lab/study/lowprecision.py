@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path as FolderPath
 from typing import Any, get_args
@@ -20,11 +20,11 @@ from precision_lab.lowprecision.readiness.remedies import REMEDIES
 from precision_lab.lowprecision.readiness.risk import numbers
 from precision_lab.lowprecision.recipes.recipes import RECIPES
 from precision_lab.results.execution import EAGER
+from precision_lab.system.progress import Progress
 
 # What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
 INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
 BLOCK_RECIPES = ("fp32", "bf16", "delayed", "current", "block", "mxfp8", "nvfp4")
-Step = Callable[[str, int, int], None]
 
 
 def subjects(functions: Sequence[str]) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def subjects(functions: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def examine(
-    functions: Sequence[str], probe: FolderPath | None = None, progress: Step | None = None
+    functions: Sequence[str], probe: FolderPath | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Verdicts, maps and block errors for modelled pre-activations, and a probe's results.
 

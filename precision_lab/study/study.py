@@ -30,9 +30,9 @@ from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
 from precision_lab.system.children import worker_pool
+from precision_lab.system.progress import Progress
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 # The functions of the paper's Table 1; compiled timings of the others would double the stage.
 TIMED_COMPILED = ("xielu", "xiprelu", "relu2", "silu", "gelu")

@@ -34,8 +34,7 @@ from precision_lab.running.placement import Survivor, failure_of, require_capabi
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import to_tensor, torch_dtype
 from precision_lab.running.torch_compile import compiler_settings_kept
-
-Progress = Callable[[str, int, int], None]
+from precision_lab.system.progress import Progress
 
 DIRECTIONS = ("forward", "backward")
 BOTH = "forward+backward"

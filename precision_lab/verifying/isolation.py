@@ -42,6 +42,7 @@ from precision_lab.exceptions import (
 from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.system.children import module_path, tie_to_parent
+from precision_lab.system.progress import Progress
 from precision_lab.verifying.plan import (
     LAWS,
     PLAIN_CALL,
@@ -51,7 +52,6 @@ from precision_lab.verifying.plan import (
     Measured,
     Plan,
     Planned,
-    Progress,
 )
 
 _COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.verifying.isolation")
@@ -259,7 +259,7 @@ def isolated_events(
                         continue
                     if "done" in line:
                         if progress is not None:
-                            progress(line["done"], line["total"])
+                            progress(line["stage"], line["done"], line["total"])
                         continue
                     event = _decode(line)
                     if isinstance(event, Begin):
@@ -425,7 +425,8 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         else:
             put(_encode(Examined(loaded.faults)))
             for event in events(
-                plan, loaded, lambda done, total: put({"done": done, "total": total}),
+                plan, loaded,
+                lambda stage, done, total: put({"stage": stage, "done": done, "total": total}),
                 announce=lambda words: put({"doing": words}), isolated=True,
             ):  # fmt: skip
                 put(_encode(event))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +91,6 @@ class Examined:
 
 
 Event = Planned | Begin | Measured | Examined
-Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
 
 @dataclass

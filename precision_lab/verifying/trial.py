@@ -24,6 +24,7 @@ from precision_lab.running.case import Case
 from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
+from precision_lab.system.progress import Progress
 from precision_lab.verifying.judge import judge
 from precision_lab.verifying.plan import (
     LAWS,
@@ -35,7 +36,6 @@ from precision_lab.verifying.plan import (
     Measured,
     Plan,
     Planned,
-    Progress,
 )
 from precision_lab.verifying.properties import BUDGET
 from precision_lab.verifying.properties.registry import examine

@@ -28,6 +28,7 @@ from precision_lab.results.execution import EAGER
 from precision_lab.running.case import Case
 from precision_lab.running.switches import random_state_kept
 from precision_lab.running.torch_compile import compiler_settings_kept
+from precision_lab.system.progress import Progress
 from precision_lab.system.text import plain_message
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.isolation import isolated_events
@@ -41,7 +42,6 @@ from precision_lab.verifying.plan import (
     Measured,
     Plan,
     Planned,
-    Progress,
 )
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.verifying.trial import events, load
