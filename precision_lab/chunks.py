@@ -65,7 +65,7 @@ def sweep_chunks(
     formats = {output: get_format(implementation.output_format(fmt.name, output)) for output in outputs}
     failures: dict[str, Failure] = {}
     one_at_a_time = Lock()
-    parallel = implementation.execution in _PARALLEL and implementation in IMPLEMENTATIONS
+    parallel = implementation.execution in _PARALLEL and implementation in IMPLEMENTATIONS.values()
     mine = local()
     scorers: list[Scorer] = []
 

@@ -243,7 +243,7 @@ def _rows(
         executions = [e for e in EXECUTIONS if e != "compiled"]
     registered = [
         on_device(i, device)
-        for i in IMPLEMENTATIONS
+        for i in IMPLEMENTATIONS.values()
         if i.function == function.name and i.execution in executions and device.partition(":")[0] in i.devices
     ]
     for implementation in [*([on_device(kernel, device)] if kernel else []), *registered]:

@@ -84,7 +84,7 @@ class StudySettings:
         """In registry order, only those that some implementation computes."""
         asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
         kind = self.device.partition(":")[0]
-        available = {i.function for i in IMPLEMENTATIONS if kind in i.devices}
+        available = {i.function for i in IMPLEMENTATIONS.values() if kind in i.devices}
         return tuple(name for name in FUNCTIONS if name in asked and name in available)
 
     def chosen_formats(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class StudySettings:
         kind = self.device.partition(":")[0]
         return tuple(
             on_device(i, self.device)
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
             if i.function in functions
             and kind in i.devices
             and (compiled or i.execution != "compiled")

@@ -263,7 +263,7 @@ def catalogue() -> dict[str, Any]:
                 "devices": list(i.devices),
                 "description": i.description,
             }
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
         ],
     }
 

@@ -19,7 +19,7 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measure import measure
 from precision_lab.search import LAWS, check_laws, search
 
-EAGER = [i for i in IMPLEMENTATIONS if i.function == "xielu" and i.execution == "eager"]
+EAGER = [i for i in IMPLEMENTATIONS.values() if i.function == "xielu" and i.execution == "eager"]
 
 
 @pytest.mark.parametrize("implementation", EAGER, ids=lambda i: i.name)

@@ -19,6 +19,7 @@ from precision_lab.implementations.family import executions
 from precision_lab.implementations.module import from_module
 from precision_lab.implementations.stranger import as_implementation, from_library
 from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
+from precision_lab.registry import Registry
 
 __all__ = [
     "EXECUTIONS",
@@ -32,15 +33,21 @@ __all__ = [
     "resolve",
 ]
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (
-    *executions(xielu.FORMULATIONS, fp8=True),
-    XIELU_ACTIVATION,
-    *executions(xiprelu.FORMULATIONS, fp8=True),
-    *executions(builtin.FORMULATIONS, fp8=False),
-    *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
-    *triton.IMPLEMENTATIONS,
-    *cuda.IMPLEMENTATIONS,
-    *transformer_engine.IMPLEMENTATIONS,
+# By function and label: "xielu stable [upcast]".
+IMPLEMENTATIONS = Registry(
+    "implementation",
+    Implementation,
+    (
+        *executions(xielu.FORMULATIONS, fp8=True),
+        XIELU_ACTIVATION,
+        *executions(xiprelu.FORMULATIONS, fp8=True),
+        *executions(builtin.FORMULATIONS, fp8=False),
+        *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
+        *triton.IMPLEMENTATIONS,
+        *cuda.IMPLEMENTATIONS,
+        *transformer_engine.IMPLEMENTATIONS,
+    ),
+    key=lambda i: f"{i.function} {i.label}",
 )
 
 
@@ -52,7 +59,9 @@ def implementations_for(function: str, execution: str | None = None) -> tuple[Im
     """
     if execution is not None and execution not in EXECUTIONS:
         raise unknown_name("execution", execution, EXECUTIONS)
-    return tuple(i for i in IMPLEMENTATIONS if i.function == function and execution in (None, i.execution))
+    return tuple(
+        i for i in IMPLEMENTATIONS.values() if i.function == function and execution in (None, i.execution)
+    )
 
 
 def get_implementation(
@@ -63,11 +72,10 @@ def get_implementation(
     Raises:
         ValueError: no such one; names the nearest.
     """
-    found = [i for i in implementations_for(function, execution) if i.name == name]
-    if not found:
-        known = {i.name for i in implementations_for(function, execution)}
-        raise unknown_name(f"{execution} implementation of {function}", name, known)
-    return next((i for i in found if i.saturating == saturating), found[0])
+    found = implementations_for(function, execution)
+    # Of two that only saturating tells apart the one that was asked for is the later.
+    by_name = {i.name: i for i in sorted(found, key=lambda i: i.saturating == saturating)}
+    return Registry(f"{execution} implementation of {function}", Implementation, by_name.values()).get(name)
 
 
 def resolve(kernel: Any, function: str, fmt: str) -> Implementation:
