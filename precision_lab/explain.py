@@ -13,7 +13,7 @@ import numpy as np
 
 from precision_lab import metrics
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import FloatFormat, get_format, output_format
+from precision_lab.formats import FloatFormat, get_format, kernel_format, output_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import Term, collect, split_exponentials
 from precision_lab.functions.basis import BASIS
@@ -98,7 +98,7 @@ def explain(
         ValueError: neither or both of x and bits, a pattern the format does not have, or an
             unknown function, format, output or parameter.
     """
-    definition, target = get_function(function), get_format(fmt)
+    definition, target = get_function(function), kernel_format(fmt)
     definition.check_output(output)
     asked = definition.check_params(params)
     point = _point(target, x, bits)

@@ -78,11 +78,13 @@ def directed(
                 cases.setdefault(int(bits), reason)
 
     cases[0] = "+0"
-    cases[target.sign_mask] = "-0"
+    if target.signed:
+        cases[target.sign_mask] = "-0"
     if target.has_infinity:
         for sign in (0, target.sign_mask):
             cases[int(target.encode(np.array([np.inf]))[0]) | sign] = "infinity"
-    cases[int(target.encode(np.array([np.nan]))[0])] = "NaN"
+    if target.nan_code is not None:
+        cases[target.nan_code] = "NaN"
     for unit in (-1.0, 1.0):
         add([unit * target.min_subnormal], "smallest subnormals", 2)
         add([unit * target.min_normal], "edge of the subnormals", 2)

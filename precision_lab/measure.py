@@ -17,7 +17,7 @@ from precision_lab.cells import Cells, cells
 from precision_lab.chunks import every_chunk, sweep_chunks
 from precision_lab.exceptions import KernelError, first_line
 from precision_lab.finish import finish
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, get_format, kernel_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
@@ -138,7 +138,7 @@ def measure_all(
         ValueError, EnvironmentAltersResultsError: as `measure`.
     """
     require_ieee()
-    source = get_format(fmt)
+    source = kernel_format(fmt)
     definition = get_function(implementation.function)
     for output in outputs:
         definition.check_output(output)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from precision_lab import metrics, strategies
 from precision_lab.bounds import Bound
 from precision_lab.exceptions import KernelError, UsageError, unknown_name
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, get_format, kernel_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.compiled import compiler_settings_kept
@@ -82,7 +82,7 @@ def search(
     """
     if evaluations < BLOCK:
         raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
-    definition, source = get_function(function), get_format(fmt)
+    definition, source = get_function(function), kernel_format(fmt)
     definition.check_output(output)
     implementation = resolve(kernel, definition.name, source.name)
     asked = definition.check_params(params)
@@ -283,7 +283,8 @@ def check_laws(
         if law not in LAWS:
             raise unknown_name("law", law, LAWS)
     definition, bound = get_function(function), Bound(max_ulp)
-    implementation = resolve(kernel, definition.name, fmt)
+    source = kernel_format(fmt)
+    implementation = resolve(kernel, definition.name, source.name)
     given_ones = implementation.parameters
     fixed = definition.check_params()
 
@@ -291,7 +292,7 @@ def check_laws(
         return {k: v if given_ones is None or k in given_ones else fixed[k] for k, v in params.items()}
 
     drawn = strategies.parameters(definition.name, fmt).map(taken)
-    inputs = "exhaustive" if get_format(fmt).bits <= 16 else "stratified:4"
+    inputs = "exhaustive" if source.bits <= 16 else "stratified:4"
     memory: dict[tuple[float, ...], list[Measurement]] = {}  # every law is tried at the same parameters
 
     def measured(params: Mapping[str, float]) -> list[Measurement]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from precision_lab.children import worker_pool
-from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FORMATS
+from precision_lab.formats import FORMATS, kernel_format
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
@@ -73,11 +72,9 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         for name in self.functions:
-            if name not in FUNCTIONS:
-                raise unknown_name("function", name, FUNCTIONS)
+            get_function(name)
         for name in self.formats:
-            if name not in FORMATS:
-                raise unknown_name("format", name, FORMATS)
+            kernel_format(name)
         check_device(self.device)
 
     def chosen_functions(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from precision_lab.cells import Cells
 from precision_lab.chunks import CHUNK, every_chunk, sweep_chunks
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.finish import finish
-from precision_lab.formats import get_format
+from precision_lab.formats import kernel_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.compiled import compiler_settings_kept
@@ -107,7 +107,7 @@ def sweep(
         KernelError: the adapter's library is missing, or its code raised.
         EnvironmentAltersResultsError: subnormals are flushed to zero.
     """
-    source = get_format(fmt)
+    source = kernel_format(fmt)
     if source.bits > 32:
         raise UsageError(f"fmt={fmt!r}: 2^{source.bits} patterns cannot be swept; measure them stratified")
     if shards < 1:

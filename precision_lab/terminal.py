@@ -252,7 +252,10 @@ def catalogue() -> dict[str, Any]:
             }
             for f in FUNCTIONS.values()
         },
-        "formats": {f.name: f.description for f in FORMATS.values()},
+        "formats": {
+            f.name: f.description + ("" if f.for_kernels else "; no kernel is measured in it")
+            for f in FORMATS.values()
+        },
         "implementations": [
             {
                 "function": i.function,

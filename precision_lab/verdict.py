@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from precision_lab.bounds import Bound, Leaning, leaning
 from precision_lab.contract import CallContract
 from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
-from precision_lab.formats import get_format
+from precision_lab.formats import get_format, kernel_format
 from precision_lab.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
 from precision_lab.results import (
     Examination,
@@ -421,7 +421,7 @@ def make_plan(
     if laws:
         import precision_lab.strategies  # noqa: F401 - what it needs is missed before anything is measured
     definition = get_function(function)
-    fmts = tuple(dict.fromkeys(get_format(fmt).name for fmt in fmts))
+    fmts = tuple(dict.fromkeys(kernel_format(fmt).name for fmt in fmts))
     if not fmts:
         raise UsageError("fmts is empty: there is nothing to verify")
     for output in outputs or ():

@@ -33,7 +33,7 @@ def flush(on: bool) -> None:
         (lambda m: m.setattr(mpmath.mp, "prec", 99), "mpmath.mp.prec"),
         (lambda m: m.setattr(flint.ctx, "prec", 99), "flint.ctx.prec"),
         (lambda m: m.setattr(selfcheck, "_torch_flushes", None), "precision_lab.selfcheck._torch_flushes"),
-        (lambda m: m.setitem(formats.FORMATS, "mine", None), "precision_lab.formats.len(FORMATS)"),
+        (lambda m: m.setitem(formats.FORMATS._entries, "mine", None), "precision_lab.formats.len(FORMATS)"),
     ],
 )
 def test_what_is_left_patched_is_named(

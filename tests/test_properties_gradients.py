@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from precision_lab.bounds import Bound  # noqa: E402
 from precision_lab.contract import CallContract  # noqa: E402
-from precision_lab.formats import FORMATS, get_format  # noqa: E402
+from precision_lab.formats import KERNEL_FORMATS, get_format  # noqa: E402
 from precision_lab.functions import FUNCTIONS, get_function  # noqa: E402
 from precision_lab.implementations import as_implementation, get_implementation  # noqa: E402
 from precision_lab.properties.products import HIGHEST, LOWEST, exponents, random_significands, spread  # noqa: E402
@@ -52,7 +52,7 @@ def subject_of(
     return Subject(implementation, fmt, params, outputs, "init", Terms(bounds, finite=finite))
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", KERNEL_FORMATS)
 def test_upstream_gradients_are_normal_numbers_of_the_format(fmt: str) -> None:
     target, generator = get_format(fmt), np.random.default_rng(1)
     known = exponents(target)

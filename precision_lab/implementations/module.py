@@ -18,6 +18,7 @@ from torch import Tensor
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import get_format
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.runner import torch_dtype
 
 Factory = Callable[[Mapping[str, float], torch.dtype], torch.nn.Module]
 
@@ -45,7 +46,7 @@ def from_module(
     names = dict(leaves or {})
 
     def module_for(params: Mapping[str, float], fmt: str) -> torch.nn.Module:
-        return factory(params, getattr(torch, get_format(fmt).torch_name))
+        return factory(params, torch_dtype(get_format(fmt)))
 
     current: dict[str, Any] = {}  # the module whose buffers the next call uses
 
@@ -67,7 +68,7 @@ def from_module(
         module = module_for(params, fmt)
         if effective is not None:
             return {**params, **effective(module)}
-        dtype = getattr(torch, get_format(fmt).torch_name)
+        dtype = torch_dtype(get_format(fmt))
         return {key: float(torch.tensor(value, dtype=dtype)) for key, value in params.items()}
 
     return Implementation(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, first_line, kernel_error, raise_if_users
+from precision_lab.exceptions import KernelError, UsageError, first_line, kernel_error, raise_if_users
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations.base import Implementation
@@ -25,7 +25,9 @@ from precision_lab.selfcheck import require_ieee
 
 Float64 = NDArray[np.float64]
 
+# By the width in which codes are stored: what torch makes of them is viewed as a dtype of its own.
 _SIGNED = {8: np.uint8, 16: np.int16, 32: np.int32, 64: np.int64}
+_INTEGERS = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 _CORE = {"fp8-fp32": "fp32", "fp8-bf16": "bf16"}
 
 
@@ -36,26 +38,35 @@ def synchronize(implementation: Implementation) -> None:
 
 
 def torch_dtype(fmt: FloatFormat) -> torch.dtype:
+    """torch's dtype of the format.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if fmt.torch_name is None:
+        raise UsageError(f"format {fmt.name!r}: torch has no dtype of it")
     dtype: torch.dtype = getattr(torch, fmt.torch_name)
     return dtype
 
 
 def to_tensor(values: Float64, fmt: FloatFormat) -> Tensor:
     """A tensor of the format with exactly these values; NaN as the canonical one, −0 kept."""
-    bits = fmt.encode(np.asarray(values, np.float64)).view(_SIGNED[fmt.bits])
-    return torch.from_numpy(bits.copy()).view(torch_dtype(fmt))
+    dtype = torch_dtype(fmt)
+    bits = fmt.encode(np.asarray(values, np.float64)).view(_SIGNED[fmt.storage_bits])
+    return torch.from_numpy(bits.copy()).view(dtype)
 
 
 def to_array(tensor: Tensor, fmt: FloatFormat) -> Float64:
     """Exact float64 values of a tensor of the format."""
-    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[fmt.bits]
+    integer = _INTEGERS[fmt.storage_bits]
     bits = tensor.detach().contiguous().cpu().view(integer).numpy().view(fmt.bits_dtype)
     return fmt.decode(bits)
 
 
 def from_bits(bits: NDArray[Any], fmt: FloatFormat) -> Tensor:
     """A tensor of the format with these bit patterns, in memory of its own."""
-    return torch.from_numpy(bits.astype(fmt.bits_dtype).view(_SIGNED[fmt.bits]).copy()).view(torch_dtype(fmt))
+    dtype = torch_dtype(fmt)
+    return torch.from_numpy(bits.astype(fmt.bits_dtype).view(_SIGNED[fmt.storage_bits]).copy()).view(dtype)
 
 
 @lru_cache(maxsize=8)
@@ -69,8 +80,8 @@ def to_numpy(tensor: Tensor, fmt: FloatFormat) -> NDArray[Any]:
     tensor = tensor.detach().contiguous().cpu()
     if fmt.bits >= 32:
         return tensor.numpy()
-    integer = torch.uint8 if fmt.bits == 8 else torch.int16
-    values: NDArray[Any] = _decoded(fmt)[tensor.view(integer).numpy().view(fmt.bits_dtype)]
+    bits = tensor.view(_INTEGERS[fmt.storage_bits]).numpy().view(fmt.bits_dtype)
+    values: NDArray[Any] = _decoded(fmt)[bits]
     return values
 
 
@@ -199,7 +210,7 @@ def input_tensor(implementation: Implementation, x: NDArray[Any], fmt: FloatForm
 
 def patterns_on_device(fmt: FloatFormat, first: int, count: int, device: torch.device) -> Tensor:
     """A tensor of the format with `count` patterns from `first` on, made on the device."""
-    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[fmt.bits]
+    integer = _INTEGERS[fmt.storage_bits]
     # Narrowing an integer keeps its low bits.
     return torch.arange(first, first + count, device=device).to(integer).view(torch_dtype(fmt))
 
