@@ -64,7 +64,7 @@ class FloatFormat(FormatRecord):
             raise UsageError(f"bits={wide:#x} is no code of {self.name}, which has {self.bits} bits")
         magnitude = code & (self.n_magnitudes - 1)
         values = self._of_code(magnitude)
-        values = np.where(magnitude > self.max_code + self.has_infinity, np.nan, values)
+        values[magnitude > self.max_code + self.has_infinity] = np.nan
         signed: Float64 = np.where(code & self.sign_mask, -values, values)
         return signed
 
@@ -76,10 +76,9 @@ class FloatFormat(FormatRecord):
         implicit = biased >= int(self.has_zero)
         significand = np.where(implicit, fraction + (1 << self.fraction_bits), fraction)
         exponent = np.maximum(biased, int(self.has_zero)) - self.bias - self.fraction_bits
-        # What becomes infinity below may lie beyond float64's range.
-        exponent = np.minimum(exponent, self.emax)
-        values = np.ldexp(significand.astype(np.float64), exponent.astype(np.int32))
-        return np.where(code > self.max_code, np.inf, values)
+        values = np.asarray(np.ldexp(significand.astype(np.float64), exponent.astype(np.int32)))
+        values[code > self.max_code] = np.inf
+        return values
 
     def encode(self, values: Float64) -> Bits:
         """Code of each value, which must be one of the format's; NaN gives its canonical one.
