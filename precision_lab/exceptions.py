@@ -21,6 +21,10 @@ class UsageError(ValueError):
     """
 
 
+class DuplicateNameError(UsageError):
+    """Two entries of a registry have one name."""
+
+
 class MissingPackageError(ImportError):
     """A library that is asked for is not installed; the message says how to install it."""
 

@@ -22,7 +22,7 @@ from precision_lab.verifying.verdict import verify
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
 BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
-SUBJECTS = [i for i in IMPLEMENTATIONS if "cuda" in i.devices and i.execution != "compiled"]
+SUBJECTS = [i for i in IMPLEMENTATIONS.values() if "cuda" in i.devices and i.execution != "compiled"]
 
 
 def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, rest: tuple) -> list[Tally]:  # type: ignore[type-arg]

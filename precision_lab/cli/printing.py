@@ -253,7 +253,10 @@ def catalogue() -> dict[str, Any]:
             }
             for f in FUNCTIONS.values()
         },
-        "formats": {f.name: f.description for f in FORMATS.values()},
+        "formats": {
+            f.name: f.description + ("" if f.for_kernels else "; no kernel is measured in it")
+            for f in FORMATS.values()
+        },
         "implementations": [
             {
                 "function": i.function.name,
@@ -264,7 +267,7 @@ def catalogue() -> dict[str, Any]:
                 "devices": [d.kind for d in i.devices],
                 "description": i.description,
             }
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
         ],
     }
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from precision_lab.formats import get_format
 from precision_lab.numeric.jit import entry
 
+_FP32 = get_format("fp32")
+
 
 @entry
 def _block_amax(x: Any, high: int, wide: int, out: Any) -> None:
@@ -103,12 +105,12 @@ def fp8_codes_cpu(x: NDArray[np.float32], fmt: str, saturating: bool) -> NDArray
     dropped = 23 - target.fraction_bits
     anchor = np.float32(target.min_subnormal * 2.0**23)
     # As there: half of what is dropped, less one, and the exponent's bias changed.
-    base = (1 << (dropped - 1)) - 1 - ((127 + target.emin - 1) << 23)
+    base = (1 << (dropped - 1)) - 1 - ((_FP32.bias - target.bias) << _FP32.fraction_bits)
     line = np.empty(4096, np.float32)
-    largest = target.max_ordinal
+    largest, normal = target.max_code, (_FP32.bias + target.emin) << _FP32.fraction_bits
     _fp8(
         flat, flat.view(np.uint32), np.uint32(dropped), np.uint32(base & 0xFFFF_FFFF),
-        np.uint32((127 + target.emin) << 23), anchor, anchor.view(np.uint32), np.uint32(largest),
+        np.uint32(normal), anchor, anchor.view(np.uint32), np.uint32(largest),
         np.uint32(largest if saturating else largest + 1), line, line.view(np.uint32), out.reshape(-1),
     )  # fmt: skip
     return out

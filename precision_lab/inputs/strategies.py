@@ -59,9 +59,10 @@ def floats(
         min_value, max_value: limits, both inclusive; then values are drawn by ordinal.
 
     Raises:
-        ValueError: no value of the format lies between the limits.
+        ValueError: no value of the format lies between the limits; a format without zero or sign.
     """
     target = get_format(fmt)
+    target.check_rounds()
     if min_value is not None or max_value is not None:
         low = -target.max_finite if min_value is None else min_value
         high = target.max_finite if max_value is None else max_value
@@ -83,7 +84,7 @@ def floats(
     special: list[float] = [0.0, -0.0]
     if allow_infinity and target.has_infinity:
         special += [np.inf, -np.inf]
-    if allow_nan:
+    if allow_nan and target.has_nan:
         special.append(np.nan)
     return drawn | st.sampled_from(special)
 

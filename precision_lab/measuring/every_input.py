@@ -73,7 +73,7 @@ def sweep_chunks(
     one_at_a_time = Lock()
     # Compiled kernels share the compiler's state, and a stranger's may have state of its own: those run one
     # at a time, beside the scoring.
-    parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS
+    parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS.values()
     mine = local()
     scorers: list[Scorer] = []
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import KernelError, first_line
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs.points import Inputs
@@ -59,7 +59,7 @@ def measure(
         EnvironmentAltersResultsError: subnormals are flushed to zero.
         DeviceLostError: the kernel destroyed the process's CUDA context.
     """
-    definition, source = get_function(function), get_format(fmt)
+    definition, source = get_function(function), kernel_format(fmt)
     definition.check_output(output)
     implementation = on_device(resolve(kernel, definition, source), get_device(device))
     case = case_of(implementation, source, params, (output,), inputs=inputs, params_name=params_name)

@@ -73,7 +73,7 @@ def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
             fmt.max_finite,
             fmt.max_significand,
             fmt.has_infinity,
-            saturating,
+            saturating or fmt.always_saturates,
         ],
         np.float64,
     )
@@ -97,9 +97,11 @@ def reference(
         saturating: overflow goes to the largest finite value instead of infinity or NaN.
 
     Raises:
-        ValueError: unknown function, output, format or parameter; a parameter out of range.
+        ValueError: unknown function, output, format or parameter; a parameter out of range; a format to
+            which nothing rounds.
     """
     definition, target = get_function(function), get_format(fmt)
+    target.check_rounds()
     definition.check_output(output)
     curve = Curve(definition, output, definition.check_params(params))
     x = np.asarray(x, np.float64)

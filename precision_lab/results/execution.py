@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precision_lab.formats import BF16, FP32, FloatFormat
+from precision_lab.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ JAX = Execution("jax", framework="jax")
 MLX = Execution("mlx", framework="mlx")
 C = Execution("c", framework="c", one_number=True)
 
-EXECUTIONS: dict[str, Execution] = {
-    execution.name: execution
-    for execution in (
+EXECUTIONS = Registry(
+    "execution", Execution,
+    (
         EAGER, UPCAST, COMPILED, FP8_FP32, FP8_BF16, MODULE, OPERATOR, TRITON, CUDA_CPP, TRANSFORMER_ENGINE,
         NUMPY, JAX, MLX, C,
-    )
-}  # fmt: skip
+    ),
+)  # fmt: skip
 ARRAYS = tuple(e.framework for e in (NUMPY, JAX, MLX))  # frameworks of arrays, beside torch

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precision_lab.devices import Device, get_device, usable_device
-from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FORMATS, FloatFormat
+from precision_lab.formats import FORMATS, FloatFormat, kernel_format
 from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
@@ -45,11 +44,9 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         for name in self.functions:
-            if name not in FUNCTIONS:
-                raise unknown_name("function", name, FUNCTIONS)
+            FUNCTIONS.get(name)
         for name in self.formats:
-            if name not in FORMATS:
-                raise unknown_name("format", name, FORMATS)
+            kernel_format(name)
         usable_device(self.device)
 
     @property
@@ -60,7 +57,7 @@ class StudySettings:
     def chosen_functions(self) -> tuple[Activation, ...]:
         """In registry order, only those that some implementation computes."""
         asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
-        available = {i.function for i in IMPLEMENTATIONS if i.runs_on(self.on)}
+        available = {i.function for i in IMPLEMENTATIONS.values() if i.runs_on(self.on)}
         return tuple(f for name, f in FUNCTIONS.items() if name in asked and f in available)
 
     def chosen_formats(self) -> tuple[FloatFormat, ...]:
@@ -72,7 +69,7 @@ class StudySettings:
         compiled = self.compiled and not self.quick
         return tuple(
             on_device(i, self.on)
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
             if i.function in functions
             and i.runs_on(self.on)
             and (compiled or not i.execution.compiled)

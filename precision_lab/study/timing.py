@@ -27,12 +27,13 @@ from torch import Tensor
 from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import UsageError
 from precision_lab.formats import FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure, Timing
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import Survivor, failure_of, require_capability
 from precision_lab.running.runner import call, leaf_tensors
-from precision_lab.running.tensors import to_tensor, torch_dtype
+from precision_lab.running.tensors import to_tensor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.progress import Progress
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
@@ -127,7 +127,7 @@ def check_laws(
     for law in laws:
         if law not in LAWS:
             raise unknown_name("law", law, LAWS)
-    definition, source, bound = get_function(function), get_format(fmt), Bound(max_ulp)
+    definition, source, bound = get_function(function), kernel_format(fmt), Bound(max_ulp)
     implementation = resolve(kernel, definition, source)
     given_ones = implementation.parameters
     fixed = definition.check_params()

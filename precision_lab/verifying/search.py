@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, UsageError
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
@@ -88,7 +88,7 @@ def search(
     """
     if evaluations < BLOCK:
         raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
-    definition, source = get_function(function), get_format(fmt)
+    definition, source = get_function(function), kernel_format(fmt)
     definition.check_output(output)
     case = case_of(resolve(kernel, definition, source), source, params, (output,))
     standard = standards(case, (output,))[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 from precision_lab.devices import CPU, Device, usable_device
 from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
-from precision_lab.formats import FORMATS, FloatFormat, get_format
+from precision_lab.formats import FORMATS, FloatFormat, get_format, kernel_format
 from precision_lab.functions import Activation, Asked, get_function
 from precision_lab.implementations import Implementation, implementations_for
 from precision_lab.implementations.adapters.target import is_registered_name
@@ -282,7 +282,7 @@ def make_plan(
     if laws:
         import precision_lab.inputs.strategies  # noqa: F401 - what it needs is missed before anything is measured
     definition = get_function(function)
-    formats = tuple(dict.fromkeys(get_format(fmt) for fmt in fmts))
+    formats = tuple(dict.fromkeys(kernel_format(fmt) for fmt in fmts))
     if not formats:
         raise UsageError("fmts is empty: there is nothing to verify")
     for output in outputs or ():

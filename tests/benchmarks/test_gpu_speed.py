@@ -35,7 +35,7 @@ def test_all_fp32_inputs() -> None:
 
 
 def test_all_16_bit_inputs_of_all_subjects() -> None:
-    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS if "cuda" in i.devices]
+    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS.values() if "cuda" in i.devices]
     subjects = [i for i in subjects if i.execution != "compiled"]
 
     def everything() -> None:

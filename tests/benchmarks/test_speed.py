@@ -18,7 +18,7 @@ pytestmark = pytest.mark.bench
 N = 2**20
 CASES = [
     pytest.param(i, fmt, id=f"{i.function}-{i.name}-{fmt}")
-    for i in IMPLEMENTATIONS
+    for i in IMPLEMENTATIONS.values()
     if i.execution == "eager"
     for fmt in i.formats
 ]

@@ -11,11 +11,12 @@ import flint
 import mpmath
 import numpy as np
 
+from precision_lab.registry import Registry
 from precision_lab.system import ieee
 
 # pytest's own; what importing torch's compiler and JAX sets, which changes no result.
 SET_BY_OTHERS = re.compile("^PYTEST_CURRENT_TEST$|^_?TORCHINDUCTOR|^TF_CPP_MIN_LOG_LEVEL$|^TPU_")
-COLLECTIONS = {dict, list, set}
+COLLECTIONS = {dict, list, set, Registry}
 
 
 def process_state() -> dict[str, Any]:

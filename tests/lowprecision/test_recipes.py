@@ -105,14 +105,45 @@ def test_fp8_casts_round_as_ml_dtypes_does(fmt: str, saturating: bool) -> None:
 def test_fp8_codes_mean_what_gfloat_says(fmt: str) -> None:
     info = {"e4m3": format_info_ocp_e4m3, "e5m2": format_info_ocp_e5m2}[fmt]
     expected = np.array([decode_float(info, code).fval for code in range(256)])
-    np.testing.assert_array_equal(casts.fp8_values(torch.arange(256, dtype=torch.uint8), fmt), expected)
+    np.testing.assert_array_equal(casts.values_of(torch.arange(256, dtype=torch.uint8), fmt), expected)
 
 
 def test_e2m1_casts_round_as_ml_dtypes_does_and_mean_what_gfloat_says() -> None:
     x = np.concatenate([midpoints("e2m1"), bits(np.random.default_rng(2), (1 << 16,))])
     same_codes(casts.e2m1_codes(torch.from_numpy(x)), scalar.cast(x, "e2m1"), "e2m1")
     expected = np.array([decode_float(format_info_ocp_e2m1, code).fval for code in range(16)])
-    np.testing.assert_array_equal(casts.e2m1_values(torch.arange(16, dtype=torch.uint8)), expected)
+    np.testing.assert_array_equal(casts.values_of(torch.arange(16, dtype=torch.uint8), "e2m1"), expected)
+
+
+@pytest.mark.parametrize("fmt", [*FP8, "e2m1"])
+def test_casts_know_the_formats_as_the_records_do(fmt: str) -> None:
+    """Compiled loops and tables against `FloatFormat`; what NaN becomes is the cast's own rule."""
+    x, target = midpoints(fmt), get_format(fmt)
+    x = x[~np.isnan(x)]
+    given = torch.from_numpy(x)
+    codes = casts.e2m1_codes(given) if fmt == "e2m1" else casts.fp8_codes(given, fmt)
+    same_codes(codes, target.encode(target.round(x.astype(np.float64), saturating=True)), fmt)
+    same_floats(casts.values_of(codes, fmt), target.round(x.astype(np.float64), saturating=True))
+    nan = torch.tensor([np.nan])
+    if fmt == "e2m1":
+        assert casts.e2m1_codes(nan).tolist() == [7] == [target.max_code]
+    else:
+        assert casts.fp8_codes(nan, fmt).tolist() == [0x7F] == [casts.nan_code(target)]
+
+
+@pytest.mark.parametrize("fmt", ["e8m0", "e3m2", "bf16"])
+def test_only_fp8_is_cast_to_fp8(fmt: str) -> None:
+    with pytest.raises(ValueError, match=f"fmt='{fmt}': not an FP8 format"):
+        casts.fp8_codes(torch.zeros(3), fmt)
+
+
+def test_scales_are_numbers_of_e8m0() -> None:
+    fmt = get_format("e8m0")
+    codes = fmt.all_bits()
+    same_floats(casts.e8m0_values(torch.from_numpy(codes)), fmt.decode(codes).astype(np.float32))
+    same_codes(casts.e8m0_codes(casts.e8m0_values(torch.from_numpy(codes))), codes, "e8m0")
+    ends = casts.e8m0_codes(torch.tensor([0.0, np.inf, np.nan]))
+    assert ends.tolist() == [0, fmt.max_code, fmt.nan_code]
 
 
 def test_power_of_two_scales_round_up() -> None:
@@ -140,7 +171,8 @@ def test_stochastic_rounding_is_the_scalar_rule_and_unbiased() -> None:
     same_codes(found, scalar.stochastic_fast(x, random), "e2m1")
     # Over all 256 random numbers the mean is x, less half of 1/256 of a step.
     v = torch.full((256,), 2.3)
-    mean = casts.e2m1_values(casts.e2m1_codes_stochastic(v, torch.arange(256, dtype=torch.uint8))).mean()
+    stochastic = casts.e2m1_codes_stochastic(v, torch.arange(256, dtype=torch.uint8))
+    mean = casts.values_of(stochastic, "e2m1").mean()
     assert abs(float(mean) - 2.3) <= 1 / 256
 
 

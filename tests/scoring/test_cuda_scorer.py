@@ -32,7 +32,7 @@ needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C+
 CPU = torch.device("cpu")
 CASES = [
     (i, fmt, name)
-    for i in IMPLEMENTATIONS
+    for i in IMPLEMENTATIONS.values()
     if i.execution in ("eager", "fp8-fp32", "fp8-bf16") and "cpu" in i.devices
     for fmt in i.formats
     if get_format(fmt).bits <= 16
@@ -79,7 +79,7 @@ def _different(a: Tally, b: Tally) -> list[str]:
 
 
 def _find(function: str, name: str) -> Implementation:
-    return next(i for i in IMPLEMENTATIONS if (i.function, i.name, i.execution) == (function, name, "eager"))
+    return IMPLEMENTATIONS[f"{function} {name} [eager]"]
 
 
 @needs_compiler

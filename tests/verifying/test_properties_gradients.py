@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from by_name import as_implementation, get_implementation
 
-from precision_lab.formats import FORMATS, get_format
+from precision_lab.formats import KERNEL_FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.implementations.contract import CallContract
 from precision_lab.verifying.bounds import Bound
@@ -59,7 +59,7 @@ def subject_of(
     return Subject(implementation, fmt, params, outputs, "init", Terms(bounds, finite=finite))
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", KERNEL_FORMATS)
 def test_upstream_gradients_are_normal_numbers_of_the_format(fmt: str) -> None:
     target, generator = get_format(fmt), np.random.default_rng(1)
     known = exponents(target)

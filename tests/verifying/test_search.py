@@ -20,7 +20,7 @@ from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.laws import LAWS, check_laws
 from precision_lab.verifying.search import search
 
-EAGER = [i for i in IMPLEMENTATIONS if i.function == "xielu" and i.execution == "eager"]
+EAGER = [i for i in IMPLEMENTATIONS.values() if i.function == "xielu" and i.execution == "eager"]
 
 
 @pytest.mark.parametrize("implementation", EAGER, ids=lambda i: i.name)

@@ -36,12 +36,9 @@ Path = Literal["fused", "unfused", "fp8-in"]
 EXACT = "exact"  # in a formulation's place: the correctly rounded result
 # log₂ of the largest number over the smallest one.
 _BINADES = {
-    **{
-        name: math.log2(f.max_finite) - math.log2(f.min_subnormal)
-        for name, f in FORMATS.items()
-        if f.bits < 64
-    },
-    "e2m1": math.log2(12),
+    name: math.log2(f.max_finite) - math.log2(f.min_subnormal)
+    for name, f in FORMATS.items()
+    if f.rounds and f.bits < 64
 }
 _BF16 = get_format("bf16")
 

@@ -21,6 +21,7 @@ from precision_lab.formats.casts import e8m0_codes, e8m0_reciprocals, e8m0_value
 from precision_lab.lowprecision.recipes.nvfp4 import GROUP, hadamard, quantize_nvfp4
 from precision_lab.lowprecision.recipes.quantized import Quantized, as_matrix, block_amax, per_element
 from precision_lab.lowprecision.recipes.scales import AmaxHistory, amax, scale_from_amax
+from precision_lab.registry import Registry
 
 Role = Literal["input", "weight", "gradient"]
 # Elements worked on at a time: what lies between two passes stays in the cache of a core.
@@ -347,9 +348,10 @@ def _block(role: Role, size: int, columnwise: bool) -> tuple[int, int]:
     return (size, 1) if columnwise else (1, size)
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    Recipe,
+    (
         Unscaled("fp32", "FP32 throughout", "fp32", "fp32", capability=(0, 0), fused="fp32"),
         Unscaled("bf16", "operands rounded to BF16", "bf16", "bf16", capability=(8, 0), fused="bf16"),
         DelayedScaling(
@@ -380,8 +382,8 @@ RECIPES: dict[str, Recipe] = {
             "nvfp4-plain", "E2M1, E4M3 scales of 1×16 pieces, rounded to nearest", "e2m1", "e2m1",
             capability=(10, 0), fused="bf16", hadamard=False, stochastic=False,
         ),
-    )
-}  # fmt: skip
+    ),
+)  # fmt: skip
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
@@ -390,11 +392,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     Raises:
         ValueError: no such recipe; names the nearest ones.
     """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
-    return RECIPES[recipe]
+    return RECIPES.get(recipe)
 
 
 __all__ = [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from precision_lab.running.tensors import torch_dtype
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.verifying.properties.products import Float64
 from precision_lab.verifying.properties.subject import Index, Pair, Subject, bits_of, differ
 
