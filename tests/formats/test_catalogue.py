@@ -363,7 +363,7 @@ def row(fmt: FloatFormat) -> str:
 
 
 def test_the_documentation_has_the_table() -> None:
-    text = (Path(__file__).resolve().parents[1] / "docs" / "low-precision.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "low-precision.md").read_text(encoding="utf-8")
     assert [fmt.name for fmt in FORMATS.values() if row(fmt) not in text] == [], "\n".join(
         map(row, FORMATS.values())
     )
