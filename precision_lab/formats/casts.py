@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, WrongTypeError
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.formats.cast_loops import e2m1_codes_cpu, fp8_codes_cpu
 
@@ -50,7 +50,7 @@ def fp8_codes(x: Tensor, fmt: str, *, saturating: bool = True) -> Tensor:
     if target.bits != 8 or not target.rounds:
         raise UsageError(f"fmt={fmt!r}: not an FP8 format; e4m3 or e5m2")
     if x.dtype != torch.float32:
-        raise TypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
+        raise WrongTypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
     if x.device.type == "cpu":
         return torch.from_numpy(fp8_codes_cpu(x.contiguous().numpy(), fmt, saturating))
     return _fp8_codes(x, target, saturating)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.devices import CPU, Device, get_device
-from precision_lab.exceptions import KernelError, first_line
+from precision_lab.exceptions import KernelError, door, first_line
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
@@ -29,6 +29,7 @@ from precision_lab.scoring.tally import Tally
 from precision_lab.system.progress import Progress
 
 
+@door
 def measure(
     kernel: Any,
     function: str | Activation,

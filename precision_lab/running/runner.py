@@ -16,12 +16,12 @@ from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
+from precision_lab.implementations.switches import switches_kept
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
-from precision_lab.running.guard import guarded
 from precision_lab.running.placement import raise_if_lost, require_capability
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import switches_kept
 from precision_lab.running.tensors import Float64, from_bits, store, to_numpy, to_tensor
 from precision_lab.running.torch_compile import compiled_kernel
 

@@ -32,8 +32,8 @@ from precision_lab.exceptions import (
     LIBRARIES,
     DeviceLostError,
     EnvironmentAltersResultsError,
+    InternalError,
     KernelError,
-    LabError,
     MissingPackageError,
     UsageError,
     first_line,
@@ -249,7 +249,7 @@ def isolated_events(
                         return
                     if "error" in line:
                         if line["kind"] == "lab":
-                            raise LabError(line["error"], line["trace"])
+                            raise InternalError(line["error"], line["trace"])
                         if line["kind"].startswith("kernel "):
                             raise KernelError(line["kind"].removeprefix("kernel "), line["error"])
                         kind = EnvironmentAltersResultsError if line["kind"] == "environment" else UsageError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import door, unknown_name
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
@@ -106,6 +106,7 @@ LAWS: dict[str, Law] = {
 }
 
 
+@door
 @compiler_settings_kept()
 def check_laws(
     kernel: Any,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.exceptions import KernelError, UsageError, door
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
@@ -63,6 +63,7 @@ class _Spent(Exception):
     """All evaluations are used up."""
 
 
+@door
 @compiler_settings_kept()
 def search(
     kernel: Any,

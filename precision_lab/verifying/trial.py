@@ -17,13 +17,13 @@ from precision_lab.functions import Asked
 from precision_lab.implementations import Implementation, as_implementation, resolve
 from precision_lab.implementations.adapters.target import find, target_of
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
 from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.judge import judge
 from precision_lab.verifying.plan import (

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.devices import CPU, Device, usable_device
-from precision_lab.exceptions import DeviceLostError, UsageError, unknown_name
+from precision_lab.exceptions import DeviceLostError, UsageError, door, unknown_name
 from precision_lab.formats import FORMATS, FloatFormat, get_format, kernel_format
 from precision_lab.functions import Activation, Asked, get_function
 from precision_lab.implementations import Implementation, implementations_for
 from precision_lab.implementations.adapters.target import is_registered_name
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.switches import random_state_kept
 from precision_lab.results import (
     Examination,
     Failure,
@@ -26,7 +27,6 @@ from precision_lab.results import (
 )
 from precision_lab.results.execution import EAGER
 from precision_lab.running.case import Case
-from precision_lab.running.switches import random_state_kept
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.progress import Progress
 from precision_lab.system.text import plain_message
@@ -346,6 +346,7 @@ def random_sets(function: Activation) -> dict[str, dict[str, float]]:
     return found
 
 
+@door
 def verify(
     kernel: Any,
     function: str | Activation,

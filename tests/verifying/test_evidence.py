@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from precision_lab.cli import main
-from precision_lab.exceptions import LabError
+from precision_lab.exceptions import InternalError
 from precision_lab.implementations.contract import CallContract, read_shape
 from precision_lab.results import Failure, Fault
 from precision_lab.running.accepted_calls import find_contract
@@ -479,7 +479,7 @@ def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(LabError):
+    with pytest.raises(InternalError):
         verify(f"{kernels}:relu", "relu", fmts=("bf16",), properties=False)
 
 

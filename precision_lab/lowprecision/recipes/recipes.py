@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.exceptions import UsageError, WrongTypeError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.formats.cast_loops import round_trip_cpu
 from precision_lab.formats.casts import e8m0_codes, e8m0_reciprocals, e8m0_values, fp8_codes
@@ -339,7 +339,7 @@ def _check(x: Tensor, role: Role) -> None:
     if x.ndim == 0:
         raise UsageError("x has no dimension: a recipe stores vectors or matrices")
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"x.dtype={x.dtype}: a recipe stores float32, bfloat16 or float16")
+        raise WrongTypeError(f"x.dtype={x.dtype}: a recipe stores float32, bfloat16 or float16")
 
 
 def _block(role: Role, size: int, columnwise: bool) -> tuple[int, int]:
