@@ -14,6 +14,7 @@ from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
+    COMMON_SETTINGS,
     Phase,
     SearchStrategy,
     given,
@@ -26,7 +27,6 @@ from precision_lab.running.case import Case, case_of
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
-from precision_lab.verifying.search import COMMON_SETTINGS
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class Everything(BaseException):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), UsageError("no"), KeyError("no"), SystemExit(3), Everything("no"), OSError("no")]
+    "error",
+    [ValueError("no"), UsageError("no"), KeyError("no"), SystemExit(3), Everything("no"), OSError("no")],
 )
 def test_whatever_a_kernel_raises_is_a_kernel_error_with_its_words(error: BaseException) -> None:
     def kernel() -> None:
@@ -69,7 +70,7 @@ def test_a_kernels_key_error_is_its_fault(tmp_path: Path) -> None:
     def kernel(x: torch.Tensor) -> torch.Tensor:
         return {}["x"]
 
-    with pytest.raises(KernelError, match="raised|KeyError"):
+    with pytest.raises(KernelError, match="KeyError"):
         pl.measure(kernel, "relu", inputs=np.array([1.0]))
     verdict = pl.verify(kernel, "relu", fmts=("bf16",), properties=False)
     assert {fault.kind for fault in verdict.faults} == {"raised"}
@@ -87,7 +88,7 @@ def test_the_labs_own_trouble_is_never_the_kernels_nor_wrong_use(
         lambda: pl.measure("torch", "relu", inputs=np.array([1.0])),
         lambda: pl.verify("torch", "relu", fmts=("bf16",), properties=False),
     ):
-        with pytest.raises(InternalError, match="own trouble, not the kernel's.*lost") as caught:
+        with pytest.raises(InternalError, match=r"own trouble, not the kernel.s: .*lost") as caught:
             call()
         assert "test_guard.py" in caught.value.trace
         assert caught.value.__cause__ is error
