@@ -141,7 +141,7 @@ def own_imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("module", OWN)
 def test_imports_follow_the_flow(module: str) -> None:
     place = PACKAGE / module
-    files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     assert files
     for file in files:
         backwards = own_imports(file) - OWN[module] - {module}

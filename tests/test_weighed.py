@@ -22,7 +22,7 @@ from precision_lab.lowprecision.risk import (  # noqa: E402
     numbers,
 )
 from precision_lab.lowprecision.weighed import kernel_errors, weigh_forward  # noqa: E402
-from precision_lab.report.lowprecision import sections  # noqa: E402
+from precision_lab.report.document import readiness as report  # noqa: E402
 
 SPREAD = torch.tensor([1.0, 10.0, 0.01, 3.0, 1.0, 300.0, 1e-4, 0.0])
 
@@ -123,7 +123,8 @@ def test_the_report_names_the_layer_and_the_input() -> None:
     layers, _ = from_capture(of, tokens=4)
     data = readiness(layers, source="test", recipes=("bf16",), captured=of).to_json()
     row = {"function": "xielu", "params_name": "captured", "inputs": "test", **data}
-    found = {s.anchor: s for s in sections({"readiness": [row], "maps": [], "blocks": []})}
+    data = {"readiness": [row], "maps": [], "blocks": []}
+    found = {s.anchor: s for s in report(data, "Readiness").sections}
     text, short, table, _ = found["kernels"].parts
     assert "every input and output: xielu/stable [eager], xielu/stable [operator]." in text
     row = next(r for r in short.rows if r[0] == "xielu/eps-expm1 [eager]")
