@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from precision_lab.report.findings import TOPICS, derive
-from precision_lab.report.page import LEAD_FUNCTIONS
 from precision_lab.report.rows import label
 from precision_lab.report.tables import figure, level
-from precision_lab.report.wording import by_key, worst_outside_roots
+from precision_lab.report.wording import LEAD_FUNCTIONS, by_key, worst_outside_roots
 from precision_lab.results import Measurement, Results
 
 if TYPE_CHECKING:

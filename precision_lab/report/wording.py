@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precision_lab.results import Measurement, Witness, replay_command
+from precision_lab.results import Failure, Measurement, Witness, replay_command
 
 SEVERITIES = ("fault", "caution", "good", "note")
+LEAD_FUNCTIONS = ("xielu", "xiprelu")  # the lab's subject, read before all others
 ROOTS = ("root_forward", "root_gradient")
 SAFE_ULPS = 1.0
 # The oracle certifies an error to 2^-10 ulp; a measured 1.0005 is not evidence against "≤ 1".
@@ -103,6 +104,11 @@ def who(rows: Iterable[tuple[str, str]]) -> str:
     return listed(
         name if found == ["eager"] else f"{name} ({', '.join(found)})" for name, found in executions.items()
     )
+
+
+def reason(failure: Failure) -> str:
+    """What stands in place of the figures that a failed case has not."""
+    return f"{failure.kind.replace('_', ' ')}: {failure.message}"
 
 
 def written(output: str) -> str:
