@@ -117,6 +117,8 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
         console.print(table)
         if m.mean_signed_ulp is not None:
             console.print(_bias(m), soft_wrap=True)
+        if m.time_ns_per_element is not None:
+            console.print(f"time {m.time_ns_per_element:.3g} ns per element", soft_wrap=True)
 
 
 def _bias(m: Measurement) -> str:

@@ -35,6 +35,7 @@ class RegionRow:
     worst: Cell
     cells: tuple[Cell | None, ...]
     failure: str = ""
+    time: str = ""  # of the kernel's calls while it was measured, in ns per element
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _row(m: Measurement, regions: tuple[str, ...]) -> RegionRow:
         Cell(figure(m.max_ulp), level(m.max_ulp), flags, _title(m)),
         tuple(_cell(m.regions.get(name)) for name in regions),
         reason(m.failure) if m.failure else "",
+        "" if m.time_ns_per_element is None else f"{m.time_ns_per_element:.3g}",
     )
 
 

@@ -99,14 +99,17 @@ def regions(results: Results) -> Section | None:
 def _region_table(t: RegionTable) -> Table:
     columns: list[str | Column] = ["implementation", "output", Column("parameters", digest=False)]
     columns += numeric("worst", *(REGION_TITLES[name] for name in t.regions))
-    rows = [_region_row(row, t.function in LEAD_FUNCTIONS, len(t.regions)) for row in t.rows]
+    timed = any(row.time for row in t.rows)
+    columns += numeric("time", unit="ns per element") if timed else []
+    rows = [_region_row(row, t.function in LEAD_FUNCTIONS, timed=timed) for row in t.rows]
     return Table(columns, rows, folded=f"{t.function} in {t.fmt}", note=t.inputs)
 
 
-def _region_row(row: RegionRow, leads: bool, regions: int) -> Row:
+def _region_row(row: RegionRow, leads: bool, *, timed: bool) -> Row:
     figures: list[str | Cell] = [row.worst, *(cell or "" for cell in row.cells)]
+    figures += [row.time] if timed else []
     if row.failure:
-        figures = [Cell(row.failure, span=regions + 1)]
+        figures = [Cell(row.failure, span=len(figures))]
     short = leads and row.params == "init" and row.output in DIGEST_OUTPUTS and not row.failure
     return Row([row.name, row.output, row.params, *figures], anchor(row.case), digest=short)
 
