@@ -14,9 +14,11 @@ from by_name import as_implementation, get_implementation, measure_all, sweep
 from sample_results import measurement, sample_results
 
 import precision_lab as pl
+from precision_lab.devices import get_device
 from precision_lab.implementations.base import Implementation
 from precision_lab.report.document import html, markdown
 from precision_lab.results import Measurement, strict_json
+from precision_lab.results.execution import COMPILED
 from precision_lab.running.clock import Clock, first_call, is_plain
 
 RELU = get_implementation("relu", "torch", "eager")
@@ -58,7 +60,8 @@ def test_a_kernels_own_time_is_measured_and_its_first_call_left_out() -> None:
 
 def test_what_only_the_lab_does_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring, and switches that are put back after a call, take their time without being counted."""
-    from precision_lab.implementations import runner, switches
+    from precision_lab.implementations import switches
+    from precision_lab.running import runner
 
     kept, real = [], switches._SWITCHES
     monkeypatch.setattr(
@@ -74,7 +77,7 @@ def test_what_only_the_lab_does_is_not_in_it(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_kernel_of_the_labs_own_list_has_a_time_at_once() -> None:
     m = pl.measure("torch", "relu", fmt="bf16")
     assert is_plain(RELU) and m.time_ns_per_element is not None and m.time_ns_per_element > 0
-    assert not is_plain(slow()) and not is_plain(replace(RELU, execution="compiled"))
+    assert not is_plain(slow()) and not is_plain(replace(RELU, execution=COMPILED))
 
 
 def test_a_call_of_a_few_elements_is_not_timed() -> None:
@@ -91,10 +94,8 @@ def test_what_may_be_compiled_anew_is_a_first_call() -> None:
         assert not first_call(kernel, shape, dtype, sources)
         assert not first_call(replace(kernel, name="renamed"), shape, dtype, sources)
     assert first_call(slow(), (8,), torch.float32, x)
-    assert first_call(replace(kernel, execution="compiled"), (8,), torch.float32, x)
-    assert not first_call(
-        replace(kernel, execution="compiled"), (7,), torch.float32, x
-    )  # serves every length
+    assert first_call(replace(kernel, execution=COMPILED), (8,), torch.float32, x)
+    assert not first_call(replace(kernel, execution=COMPILED), (7,), torch.float32, x)  # serves every length
 
 
 def test_a_kernel_that_cannot_be_known_again_is_never_timed() -> None:
@@ -130,13 +131,13 @@ def test_a_call_that_raises_is_not_counted_and_elements_add_up(monkeypatch: pyte
 
 
 def test_a_devices_work_is_waited_for_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+    seen: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", seen.append)
-    with Clock(replace(RELU, device="cuda:1")).running("forward", 1):
+    with Clock(replace(RELU, device=get_device("cuda:1"))).running("forward", 1):
         seen.append("work")
     with Clock(RELU).running("forward", 1):
         pass
-    assert seen == ["cuda:1", "work", "cuda:1"]
+    assert seen == [torch.device("cuda:1"), "work", torch.device("cuda:1")]
 
 
 def test_a_sweep_has_a_time_that_neither_its_digest_nor_its_files_have(tmp_path: Path) -> None:
