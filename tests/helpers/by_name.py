@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from precision_lab.devices import get_device
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import cells as _cells
 from precision_lab.inputs import sets as _sets
 from precision_lab.oracle.program import Curve
+from precision_lab.results.execution import Execution
 from precision_lab.scoring import cuda_scorer, scorer
 from precision_lab.scoring.standard import Standard
 
@@ -136,15 +138,24 @@ def find(target: str, function: Function, formats: Iterable[Named], **options: A
 
 
 def Implementation(
-    name: str, function: Function, kernel: Callable[..., Any], execution: str, formats: Iterable[Named],
-    *rest: Any, storage: Named | None = None, **options: Any,
-) -> Any:  # fmt: skip
+    name: str,
+    function: Function,
+    kernel: Callable[..., Any],
+    execution: str | Execution,
+    formats: Iterable[Named],
+    *rest: Any,
+    storage: Named | None = None,
+    devices: Iterable[str] = ("cpu", "cuda"),
+    **options: Any,
+) -> Any:
     from precision_lab.implementations import Implementation as Made
+    from precision_lab.implementations import get_execution
 
     stored = None if storage is None else get_format(storage)
     return Made(
-        name, get_function(function), kernel, execution, _formats(formats), *rest, storage=stored, **options
-    )
+        name, get_function(function), kernel, get_execution(execution), _formats(formats), *rest,
+        storage=stored, devices=tuple(get_device(device) for device in devices), **options,
+    )  # fmt: skip
 
 
 # -- cases ----------------------------------------------------------------------------------------
@@ -230,9 +241,24 @@ def sweep_chunks(
     return every_input.sweep_chunks(asked, chunks, **options)
 
 
-def explain(function: Function, *, fmt: Named, **options: Any) -> Any:
+def sweep_on_device(
+    implementation: Any, outputs: Sequence[str], fmt: Named, params: Any, chunks: Sequence[int]
+) -> Any:
+    from precision_lab.measuring import every_input
+
+    return every_input._sweep_on_device(
+        case(implementation, outputs, fmt, params, inputs="exhaustive"), chunks
+    )
+
+
+def explain(
+    function: Function, *, fmt: Named, executions: Iterable[str] | None = None, **options: Any
+) -> Any:
+    from precision_lab.implementations import get_execution
     from precision_lab.measuring import explain as module
 
+    if executions is not None:
+        options["executions"] = [get_execution(name) for name in executions]
     return module.explain(get_function(function), fmt=get_format(fmt), **options)
 
 

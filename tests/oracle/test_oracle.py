@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,10 @@ from flint import arb
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import get_function
-from precision_lab.oracle import TIERS, evaluate, reference
+from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference
+
+# The package has a function of that name.
+ladder = importlib.import_module("precision_lab.oracle.reference")
 
 TAIL_ULPS = Fraction(1, 2**10)
 OUTPUT_FORMATS = {"e4m3": ("e4m3", "e5m2")}
@@ -304,13 +308,11 @@ def test_enclosures_contain_arbs_value() -> None:
 
 
 def test_what_no_tier_decides_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.oracle import reference as ladder
-
     def knows_nothing(case: Any, x: np.ndarray) -> Any:
         return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf), np.zeros(x.size, np.int64)
 
     monkeypatch.setattr(ladder, "MAX_PRECISION", ladder.MP_START - 1)
-    monkeypatch.setattr(ladder.second, "enclose", knows_nothing)
+    monkeypatch.setattr(double_double_tier, "enclose", knows_nothing)
     result = reference("xielu", "forward", None, np.array([-0.5, 0.5]), "bf16")
     assert result.undecided.all() and (result.tier == TIERS.index("mpmath")).all()
 
@@ -326,8 +328,6 @@ def _mutated(function: str, output: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("mutation", ["tail", "ulp", "rounded"])
 def test_a_wrong_decision_is_caught(monkeypatch: pytest.MonkeyPatch, mutation: str) -> None:
-    from precision_lab.oracle import reference as ladder
-
     true = ladder._settle
 
     def wrong(
@@ -351,13 +351,11 @@ def test_a_wrong_decision_is_caught(monkeypatch: pytest.MonkeyPatch, mutation: s
 def test_a_wrong_value_with_a_small_radius_is_caught(
     monkeypatch: pytest.MonkeyPatch, name: str, size: float
 ) -> None:
-    from precision_lab.oracle import reference as ladder
-
-    true = ladder.second.enclose
+    true = double_double_tier.enclose
 
     def wrong(case: Any, x: np.ndarray) -> Any:
         high, low, radius, nudge = true(case, x)
         return high, low + high * size, radius, nudge
 
-    monkeypatch.setattr(ladder.second, "enclose", wrong)
+    monkeypatch.setattr(double_double_tier, "enclose", wrong)
     assert _mutated("xielu", "grad_alpha_n", name)
