@@ -50,6 +50,7 @@ from precision_lab.trial import (
     Planned,
     Report,
 )
+from precision_lab.warm_start import Forked, fork_process, serve
 
 START_LIMIT = 300.0  # seconds for importing torch and the kernel's own module
 _SIGNALS = {
@@ -65,6 +66,7 @@ LOST, CLOSED, STRAY = 86, 87, 88
 NOISE = 1 << 20  # bytes of what it printed that are looked at, from the end
 LONGEST = 1 << 26  # bytes of one line; what the child says of the largest kernel is a hundredth of it
 HANGS = 2  # stages in which a kernel may hang before it is left alone
+SERVER = "server"  # the argument of a process that forks others
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
 
 
@@ -78,6 +80,23 @@ class _Disturbed(Exception):
         )
 
 
+def _started(pipe: int, noise: int, *, forked: bool) -> subprocess.Popen[bytes] | Forked:
+    """A new process that reads a job; forked where that may be, since importing torch takes seconds.
+
+    Not for a GPU: a driver, once it was asked for anything, does not survive a fork.
+    """
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.isolation"]
+    environment = {**os.environ, "PYTHONPATH": module_path()}
+    if forked:
+        found = fork_process([*command, SERVER], environment, pipe=pipe, noise=noise)
+        if found is not None:
+            return found
+    return subprocess.Popen(
+        [*command, str(pipe)], stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(pipe,),
+        env=environment, start_new_session=True,
+    )  # fmt: skip
+
+
 class _Child:
     """A process that runs one plan; what it says arrives line by line."""
 
@@ -86,16 +105,11 @@ class _Child:
         self._noise, noise = os.pipe()
         os.set_blocking(self._noise, False)
         self._said = bytearray()  # the end of what it printed
-        environment = {**os.environ, "PYTHONPATH": module_path()}
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
         self._lines = 0
         self._stopped = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.isolation", str(write)],
-            stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(write,), env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+        self._process = _started(write, noise, forked=job["device"] == "cpu")
         os.close(write)
         os.close(noise)
         assert self._process.stdin is not None
@@ -165,7 +179,8 @@ class _Child:
             code = None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a kernel may have ended who waits for it
+            self._process.wait(timeout=10)
         self._stopped = True
         return code
 
@@ -202,6 +217,8 @@ class _Child:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
+        if isinstance(self._process, Forked):
+            self._process.close()
 
 
 def isolated_events(
@@ -460,8 +477,15 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 
 
 def main() -> None:
-    """The child: a job on standard input, events to the pipe whose number is its argument."""
-    pipe = int(sys.argv[1])
+    """The child, or the server that forks it; the last argument is its pipe or its socket."""
+    if sys.argv[1] == SERVER:
+        serve(int(sys.argv[2]), _work)
+        os._exit(0)
+    _work(int(sys.argv[1]))
+
+
+def _work(pipe: int) -> None:
+    """The child: a job on standard input, events to the pipe."""
     with os.fdopen(os.dup(0), "rb", closefd=False) as given:
         lifeline = given.fileno()
         job = json.loads(given.readline())
