@@ -42,6 +42,7 @@ NO_NUMBER = {
     "text.py": "shows text from elsewhere",
     "toml_file.py": "reads a file and says what is wrong with it",
     "typed.py": "refuses a file whose fields are of other types",
+    "warm_start.py": "starts processes and ends them",
 }
 
 
