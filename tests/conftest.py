@@ -12,6 +12,11 @@ import pytest
 from hypothesis import settings
 from process_state import left_behind, process_state
 
+# Workers share the cores: OpenMP's threads, which spin while they wait, would take them from those they wait
+# for. On two cores that was two thirds of the time of a test that trains.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Triton decides when it is imported whether kernels, its own library's included, are interpreted: in a
 # process without a GPU they are. Only tests with the fixture `interpreter` run any.
 GPUS = glob.glob("/dev/nvidia[0-9]*")
