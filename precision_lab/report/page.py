@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from precision_lab.report import published, tables
@@ -15,8 +15,6 @@ from precision_lab.report.parts import Figure, Table
 from precision_lab.report.rows import anchor
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
-
-LEAD_FUNCTIONS = ("xielu", "xiprelu")
 
 
 def html(results: Results) -> str:
@@ -90,7 +88,7 @@ def content(results: Results) -> dict[str, Any]:
         "environment": results.environment,
         "settings": results.settings,
         "seconds": results.seconds,
-        "topics": group(findings),
+        "topics": group(findings, results.profile.lead),
         "n_results": sum(m.n_inputs for m in sound),
         "n_cases": len(results.measurements),
         "n_failed": len(results.measurements) - len(sound),
@@ -111,7 +109,7 @@ def content(results: Results) -> dict[str, Any]:
         "block_words": _block_words(results),
         "published": {name: ratio for name, (_, ratio) in published.BLOCK_TIMES.items()},
         "conversions": results.conversions,
-        "lead": LEAD_FUNCTIONS,
+        "lead": results.profile.lead,
         "sections": sections(results.lowprecision),
     }
 
@@ -137,22 +135,22 @@ def _block_words(results: Results) -> str:
     )
 
 
-def group(findings: tuple[Finding, ...]) -> list[tuple[str, str, list[Finding], list[Finding]]]:
+def group(
+    findings: tuple[Finding, ...], lead: Sequence[str]
+) -> list[tuple[str, str, list[Finding], list[Finding]]]:
     """(topic, question, findings, findings about other functions) in the order of `TOPICS`.
 
-    xIELU and xIPReLU, the lab's subject, are read first; the rest is folded behind them.
+    Those about the profile's leading functions are read first; the rest is folded behind them.
     """
     groups = []
     for topic, question in TOPICS.items():
         found = [f for f in findings if f.topic == topic]
-        first = [f for f in found if _leads(f)] or found
+        first = [f for f in found if _leads(f, lead)] or found
         if found:
             groups.append((topic, question, first, [f for f in found if f not in first]))
     return groups
 
 
-def _leads(finding: Finding) -> bool:
+def _leads(finding: Finding, lead: Sequence[str]) -> bool:
     subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
-    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (
-        subject in LEAD_FUNCTIONS
-    )
+    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (subject in lead)

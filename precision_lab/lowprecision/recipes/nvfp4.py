@@ -13,7 +13,7 @@ from torch import Tensor
 
 from precision_lab.exceptions import UsageError
 from precision_lab.formats.casts import E2M1_MAX, e2m1_codes, e2m1_codes_stochastic, fp8_codes, fp8_values
-from precision_lab.lowprecision.recipes.quantized import Quantized, as_matrix, block_amax, per_element
+from precision_lab.lowprecision.recipes.quantized import E2M1, Quantized, as_matrix, block_amax, per_element
 from precision_lab.lowprecision.recipes.scales import FP32_MAX, amax, quotient
 
 GROUP = 16  # elements that share a scale, and that the Hadamard transform mixes
@@ -96,4 +96,4 @@ def quantize_nvfp4(
         codes = e2m1_codes_stochastic(scaled, random)
     else:
         codes = e2m1_codes(scaled)
-    return Quantized(codes.reshape(x.shape), "e2m1", d * a * _INVERSE, block, a, scale_codes)
+    return Quantized(codes.reshape(x.shape), E2M1, d * a * _INVERSE, block, a, scale_codes)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from precision_lab.formats import E4M3, E5M2, FloatFormat
 from precision_lab.formats.cast_loops import block_amax_cpu
 from precision_lab.formats.casts import e2m1_values, fp8_values
 from precision_lab.lowprecision.recipes.scales import amax
 
+E2M1 = FloatFormat("e2m1", 4, 2, 0, 2, 0b11, False, "float4_e2m1fn_x2", "OCP FP4 E2M1: no infinity, max 6")
 # What is greater rounds to more than the largest number. Half a step above it is a tie, which goes to the
 # largest number of E4M3, whose significand is even, and beyond that of the others.
-BEYOND = {"e4m3": 464.0, "e5m2": math.nextafter(61440.0, 0.0), "e2m1": math.nextafter(7.0, 0.0)}
+BEYOND = {E4M3: 464.0, E5M2: math.nextafter(61440.0, 0.0), E2M1: math.nextafter(7.0, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Quantized:
 
     Attributes:
         codes: uint8, the shape of the tensor; FP4 codes lie one to a byte.
-        fmt: "e4m3", "e5m2" or "e2m1".
+        fmt: of the codes.
         decode: float32; what each block's values are multiplied by after the cast. 0-d for one scale per
             tensor, else shape (row blocks, column blocks).
         block: rows and columns of a block; None for one scale per tensor.
@@ -33,7 +35,7 @@ class Quantized:
     """
 
     codes: Tensor
-    fmt: str
+    fmt: FloatFormat
     decode: Tensor
     block: tuple[int, int] | None
     amax: Tensor
@@ -41,7 +43,7 @@ class Quantized:
 
     def values(self) -> Tensor:
         """float32 values of the codes, before they are scaled back."""
-        return e2m1_values(self.codes) if self.fmt == "e2m1" else fp8_values(self.codes, self.fmt)
+        return e2m1_values(self.codes) if self.fmt == E2M1 else fp8_values(self.codes, self.fmt.name)
 
     def dequantize(self) -> Tensor:
         """float32, the shape of the tensor: each value times its block's scale, rounded once."""
