@@ -239,7 +239,7 @@ def test_recipes_are_transformer_engines(name: str, role: str) -> None:
     if torch.cuda.get_device_capability() < recipe.capability:
         pytest.skip(f"{name} needs compute capability {recipe.capability}")
     kind = {"delayed": "tensor", "mxfp8": "mxfp8"}.get(name, name.partition("-")[0])
-    fmt = recipe.fmt(role)  # type: ignore[arg-type]
+    fmt = recipe.fmt(role).name  # type: ignore[arg-type]
     for what, x in _tensors().items():
         x = x.cuda()
         state = recipe.state(role)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from precision_lab.results import Failure, Measurement, Witness, replay_command
 
 SEVERITIES = ("fault", "caution", "good", "note")
-LEAD_FUNCTIONS = ("xielu", "xiprelu")  # the lab's subject, read before all others
 ROOTS = ("root_forward", "root_gradient")
 SAFE_ULPS = 1.0
 # The oracle certifies an error to 2^-10 ulp; a measured 1.0005 is not evidence against "≤ 1".

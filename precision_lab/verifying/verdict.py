@@ -26,6 +26,7 @@ from precision_lab.results import (
     NotExamined,
 )
 from precision_lab.results.execution import EAGER
+from precision_lab.results.profile import DEFAULT
 from precision_lab.running.case import Case
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.progress import Progress
@@ -474,12 +475,11 @@ def _surviving(plan: Plan, implementation: Implementation, stream: Iterable[Even
         yield Examined(notes=("what follows the crash was not examined: the GPU's context is lost",))
 
 
-# What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
-_EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}
-
-
 def eager_baseline(function: Activation) -> str:
     """Name of the registered eager formulation that a kernel of this function is usually held to.
+
+    What kernel authors compare with today: the formulation as published (`results/profile.toml`), or as torch
+    has it.
 
     Raises:
         ValueError: none is registered.
@@ -487,7 +487,7 @@ def eager_baseline(function: Activation) -> str:
     names = [i.name for i in implementations_for(function, EAGER)]
     if not names:
         raise UsageError(f"--against eager: no eager implementation of {function.name} is registered")
-    wanted = _EAGER.get(function.name, "torch")
+    wanted = DEFAULT.eager.get(function.name, "torch")
     return wanted if wanted in names else names[0]
 
 

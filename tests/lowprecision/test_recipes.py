@@ -184,7 +184,7 @@ def test_stochastic_rounding_is_the_scalar_rule_and_unbiased() -> None:
 @pytest.mark.parametrize("role", ["input", "gradient"])
 def test_current_scaling(dtype: str, name: str, recipe: str, role: str) -> None:
     x, r = tensors(dtype)[name], get_recipe(recipe)
-    fmt = r.fmt(role)
+    fmt = r.fmt(role).name
     s = scalar.scale(scalar.largest(x.float()), scalar.LARGEST[fmt], r.power_of_two)
     codes, decode = scalar.tensor_scaled(x.float(), s, fmt)
     found = r.quantize(x, role)

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import precision_lab as pl
+from precision_lab import functions
 from precision_lab.kernels import XIELU
 from precision_lab.lowprecision.capture.captured import Captured
 from precision_lab.lowprecision.capture.counts import Histogram, Layer
@@ -39,9 +40,9 @@ def captured(x: torch.Tensor) -> Captured:
 def test_counts_say_what_the_tensor_itself_does(recipe: str, path: str) -> None:
     x = tensor()
     layer = captured(x).layers[0]
-    whole = forward_passage("xielu", layer.params, x, recipe, path=path)
+    whole = forward_passage(functions.XIELU, layer.params, x, recipe, path=path)
     weighed = weigh_forward(
-        "xielu", layer.params, layer.tensors["input"], get_recipe(recipe), path=path, formulation="exact",
+        functions.XIELU, layer.params, layer.tensors["input"], get_recipe(recipe), path=path, kernel=None,
         growth=1.0,
     )  # fmt: skip
     for name, value in asdict(whole.tensor()).items():
@@ -64,8 +65,8 @@ def test_blocks_are_not_weighed() -> None:
     layer = captured(tensor()).layers[0]
     with pytest.raises(ValueError, match="recipe='mxfp8': blocks share"):
         weigh_forward(
-            "xielu", layer.params, layer.tensors["input"], get_recipe("mxfp8"), path="fused",
-            formulation="exact", growth=1.0,
+            functions.XIELU, layer.params, layer.tensors["input"], get_recipe("mxfp8"), path="fused",
+            kernel=None, growth=1.0,
         )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from precision_lab.report.rows import anchor
 from precision_lab.report.section import (
     Cell,
@@ -27,7 +29,7 @@ from precision_lab.report.tables import (
     region_tables,
 )
 from precision_lab.report.tables import witnesses as witness_rows
-from precision_lab.report.wording import LEAD_FUNCTIONS, reason
+from precision_lab.report.wording import reason
 from precision_lab.results import Conversion, Results
 
 FLAGS = "**±** marks wrong signs, **∞** a NaN or infinity in the wrong place."
@@ -43,7 +45,7 @@ def bits(results: Results) -> Section | None:
     stills = [
         Figure(f"bits-{function}-{fmt}.svg", f"Correct bits, {function} in {fmt}")
         for function, fmt in names
-        if function in LEAD_FUNCTIONS
+        if function in results.profile.lead
     ]
     words = Prose(
         "The worst input of each binade of negative x, for each implementation at the initial parameters. A "
@@ -82,8 +84,9 @@ def regions(results: Results) -> Section | None:
     tables = region_tables(results)
     if not tables:
         return None
-    first = [_region_table(t) for t in tables if t.function in LEAD_FUNCTIONS]
-    rest: list[Part] = [_region_table(t) for t in tables if t.function not in LEAD_FUNCTIONS]
+    lead = results.profile.lead
+    first = [_region_table(t, leads=True) for t in tables if t.function in lead]
+    rest: list[Part] = [_region_table(t, leads=False) for t in tables if t.function not in lead]
     words = Prose(
         f"In ulps. {FLAGS}",
         page="Point at a cell for counts.",
@@ -96,12 +99,12 @@ def regions(results: Results) -> Section | None:
     return Section("regions", "Largest error by region", parts, nav="Regions")
 
 
-def _region_table(t: RegionTable) -> Table:
+def _region_table(t: RegionTable, *, leads: bool) -> Table:
     columns: list[str | Column] = ["implementation", "output", Column("parameters", digest=False)]
     columns += numeric("worst", *(REGION_TITLES[name] for name in t.regions))
     timed = any(row.time for row in t.rows)
     columns += numeric("time", unit="ns per element") if timed else []
-    rows = [_region_row(row, t.function in LEAD_FUNCTIONS, timed=timed) for row in t.rows]
+    rows = [_region_row(row, leads, timed=timed) for row in t.rows]
     return Table(columns, rows, folded=f"{t.function} in {t.fmt}", note=t.inputs)
 
 
@@ -129,11 +132,11 @@ def witnesses(results: Results) -> Section | None:
         "`precision-lab explain FUNCTION --bits BITS --format FORMAT --output OUTPUT` shows it again at the "
         "initial parameters.",
     )
-    table = Table(columns, [*map(_witness_row, rows)], split="witnesses")
+    table = Table(columns, [_witness_row(row, results.profile.lead) for row in rows], split="witnesses")
     return Section("witnesses", "Witnesses", [words, table])
 
 
-def _witness_row(w: WitnessRow) -> Row:
+def _witness_row(w: WitnessRow, lead: Sequence[str]) -> Row:
     seen = w.witness
     cells: list[str | Cell] = [
         w.function,
@@ -149,7 +152,7 @@ def _witness_row(w: WitnessRow) -> Row:
         f"{seen.error_ulps:.4g}",
         Cell(w.command, code=True),
     ]
-    short = w.function in LEAD_FUNCTIONS and "[" not in w.name and w.kind != "largest error"
+    short = w.function in lead and "[" not in w.name and w.kind != "largest error"
     return Row(cells, digest=short)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from precision_lab.report.findings import TOPICS, derive
 from precision_lab.report.rows import anchor
 from precision_lab.report.section import MARKS, Claim, Fold, Part, Prose, Section
-from precision_lab.report.wording import LEAD_FUNCTIONS, Finding
+from precision_lab.report.wording import Finding
 from precision_lab.results import Results
 
 OPENED = ("safety", "expm1", "eps")  # topics whose findings are unfolded from the start
@@ -14,14 +16,15 @@ OPENED = ("safety", "expm1", "eps")  # topics whose findings are unfolded from t
 def findings(results: Results) -> Section | None:
     """What the numbers say, topic by topic.
 
-    xIELU and xIPReLU, the lab's subject, are read first; the rest is folded behind them.
+    Those about the profile's leading functions are read first; the rest is folded behind them.
     """
     found = derive(results)
+    lead = results.profile.lead
     topics: list[Part] = []
     for topic, question in TOPICS.items():
         mine = [f for f in found if f.topic == topic]
         if mine:
-            first = [f for f in mine if _leads(f)] or mine
+            first = [f for f in mine if _leads(f, lead)] or mine
             rest = [f for f in mine if f not in first]
             folded = Fold(f"{len(rest)} more about other functions", [*map(_claim, rest)])
             topics.append(Section(f"topic-{topic}", question, [*map(_claim, first), folded]))
@@ -38,11 +41,9 @@ def findings(results: Results) -> Section | None:
     return Section("findings", "Findings", [words, *topics])
 
 
-def _leads(finding: Finding) -> bool:
+def _leads(finding: Finding, lead: Sequence[str]) -> bool:
     subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
-    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (
-        subject in LEAD_FUNCTIONS
-    )
+    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (subject in lead)
 
 
 def _claim(f: Finding) -> Claim:

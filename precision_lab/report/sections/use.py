@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from precision_lab.report import published
 from precision_lab.report.numbers import ratio
 from precision_lab.report.rows import anchor
@@ -20,7 +22,7 @@ from precision_lab.report.section import (
 from precision_lab.report.tables import ReductionRow, TimingRow
 from precision_lab.report.tables import reductions as reduction_rows
 from precision_lab.report.tables import timings as timing_rows
-from precision_lab.report.wording import LEAD_FUNCTIONS, reason
+from precision_lab.report.wording import reason
 from precision_lab.results import Block, Results
 
 UNITS = ("ns per element", "ratio to SiLU", "ratio to copy")
@@ -41,11 +43,11 @@ def reductions(results: Results) -> Section | None:
     columns += numeric("condition")
     columns += numeric("computed", "exact", digest=False) + numeric("error", unit="ulp", digest=False)
     columns += numeric("relative error")
-    table = Table(columns, [*map(_reduction_row, rows)], split="sums")
+    table = Table(columns, [_reduction_row(row, results.profile.lead) for row in rows], split="sums")
     return Section("reductions", "Summed parameter gradients", [words, table], nav="Summed gradients")
 
 
-def _reduction_row(row: ReductionRow) -> Row:
+def _reduction_row(row: ReductionRow, lead: Sequence[str]) -> Row:
     r = row.r
     figures: list[str | Cell] = [
         f"{r.condition:.3g}",
@@ -56,7 +58,7 @@ def _reduction_row(row: ReductionRow) -> Row:
     ]
     if r.failure:
         figures = [Cell(reason(r.failure), span=5)]
-    short = r.function in LEAD_FUNCTIONS and r.execution in ("eager", "module") and r.output != "grad_beta"
+    short = r.function in lead and r.execution in ("eager", "module") and r.output != "grad_beta"
     data = Cell(r.data.split(":")[0], title=r.data)
     return Row(
         [r.function, r.fmt, row.name, row.output, data, *figures],
