@@ -313,3 +313,18 @@ def blocks(*, fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
     return mlp_block.blocks(fmt=get_format(fmt), **options)
+
+
+# -- casts ------------------------------------------------------------------------------------------
+
+
+def fp8_codes(x: Any, fmt: Named, **options: Any) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.fp8_codes(x, get_format(fmt), **options)
+
+
+def values_of(codes: Any, fmt: Named) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.values_of(codes, get_format(fmt))
