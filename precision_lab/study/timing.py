@@ -178,9 +178,10 @@ def _failure(subject: Implementation | str, n: int, error: Exception) -> Failure
 
 def _that_fit(device: Device) -> int:
     """Elements with which a dozen temporaries of four bytes, and the sets of inputs, fit in free memory."""
-    free = device.free_bytes()
+    known = device.free_bytes()
+    free = math.inf if known is None else known
     n = DEVICE_ELEMENTS
-    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > (free or math.inf):
+    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > free:
         n //= 2
     return n
 

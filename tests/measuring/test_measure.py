@@ -11,7 +11,8 @@ from by_name import get_implementation, measure_all
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
-from precision_lab.measuring.measure import default_inputs, measure
+from precision_lab.inputs.points import default_inputs
+from precision_lab.measuring.measure import measure
 from precision_lab.oracle import reference
 
 torch = pytest.importorskip("torch")
@@ -336,14 +337,14 @@ def test_unknown_implementation_suggests_the_nearest():
 
 
 def test_undecided_inputs_are_counted_and_in_no_statistic(monkeypatch):
-    from precision_lab.scoring import scorer
+    from precision_lab.scoring import standard
 
     def undecided(*arguments, **options):
         exact = reference(*arguments, **options)
         return dataclasses.replace(exact, undecided=np.ones_like(exact.undecided))
 
     # Powers of two are what the first tier leaves of ReLU²: their enclosures touch two binades.
-    monkeypatch.setattr(scorer, "reference", undecided)
+    monkeypatch.setattr(standard, "reference", undecided)
     m = measure(shifted("bf16", 100, lambda x: x == 1.0), "relu2", fmt="bf16")
     assert m.undecided > 100
     assert m.max_ulp <= 0.5
