@@ -18,7 +18,7 @@ from precision_lab.implementations import Implementation, as_implementation, res
 from precision_lab.implementations.adapters.target import find, target_of
 from precision_lab.implementations.contract import CallContract
 from precision_lab.measuring.measure import measure_all
-from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
 from precision_lab.running.placement import on_device
@@ -58,7 +58,7 @@ class Loaded:
 
     implementation: Implementation
     baseline: Implementation | None
-    faults: tuple[Fault, ...]
+    faults: tuple[Finding, ...]
 
 
 def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: Device) -> Loaded:
@@ -86,10 +86,13 @@ def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, devi
         require_ieee()
         said.append(f"loading it switched flushing on, as a library built with -ffast-math does: {off}")
     faults = [
-        Fault("alters_environment", plan.function.name, found.name, fmt.name, "", "", words)
+        Finding(
+            code="alters_environment", function=plan.function.name, implementation=found.name, fmt=fmt.name,
+            params_name="", message=words,
+        )
         for words in said
         for fmt in plan.fmts
-    ]
+    ]  # fmt: skip
     baseline = None
     if plan.against is not None:
         baseline = on_device(resolve(plan.against, plan.function, plan.fmts[0]), device)
@@ -166,16 +169,8 @@ def _altered(case: Case) -> Iterator[Event]:
     """A fault for each of torch's switches that the kernel has changed."""
     for words in changed_switches():
         yield Examined(
-            (_fault(case, "alters_environment", f"{words} for the whole process; it is set back"),), ()
+            (case.finding("alters_environment", f"{words} for the whole process; it is set back"),)
         )
-
-
-def _fault(case: Case, kind: str, message: str, params_name: str | None = None, replay: str = "") -> Fault:
-    """A fault of no output in particular."""
-    name = case.params_name if params_name is None else params_name
-    return Fault(
-        kind, case.function.name, case.implementation.name, case.fmt.name, "", name, message, replay=replay
-    )
 
 
 class _Trial:
@@ -227,10 +222,10 @@ class _Trial:
             self.failed.add(m.fmt)
         bound = self.bounds.working(m.fmt, m.output)
         clean = m.failure is None and not (m.nonfinite_mismatch or m.wrong_sign)  # nor any that is known
-        if bound is not None and clean and not any(f.kind in _INACCURATE for f in judge(m, bound)):
+        if bound is not None and clean and not any(f.code in _INACCURATE for f in judge(m, bound)):
             self.accurate.setdefault(f"{m.fmt} {m.params_name}", set()).add(m.output)
 
-    def _sought(self, case: Case, why: str, n: int) -> tuple[Fault, ...]:
+    def _sought(self, case: Case, why: str, n: int) -> tuple[Finding, ...]:
         """The fault of a refusal that no contract declares, where other calls are accepted."""
         if case.fmt in self.contracts:
             return ()
@@ -243,7 +238,7 @@ class _Trial:
             f"x of {n} elements in one dimension: {why}. {found.words()} are accepted, and what follows was "
             "examined with those"
         )
-        return (_fault(case, kind, message),)
+        return (case.finding(kind, message),)
 
     def examined(self, case: Case) -> Iterator[Event]:
         plan, where = self.plan, f"{case.fmt.name} {case.params_name}"
@@ -292,14 +287,14 @@ class _Trial:
     def _unexaminable(self, case: Case, error: KernelError) -> Iterator[Event]:
         """What it means that a plain call fails: the measurement has said so, or it is a fault."""
         if case.fmt.name not in self.failed:
-            yield Examined((_fault(case, error.kind, f"in a plain call: {error}"),))
+            yield Examined((case.finding(error.kind, f"in a plain call: {error}"),))
         for prop in self.plan.properties:
             reason = f"a plain call fails: {error}"
             yield Examined(
                 examination=Examination(prop, case.fmt.name, case.params_name, "not examined", reason)
             )
 
-    def _replayed(self, fault: Fault, prop: str) -> Fault:
+    def _replayed(self, fault: Finding, prop: str) -> Finding:
         """A fault with the command that examines its property again."""
         target = self.implementation.target
         if not target or fault.replay:
@@ -310,7 +305,7 @@ class _Trial:
         ]  # fmt: skip
         return replace(fault, replay=" ".join(words))
 
-    def _options(self, fault: Fault) -> list[str]:
+    def _options(self, fault: Finding) -> list[str]:
         plan, params = self.plan, self.plan.parameter_sets[fault.params_name]
         words = [f"--output {output}" for output in plan.outputs or ()]
         words += [f"--param {key}={value!r}" for key, value in params.items()]
@@ -359,12 +354,15 @@ def _lawful(plan: Plan, case: Case, bounds: Bounds) -> Iterator[Event]:
     limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
     try:
         faults = tuple(
-            _fault(case, "breaks_law", broken.message, "")
+            case.finding("breaks_law", broken.message, params_name="")
             if broken.fault is None
-            else _fault(case, broken.fault.kind, broken.message, "", broken.fault.replay)
+            else replace(
+                broken.fault, message=broken.message, implementation=case.implementation.name, output="",
+                params_name="",
+            )
             for broken in check_laws(case.implementation, plan.function, fmt=case.fmt, max_ulp=limit)
-        )
+        )  # fmt: skip
     except EnvironmentAltersResultsError as error:
         message = f"while the laws were checked: {flushing_off(error)}"
-        faults = (_fault(case, "alters_environment", message, ""),)
+        faults = (case.finding("alters_environment", message, params_name=""),)
     yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 pytest.importorskip("torch")
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.running.tensors import to_numpy
-from precision_lab.verifying.properties.subject import POOL, SLACK, Index, Pair, Subject, bits_of, poisoned
+from precision_lab.verifying.properties.subject import POOL, Index, Pair, Subject, bits_of, poisoned
 
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 255, 257, 1023, 1025, 4095, 4096, 4097)
 LONG = ((1 << 16) - 1, 1 << 16, (1 << 17) + 3)
@@ -63,7 +64,7 @@ def _plain_call(subject: Subject) -> None:
             continue
         index = np.arange(subject.size)
         error = subject.errors(output, subject.plain[output], index)
-        over = error > subject.limits(output) + SLACK
+        over = error > subject.limits(output) + CERTIFIED_ULPS
         if over.any():
             i = int(np.argmax(np.where(over, error, -1.0)))
             subject.fault(

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.oracle import Reference, reference
 from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.products import LUCKY, Float64
-from precision_lab.verifying.properties.subject import SEED, SLACK, Index, Subject
+from precision_lab.verifying.properties.subject import SEED, Index, Subject
 from precision_lab.verifying.properties.sums import Sum
 
 # Of both signs and several magnitudes, and of every format; positive ones alone where the operand must be.
@@ -97,7 +98,7 @@ class _Operand:
         bound = self.subject.terms.bounds[output]
         limit = max([bound.max_ulp, *bound.regions.values()])
         small = self.subject.fmt.min_normal if bound.flush_subnormals else self.subject.fmt.min_subnormal
-        return np.asarray((2 * limit + 1 + SLACK) * self.subject.fmt.ulp(exact) + 16 * small)
+        return np.asarray((2 * limit + 1 + CERTIFIED_ULPS) * self.subject.fmt.ulp(exact) + 16 * small)
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ class _Reductions:
 
     def whole(self) -> list[str]:
         """Outputs whose sums have not been found faulty element by element."""
-        missing = {f.output for f in self.subject.faults if f.kind == "reduction_incomplete"} | self.ignoring
+        missing = {f.output for f in self.subject.faults if f.code == "reduction_incomplete"} | self.ignoring
         return [o for o in self.sums if o not in missing]
 
     # -- parts ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, unknown_name
-from precision_lab.results import Fault
+from precision_lab.results import Finding
 from precision_lab.running.runner import one_thread
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.switches import flushing_off
@@ -70,11 +70,11 @@ def examine(subject: Subject, name: str) -> Outcome:
     )  # fmt: skip
 
 
-def _merged(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+def _merged(faults: Sequence[Finding]) -> tuple[Finding, ...]:
     """One fault per kind and output, the worst of them, with the number of situations in its message."""
-    groups: dict[tuple[str, str], list[Fault]] = {}
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for fault in faults:
-        groups.setdefault((fault.kind, fault.output), []).append(fault)
+        groups.setdefault((fault.code, fault.output), []).append(fault)
     found = []
     for group in groups.values():
         worst = max(group, key=lambda f: (0.0 if math.isnan(f.ulps) else abs(f.ulps), f.count))

@@ -15,22 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, kernel_error
+from precision_lab.formats import FloatFormat
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Activation, Asked, Effective
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import Reference, reference
-from precision_lab.results import Fault, NotExamined
+from precision_lab.results import Finding, NotExamined, Witness
 from precision_lab.running.case import Case
 from precision_lab.running.guard import guarded
 from precision_lab.running.placement import raise_if_lost
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
 from precision_lab.scoring import errors as metrics
+from precision_lab.scoring.statistics import exact_decimal
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.properties import BUDGET
 
-SLACK = 2.0**-10  # to which an error is certified
 T = TypeVar("T")
 
 POOL = 4097
@@ -48,7 +50,7 @@ class Outcome:
         inapplicable: why there is nothing to examine; "" where there is.
     """
 
-    faults: tuple[Fault, ...]
+    faults: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
     not_examined: tuple[NotExamined, ...] = ()
     inapplicable: str = ""
@@ -96,7 +98,7 @@ class Subject:
         self.contract: CallContract = case.implementation.contract
         self.outputs: tuple[str, ...] = tuple(o for o in ("forward", "grad_x") if o in case.outputs)
         self.parameters = tuple(o for o in case.outputs if o not in ("forward", "grad_x"))
-        self.faults: list[Fault] = []
+        self.faults: list[Finding] = []
         self.notes: list[str] = []
         self.not_examined: list[NotExamined] = []
         generator = np.random.Generator(np.random.PCG64(SEED))
@@ -256,10 +258,16 @@ class Subject:
         return found if output == "forward" else np.where(np.isnan(self.x[index]), 0.0, found)
 
     def fault(
-        self, kind: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1
-    ) -> None:
-        about = (self.function.name, self.implementation.name, self.fmt.name)
-        self.faults.append(Fault(kind, *about, output, self.params_name, message, ulps=ulps, count=count))
+        self, code: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1,
+        witness: Witness | None = None,
+    ) -> None:  # fmt: skip
+        precision = self.fmt.precision
+        self.faults.append(
+            self.case.finding(
+                code, message, output=output, ulps=ulps, count=count, witness=witness,
+                output_precision=precision,
+            )
+        )  # fmt: skip
 
     def leave_out(self, what: str, reason: str, *, asked: bool = False) -> None:
         """Says what a property did not look at.
@@ -291,7 +299,7 @@ class Subject:
         Args:
             values: of inputs `index` of the pool, which stood at `places` among `size` elements.
         """
-        plain, limit = self.plain[output][index], self.limits(output, index) + SLACK
+        plain, limit = self.plain[output][index], self.limits(output, index) + CERTIFIED_ULPS
         now, before = self.errors(output, values, index), self.errors(output, plain, index)
         over = (now > limit) & (before <= limit)
         if not over.any():
@@ -301,18 +309,31 @@ class Subject:
                 )
             return
         worst = int(np.argmax(np.where(over, now, -1.0)))
+        witness = self.witness(output, int(index[worst]), float(values[worst]))
         self.fault(
             kind,
             f"{where}: element {int(places[worst])} of {size}, {self.at(int(index[worst]))}, is "
             f"{float(values[worst])!r} ({now[worst]:.4g} ulps off), and {float(plain[worst])!r} "
             f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
-            output, ulps=float(now[worst]), count=int(over.sum()),
+            output, ulps=float(now[worst]), count=int(over.sum()), witness=witness,
+        )  # fmt: skip
+
+    def witness(self, output: str, i: int, computed: float) -> Witness:
+        """An input of the pool, as data, with what came out there in one call."""
+        x, fmt = float(self.x[i]), self.fmt
+        place, got = np.array([i]), np.array([computed])
+        return Witness(
+            bits=_hex(self.bits[i], fmt), x=x, x_hex=x.hex(), computed=computed, computed_hex=computed.hex(),
+            computed_bits=_hex(fmt.encode(got)[0], fmt),
+            exact=exact_decimal(self.function, output, tuple(sorted(self.effective.items())), x),
+            rounded=float(self.exact[output].rounded[i]),
+            error_ulps=float(metrics.ulp_error(got, take(self.exact[output], place))[0]),
         )  # fmt: skip
 
     def at(self, i: int) -> str:
         """An input of the pool in decimal, as hexadecimal float and as bits."""
         x = float(self.x[i])
-        return f"x={x!r} ({x.hex()}, bits 0x{int(self.bits[i]):0{self.fmt.bits // 4}x})"
+        return f"x={x!r} ({x.hex()}, bits {_hex(self.bits[i], self.fmt)})"
 
     def tried(self, where: str, work: Callable[[], None]) -> None:
         """A kernel that fails in one situation is faulty there, and goes on to the next."""
@@ -320,6 +341,10 @@ class Subject:
             work()
         except KernelError as error:
             self.fault(error.kind, f"{where}: {error}")
+
+
+def _hex(bits: int, fmt: FloatFormat) -> str:
+    return f"0x{int(bits):0{fmt.bits // 4}x}"
 
 
 def _pool(case: Case, generator: np.random.Generator) -> NDArray[np.uint64]:

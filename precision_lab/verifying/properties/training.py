@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.oracle import reference
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.products import LUCKY, Float64, random_significands
-from precision_lab.verifying.properties.subject import SEED, SLACK, Index, Subject
+from precision_lab.verifying.properties.subject import SEED, Index, Subject
 from precision_lab.verifying.properties.sums import Sum, given_parameters
 
 ELEMENTS = 1003
@@ -141,7 +142,11 @@ class _Step:
             bound = subject.terms.bounds[output]
             # Of d/dx as in `Products.allowed`; of y at the parameters that were measured its own limit.
             loose = output == "grad_x" or not measured
-            ulps = 2 * limit + 1 + 2 * SLACK + (2.0 if fmt.bits == 64 else 0.0) if loose else limit + SLACK
+            ulps = (
+                2 * limit + 1 + 2 * CERTIFIED_ULPS + (2.0 if fmt.bits == 64 else 0.0)
+                if loose
+                else limit + CERTIFIED_ULPS
+            )
             smallest = fmt.min_normal if bound.flush_subnormals else fmt.min_subnormal
             expected = exact * weight if output == "grad_x" else exact
             judged = (np.abs(expected) >= fmt.min_normal) & (np.abs(expected) <= fmt.max_finite / 8)
