@@ -35,7 +35,7 @@ _CANCELS_AT_ZERO = (
     "and expm1(x) lose. expm1 does not cure eˣ − 1 − x and the like: sum the series of what is left."
 )
 _CANCELS_AT_ROOT = (
-    "{output} cancels beside its root: compute it in wider arithmetic and round once, or bound the region in "
+    "Beside its root {output} cancels: compute it in wider arithmetic and round once, or bound the region in "
     "a bound file (regions.{region})."
 )
 _NEAR = {

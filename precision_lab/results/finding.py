@@ -12,7 +12,7 @@ from precision_lab.results.codes import CODES
 from precision_lab.results.measurement import Witness
 from precision_lab.results.severity import Severity, deciding_region
 from precision_lab.results.strict_json import _floats
-from precision_lab.system.text import make_plain
+from precision_lab.system.text import make_plain, plain_message
 from precision_lab.system.typed import checked
 
 SCHEMA = 1  # of a finding's JSON; it rises when a reader of the old one would misunderstand the new one
@@ -71,7 +71,9 @@ class Finding:
     def __post_init__(self) -> None:
         if self.code not in CODES:
             raise ValueError(f"code={self.code!r}: known are {', '.join(CODES)}")
-        make_plain(self, "implementation", "params_name", "message", "replay")
+        make_plain(
+            self, "function", "implementation", "fmt", "params_name", "message", "output", "region", "replay"
+        )
 
     @property
     def kind(self) -> str:
@@ -88,7 +90,7 @@ class Finding:
         """What the kernel's author should do next, in a sentence or two."""
         code, region = CODES[self.code], deciding_region(self)
         template = code.by_region.get(region, code.next_step)
-        return template.format(output=self.output or "the result", fmt=self.fmt, region=region)
+        return plain_message(template.format(output=self.output or "the result", fmt=self.fmt, region=region))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with what follows from the fields and the names that earlier versions had."""

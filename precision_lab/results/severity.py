@@ -20,15 +20,26 @@ class Severity(IntEnum):
     Says how much harm a finding does, not whether a kernel passes: bounds decide that.
     """
 
-    CRITICAL = 1  # wrong sign, NaN or infinity at ordinary magnitudes; a crash, a hang, memory overwritten
-    MAJOR = 2  # a large error at ordinary magnitudes; wrong shapes, strides or gradients; what does not run
-    MINOR = 3  # tails, subnormals, infinities, signs of zeros, roundings, refusals; small errors anywhere
-    NOTE = 4  # nothing against the kernel: nobody knows, or something around it is missing
+    CRITICAL = 1
+    MAJOR = 2
+    MINOR = 3
+    NOTE = 4
 
     @property
     def word(self) -> str:
         return self.name.lower()
 
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Severity.CRITICAL: "wrong sign, NaN or infinity at ordinary magnitudes; crash, hang, memory overwritten",
+    Severity.MAJOR: "a large error at ordinary magnitudes; wrong shapes, strides, gradients; does not run",
+    Severity.MINOR: "tails, subnormals, infinities, signs of zeros, roundings, refusals; small errors",
+    Severity.NOTE: "nothing against the kernel: nobody knows, or something around it is missing",
+}
 
 # Normal numbers of FP16 up to a quarter of its largest: what training keeps its activations and gradients in.
 ORDINARY = (2.0**-14, 2.0**14)
