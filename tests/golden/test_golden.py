@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arb_witness import arithmetic, to_arb, witness
+from by_name import output_format
 from flint import arb
 
 from precision_lab.exceptions import DamagedFileError
@@ -22,7 +23,6 @@ from precision_lab.golden.tables import (
     GoldenTable,
     check_rows,
     check_tables,
-    output_format,
     read_table,
     table_text,
     tables_directory,

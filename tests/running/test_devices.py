@@ -53,7 +53,7 @@ def test_no_cuda_is_said_in_one_sentence(command: list[str], tmp_path: Path) -> 
 @NO_GPU
 def test_measure_names_the_device() -> None:
     with pytest.raises(ValueError, match=r"device='cuda': no CUDA device"):
-        precision_lab.measuring.measure("naive", "xielu", device="cuda")
+        precision_lab.measure("naive", "xielu", device="cuda")
 
 
 def test_a_numbered_device_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_lost_context_ends_the_measurement_in_this_process() -> None:
         raise RuntimeError(LOST)
 
     with pytest.raises(DeviceLostError, match=r"kernel \[eager\] destroyed the CUDA context"):
-        precision_lab.measuring.measure(kernel, "xielu")
+        precision_lab.measure(kernel, "xielu")
     with pytest.raises(DeviceLostError, match=r"xielu kernel \[eager\] destroyed the CUDA context"):
         measure_reductions(as_implementation(kernel, "xielu", ("bf16",)), "bf16")
 
