@@ -82,7 +82,7 @@ def _schema_of(hint: Any) -> dict[str, Any]:
         return {"anyOf": [_schema_of(kind) for kind in arguments]}
     if typing.get_origin(hint) is tuple:
         return {"type": "array", "items": _schema_of(arguments[0])}
-    known = {
+    known: dict[Any, dict[str, Any]] = {
         str: {"type": "string"},
         int: {"type": "integer", "minimum": 0},
         float: {"$ref": "#/$defs/number"},

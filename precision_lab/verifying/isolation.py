@@ -412,7 +412,8 @@ def _encode(event: Event) -> dict[str, Any]:
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
-    from precision_lab.verifying.trial import events, load
+    from precision_lab.verifying.loading import load
+    from precision_lab.verifying.trial import events
 
     try:
         plan: Plan = pickle.loads(base64.b64decode(job["plan"]))

@@ -5,27 +5,23 @@ The same stream is read in this process or, from a child process, by `isolation`
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Asked
-from precision_lab.implementations import Implementation, as_implementation, resolve
-from precision_lab.implementations.adapters.target import find, target_of
+from precision_lab.implementations import Implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
-from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
+from precision_lab.running.switches import changed_switches, flushing_off
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.judge import judge
+from precision_lab.verifying.loading import Loaded
 from precision_lab.verifying.plan import (
     LAWS,
     PLAIN_CALL,
@@ -39,64 +35,14 @@ from precision_lab.verifying.plan import (
 )
 from precision_lab.verifying.properties import BUDGET
 from precision_lab.verifying.properties.registry import examine
-from precision_lab.verifying.properties.subject import Subject, Terms
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.terms import Terms
+from precision_lab.verifying.replay import replayed
 
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 
 
 Announce = Callable[[str], None]  # what the kernel is called with, before it is
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A kernel under test.
-
-    Attributes:
-        baseline: what it is compared with, on the same device.
-        faults: what loading it did to the process.
-    """
-
-    implementation: Implementation
-    baseline: Implementation | None
-    faults: tuple[Finding, ...]
-
-
-def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: Device) -> Loaded:
-    """The implementation that a TARGET or an object is.
-
-    Raises:
-        ValueError: it is of no use, in the words of `target.find`.
-        EnvironmentAltersResultsError: subnormals are flushed before the kernel was loaded.
-    """
-    require_ieee()
-    changed_switches()
-    with switches_kept():
-        if isinstance(target, str):
-            found = find(target, plan.function, plan.fmts, framework=framework, compiled=compiled)
-        else:
-            found = as_implementation(
-                target, plan.function, plan.fmts, framework=framework, compiled=compiled,
-                target=target_of(target),
-            )  # fmt: skip
-    said = [f"on loading, {words} for the whole process; it is set back" for words in changed_switches()]
-    try:
-        require_ieee()
-    except EnvironmentAltersResultsError as error:
-        off = flushing_off(error)
-        require_ieee()
-        said.append(f"loading it switched flushing on, as a library built with -ffast-math does: {off}")
-    faults = [
-        Finding(
-            code="alters_environment", function=plan.function.name, implementation=found.name, fmt=fmt.name,
-            params_name="", message=words,
-        )
-        for words in said
-        for fmt in plan.fmts
-    ]  # fmt: skip
-    baseline = None
-    if plan.against is not None:
-        baseline = on_device(resolve(plan.against, plan.function, plan.fmts[0]), device)
-    return Loaded(on_device(replace(found, contract=plan.contract), device), baseline, tuple(faults))
 
 
 def events(
@@ -269,8 +215,9 @@ class _Trial:
                 yield Begin(stage)
                 found = examine(subject, prop)
                 state = "broken" if found.faults else "does not apply" if found.inapplicable else "holds"
+                faults = tuple(replayed(plan, self.implementation, f, prop) for f in found.faults)
                 yield Examined(
-                    tuple(self._replayed(f, prop) for f in found.faults), found.notes, found.not_examined,
+                    faults, found.notes, found.not_examined,
                     Examination(prop, case.fmt.name, case.params_name, state, found.inapplicable),
                 )  # fmt: skip
 
@@ -293,31 +240,6 @@ class _Trial:
             yield Examined(
                 examination=Examination(prop, case.fmt.name, case.params_name, "not examined", reason)
             )
-
-    def _replayed(self, fault: Finding, prop: str) -> Finding:
-        """A fault with the command that examines its property again."""
-        target = self.implementation.target
-        if not target or fault.replay:
-            return fault
-        words = [
-            f"precision-lab verify {shlex.quote(target)} --function {fault.function} --format {fault.fmt}",
-            f"--properties {prop}", *self._options(fault),
-        ]  # fmt: skip
-        return replace(fault, replay=" ".join(words))
-
-    def _options(self, fault: Finding) -> list[str]:
-        plan, params = self.plan, self.plan.parameter_sets[fault.params_name]
-        words = [f"--output {output}" for output in plan.outputs or ()]
-        words += [f"--param {key}={value!r}" for key, value in params.items()]
-        if plan.bound_file is not None:
-            words.append(f"--bound {shlex.quote(plan.bound_file)}")
-        elif plan.max_ulp not in (None, 1.0):
-            words.append(f"--max-ulp {plan.max_ulp!r}")
-        words += self.implementation.options()
-        words += ["--finite"] if plan.finite else []
-        if self.implementation.device != CPU:
-            words.append(f"--device {self.implementation.device.name}")
-        return words
 
 
 def _unreachable(case: Case) -> str:

@@ -21,9 +21,10 @@ from precision_lab.system.progress import Progress
 from precision_lab.verifying.collect import collect
 from precision_lab.verifying.in_process import surviving
 from precision_lab.verifying.isolation import isolated_events
+from precision_lab.verifying.loading import load
 from precision_lab.verifying.make_plan import Request, make_plan
 from precision_lab.verifying.plan import Examined
-from precision_lab.verifying.trial import events, load
+from precision_lab.verifying.trial import events
 from precision_lab.verifying.verdict import Verdict
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import by_name
 import numpy as np
 import pytest
-import by_name
 from hypothesis import given
 from hypothesis import strategies as st
 

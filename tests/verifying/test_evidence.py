@@ -26,10 +26,11 @@ from precision_lab.results import Failure, Finding
 from precision_lab.running.accepted_calls import find_contract
 from precision_lab.verifying import verify as doors
 from precision_lab.verifying.collect import collect
+from precision_lab.verifying.loading import load
 from precision_lab.verifying.make_plan import Request, make_plan
 from precision_lab.verifying.plan import Examined, Measured
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES
-from precision_lab.verifying.trial import Planned, events, load
+from precision_lab.verifying.trial import Planned, events
 from precision_lab.verifying.verify import assert_accurate, verify
 
 SOURCE = """

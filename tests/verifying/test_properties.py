@@ -17,9 +17,11 @@ from precision_lab.implementations.contract import CallContract
 from precision_lab.results import Finding
 from precision_lab.running.accepted_calls import MULTIPLES, find_contract
 from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.properties.layout import _rows_of
+from precision_lab.verifying.properties.checks import differ
 from precision_lab.verifying.properties.registry import _merged, examine
-from precision_lab.verifying.properties.subject import Subject, Terms, differ
+from precision_lab.verifying.properties.sizes import _rows_of
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.terms import Terms
 
 
 def relu(x, **_):

@@ -312,7 +312,7 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At other parameters any output may be as wrong as the worst one here."""
-    from precision_lab.verifying import search, trial
+    from precision_lab.verifying import loading, search, trial
 
     file = tmp_path / "b.toml"
     file.write_text(
@@ -325,7 +325,7 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
     )  # fmt: skip
     asked = []
     monkeypatch.setattr(search, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
-    implementation, _ = trial.load(relu, plan, framework=None, compiled=False, device="cpu")
+    implementation, _ = loading.load(relu, plan, framework=None, compiled=False, device="cpu")
     found = collect(plan, trial.events(plan, implementation))
     assert asked == [7.0]
     assert found.outcome == "pass"

@@ -14,7 +14,8 @@ from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
-from precision_lab.verifying.properties.subject import Pair, Subject, bits_of, differ
+from precision_lab.verifying.properties.checks import bits_of, differ
+from precision_lab.verifying.properties.subject import Pair, Subject
 
 
 def determinism(subject: Subject) -> str | None:

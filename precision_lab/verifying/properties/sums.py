@@ -9,8 +9,9 @@ import numpy as np
 
 from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.oracle import enclosures
+from precision_lab.verifying.properties.pool import Index
 from precision_lab.verifying.properties.products import Float64
-from precision_lab.verifying.properties.subject import Index, Subject
+from precision_lab.verifying.properties.subject import Subject
 
 
 class Sum:
