@@ -46,7 +46,7 @@ class UndecidedError(PrecisionLabError):
 class KernelError(PrecisionLabError):
     """A kernel under test raised, or returned something that is not its answer.
 
-    `kind` is one of `faults.RUNNING`.
+    `kind` is one of `codes.RUNNING`.
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -17,7 +17,7 @@ from precision_lab.results import Failure
 from precision_lab.running.placement import on_device
 from precision_lab.scoring.tally import Tally
 from precision_lab.study.conversions import conversions
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]

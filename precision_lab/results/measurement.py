@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +11,8 @@ from typing import Any
 
 from precision_lab.formats import get_format
 from precision_lab.results.strict_json import _floats
-from precision_lab.system.text import plain_message
+from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
-
-
-def _make_plain(record: Any, *names: str) -> None:
-    """For texts that a kernel or a user may have written: they reach terminals, XML, Markdown and HTML."""
-    for name in names:
-        object.__setattr__(record, name, plain_message(getattr(record, name)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ class Failure:
     message: str
 
     def __post_init__(self) -> None:
-        _make_plain(self, "message")
+        make_plain(self, "message")
 
 
 def _check_counts(record: Statistics | Measurement) -> None:
@@ -131,84 +124,6 @@ def _check_counts(record: Statistics | Measurement) -> None:
 
 def _failure(data: Mapping[str, Any] | None) -> Failure | None:
     return checked(Failure(**data)) if data else None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a kernel; `kind` is one of `faults.KINDS`.
-
-    Attributes:
-        output, region: where it was seen; "" where the whole kernel, or every region, is meant.
-        ulps: the worst error seen, signed; NaN where it is no matter of ulps.
-        count: inputs or calls it was seen on.
-        message: one or two sentences with what was expected and what came.
-        replay: a command that shows it again; "" where there is none.
-    """
-
-    kind: str
-    function: str
-    implementation: str
-    fmt: str
-    output: str
-    params_name: str
-    message: str
-    region: str = ""
-    ulps: float = math.nan
-    count: int = 1
-    replay: str = ""
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "implementation", "params_name", "message", "replay")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Fault:
-        return checked(cls(**_floats(data, ("ulps",))))
-
-
-@dataclass(frozen=True)
-class NotExamined:
-    """Something that nobody looked at, so that nothing is known of it.
-
-    Attributes:
-        what: a property, an output, or words for a part of one.
-        asked: the caller asked for it, by default or by name; without it the verdict is inconclusive.
-    """
-
-    what: str
-    fmt: str
-    params_name: str
-    reason: str
-    asked: bool
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "what", "params_name", "reason")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> NotExamined:
-        return checked(cls(**data))
-
-
-@dataclass(frozen=True)
-class Examination:
-    """That a property was examined, and how it ended.
-
-    Attributes:
-        state: "holds", "broken", "does not apply", or "not examined" where nothing was looked at.
-        reason: why it does not apply or was not examined.
-    """
-
-    property: str
-    fmt: str
-    params_name: str
-    state: str
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "params_name", "reason")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Examination:
-        return checked(cls(**data))
 
 
 @dataclass(frozen=True)
@@ -263,7 +178,7 @@ class Measurement(Signed):
     output_precision: int = 0  # of the output's format, in bits; 0 in results of earlier versions
 
     def __post_init__(self) -> None:
-        _make_plain(self, "implementation", "params_name")
+        make_plain(self, "implementation", "params_name")
 
     @property
     def precision_bits(self) -> int:

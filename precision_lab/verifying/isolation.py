@@ -40,7 +40,7 @@ from precision_lab.exceptions import (
     give_process_to_kernel,
 )
 from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
-from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.system.children import module_path, tie_to_parent
 from precision_lab.system.progress import Progress
 from precision_lab.system.warm_start import Forked, fork_process, serve
@@ -338,7 +338,10 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
         "property": f"while the property {examined} was examined",
     }.get(what, "in a plain call on a few thousand inputs")
     kernel = target.rpartition(":")[2]
-    fault = Fault(failure.kind, plan.function.name, kernel, fmt, "", name, f"{failure.message}, {where}")
+    fault = Finding(
+        code=failure.kind, function=plan.function.name, implementation=kernel, fmt=fmt, params_name=name,
+        message=f"{failure.message}, {where}",
+    )  # fmt: skip
     examination = Examination(examined, fmt, name, "broken") if examined else None
     return Examined((fault,), examination=examination)
 
@@ -404,7 +407,7 @@ def _decode(line: Mapping[str, Any]) -> Event:
     if "measurement" in line:
         return Measured(Measurement.from_json(line["measurement"]), line["baseline"])
     return Examined(
-        tuple(Fault.from_json(f) for f in line["faults"]),
+        tuple(Finding.from_json(f) for f in line["faults"]),
         tuple(line["notes"]),
         tuple(NotExamined.from_json(g) for g in line["not_examined"]),
         None if line["examination"] is None else Examination.from_json(line["examination"]),
@@ -430,7 +433,8 @@ def _encode(event: Event) -> dict[str, Any]:
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
-    from precision_lab.verifying.trial import events, load
+    from precision_lab.verifying.loading import load
+    from precision_lab.verifying.trial import events
 
     try:
         plan: Plan = pickle.loads(base64.b64decode(job["plan"]))

@@ -16,7 +16,7 @@ from controls import CONTROLS
 from trial import tried
 from zoo import ZOO, Specimen
 
-from precision_lab.results.faults import ACCURACY, ENGINEERING, KINDS, RUNNING
+from precision_lab.results.codes import ACCURACY, CODES, ENGINEERING, RUNNING
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_the_zoo_is_large_and_has_every_kind_of_fault() -> None:
     assert len(CONTROLS) >= 15
     assert len({s.name for s in ZOO}) == len(ZOO)
     expected = {kind for s in ZOO for kind in s.kinds}
-    assert expected <= set(KINDS)
+    assert expected <= set(CODES)
     # Tested where they arise: the oracle's own word, a comparison, a bound's wish, a module that cannot
     # be made for its parameters, and a GPU too old for a kernel or lost to another one.
     elsewhere = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from precision_lab.system.warm_start import server_pid
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 pytest.importorskip("torch")
 

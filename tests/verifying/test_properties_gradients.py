@@ -28,8 +28,9 @@ from precision_lab.verifying.properties.products import (
     spread,
 )
 from precision_lab.verifying.properties.registry import examine
-from precision_lab.verifying.properties.subject import Subject, Terms
+from precision_lab.verifying.properties.subject import Subject
 from precision_lab.verifying.properties.sums import Sum
+from precision_lab.verifying.properties.terms import Terms
 
 GRADIENTS = ("upstream", "reductions", "operands", "training_step")
 ALL = ("fp64", "fp32", "bf16", "fp16")

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
-from precision_lab.verifying.properties.subject import SLACK, Pair, Subject, bits_of, differ
+from precision_lab.verifying.properties.checks import bits_of, differ
+from precision_lab.verifying.properties.subject import Pair, Subject
 
 
 def determinism(subject: Subject) -> str | None:
@@ -173,9 +175,9 @@ def parameters_fresh(subject: Subject) -> str | None:
             moved = changed.exact[output].rounded != subject.exact[output].rounded
             # 0 and infinity are what an inaccurate kernel gives for many parameters alike.
             moved &= np.isfinite(plain) & (plain != 0)
-            wrong = moved & (values == plain) & (right > changed.limits(output) + SLACK)
+            wrong = moved & (values == plain) & (right > changed.limits(output) + CERTIFIED_ULPS)
             # A stale result was right for the old parameters; one that was not is inaccurate, not stale.
-            wrong &= subject.errors(output, plain, index) <= subject.limits(output) + SLACK
+            wrong &= subject.errors(output, plain, index) <= subject.limits(output) + CERTIFIED_ULPS
             # One parameter may be stale alone, and it may be that of one side.
             sides = (moved & (subject.x < 0), moved & (subject.x > 0))
             if any(side.sum() >= 16 and (wrong & side).sum() > 0.75 * side.sum() for side in sides):
