@@ -17,7 +17,7 @@ from test_children import gone, started
 from precision_lab.system import warm_start
 from precision_lab.system.children import module_path
 from precision_lab.verifying import isolation
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 if sys.platform != "linux":
     pytest.skip("forked on Linux alone", allow_module_level=True)
@@ -262,7 +262,7 @@ def test_for_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
 SERVED = """
 import os, sys, time
 from precision_lab import warm_start
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 verify(f"{sys.argv[1]}/kernels.py:good", "relu", fmts=("bf16",), outputs=("forward",), properties=False)
 with open(f"{sys.argv[1]}/server.pid", "w") as file:
     file.write(str(warm_start.server_pid()))
