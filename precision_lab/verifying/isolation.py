@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import (
@@ -470,8 +470,19 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         said = f"{type(error).__name__}: {first_line(error)}"
         put({"error": said, "kind": "lab", "trace": traceback.format_exc()})
     except BaseException as error:  # the lab raises none: a signal's handler or a thread of the kernel's did
-        print(f"{type(error).__name__}: {first_line(error)}, outside of a call", file=sys.stderr, flush=True)
-        os._exit(STRAY)
+        _end_astray(error)
+
+
+def _end_astray(error: BaseException) -> NoReturn:
+    """Ends the process with the words of an error that no call of the kernel's has raised."""
+    while True:
+        # A handler that raises may do so again in here: with its signal blocked, no more than once.
+        with contextlib.suppress(BaseException):
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            said = f"{type(error).__name__}: {first_line(error)}, outside of a call"
+            print(said, file=sys.stderr, flush=True)
+            os._exit(STRAY)
 
 
 def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -> None:
