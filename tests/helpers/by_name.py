@@ -5,7 +5,7 @@ Behind its doors the lab hands objects on; a test reads better by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from precision_lab.devices import get_device
@@ -97,10 +97,17 @@ def get_implementation(function: Function, *rest: Any, **options: Any) -> Any:
     return found(get_function(function), *rest, **options)
 
 
-def implementations_for(function: Function, *rest: Any) -> Any:
+def implementations_for(function: Function, execution: str | None = None) -> Any:
+    from precision_lab.implementations import get_execution
     from precision_lab.implementations import implementations_for as found
 
-    return found(get_function(function), *rest)
+    return found(get_function(function), None if execution is None else get_execution(execution))
+
+
+def on_device(implementation: Any, device: str) -> Any:
+    from precision_lab.running import placement
+
+    return placement.on_device(implementation, get_device(device))
 
 
 def resolve(kernel: Any, function: Function, fmt: Named) -> Any:
@@ -167,6 +174,23 @@ def case(implementation: Any, outputs: Any, fmt: Named, params: Any = None, **op
 
     chosen = None if outputs is None else tuple(outputs)
     return case_of(implementation, get_format(fmt), params, chosen, **options)
+
+
+def subject(
+    implementation: Any, fmt: Named, bounds: Mapping[str, Any], *, finite: bool = False, **terms: Any
+) -> Any:
+    """What the properties examine, at the initial parameters."""
+    from precision_lab.verifying.properties.subject import Subject, Terms
+
+    asked = case(implementation, None, fmt, params_name="init", finite=finite)
+    return Subject(asked, Terms(bounds, **terms))
+
+
+def law(name: str, implementation: Any, fmt: Named, measured: Any, bound: Any) -> Any:
+    """What a law says of measurements."""
+    from precision_lab.verifying.laws import LAWS
+
+    return LAWS[name](case(implementation, None, fmt), measured, bound)
 
 
 def measure_all(
@@ -306,6 +330,8 @@ def tensors(fmt: Named, *rest: Any) -> Any:
 def time_implementations(implementations: Any, formats: Iterable[Named], **options: Any) -> Any:
     from precision_lab.study import timing
 
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
     return timing.time_implementations(implementations, _formats(formats), **options)
 
 

@@ -24,6 +24,7 @@ import torch
 from by_name import get_implementation, measure_all, measure_reductions
 from torch import Tensor
 
+from precision_lab.devices import CPU
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 
@@ -384,7 +385,7 @@ def test_reduced_gradients_are_correctly_rounded_but_for_ties() -> None:
     [("naive", "xielu"), ("eps-naive", "xielu"), ("exp2", "xielu"), ("as-printed", "xiprelu")],
 )
 def test_usual_kernels_run_and_show_their_known_faults(name: str, function: str) -> None:
-    usual = dataclasses.replace(get_implementation(function, name, "triton"), devices=("cpu",))
+    usual = dataclasses.replace(get_implementation(function, name, "triton"), devices=(CPU,))
     found = {m.output: m for m in measure_all(usual, usual.measured_outputs(), "bf16")}
     assert not [m.failure for m in found.values() if m.failure]
     if function == "xiprelu":
@@ -396,14 +397,14 @@ def test_usual_kernels_run_and_show_their_known_faults(name: str, function: str)
 
 
 def test_elu_in_triton_needs_expm1() -> None:
-    naive = dataclasses.replace(get_implementation("elu", "naive", "triton"), devices=("cpu",))
+    naive = dataclasses.replace(get_implementation("elu", "naive", "triton"), devices=(CPU,))
     (m,) = measure_all(naive, ("forward",), "bf16")
     assert m.failure is None
     assert m.max_ulp > 1
 
 
 def test_libdevice_is_a_named_failure_in_the_interpreter() -> None:
-    expm1 = dataclasses.replace(get_implementation("xielu", "expm1", "triton"), devices=("cpu",))
+    expm1 = dataclasses.replace(get_implementation("xielu", "expm1", "triton"), devices=(CPU,))
     (m,) = measure_all(expm1, ("forward",), "bf16")
     assert m.failure is not None
     assert m.failure.kind == "raised"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import by_name
 import numpy as np
 import pytest
-import by_name
 import scalar_recipes as scalar
 from gfloat import decode_float
 from gfloat.formats import format_info_ocp_e2m1, format_info_ocp_e4m3, format_info_ocp_e5m2

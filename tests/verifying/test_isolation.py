@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from precision_lab.formats import BF16
+from precision_lab.functions import RELU
 from precision_lab.system.warm_start import server_pid
 from precision_lab.verifying.verify import verify
 
@@ -338,7 +340,7 @@ def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
     from precision_lab.verifying.isolation import _property_died
     from precision_lab.verifying.plan import Plan
 
-    plan = Plan("relu", ("bf16",), None, {"init": {}}, against="torch")
+    plan = Plan(RELU, (BF16,), None, {"init": {}}, against="torch")
     found = _property_died(plan, "lib/k.py:mine", stage, Failure("hung", "no answer"))
     (fault,) = found.faults
     assert (fault.kind, fault.implementation, fault.fmt, fault.params_name) == (
@@ -378,10 +380,11 @@ def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
 
 def job(target: str) -> dict[str, object]:
     """What a child is told."""
+    from precision_lab.verifying.isolation import _packed
     from precision_lab.verifying.plan import Plan
 
-    plan = Plan("relu", ("bf16",), None, {"init": {}}).to_json()
-    return {"target": target, "plan": plan, "framework": None, "compiled": False, "device": "cpu"}
+    plan = Plan(RELU, (BF16,), None, {"init": {}})
+    return {"target": target, "plan": _packed(plan), "framework": None, "compiled": False, "device": "cpu"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")
