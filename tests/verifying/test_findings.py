@@ -71,9 +71,10 @@ def finding(code: str, **facts: object) -> Finding:
     return Finding(code=code, message=f"{code} was seen", output="forward", **{**about, **facts})  # type: ignore[arg-type]
 
 
+AT_ZERO = replace(witness(0.0, -300.0, 0.5), exact="0.9")
 FAULTS = (
     finding("refuses_lengths"),
-    finding("inaccurate", region="zero", ulps=-300.0, witness=replace(witness(0.0, -300.0, 0.5), exact="0.9")),
+    finding("inaccurate", region="zero", ulps=-300.0, witness=AT_ZERO),
     finding("crashed", ulps=math.nan),
 )
 OPEN = (finding("undecided", count=3),)
