@@ -58,7 +58,7 @@ def explain(
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab.cli.printing import console_for, print_explanation
     from precision_lab.devices import get_device
-    from precision_lab.formats import get_format
+    from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import find
     from precision_lab.measuring import explain as explaining
@@ -66,7 +66,7 @@ def explain(
 
     outputs = Outputs({"--json": json_path})
     point, pattern = _point(x), _pattern(bits)
-    definition, source = get_function(function), get_format(fmt)
+    definition, source = get_function(function), kernel_format(fmt)
     asked = values.of(function)
     own = None
     if kernel is not None:

@@ -59,7 +59,7 @@ def sweep(
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.cli.printing import console_for, print_sweep
     from precision_lab.devices import get_device
-    from precision_lab.formats import get_format
+    from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import find
     from precision_lab.measuring.sweep import sweep as run_sweep
@@ -70,7 +70,7 @@ def sweep(
 
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
-    source = get_format(fmt)
+    source = kernel_format(fmt)
     chosen = on_device(find(implementation, get_function(function), (source,)), get_device(device))
     case = case_of(
         chosen, source, values.of(function), tuple(output) if output else None,

@@ -128,7 +128,16 @@ def _failure(data: Mapping[str, Any] | None) -> Failure | None:
 
 @dataclass(frozen=True)
 class Measurement(Signed):
-    """One implementation, one format, one output, one parameter set, one input set."""
+    """One implementation, one format, one output, one parameter set, one input set.
+
+    Attributes:
+        time_ns_per_element: of the kernel's own calls in this very run, on its device until they are done,
+            without inputs, casts around an FP8 core and scoring. The forward pass; for a gradient that and
+            the backward pass, which gives all gradients that were measured with it. No benchmark: it may be
+            of one call, and a sweep's wait for other threads. None where no call counted: a first one may
+            still load or compile, and one of a few elements is all overhead. Two measurements that differ
+            in it alone are equal.
+    """
 
     function: str
     implementation: str
@@ -159,7 +168,7 @@ class Measurement(Signed):
     sign_witness: Witness | None = None
     regions: dict[str, Statistics] = field(default_factory=dict)
     binades: tuple[Binade, ...] = ()
-    time_ns_per_element: float | None = None
+    time_ns_per_element: float | None = field(default=None, compare=False)
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
     target: str = ""  # where a stranger's kernel was found
@@ -193,6 +202,8 @@ class Measurement(Signed):
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         values = _floats(data, ("max_ulp", "mean_ulp", "jump_at_zero"))
         values |= _signed_floats(data)
+        if (spent := data.get("time_ns_per_element")) is not None:
+            values["time_ns_per_element"] = float(spent)
         if data.get("normal_bias") is not None:
             values["normal_bias"] = tuple(float(v) for v in data["normal_bias"])
         values["quantiles"] = {k: float(v) for k, v in data["quantiles"].items()}

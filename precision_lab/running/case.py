@@ -14,9 +14,9 @@ from precision_lab.formats import FP32, FloatFormat
 from precision_lab.functions import Activation, Asked, Effective, Parameters
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.guard import guarded
 from precision_lab.inputs.points import Inputs, Points, points
 from precision_lab.results import Failure, Finding, Measurement
-from precision_lab.running.guard import guarded
 from precision_lab.running.selfcheck import environment
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.exceptions import UsageError, unknown_name
-from precision_lab.formats import FORMATS
+from precision_lab.formats import KERNEL_FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.inputs.sets import REGIONS
 from precision_lab.results import Finding, Measurement
@@ -79,7 +79,7 @@ def read(path: Path) -> BoundFile:
         _known(path, "function", function, FUNCTIONS, function)
         for fmt, outputs in _table(path, function, formats).items():
             place = f"{function}.{fmt}"
-            _known(path, "format", fmt, FORMATS, place)
+            _known(path, "format", fmt, KERNEL_FORMATS, place)
             for output, keys in _table(path, place, outputs).items():
                 if output == "accepted":
                     accepted[function, fmt] = _accepted(path, f"{place}.accepted", keys)

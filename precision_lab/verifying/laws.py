@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.exceptions import door, unknown_name
+from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
+    COMMON_SETTINGS,
     Phase,
     SearchStrategy,
     given,
@@ -26,7 +27,6 @@ from precision_lab.running.case import Case, case_of
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
-from precision_lab.verifying.search import COMMON_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ LAWS: dict[str, Law] = {
 }
 
 
+@door
 @compiler_settings_kept()
 def check_laws(
     kernel: Any,
@@ -127,7 +128,7 @@ def check_laws(
     for law in laws:
         if law not in LAWS:
             raise unknown_name("law", law, LAWS)
-    definition, source, bound = get_function(function), get_format(fmt), Bound(max_ulp)
+    definition, source, bound = get_function(function), kernel_format(fmt), Bound(max_ulp)
     implementation = resolve(kernel, definition, source)
     given_ones = implementation.parameters
     fixed = definition.check_params()

@@ -9,10 +9,10 @@ from precision_lab.devices import Device
 from precision_lab.exceptions import EnvironmentAltersResultsError
 from precision_lab.implementations import Implementation, as_implementation, resolve
 from precision_lab.implementations.adapters.target import find, target_of
+from precision_lab.implementations.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.results import Finding
 from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.verifying.plan import (
     Plan,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.exceptions import UsageError, unknown_name
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations.contract import CallContract
 from precision_lab.verifying.bounds import Bound
@@ -53,7 +53,7 @@ def make_plan(request: Request) -> Plan:
     if request.laws:
         import precision_lab.inputs.strategies  # noqa: F401 - what it needs is missed before anything is measured
     function, max_ulp, budget = get_function(request.function), request.max_ulp, request.budget
-    formats = tuple(dict.fromkeys(get_format(fmt) for fmt in request.fmts))
+    formats = tuple(dict.fromkeys(kernel_format(fmt) for fmt in request.fmts))
     if not formats:
         raise UsageError("fmts is empty: there is nothing to verify")
     for output in request.outputs or ():

@@ -13,12 +13,12 @@ from precision_lab.formats import FloatFormat
 from precision_lab.functions import Asked
 from precision_lab.implementations import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.switches import changed_switches, flushing_off
 from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import changed_switches, flushing_off
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.judge import judge
 from precision_lab.verifying.loading import Loaded

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.devices import CPU, Device, usable_device
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import implementations_for
 from precision_lab.implementations.adapters.target import is_registered_name
+from precision_lab.implementations.switches import random_state_kept
 from precision_lab.results.execution import EAGER
-from precision_lab.running.switches import random_state_kept
+from precision_lab.results.profile import DEFAULT
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.collect import collect
@@ -28,6 +29,7 @@ from precision_lab.verifying.trial import events
 from precision_lab.verifying.verdict import Verdict
 
 
+@door
 def verify(
     kernel: Any,
     function: str | Activation,
@@ -138,12 +140,11 @@ def _verdict(kernel: Any, request: Request, how: _Running) -> Verdict:
         return collect(plan, chain([Examined(loaded.faults)], stream))
 
 
-# What kernel authors compare with today: the formulation as published or as torch has it, run eagerly.
-_EAGER = {"xielu": "eps-expm1", "xiprelu": "as-printed"}
-
-
 def eager_baseline(function: Activation) -> str:
     """Name of the registered eager formulation that a kernel of this function is usually held to.
+
+    What kernel authors compare with today: the formulation as published (`results/profile.toml`), or as torch
+    has it.
 
     Raises:
         ValueError: none is registered.
@@ -151,7 +152,7 @@ def eager_baseline(function: Activation) -> str:
     names = [i.name for i in implementations_for(function, EAGER)]
     if not names:
         raise UsageError(f"--against eager: no eager implementation of {function.name} is registered")
-    wanted = _EAGER.get(function.name, "torch")
+    wanted = DEFAULT.eager.get(function.name, "torch")
     return wanted if wanted in names else names[0]
 
 

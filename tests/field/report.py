@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from by_name import regions
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
+from precision_lab.inputs.sets import regions
 from precision_lab.results import Finding, Measurement, strict_json
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES
@@ -100,9 +100,9 @@ def tried(s: Subject) -> Verdict:
 
 def shares(function: str, fmt: str) -> dict[str, float]:
     """Part of a standard normal's inputs in each region."""
-    source = get_format(fmt)
+    source, definition = get_format(fmt), get_function(function)
     x = source.round(np.random.Generator(np.random.PCG64(1)).standard_normal(SAMPLE))
-    names, index = regions(x, source, function, get_function(function).check_params())
+    names, index = regions(x, source, definition, definition.check_params())
     counts = np.bincount(index, minlength=len(names))
     return {name: int(n) / SAMPLE for name, n in zip(names, counts, strict=True)}
 

@@ -104,7 +104,7 @@ def test_a_gpu_kernel_does_not_run_on_the_cpu() -> None:
 
 
 def test_every_gpu_implementation_says_so() -> None:
-    for i in IMPLEMENTATIONS:
+    for i in IMPLEMENTATIONS.values():
         assert (i.devices == (CUDA,)) == (i.execution.name in ("triton", "cuda", "te")), i.label
 
 

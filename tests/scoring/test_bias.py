@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answers import bits_of, correctly_rounded, tensor_of
 from by_name import cells, stratified
-from test_measure import bits_of, correctly_rounded, tensor_of
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function

@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from precision_lab.cli import main
-from precision_lab.exceptions import LabError
+from precision_lab.devices import CPU
+from precision_lab.exceptions import InternalError
 from precision_lab.implementations.contract import CallContract, read_shape
 from precision_lab.results import Failure, Finding
 from precision_lab.running.accepted_calls import find_contract
@@ -127,8 +128,7 @@ def plan(**options):
 
 
 def stream(chosen):
-    implementation, _ = load(relu, chosen, framework=None, compiled=False, device="cpu")
-    return list(events(chosen, implementation))
+    return list(events(chosen, load(relu, chosen, framework=None, compiled=False, device=CPU)))
 
 
 def altered(events_seen, **changes):
@@ -475,11 +475,12 @@ def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'precision_lab.verifying.isolation' in ' '.join(sys.orig_argv):\n"
-        "    from precision_lab import contract\n    contract.CallContract.from_json = None\n",
+        "    from precision_lab.implementations.contract import CallContract\n"
+        "    CallContract.shape_for = None\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(LabError):
+    with pytest.raises(InternalError):
         verify(f"{kernels}:relu", "relu", fmts=("bf16",), properties=False)
 
 

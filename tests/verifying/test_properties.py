@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import by_name
 from by_name import as_implementation
 
-from precision_lab.functions import get_function
 from precision_lab.implementations.contract import CallContract
 from precision_lab.results import Finding
 from precision_lab.running.accepted_calls import MULTIPLES, find_contract
@@ -21,7 +21,6 @@ from precision_lab.verifying.properties.checks import differ
 from precision_lab.verifying.properties.registry import _merged, examine
 from precision_lab.verifying.properties.sizes import _rows_of
 from precision_lab.verifying.properties.subject import Subject
-from precision_lab.verifying.properties.terms import Terms
 
 
 def relu(x, **_):
@@ -31,9 +30,9 @@ def relu(x, **_):
 def subject_of(kernel=relu, function: str = "relu", bound: Bound | None = None, **terms: object) -> Subject:
     implementation = as_implementation(kernel, function, ("bf16",))
     outputs = implementation.measured_outputs()
-    params = get_function(function).check_params()
     held = {o: bound or Bound(1.0) for o in outputs}
-    return Subject(implementation, "bf16", params, outputs, "init", Terms(held, **terms))  # type: ignore[arg-type]
+    found: Subject = by_name.subject(implementation, "bf16", held, **terms)  # type: ignore[arg-type]
+    return found
 
 
 def places(subject: Subject, *values: float) -> np.ndarray:

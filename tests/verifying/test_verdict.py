@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from sample_results import measurement, statistics, witness
 
+from precision_lab.devices import CPU
+from precision_lab.formats import BF16
+from precision_lab.functions import RELU, XIELU
 from precision_lab.implementations.contract import CallContract
 from precision_lab.measuring.measure import measure
 from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined, Statistics
@@ -208,7 +211,7 @@ INIT = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
 
 
 def planned(**changes: object) -> Plan:
-    plan = Plan("xielu", ("bf16",), ("forward",), {"init": INIT}, max_ulp=1.0)
+    plan = Plan(XIELU, (BF16,), ("forward",), {"init": INIT}, max_ulp=1.0)
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
 
 
@@ -312,7 +315,7 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At other parameters any output may be as wrong as the worst one here."""
-    from precision_lab.verifying import loading, search, trial
+    from precision_lab.verifying import laws, loading, trial
 
     file = tmp_path / "b.toml"
     file.write_text(
@@ -320,12 +323,12 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
         "[relu.bf16.forward]\nmax_ulp = 5\nregions = { positive = 7 }\n"
     )
     plan = dataclasses.replace(
-        planned(), function="relu", outputs=None, parameter_sets={"init": {}}, max_ulp=None,
+        planned(), function=RELU, outputs=None, parameter_sets={"init": {}}, max_ulp=None,
         bound_file=str(file), laws=True,
     )  # fmt: skip
     asked = []
-    monkeypatch.setattr(search, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
-    implementation, _ = loading.load(relu, plan, framework=None, compiled=False, device="cpu")
+    monkeypatch.setattr(laws, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
+    implementation, _ = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
     found = collect(plan, trial.events(plan, implementation))
     assert asked == [7.0]
     assert found.outcome == "pass"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from precision_lab.running.tensors import torch_dtype
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.verifying.properties.checks import bits_of, differ
 from precision_lab.verifying.properties.pool import Index
 from precision_lab.verifying.properties.products import Float64

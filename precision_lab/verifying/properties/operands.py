@@ -30,7 +30,7 @@ ELEMENTS = 4096
 def operands(subject: Subject) -> str | None:
     """Operands that are not x have values of their own in every place."""
     function, implementation = subject.function, subject.implementation
-    named = [p for p in function.parameters if p.operand]
+    named = function.operands
     if not named:
         return f"{function.name} has no operand beside x"
     if implementation.execution.one_number:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, unknown_name
+from precision_lab.implementations.switches import flushing_off
 from precision_lab.results import Finding
 from precision_lab.running.runner import one_thread
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import flushing_off
 from precision_lab.verifying.properties.layout import positions, shapes, strides
 from precision_lab.verifying.properties.lengths import lengths, unwritten
 from precision_lab.verifying.properties.memory import memory

@@ -16,11 +16,11 @@ from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Activation, Asked, Effective
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.guard import guarded
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import Reference, reference
 from precision_lab.results import Finding, NotExamined, Witness
 from precision_lab.running.case import Case
-from precision_lab.running.guard import guarded
 from precision_lab.running.placement import raise_if_lost
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
