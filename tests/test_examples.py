@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from by_name import find
 
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TESTED: set[str] = set()
@@ -85,7 +85,7 @@ def test_the_c_kernel_passes(tmp_path: Path) -> None:
 def test_the_triton_series_is_right_next_to_zero() -> None:
     pytest.importorskip("triton")
     script = (
-        "import sys; from precision_lab.verifying.verdict import verify\n"
+        "import sys; from precision_lab.verifying.verify import verify\n"
         "for name in ('naive', 'stable'):\n"
         f"    v = verify(r'{EXAMPLES / 'triton_xielu.py'}:' + name, 'xielu', fmts=('fp32',),\n"
         "               outputs=('forward',), isolate=False, properties=False)\n"

@@ -25,6 +25,8 @@ NO_NUMBER = {
     "running/precompile.py": "has torch compile before it is needed; what comes out is measured",
     "running/torch_compile.py": "has torch compile; what comes out is measured",
     "implementations/cuda.py": "launches kernels on a GPU, which no run of the mutants has",
+    "devices/cpu.py": "names the processor",
+    "functions/parameters.py": "holds values by name, in two types",
     "implementations/adapters/foreign.py": "finds the adapter of a framework",
     "implementations/adapters/c_kernel.py": "hands memory to a C function, whose results are measured",
     "implementations/adapters/jax_kernel.py": "hands arrays to JAX and back, as the adapter of MLX does",
@@ -40,6 +42,7 @@ NO_NUMBER = {
     "system/text.py": "shows text from elsewhere",
     "system/toml_file.py": "reads a file and says what is wrong with it",
     "system/typed.py": "refuses a file whose fields are of other types",
+    "system/warm_start.py": "starts processes and ends them",
 }
 
 

@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from precision_lab.cli.errors import clear_errors
 from precision_lab.cli.options import (
     DeviceOption,
     JsonOption,
     ParamOption,
-    ProgressBars,
     SetOption,
-    clear_errors,
     parameters,
 )
 from precision_lab.cli.output import Outputs, json_text, kept_on_interrupt
+from precision_lab.cli.progress import ProgressBars
 from precision_lab.exceptions import UsageError
 
 

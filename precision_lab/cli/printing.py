@@ -117,6 +117,8 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
         console.print(table)
         if m.mean_signed_ulp is not None:
             console.print(_bias(m), soft_wrap=True)
+        if m.time_ns_per_element is not None:
+            console.print(f"time {m.time_ns_per_element:.3g} ns per element", soft_wrap=True)
 
 
 def _bias(m: Measurement) -> str:
@@ -253,7 +255,10 @@ def catalogue() -> dict[str, Any]:
             }
             for f in FUNCTIONS.values()
         },
-        "formats": {f.name: f.description for f in FORMATS.values()},
+        "formats": {
+            f.name: f.description + ("" if f.for_kernels else "; no kernel is measured in it")
+            for f in FORMATS.values()
+        },
         "implementations": [
             {
                 "function": i.function.name,
@@ -264,7 +269,7 @@ def catalogue() -> dict[str, Any]:
                 "devices": [d.kind for d in i.devices],
                 "description": i.description,
             }
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
         ],
     }
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from precision_lab.devices import Device, kinds
+from precision_lab.devices import Device, context_is_lost
 from precision_lab.exceptions import DeviceLostError, KernelError, UsageError, first_line
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure
@@ -40,11 +40,6 @@ def require_capability(implementation: Implementation) -> None:
             "unsupported_device",
             f"{implementation.label} needs compute capability {needed}; this device has {major}.{minor}",
         )
-
-
-def context_is_lost(error: BaseException) -> bool:
-    """Whether an error is of those after which the process can use some device no more."""
-    return any(kind(kind.kind).is_lost(error) for kind in kinds())
 
 
 def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:

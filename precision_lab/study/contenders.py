@@ -15,12 +15,13 @@ from torch import Tensor
 
 from precision_lab.devices import Device
 from precision_lab.formats import FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import failure_of, require_capability
 from precision_lab.running.runner import call, leaf_tensors
-from precision_lab.running.tensors import to_tensor, torch_dtype
+from precision_lab.running.tensors import to_tensor
 
 DIRECTIONS = ("forward", "backward")
 BOTH = "forward+backward"

@@ -13,10 +13,11 @@ from torch import Tensor
 from precision_lab.devices import CPU, CUDA, Device, get_device
 from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import BF16, E4M3, E5M2, FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations import transformer_engine
 from precision_lab.results import Conversion, Failure
 from precision_lab.running.placement import Survivor, raise_if_lost
-from precision_lab.running.tensors import from_bits, to_array, torch_dtype
+from precision_lab.running.tensors import from_bits, to_array
 
 SOURCE = BF16
 TARGETS = (E4M3, E5M2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path as FolderPath
 from typing import Any, get_args
@@ -22,10 +22,10 @@ from precision_lab.lowprecision.readiness.risk import numbers
 from precision_lab.lowprecision.recipes.recipes import RECIPES
 from precision_lab.results.execution import EAGER
 from precision_lab.results.profile import DEFAULT, Judged
+from precision_lab.system.progress import Progress
 
 # What verdicts are given for: inputs as a healthy run has them, and with channels that have grown.
 INPUTS = {"steady": ("normal", "student-t"), "outliers": ("outliers",)}
-Step = Callable[[str, int, int], None]
 
 
 def subjects(
@@ -42,7 +42,7 @@ def subjects(
 def examine(
     functions: Sequence[Activation],
     probe: FolderPath | None = None,
-    progress: Step | None = None,
+    progress: Progress | None = None,
     profile: Judged = DEFAULT.lowprecision,
 ) -> dict[str, Any]:
     """Verdicts, maps and block errors for modelled pre-activations, and a probe's results.

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import UsageError, first_line
 from precision_lab.formats import BF16, FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions import SILU, Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import Survivor, failure_of, on_device
 from precision_lab.running.runner import call, leaf_tensors
-from precision_lab.running.tensors import torch_dtype
 from precision_lab.study.contenders import SEED
 
 

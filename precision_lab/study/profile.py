@@ -17,7 +17,7 @@ from precision_lab.system.toml_file import read_toml
 
 def _formulation(name: str) -> None:
     """Some function has it, as block errors want it: NAME or NAME [EXECUTION]."""
-    known = {spelled(i) for i in IMPLEMENTATIONS}
+    known = {spelled(i) for i in IMPLEMENTATIONS.values()}
     if name not in known:
         raise unknown_name("formulation", name, known)
 

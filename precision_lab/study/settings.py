@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precision_lab.devices import Device, get_device, usable_device
-from precision_lab.exceptions import unknown_name
-from precision_lab.formats import FORMATS, FloatFormat
+from precision_lab.formats import FORMATS, FloatFormat, kernel_format
 from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
@@ -47,11 +46,9 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         for name in self.functions:
-            if name not in FUNCTIONS:
-                raise unknown_name("function", name, FUNCTIONS)
+            FUNCTIONS.get(name)
         for name in self.formats:
-            if name not in FORMATS:
-                raise unknown_name("format", name, FORMATS)
+            kernel_format(name)
         usable_device(self.device)
 
     @property
@@ -64,7 +61,7 @@ class StudySettings:
         study = self.profile.study
         own = study.quick_functions if self.quick and not self.functions else study.functions
         asked = self.functions or own or tuple(FUNCTIONS)
-        available = {i.function for i in IMPLEMENTATIONS if i.runs_on(self.on)}
+        available = {i.function for i in IMPLEMENTATIONS.values() if i.runs_on(self.on)}
         ordered = (FUNCTIONS[name] for name in dict.fromkeys((*own, *FUNCTIONS)) if name in asked)
         return tuple(f for f in ordered if f in available)
 
@@ -90,7 +87,7 @@ class StudySettings:
         compiled = self.compiled and not self.quick
         return tuple(
             on_device(i, self.on)
-            for i in IMPLEMENTATIONS
+            for i in IMPLEMENTATIONS.values()
             if i.function in functions
             and i.runs_on(self.on)
             and (compiled or not i.execution.compiled)

@@ -19,9 +19,9 @@ from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
 from precision_lab.study.stored import stored
 from precision_lab.system.children import worker_pool
+from precision_lab.system.progress import Progress
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 # What tells the rows of one kind apart.

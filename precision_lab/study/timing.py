@@ -36,8 +36,7 @@ from precision_lab.study.contenders import (
     directions_on,
     prepare,
 )
-
-Progress = Callable[[str, int, int], None]
+from precision_lab.system.progress import Progress
 
 # On a GPU: 256 MiB of a 16-bit format, and sets of inputs that take turns.
 DEVICE_ELEMENTS = 2**27
@@ -158,9 +157,10 @@ def _all_failed(
 
 def _that_fit(device: Device) -> int:
     """Elements with which a dozen temporaries of four bytes, and the sets of inputs, fit in free memory."""
-    free = device.free_bytes()
+    known = device.free_bytes()
+    free = math.inf if known is None else known
     n = DEVICE_ELEMENTS
-    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > (free or math.inf):
+    while n > 2**16 and 4 * (12 + 4 * DEVICE_SETS) * n > free:
         n //= 2
     return n
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from by_name import regions
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.results import Fault, Measurement, strict_json
+from precision_lab.inputs.sets import regions
+from precision_lab.results import Finding, Measurement, strict_json
 from precision_lab.verifying.judge import describe
-from precision_lab.verifying.verdict import DEFAULT_PROPERTIES, Verdict, verify
+from precision_lab.verifying.properties import DEFAULT_PROPERTIES
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import verify
 
 KERNELS = "tests/field/kernels.py"
 WIDE = ("fp32", "bf16", "fp16")
@@ -98,14 +100,14 @@ def tried(s: Subject) -> Verdict:
 
 def shares(function: str, fmt: str) -> dict[str, float]:
     """Part of a standard normal's inputs in each region."""
-    source = get_format(fmt)
+    source, definition = get_format(fmt), get_function(function)
     x = source.round(np.random.Generator(np.random.PCG64(1)).standard_normal(SAMPLE))
-    names, index = regions(x, source, function, get_function(function).check_params())
+    names, index = regions(x, source, definition, definition.check_params())
     counts = np.bincount(index, minlength=len(names))
     return {name: int(n) / SAMPLE for name, n in zip(names, counts, strict=True)}
 
 
-def severity(fault: Fault, m: Measurement | None) -> str:
+def severity(fault: Finding, m: Measurement | None) -> str:
     """How bad a fault is for training, by rules that the report states."""
     gradient = fault.output.startswith("grad")
     if fault.kind in ("crashed", "hung", "out_of_memory", "raised", "not_differentiable", "wrong_dtype"):
@@ -133,7 +135,7 @@ def severity(fault: Fault, m: Measurement | None) -> str:
     return "depends on circumstances"
 
 
-def replay(s: Subject, fault: Fault) -> str:
+def replay(s: Subject, fault: Finding) -> str:
     """Of a fault seen at one input, that input; of the others, the property again."""
     if fault.replay:
         return fault.replay

@@ -19,7 +19,7 @@ from precision_lab.lowprecision.readiness.readiness import readiness
 from precision_lab.lowprecision.readiness.risk import channel_noise, channel_ratios, from_capture, numbers
 from precision_lab.lowprecision.readiness.weighed import kernel_errors, weigh_forward
 from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
-from precision_lab.report.lowprecision import sections
+from precision_lab.report.document import readiness as report
 
 SPREAD = torch.tensor([1.0, 10.0, 0.01, 3.0, 1.0, 300.0, 1e-4, 0.0])
 
@@ -120,7 +120,8 @@ def test_the_report_names_the_layer_and_the_input() -> None:
     layers, _ = from_capture(of, tokens=4)
     data = readiness(layers, source="test", recipes=("bf16",), captured=of).to_json()
     row = {"function": "xielu", "params_name": "captured", "inputs": "test", **data}
-    found = {s.anchor: s for s in sections({"readiness": [row], "maps": [], "blocks": []})}
+    data = {"readiness": [row], "maps": [], "blocks": []}
+    found = {s.anchor: s for s in report(data, "Readiness").sections}
     text, short, table, _ = found["kernels"].parts
     assert "every input and output: xielu/stable [eager], xielu/stable [operator]." in text
     row = next(r for r in short.rows if r[0] == "xielu/eps-expm1 [eager]")

@@ -517,7 +517,7 @@ def test_a_case_that_failed_has_no_figures_to_find_anything_in() -> None:
 
 
 def test_markdown_marks_a_finding_by_its_severity() -> None:
-    from precision_lab.report.markdown import markdown
+    from precision_lab.report.document import markdown
 
     text = markdown(of(row(), row("naive", regions={"positive": errors(900.0)})), ())
     assert "- ✅ All 131,072 results were compared" in text

@@ -156,7 +156,7 @@ class Recipe:
             return self._quantize(given).dequantize()
         matrix = given.matrix.float().contiguous()
         return round_trip_cpu(
-            matrix, self.fmt(role).name, scaling.multiplier, scaling.decode, scaling.block
+            matrix, self.fmt(role), scaling.multiplier, scaling.decode, scaling.block
         ).reshape(x.shape)
 
     def _scaling(self, given: Given) -> Scaling | None:
@@ -176,7 +176,7 @@ class Recipe:
             if scaling.block is not None:
                 scales = scales[start // block[0] : -(-(start + piece) // block[0])]
                 scales = per_element(scales, block, part.shape)
-            codes[start : start + piece] = fp8_codes(part * scales, fmt.name, saturating=self.saturating)
+            codes[start : start + piece] = fp8_codes(part * scales, fmt, saturating=self.saturating)
         return Quantized(
             codes.reshape(given.x.shape), fmt, scaling.decode, scaling.block, scaling.amax, scaling.codes
         )

@@ -8,15 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from precision_lab.formats import E4M3, E5M2, FloatFormat
+from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.formats.cast_loops import block_amax_cpu
-from precision_lab.formats.casts import e2m1_values, fp8_values
+from precision_lab.formats.casts import values_of
 from precision_lab.lowprecision.recipes.scales import amax
 
-E2M1 = FloatFormat("e2m1", 4, 2, 0, 2, 0b11, False, "float4_e2m1fn_x2", "OCP FP4 E2M1: no infinity, max 6")
-# What is greater rounds to more than the largest number. Half a step above it is a tie, which goes to the
-# largest number of E4M3, whose significand is even, and beyond that of the others.
-BEYOND = {E4M3: 464.0, E5M2: math.nextafter(61440.0, 0.0), E2M1: math.nextafter(7.0, 0.0)}
+
+def _beyond(fmt: FloatFormat) -> float:
+    """What is greater rounds to more than the largest number.
+
+    Half a step above that is a tie, which goes to the largest number of E4M3, whose significand is even, and
+    beyond that of the others.
+    """
+    tie = fmt.overflow_threshold
+    return math.nextafter(tie, 0.0) if fmt.max_significand % 2 else tie
+
+
+BEYOND = {fmt: _beyond(fmt) for fmt in FORMATS.values() if fmt.rounds and fmt.bits <= 8}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Quantized:
 
     def values(self) -> Tensor:
         """float32 values of the codes, before they are scaled back."""
-        return e2m1_values(self.codes) if self.fmt == E2M1 else fp8_values(self.codes, self.fmt.name)
+        return values_of(self.codes, self.fmt)
 
     def dequantize(self) -> Tensor:
         """float32, the shape of the tensor: each value times its block's scale, rounded once."""

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import UsageError, unknown_name
-from precision_lab.formats import BF16, E4M3, FP32
+from precision_lab.exceptions import UsageError
+from precision_lab.formats import BF16, E2M1, E4M3, FP32
 from precision_lab.formats.casts import e8m0_codes, e8m0_reciprocals, e8m0_values
 from precision_lab.lowprecision.recipes.base import Given, Recipe, Role, Scaling
 from precision_lab.lowprecision.recipes.nvfp4 import GROUP, hadamard, quantize_nvfp4
-from precision_lab.lowprecision.recipes.quantized import E2M1, Quantized, block_amax
+from precision_lab.lowprecision.recipes.quantized import Quantized, block_amax
 from precision_lab.lowprecision.recipes.scales import AmaxHistory, amax, scale_from_amax
+from precision_lab.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ class NVFP4(Recipe):
         )  # fmt: skip
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    Recipe,
+    (
         Unscaled("fp32", "FP32 throughout", FP32, FP32, capability=(0, 0), fused="fp32"),
         Unscaled("bf16", "operands rounded to BF16", BF16, BF16, capability=(8, 0), fused="bf16"),
         DelayedScaling(
@@ -168,8 +170,8 @@ RECIPES: dict[str, Recipe] = {
             "nvfp4-plain", "E2M1, E4M3 scales of 1×16 pieces, rounded to nearest", E2M1, E2M1,
             capability=(10, 0), fused="bf16", hadamard=False, stochastic=False,
         ),
-    )
-}  # fmt: skip
+    ),
+)  # fmt: skip
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
@@ -178,11 +180,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     Raises:
         ValueError: no such recipe; names the nearest ones.
     """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
-    return RECIPES[recipe]
+    return RECIPES.get(recipe)
 
 
 __all__ = [

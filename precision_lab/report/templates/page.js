@@ -63,6 +63,7 @@ function drawLines() {
 // 2. Heat map
 const HEAT = [[0, "#58b894"], [0.111, "#a3d9b8"], [0.333, "#f5e1a0"], [0.556, "#f0ae78"], [1, "#d96a62"]];
 function drawHeat() {
+  if (!DATA.heat.length) return;
   const output = $("heat-output").value, column = $("heat-where").value === "everywhere" ? 5 : 6;
   const group = $("heat-group").value;
   const cells = DATA.heat.filter((c) => (output === "worst of all" || c[4] === output) &&
@@ -124,9 +125,11 @@ function start() {
     fill($("bits-function"), functions, DATA.lead.find((f) => functions.includes(f)) ?? functions[0]);
     fill($("bits-format"), uniq(DATA.lines.filter((r) => r[0] === $("bits-function").value).map((r) => r[1])), "bf16");
   }
-  fill($("heat-output"), ["worst of all", ...uniq(DATA.heat.map((c) => c[4]))]);
-  fill($("heat-group"), DATA.heat.some((c) => !DATA.lead.includes(c[0])) && DATA.heat.some((c) => DATA.lead.includes(c[0]))
-    ? [DATA.lead_title, "other functions", "all"] : ["all"]);
+  if (DATA.heat.length) {
+    fill($("heat-output"), ["worst of all", ...uniq(DATA.heat.map((c) => c[4]))]);
+    fill($("heat-group"), DATA.heat.some((c) => !DATA.lead.includes(c[0])) && DATA.heat.some((c) => DATA.lead.includes(c[0]))
+      ? [DATA.lead_title, "other functions", "all"] : ["all"]);
+  }
   if (DATA.timings.length) {
     fill($("time-format"), uniq(DATA.timings.map((t) => t[2])), "bf16");
     fill($("time-direction"), uniq(DATA.timings.map((t) => t[3])));
