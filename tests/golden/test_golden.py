@@ -15,7 +15,7 @@ from by_name import output_format
 from flint import arb
 
 from precision_lab.exceptions import DamagedFileError
-from precision_lab.formats import get_format, output_format
+from precision_lab.formats import get_format
 from precision_lab.functions import FUNCTIONS
 from precision_lab.golden.tables import (
     CHECKSUMS,
@@ -170,7 +170,7 @@ def test_writing_an_unknown_function_suggests_the_near_one(tmp_path: Path) -> No
 def rederive(table: GoldenTable, row: GoldenRow) -> None:
     """Fails unless the Arb ball confirms the digits, the rounding and the tail of a row."""
     fmt = output_format(table.fmt, row.output)
-    ball = witness(table.function, row.output, row.x, table.parameter_sets[row.parameter_set], 200)
+    ball = witness(table.function.name, row.output, row.x, table.parameter_sets[row.parameter_set], 200)
     rounded = float(fmt.decode(np.array([row.rounded_bits], fmt.bits_dtype))[0])
     where = f"{table.path.name}:{row.line}"
     with arithmetic(1000):
