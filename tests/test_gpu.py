@@ -17,12 +17,12 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.results import Failure
 from precision_lab.scoring.tally import Tally
 from precision_lab.study.conversions import conversions
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
 BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
-SUBJECTS = [i for i in IMPLEMENTATIONS if i.runs_on(CUDA) and not i.execution.compiled]
+SUBJECTS = [i for i in IMPLEMENTATIONS.values() if i.runs_on(CUDA) and not i.execution.compiled]
 
 
 def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, rest: tuple) -> list[Tally]:  # type: ignore[type-arg]
@@ -238,7 +238,7 @@ def test_recipes_are_transformer_engines(name: str, role: str) -> None:
     if torch.cuda.get_device_capability() < recipe.capability:
         pytest.skip(f"{name} needs compute capability {recipe.capability}")
     kind = {"delayed": "tensor", "mxfp8": "mxfp8"}.get(name, name.partition("-")[0])
-    fmt = recipe.fmt(role)  # type: ignore[arg-type]
+    fmt = recipe.fmt(role).name  # type: ignore[arg-type]
     for what, x in _tensors().items():
         x = x.cuda()
         state = recipe.state(role)  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ NO_NUMBER = {
     "system/text.py": "shows text from elsewhere",
     "system/toml_file.py": "reads a file and says what is wrong with it",
     "system/typed.py": "refuses a file whose fields are of other types",
+    "system/warm_start.py": "starts processes and ends them",
 }
 
 

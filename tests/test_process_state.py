@@ -37,7 +37,10 @@ def flush(on: bool) -> None:
             lambda m: m.setattr(selfcheck, "_torch_flushes", None),
             "precision_lab.running.selfcheck._torch_flushes",
         ),
-        (lambda m: m.setitem(float_format.FORMATS, "mine", None), "precision_lab.formats.len(FORMATS)"),
+        (
+            lambda m: m.setitem(float_format.FORMATS._entries, "mine", None),
+            "precision_lab.formats.len(FORMATS)",
+        ),
     ],
 )
 def test_what_is_left_patched_is_named(

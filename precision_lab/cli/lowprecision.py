@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from precision_lab.cli.errors import clear_errors
 from precision_lab.cli.options import (
     DeviceOption,
     JsonOption,
     ParamOption,
-    ProgressBars,
     SetOption,
-    clear_errors,
     parameters,
 )
 from precision_lab.cli.output import Outputs, json_text, kept_on_interrupt
+from precision_lab.cli.progress import ProgressBars
 from precision_lab.exceptions import UsageError
 
 
@@ -61,6 +61,7 @@ def readiness(
     from typing import cast
 
     from precision_lab.cli.printing import console_for
+    from precision_lab.functions import Activation, get_function
     from precision_lab.lowprecision.capture.captured import Captured
     from precision_lab.lowprecision.readiness.readiness import modelled_layers
     from precision_lab.lowprecision.readiness.readiness import readiness as judge
@@ -106,7 +107,7 @@ def readiness(
 
         if seen is None or captured is None:
             name, chosen_set = str(function), ", ".join([set_name, *(param or [])])
-            about: dict[str, dict[str, float] | None] = {name: values}
+            about: dict[Activation, dict[str, float] | None] = {get_function(name): values}
             title = f"May {name} be trained below BF16?"
         else:
             name, chosen_set = seen.model, "captured"

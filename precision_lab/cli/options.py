@@ -1,20 +1,21 @@
-"""Options and habits that commands share; cheap to import."""
+"""Options that several commands share, alone and in groups, and what their values mean."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from precision_lab.devices import kinds
-from precision_lab.exceptions import UsageError
-from precision_lab.system.text import plain
+from precision_lab.exceptions import UsageError, unknown_name
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from precision_lab.implementations.contract import CallContract
 
 FunctionArgument = Annotated[
     str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
@@ -42,79 +43,72 @@ ShapesOption = Annotated[
 SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
 
 
-INTERRUPTED = 130  # as a shell has it: 128 and the signal's number
+@dataclass(frozen=True)
+class Call:
+    """How a kernel is called, and where."""
+
+    framework: FrameworkOption = None
+    compiled: Annotated[bool, typer.Option("--compiled", help="Run it through torch.compile.")] = False
+    multiple_of: MultipleOption = 1
+    shape: ShapesOption = None
+    device: DeviceOption = "cpu"
+
+    @property
+    def contract(self) -> CallContract:
+        """The calls that it accepts.
+
+        Raises:
+            ValueError: as `contract.read_shape`.
+        """
+        from precision_lab.implementations.contract import CallContract
+
+        return CallContract(self.multiple_of, read_shapes(self.shape))
 
 
-def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Each way a command fails has its exit code and one sentence on stderr.
+@dataclass(frozen=True)
+class Values:
+    """Parameter values: of a named set, single ones replaced."""
 
-    1: the kernel's fault, or undecided. 2: wrong use, which has exceptions of its own, or a file that the
-    user named. 3: anything else is the lab's own trouble, whatever its type; its traceback is kept in a
-    file, which the sentence names. 130: Ctrl-C.
+    params: SetOption = "init"
+    param: ParamOption = None
+
+    def of(self, function: str) -> dict[str, float]:
+        """As `parameters`."""
+        return parameters(function, self.params, self.param)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose arguments may be groups of options: the command line has the fields of each group.
+
+    A group is a frozen dataclass; each of its fields is an annotated option.
     """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
+    shown: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            shown.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        of_field = get_type_hints(groups[name], include_extras=True)
+        for field in fields(groups[name]):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            kind = inspect.Parameter.KEYWORD_ONLY
+            shown.append(
+                inspect.Parameter(field.name, kind, default=default, annotation=of_field[field.name])
+            )
 
     @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from precision_lab.exceptions import (
-            DamagedFileError,
-            EnvironmentAltersResultsError,
-            LabError,
-            MissingPackageError,
-            PrecisionLabError,
-        )
+    def wrapper(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
 
-        try:
-            return command(*args, **kwargs)
-        except LabError as error:
-            _own_trouble(str(error), error.trace)
-            raise typer.Exit(3) from error
-        except (UsageError, MissingPackageError, DamagedFileError, EnvironmentAltersResultsError) as error:
-            _say(str(error))
-            raise typer.Exit(2) from error
-        except PrecisionLabError as error:  # the kernel's, or the oracle could not decide
-            _say(str(error))
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as stop:
-            _say("; ".join(["interrupted", *getattr(stop, "__notes__", ())]))
-            raise typer.Exit(INTERRUPTED) from stop
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] in ("typer", "click"):
-                raise  # how a command ends early
-            if isinstance(error, OSError) and _is_users(error, [*args, *kwargs.values()]):
-                _say(str(error))
-                raise typer.Exit(2) from error
-            import traceback
-
-            _own_trouble(f"{type(error).__name__}: {error}", traceback.format_exc())
-            raise typer.Exit(3) from error
-
+    signature = inspect.Signature(shown)
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in shown}
     return wrapper
-
-
-def _own_trouble(message: str, trace: str) -> None:
-    """Says that the fault is the lab's, and where the traceback is."""
-    import tempfile
-
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="precision-lab-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(trace)
-        where = f"the traceback is in {file.name}"
-    except OSError as error:
-        where = f"the traceback could not be kept ({error}):\n{trace}"
-    _say(f"the lab's own trouble, not the kernel's: {message}; {where}")
-
-
-def _say(words: str) -> None:
-    typer.echo(f"precision-lab: {plain(words)}", err=True)
-
-
-def _is_users(error: OSError, arguments: list[Any]) -> bool:
-    """Whether an operating system's error is about a path that an argument names, or one below it."""
-    paths = [argument for argument in arguments if isinstance(argument, Path)]
-    place = None if not isinstance(error.filename, str) else Path(error.filename).absolute()
-    return place is not None and any(place.is_relative_to(path.absolute()) for path in paths)
 
 
 def refuse_ignored(context: typer.Context, why: str, allowed: set[str]) -> None:
@@ -138,7 +132,6 @@ def parameters(function: str, set_name: str, pairs: list[str] | None) -> dict[st
     Raises:
         ValueError: an unknown set, or a pair that is not NAME=NUMBER.
     """
-    from precision_lab.exceptions import unknown_name
     from precision_lab.functions import get_function
 
     definition = get_function(function)
@@ -165,30 +158,3 @@ def read_shapes(patterns: list[str] | None) -> tuple[tuple[int | None, ...], ...
     from precision_lab.implementations.contract import read_shape
 
     return tuple(read_shape(text) for text in patterns or ())
-
-
-class ProgressBars:
-    """A progress bar per stage, on stderr."""
-
-    def __enter__(self) -> ProgressBars:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
-        self._tasks: dict[str, Any] = {}
-        self._bars.__enter__()
-        return self
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
-
-    def __exit__(self, *details: Any) -> None:
-        self._bars.__exit__(*details)

@@ -1,111 +1,48 @@
-"""Floating-point formats as data; the only owner of bit layouts.
+"""Floating-point formats: bits and values of each; the table of all.
 
-A format is its bit counts and its special values; every operation derives from
-them, so adding a format is adding one `FloatFormat`. Values travel as float64,
-which holds every value of every format here exactly.
+A format is a `FormatRecord`; every operation derives from it, so adding a format is adding one
+`FloatFormat` to FORMATS. Values travel as float64, which holds every value of every format here exactly,
+and NaN and infinities of formats that lack them: what has no code is refused by `encode`.
 
-Sources: IEEE 754-2019 §3.4 for fp64, fp32, fp16; OCP 8-bit Floating Point
-Specification (OFP8) rev. 1.0 (2023) table 1 for E4M3 and E5M2; bf16 is the upper
-half of fp32.
+Sources: IEEE 754-2019 §3.4 for fp64, fp32, fp16; bf16 is the upper half of fp32. OCP 8-bit Floating Point
+Specification (OFP8) rev. 1.0 (2023) table 1 for E4M3 and E5M2. OCP Microscaling Formats (MX) Specification
+rev. 1.0 (2023) §5.3 for the elements E3M2, E2M3, E2M1, §5.4 for the scale E8M0, §6.3 for overflow of
+elements without infinity and NaN, which is clamped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.exceptions import UsageError
+from precision_lab.formats.record import FormatRecord
+from precision_lab.registry import Registry
 
 Float64 = NDArray[np.float64]
 Bits = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class FloatFormat:
-    """A binary floating-point format.
-
-    Attributes:
-        name: the project's name, e.g. "bf16".
-        bits: storage width.
-        precision: p, the bits of the significand including the implicit one.
-        emin: exponent of the smallest normal number, 2^emin.
-        emax: exponent of the largest finite number.
-        max_significand: integer significand (p bits) of the largest finite number.
-        has_infinity: False where the format (E4M3) spends the encoding on numbers.
-        torch_name: attribute of `torch` naming the dtype.
-        description: one line for people.
-    """
-
-    name: str
-    bits: int
-    precision: int
-    emin: int
-    emax: int
-    max_significand: int
-    has_infinity: bool
-    torch_name: str
-    description: str
-
-    @property
-    def fraction_bits(self) -> int:
-        return self.precision - 1
-
-    @property
-    def n_patterns(self) -> int:
-        return 1 << self.bits
-
-    @property
-    def sign_mask(self) -> int:
-        return 1 << (self.bits - 1)
-
-    @property
-    def bits_dtype(self) -> np.dtype[Any]:
-        return np.dtype(f"uint{self.bits}")
-
-    @property
-    def max_finite(self) -> float:
-        return self.max_significand * 2.0 ** (self.emax - self.fraction_bits)
-
-    @property
-    def min_normal(self) -> float:
-        return 2.0**self.emin
-
-    @property
-    def min_subnormal(self) -> float:
-        return 2.0 ** (self.emin - self.fraction_bits)
-
-    @property
-    def unit_roundoff(self) -> float:
-        return 2.0**-self.precision
-
-    @property
-    def overflow_threshold(self) -> float:
-        """Half an ulp beyond `max_finite`; float64 inf for fp64, where it is 2^1024 − 2^970.
-
-        Where `max_significand` is odd the tie goes up (to infinity or NaN), where it is
-        even (E4M3) the tie stays at `max_finite`.
-        """
-        return (self.max_significand + 0.5) * 2.0 ** (self.emax - self.fraction_bits)
-
-    @property
-    def max_ordinal(self) -> int:
-        """Ordinal of the largest finite number."""
-        biased = self.emax - self.emin + 1
-        return (biased << self.fraction_bits) + self.max_significand - (1 << self.fraction_bits)
-
-    @cached_property
-    def _infinity_magnitude(self) -> int:
-        """Magnitude bits of infinity, or, without one, of the NaN that overflow gives."""
-        return self.max_ordinal + 1 if self.has_infinity else self.sign_mask - 1
+class FloatFormat(FormatRecord):
+    """A format with its arithmetic; what it consists of is `FormatRecord`'s."""
 
     # -- bits and values ------------------------------------------------------
 
+    @property
+    def bits_dtype(self) -> np.dtype[Any]:
+        """numpy's dtype of a code in an array."""
+        return np.dtype(f"uint{self.storage_bits}")
+
     def all_bits(self) -> Bits:
-        """Every bit pattern, ascending as an unsigned integer; 8- and 16-bit formats only."""
+        """Every code, ascending as an unsigned integer; formats of up to 16 bits only.
+
+        Raises:
+            ValueError: a wider format.
+        """
         if self.bits > 16:
             raise UsageError(
                 f"all_bits holds every pattern in memory; format={self.name!r} has 2^{self.bits}"
@@ -113,52 +50,77 @@ class FloatFormat:
         return np.arange(self.n_patterns, dtype=self.bits_dtype)
 
     def decode(self, bits: Bits) -> Float64:
-        """Exact value of each bit pattern, as float64; NaN patterns give NaN."""
+        """Exact value of each code, as float64; NaN codes give NaN.
+
+        Raises:
+            ValueError: a code that is wider than the format.
+        """
         bits = np.asarray(bits)
         if self.bits == 64:
             return np.ascontiguousarray(bits, np.uint64).view(np.float64)
-        magnitude = bits.astype(np.int64) & (self.sign_mask - 1)
-        fraction = magnitude & ((1 << self.fraction_bits) - 1)
-        biased = magnitude >> self.fraction_bits
-        # Subnormals have biased exponent 0 and no implicit bit; they share emin.
-        significand = np.where(biased > 0, fraction + (1 << self.fraction_bits), fraction)
-        exponent = np.maximum(biased, 1) + (self.emin - 1) - self.fraction_bits
-        values = np.ldexp(significand.astype(np.float64), exponent.astype(np.int32))
-        if self.has_infinity:
-            values[magnitude == self._infinity_magnitude] = np.inf
-        values[magnitude > (self._infinity_magnitude if self.has_infinity else self.max_ordinal)] = np.nan
-        signed: Float64 = np.where(bits.astype(np.int64) & self.sign_mask, -values, values)
+        code = bits.astype(np.int64)
+        if self.bits < self.storage_bits and (code >> self.bits).any():
+            wide = int(code[code >> self.bits != 0].flat[0])
+            raise UsageError(f"bits={wide:#x} is no code of {self.name}, which has {self.bits} bits")
+        magnitude = code & (self.n_magnitudes - 1)
+        values = self._of_code(magnitude)
+        values[magnitude > self.max_code + self.has_infinity] = np.nan
+        signed: Float64 = np.where(code & self.sign_mask, -values, values)
         return signed
 
+    def _of_code(self, code: NDArray[np.int64]) -> Float64:
+        """Values of codes without a sign; infinity beyond the largest number."""
+        fraction = code & ((1 << self.fraction_bits) - 1)
+        biased = code >> self.fraction_bits
+        # Subnormals have biased exponent 0 and no implicit bit; they share emin.
+        implicit = biased >= int(self.has_zero)
+        significand = np.where(implicit, fraction + (1 << self.fraction_bits), fraction)
+        exponent = np.maximum(biased, int(self.has_zero)) - self.bias - self.fraction_bits
+        values = np.asarray(np.ldexp(significand.astype(np.float64), exponent.astype(np.int32)))
+        values[code > self.max_code] = np.inf
+        return values
+
     def encode(self, values: Float64) -> Bits:
-        """Bit pattern of each value, which must be one of the format's (or NaN).
+        """Code of each value, which must be one of the format's; NaN gives its canonical one.
 
         Raises:
-            ValueError: a value the format cannot represent; round first.
+            ValueError: a value that the format cannot represent, NaN included where it has none.
         """
         values = np.asarray(values, np.float64)
         if self.bits == 64:
             return values.view(np.uint64).copy()
         ordinal = np.zeros(values.shape, np.int64)
         finite = np.isfinite(values)
-        ordinal[finite] = self._magnitude_ordinal(np.abs(values[finite]))
-        bad = finite & (np.abs(values) > self.max_finite)
-        bad[finite] |= self.from_ordinal(ordinal[finite]) != np.abs(values[finite])
+        magnitude = np.abs(values)
+        ordinal[finite] = self._magnitude_ordinal(magnitude[finite])
+        bad = finite & (magnitude > self.max_finite)
+        bad[finite] |= self.from_ordinal(ordinal[finite]) != magnitude[finite]
         if not self.has_infinity:
             bad |= np.isinf(values)
+        if not self.has_nan:
+            bad |= np.isnan(values)
+        if not self.signed:
+            bad |= np.signbit(values) & ~np.isnan(values)
+        if not self.has_zero:
+            bad |= values == 0
         if bad.any():
-            value = float(values[bad].flat[0])
-            raise UsageError(f"value={value!r} ({value.hex()}) is not a {self.name} number; round it first")
-        ordinal[np.isinf(values)] = self._infinity_magnitude
-        ordinal[np.isnan(values)] = self._nan_magnitude
-        return np.where(np.signbit(values), ordinal | self.sign_mask, ordinal).astype(self.bits_dtype)
+            raise UsageError(self._no_code(float(values[bad].flat[0])))
+        code = ordinal - (not self.has_zero)
+        if self.infinity_code is not None:
+            code[np.isinf(values)] = self.infinity_code
+        if self.nan_code is not None:
+            code[np.isnan(values)] = self.nan_code
+        return np.where(np.signbit(values), code | self.sign_mask, code).astype(self.bits_dtype)
 
-    @property
-    def _nan_magnitude(self) -> int:
-        """Canonical quiet NaN: top fraction bit set; for E4M3 its only NaN."""
-        if not self.has_infinity:
-            return self.sign_mask - 1
-        return self._infinity_magnitude | (1 << (self.fraction_bits - 1))
+    def _no_code(self, value: float) -> str:
+        what = f"value={value!r} ({value.hex()}) is not a {self.name} number"
+        if value != value:
+            return f"{what}: {self.name} has no NaN"
+        if value == 0 and not self.has_zero:
+            return f"{what}: {self.name} has no zero"
+        if not self.signed and np.signbit(value):
+            return f"{what}: {self.name} has no sign"
+        return f"{what}; round it first" if self.rounds else what
 
     # -- neighbours and distances ---------------------------------------------
 
@@ -171,16 +133,18 @@ class FloatFormat:
         return scaled + ((exponent - self.emin) << self.fraction_bits)
 
     def ordinal(self, values: Float64) -> NDArray[np.int64]:
-        """Monotone integer index: 0 for ±0, ±1 for the smallest subnormals, and so on.
+        """Monotone integer index: 0 for ±0, ±1 for the smallest numbers, and so on.
 
-        Infinity follows the largest finite number. NaN has no place in the order.
+        Infinity follows the largest finite number, whether the format has it or not; likewise 0 lies below
+        the smallest number of a format without zero. NaN has no place in the order.
 
         Raises:
-            ValueError: a NaN among the values.
+            ValueError: a NaN among the values, or a negative one in an unsigned format.
         """
         values = np.asarray(values, np.float64)
         if np.isnan(values).any():
             raise UsageError("ordinal is defined for numbers; values contains NaN")
+        self._check_sign("value", values)
         magnitude = np.abs(values)
         result = np.full(values.shape, self.max_ordinal + 1, np.int64)
         finite = np.isfinite(magnitude)
@@ -188,26 +152,35 @@ class FloatFormat:
         return np.where(values < 0, -result, result)
 
     def from_ordinal(self, ordinals: NDArray[np.int64]) -> Float64:
-        """Inverse of `ordinal`; beyond the largest finite number, infinity."""
+        """Inverse of `ordinal`; beyond the largest finite number, infinity.
+
+        Raises:
+            ValueError: a negative ordinal in an unsigned format.
+        """
         ordinals = np.asarray(ordinals, np.int64)
+        self._check_sign("ordinal", ordinals)
         magnitude = np.abs(ordinals)
         if self.bits == 64:
             values = np.minimum(magnitude, self.max_ordinal + 1).view(np.float64)
+        elif self.has_zero:
+            values = self._of_code(magnitude)
         else:
-            biased = magnitude >> self.fraction_bits
-            fraction = magnitude & ((1 << self.fraction_bits) - 1)
-            significand = np.where(biased > 0, fraction + (1 << self.fraction_bits), fraction)
-            exponent = np.maximum(biased, 1) + (self.emin - 1) - self.fraction_bits
-            values = np.ldexp(significand.astype(np.float64), exponent.astype(np.int32))
-            values = np.where(magnitude > self.max_ordinal, np.inf, values)
+            values = np.where(magnitude == 0, 0.0, self._of_code(np.maximum(magnitude - 1, 0)))
         return np.where(ordinals < 0, -values, values)
 
+    def _check_sign(self, name: str, values: NDArray[Any]) -> None:
+        if not self.signed and (values < 0).any():
+            raise UsageError(f"{name}={values[values < 0].flat[0]!r}: {self.name} has no sign")
+
     def neighbours(self, values: Float64) -> tuple[Float64, Float64]:
-        """Next number below and next number above each value (±0 count as one number)."""
+        """Next number below and next number above each value (±0 count as one number).
+
+        Beyond the largest lies infinity, and 0 below the smallest of a format without a sign.
+        """
         ordinals = self.ordinal(values)
         limit = self.max_ordinal + 1
         return (
-            self.from_ordinal(np.maximum(ordinals - 1, -limit)),
+            self.from_ordinal(np.maximum(ordinals - 1, -limit if self.signed else 0)),
             self.from_ordinal(np.minimum(ordinals + 1, limit)),
         )
 
@@ -226,11 +199,15 @@ class FloatFormat:
         return np.ldexp(1.0, self.exponent(values) - self.fraction_bits)
 
     def round(self, values: Float64, *, saturating: bool = False) -> Float64:
-        """Round float64 values to the format, to nearest, ties to even.
+        """Round float64 values to the format, to nearest, ties to even; NaN stays NaN.
 
-        Overflow gives infinity, or NaN in a format without one (E4M3); with
-        `saturating` it gives the largest finite number, infinities included.
+        Overflow gives infinity, or NaN in a format without one (E4M3); with `saturating`, or where the
+        format has neither (FP6, FP4), it gives the largest finite number, infinities included.
+
+        Raises:
+            ValueError: a format to which rounding is not defined (E8M0).
         """
+        self.check_rounds()
         values = np.asarray(values, np.float64)
         if self.bits == 64:
             return values.copy()
@@ -243,10 +220,11 @@ class FloatFormat:
         return self.overflow(rounded, saturating=saturating)
 
     def overflow(self, rounded: Float64, *, saturating: bool = False) -> Float64:
-        """Replace numbers beyond `max_finite` by what the format has for them."""
+        """Replace numbers beyond `max_finite` by what the format has for them: see `round`."""
         over = np.abs(rounded) > self.max_finite
         if not over.any():
             return rounded
+        saturating = saturating or self.always_saturates
         beyond = self.max_finite if saturating else np.inf if self.has_infinity else np.nan
         return np.where(over, np.copysign(beyond, rounded), rounded)
 
@@ -255,9 +233,15 @@ def _ieee(name: str, bits: int, precision: int, emax: int, torch_name: str, desc
     return FloatFormat(name, bits, precision, 1 - emax, emax, 2**precision - 1, True, torch_name, description)
 
 
-FORMATS: dict[str, FloatFormat] = {
-    fmt.name: fmt
-    for fmt in (
+def _element(name: str, bits: int, precision: int, emin: int, emax: int, description: str) -> FloatFormat:
+    """An element of MX blocks, all of whose codes are numbers; torch has none that is not packed in pairs."""
+    return FloatFormat(name, bits, precision, emin, emax, 2**precision - 1, False, None, description)
+
+
+FORMATS = Registry(
+    "format",
+    FloatFormat,
+    (
         _ieee("fp64", 64, 53, 1023, "float64", "IEEE binary64"),
         _ieee("fp32", 32, 24, 127, "float32", "IEEE binary32"),
         _ieee("bf16", 16, 8, 127, "bfloat16", "bfloat16: fp32's range, 8 bits of significand"),
@@ -267,8 +251,15 @@ FORMATS: dict[str, FloatFormat] = {
             "e4m3", 8, 4, -6, 8, 0b1110, False, "float8_e4m3fn", "OCP FP8 E4M3: no infinity, max 448"
         ),
         _ieee("e5m2", 8, 3, 15, "float8_e5m2", "OCP FP8 E5M2: infinities, max 57344"),
-    )
-}
+        _element("e3m2", 6, 3, -2, 4, "OCP FP6 E3M2: no infinity, no NaN, max 28"),
+        _element("e2m3", 6, 4, 0, 2, "OCP FP6 E2M3: no infinity, no NaN, max 7.5"),
+        _element("e2m1", 4, 2, 0, 2, "OCP FP4 E2M1: no infinity, no NaN, max 6"),
+        FloatFormat(
+            "e8m0", 8, 1, -127, 127, 1, False, "float8_e8m0fnu",
+            "OCP MX scale E8M0: 2^-127 to 2^127 and NaN, no sign, no zero", signed=False, has_zero=False,
+        ),
+    ),
+)  # fmt: skip
 
 
 def get_format(fmt: str | FloatFormat) -> FloatFormat:
@@ -277,11 +268,26 @@ def get_format(fmt: str | FloatFormat) -> FloatFormat:
     Raises:
         ValueError: no such format; names the nearest ones.
     """
-    if isinstance(fmt, FloatFormat):
-        return fmt
-    if fmt not in FORMATS:
-        raise unknown_name("format", fmt, FORMATS)
-    return FORMATS[fmt]
+    return FORMATS.get(fmt)
+
+
+KERNEL_FORMATS = tuple(name for name, fmt in FORMATS.items() if fmt.for_kernels)
+
+
+def kernel_format(fmt: str | FloatFormat) -> FloatFormat:
+    """The registered format of that name, one that kernels can be measured in.
+
+    Raises:
+        ValueError: as `get_format`; a format whose values no kernel takes, such as E2M1.
+    """
+    found = FORMATS.get(fmt)
+    if not found.for_kernels:
+        why = "torch has no dtype of it" if found.torch_name is None else "it has no sign or no zero"
+        raise UsageError(
+            f"format {found.name!r}: {why}, so no kernel can be measured in it; "
+            f"choose one of {', '.join(KERNEL_FORMATS)}"
+        )
+    return found
 
 
 def output_format(fmt: FloatFormat, output: str) -> FloatFormat:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from precision_lab.exceptions import unknown_name
 from precision_lab.functions.ablations import (
     XIELU_CUBIC,
     XIELU_FIXED_ALPHA,
@@ -32,6 +31,7 @@ from precision_lab.functions.xgelu import XGELU
 from precision_lab.functions.xielu import XIELU
 from precision_lab.functions.xiprelu import XIPRELU
 from precision_lab.functions.xsilu import XSILU
+from precision_lab.registry import Registry
 
 __all__ = [
     "ATLU",
@@ -68,9 +68,10 @@ __all__ = [
     "get_function",
 ]
 
-FUNCTIONS: dict[str, Activation] = {
-    function.name: function
-    for function in (
+FUNCTIONS = Registry(
+    "function",
+    Activation,
+    (
         XIELU,
         XIPRELU,
         ELU,
@@ -96,8 +97,8 @@ FUNCTIONS: dict[str, Activation] = {
         XIELU_TRAINABLE_BETA,
         XIELU_FIXED_ALPHA,
         XIPRELU_FIXED_ALPHA,
-    )
-}
+    ),
+)
 
 
 def get_function(function: str | Activation) -> Activation:
@@ -106,8 +107,4 @@ def get_function(function: str | Activation) -> Activation:
     Raises:
         ValueError: no such function; names the nearest ones.
     """
-    if isinstance(function, Activation):
-        return function
-    if function not in FUNCTIONS:
-        raise unknown_name("function", function, FUNCTIONS)
-    return FUNCTIONS[function]
+    return FUNCTIONS.get(function)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from precision_lab.exceptions import unknown_name
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations import (
@@ -21,6 +20,7 @@ from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import executions
 from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
+from precision_lab.registry import Registry
 from precision_lab.results.execution import EAGER, EXECUTIONS, Execution
 
 __all__ = [
@@ -36,15 +36,21 @@ __all__ = [
     "resolve",
 ]
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (
-    *executions(xielu.FORMULATIONS, fp8=True),
-    XIELU_ACTIVATION,
-    *executions(xiprelu.FORMULATIONS, fp8=True),
-    *executions(builtin.FORMULATIONS, fp8=False),
-    *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
-    *triton.IMPLEMENTATIONS,
-    *cuda.IMPLEMENTATIONS,
-    *transformer_engine.IMPLEMENTATIONS,
+# By function and label: "xielu stable [upcast]".
+IMPLEMENTATIONS = Registry(
+    "implementation",
+    Implementation,
+    (
+        *executions(xielu.FORMULATIONS, fp8=True),
+        XIELU_ACTIVATION,
+        *executions(xiprelu.FORMULATIONS, fp8=True),
+        *executions(builtin.FORMULATIONS, fp8=False),
+        *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
+        *triton.IMPLEMENTATIONS,
+        *cuda.IMPLEMENTATIONS,
+        *transformer_engine.IMPLEMENTATIONS,
+    ),
+    key=lambda i: f"{i.function.name} {i.label}",
 )
 
 
@@ -54,18 +60,16 @@ def get_execution(execution: str | Execution) -> Execution:
     Raises:
         ValueError: no such one; names the nearest.
     """
-    if isinstance(execution, Execution):
-        return execution
-    if execution not in EXECUTIONS:
-        raise unknown_name("execution", execution, EXECUTIONS)
-    return EXECUTIONS[execution]
+    return EXECUTIONS.get(execution)
 
 
 def implementations_for(
     function: Activation, execution: Execution | None = None
 ) -> tuple[Implementation, ...]:
     """Registered implementations of a function, all executions or one."""
-    return tuple(i for i in IMPLEMENTATIONS if i.function == function and execution in (None, i.execution))
+    return tuple(
+        i for i in IMPLEMENTATIONS.values() if i.function == function and execution in (None, i.execution)
+    )
 
 
 def get_implementation(
@@ -77,11 +81,11 @@ def get_implementation(
         ValueError: no such one, or no such execution; names the nearest.
     """
     execution = get_execution(execution)
-    found = [i for i in implementations_for(function, execution) if i.name == name]
-    if not found:
-        known = {i.name for i in implementations_for(function, execution)}
-        raise unknown_name(f"{execution.name} implementation of {function.name}", name, known)
-    return next((i for i in found if i.saturating == saturating), found[0])
+    found = implementations_for(function, execution)
+    # Of two that only saturating tells apart the one that was asked for is the later.
+    by_name = {i.name: i for i in sorted(found, key=lambda i: i.saturating == saturating)}
+    kind = f"{execution.name} implementation of {function.name}"
+    return Registry(kind, Implementation, by_name.values()).get(name)
 
 
 def resolve(kernel: Any, function: Activation, fmt: FloatFormat) -> Implementation:

@@ -15,6 +15,7 @@ from torch import Tensor
 from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import E4M3, E5M2, FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions import GELU_TANH, RELU2, SILU, SWIGLU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
@@ -113,7 +114,7 @@ def quantize(
 def stored(tensor: Any, fmt: FloatFormat) -> Tensor:
     """The bytes of its FP8 tensor as a torch float8 tensor."""
     data: Tensor = tensor._data
-    return data.view(getattr(torch, fmt.torch_name))
+    return data.view(torch_dtype(fmt))
 
 
 def _function(name: str) -> Any:

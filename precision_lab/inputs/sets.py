@@ -76,11 +76,13 @@ def directed(
                 cases.setdefault(int(bits), reason)
 
     cases[0] = "+0"
-    cases[fmt.sign_mask] = "-0"
+    if fmt.signed:
+        cases[fmt.sign_mask] = "-0"
     if fmt.has_infinity:
         for sign in (0, fmt.sign_mask):
             cases[int(fmt.encode(np.array([np.inf]))[0]) | sign] = "infinity"
-    cases[int(fmt.encode(np.array([np.nan]))[0])] = "NaN"
+    if fmt.nan_code is not None:
+        cases[fmt.nan_code] = "NaN"
     for unit in (-1.0, 1.0):
         add([unit * fmt.min_subnormal], "smallest subnormals", 2)
         add([unit * fmt.min_normal], "edge of the subnormals", 2)

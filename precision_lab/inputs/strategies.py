@@ -34,6 +34,14 @@ except ImportError as error:
         "Hypothesis is not installed; `pip install precision-lab[hypothesis]`"
     ) from error
 
+# For searches of the lab's own: the same examples every time, and nothing kept on the disk.
+COMMON_SETTINGS: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": False,
+}
 HARD = 256  # hard-to-round inputs kept per case
 _SAMPLE = 1 << 16  # values among which they are looked for in formats of more than 16 bits
 _ROOT_REACH = 64  # floats either way of a root
@@ -59,9 +67,10 @@ def floats(
         min_value, max_value: limits, both inclusive; then values are drawn by ordinal.
 
     Raises:
-        ValueError: no value of the format lies between the limits.
+        ValueError: no value of the format lies between the limits; a format without zero or sign.
     """
     target = get_format(fmt)
+    target.check_rounds()
     if min_value is not None or max_value is not None:
         low = -target.max_finite if min_value is None else min_value
         high = target.max_finite if max_value is None else max_value
@@ -83,7 +92,7 @@ def floats(
     special: list[float] = [0.0, -0.0]
     if allow_infinity and target.has_infinity:
         special += [np.inf, -np.inf]
-    if allow_nan:
+    if allow_nan and target.has_nan:
         special.append(np.nan)
     return drawn | st.sampled_from(special)
 

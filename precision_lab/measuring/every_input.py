@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Lock, local
 
@@ -15,14 +15,17 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.oracle.program import Curve
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
+from precision_lab.running.clock import Clock
 from precision_lab.running.runner import core_tensor, run, run_tensors
 from precision_lab.running.tensors import patterns_on_device
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import Tally
+from precision_lab.system.progress import Progress
 
 # A kernel's temporaries stay in the second-level cache, and one call costs little beside its work.
 CHUNK = 1 << 18
+STAGE = "inputs"  # what progress is told of
 # On a GPU, 2^26 inputs a call: a kernel with a dozen temporaries takes a few GiB.
 DEVICE_CHUNKS = 256
 
@@ -48,7 +51,8 @@ def sweep_chunks(
     chunks: Sequence[int],
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Tally | Failure]:
     """Counts of every output of a case over the patterns of some chunks.
 
@@ -58,20 +62,21 @@ def sweep_chunks(
     Args:
         chunks: indices; chunk i holds the CHUNK patterns from i·CHUNK on.
         progress: called with inputs done and inputs to do.
+        clock: gets the time of the kernel's calls; each waits for what other threads are at.
 
     Raises:
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
     implementation, outputs, fmt = case.implementation, case.outputs, case.fmt
     if implementation.device.is_accelerator:
-        return _sweep_on_device(case, chunks, progress=progress)
+        return _sweep_on_device(case, chunks, progress=progress, clock=clock)
     cells, held_to = case.points.cells, standards(case, outputs)
     size = min(CHUNK, 1 << fmt.bits)
     failures: dict[str, Failure] = {}
     one_at_a_time = Lock()
     # Compiled kernels share the compiler's state, and a stranger's may have state of its own: those run one
     # at a time, beside the scoring.
-    parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS
+    parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS.values()
     mine = local()
     scorers: list[Scorer] = []
 
@@ -82,10 +87,10 @@ def sweep_chunks(
         first = int(chunk) * size
         bits = (first + np.arange(size)).astype(fmt.bits_dtype)
         if parallel:
-            computed = run(case, bits)
+            computed = run(case, bits, clock)
         else:
             with one_at_a_time:
-                computed = run(case, bits)
+                computed = run(case, bits, clock)
         for output, values in computed.items():
             if isinstance(values, Failure):
                 failures.setdefault(output, values)
@@ -104,13 +109,13 @@ def sweep_chunks(
                 if len(pending) > 2 * count:
                     done += _collect(pending)
                     if progress:
-                        progress(done * size, len(chunks) * size)
+                        progress(STAGE, done * size, len(chunks) * size)
                 if len(failures) == len(outputs):
                     break
             while pending:
                 done += _collect(pending)
                 if progress:
-                    progress(done * size, len(chunks) * size)
+                    progress(STAGE, done * size, len(chunks) * size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -122,7 +127,7 @@ def sweep_chunks(
 
 
 def _sweep_on_device(
-    case: Case, chunks: Sequence[int], *, progress: Callable[[int, int], None] | None = None
+    case: Case, chunks: Sequence[int], *, progress: Progress | None = None, clock: Clock | None = None
 ) -> dict[str, Tally | Failure]:
     """`sweep_chunks` with kernel and scoring on a GPU: inputs are made there, results stay there.
 
@@ -145,7 +150,8 @@ def _sweep_on_device(
         trouble = ""
         try:
             x = patterns_on_device(fmt, first, count * size, device)
-            found = run_tensors(case, core_tensor(case, x))
+            point = core_tensor(case, x)
+            found = run_tensors(case, point, clock)
             values = []
             for output, value in found.items():
                 if isinstance(value, Failure):
@@ -159,7 +165,7 @@ def _sweep_on_device(
         except torch.OutOfMemoryError as error:
             trouble = first_line(error)
         # Outside of the handler, whose error still holds what its functions held.
-        x, found, values, value = torch.empty(0), {}, [], torch.empty(0)
+        x, point, found, values, value = torch.empty(0), torch.empty(0), {}, [], torch.empty(0)
         if trouble:
             case.implementation.device.release_memory()
             if count == 1:
@@ -169,7 +175,7 @@ def _sweep_on_device(
             continue
         done += count
         if progress:
-            progress(done * size, len(chunks) * size)
+            progress(STAGE, done * size, len(chunks) * size)
     if len(failures) == len(outputs):
         return dict(failures)
     totals = scorer.finish()

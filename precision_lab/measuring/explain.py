@@ -231,7 +231,7 @@ def _cases(
         executions = [e for e in EXECUTIONS.values() if not e.compiled]
     registered = [
         on_device(i, device)
-        for i in IMPLEMENTATIONS
+        for i in IMPLEMENTATIONS.values()
         if i.function == function and i.execution in executions and i.runs_on(device)
     ]
     every = [*([on_device(kernel, device)] if kernel else []), *registered]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import DamagedFileError, UsageError
-from precision_lab.measuring.every_input import CHUNK, every_chunk, standards, sweep_chunks
+from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.numeric.jit import source_stamp
 from precision_lab.oracle import TIERS
 from precision_lab.results import Failure, Measurement, strict_json
 from precision_lab.running.case import Case
+from precision_lab.running.clock import Clock
 from precision_lab.running.selfcheck import environment, require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import columns
@@ -31,6 +32,7 @@ from precision_lab.scoring.statistics import finish
 from precision_lab.scoring.tally import DIGEST_VERSION, EDGE_COLUMNS, Tally
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.npz import Arrays
+from precision_lab.system.progress import Progress
 
 SCHEMA = 2  # of shards
 MANIFEST = "sweep.json"
@@ -41,8 +43,6 @@ _COUNTS = (
     columns.VALID, columns.MISROUNDED, columns.WRONG_SIGN, columns.NONFINITE, columns.ZERO_SIGN,
     columns.MONOTONE,
 )  # fmt: skip
-
-Progress = Callable[[int, int], None]  # inputs done, inputs in all
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def sweep(
     store = None if directory is None else _Store(directory, manifest, resume)
     totals: dict[str, Tally | Failure] = {output: Tally.empty(cells.starts.size) for output in outputs}
     resumed = redone = 0
+    clock = Clock(implementation)
     size = min(CHUNK, 1 << fmt.bits)
     everything = len(chunks) * size
     for shard in range(shards):
@@ -142,26 +143,27 @@ def sweep(
                 redone += 1
         if found is None:
             found = sweep_chunks(
-                case, mine, workers=workers,
+                case, mine, workers=workers, clock=clock,
                 progress=progress and partial(_advance, progress, mine[0] * size, everything),
             )  # fmt: skip
             if store is not None:
                 store.write(shard, found)
         if progress is not None:
-            progress((mine[-1] + 1) * size, everything)
+            progress(STAGE, (mine[-1] + 1) * size, everything)
         _merge(totals, found)
     require_ieee(workers=True)
-    measurements = tuple(
+    counted = tuple(
         case.blank(output, total)
         if isinstance(total, Failure)
         else finish(case.blank(output), standard, total)
         for (output, total), standard in zip(totals.items(), standards(case, outputs), strict=True)
     )
     digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
-    result = Sweep(measurements, digests, shards, resumed, redone)
+    result = Sweep(counted, digests, shards, resumed, redone)
     if store is not None:
-        store.write_result(result)
-    return result
+        store.write_result(result)  # without times, so that the same counts are the same bytes
+    timed = (m if m.failure else replace(m, time_ns_per_element=clock.per_element(m.output)) for m in counted)
+    return replace(result, measurements=tuple(timed))
 
 
 def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:
@@ -172,8 +174,8 @@ def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:
     return digest.hexdigest()
 
 
-def _advance(progress: Progress, before: int, everything: int, done: int, _: int) -> None:
-    progress(before + done, everything)
+def _advance(progress: Progress, before: int, everything: int, stage: str, done: int, _: int) -> None:
+    progress(stage, before + done, everything)
 
 
 def _merge(totals: dict[str, Tally | Failure], found: Mapping[str, Tally | Failure]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.formats.ball_rounding import SMALLEST, float_above, float_near, round_ball
 from precision_lab.functions import Activation, get_function
@@ -73,12 +73,13 @@ def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
             fmt.max_finite,
             fmt.max_significand,
             fmt.has_infinity,
-            saturating,
+            saturating or fmt.always_saturates,
         ],
         np.float64,
     )
 
 
+@door
 def reference(
     function: str | Activation,
     output: str,
@@ -97,9 +98,11 @@ def reference(
         saturating: overflow goes to the largest finite value instead of infinity or NaN.
 
     Raises:
-        ValueError: unknown function, output, format or parameter; a parameter out of range.
+        ValueError: unknown function, output, format or parameter; a parameter out of range; a format to
+            which nothing rounds.
     """
     definition, target = get_function(function), get_format(fmt)
+    target.check_rounds()
     definition.check_output(output)
     curve = Curve(definition, output, definition.check_params(params))
     x = np.asarray(x, np.float64)

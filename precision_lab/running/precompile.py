@@ -23,8 +23,8 @@ from precision_lab.running.runner import call, leaf_tensors, run, synchronize
 from precision_lab.running.tensors import to_tensor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.system.children import module_path, tie_to_parent
+from precision_lab.system.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 COLD_SECONDS = 2.0  # loading a cached kernel takes less, compiling one takes more
 
 

@@ -11,32 +11,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.formats import FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 
 Float64 = NDArray[np.float64]
+# By the width in which codes are stored: what torch makes of them is viewed as a dtype of its own.
 _SIGNED = {8: np.uint8, 16: np.int16, 32: np.int32, 64: np.int64}
-
-
-def torch_dtype(fmt: FloatFormat) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, fmt.torch_name)
-    return dtype
+_INTEGERS = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 
 def to_tensor(values: Float64, fmt: FloatFormat) -> Tensor:
     """A tensor of the format with exactly these values; NaN as the canonical one, −0 kept."""
-    bits = fmt.encode(np.asarray(values, np.float64)).view(_SIGNED[fmt.bits])
-    return torch.from_numpy(bits.copy()).view(torch_dtype(fmt))
+    dtype = torch_dtype(fmt)
+    bits = fmt.encode(np.asarray(values, np.float64)).view(_SIGNED[fmt.storage_bits])
+    return torch.from_numpy(bits.copy()).view(dtype)
 
 
 def to_array(tensor: Tensor, fmt: FloatFormat) -> Float64:
     """Exact float64 values of a tensor of the format."""
-    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}[fmt.bits]
+    integer = _INTEGERS[fmt.storage_bits]
     bits = tensor.detach().contiguous().cpu().view(integer).numpy().view(fmt.bits_dtype)
     return fmt.decode(bits)
 
 
 def from_bits(bits: NDArray[Any], fmt: FloatFormat) -> Tensor:
     """A tensor of the format with these bit patterns, in memory of its own."""
-    return torch.from_numpy(bits.astype(fmt.bits_dtype).view(_SIGNED[fmt.bits]).copy()).view(torch_dtype(fmt))
+    dtype = torch_dtype(fmt)
+    return torch.from_numpy(bits.astype(fmt.bits_dtype).view(_SIGNED[fmt.storage_bits]).copy()).view(dtype)
 
 
 @lru_cache(maxsize=8)
@@ -50,8 +50,8 @@ def to_numpy(tensor: Tensor, fmt: FloatFormat) -> NDArray[Any]:
     tensor = tensor.detach().contiguous().cpu()
     if fmt.bits >= 32:
         return tensor.numpy()
-    integer = torch.uint8 if fmt.bits == 8 else torch.int16
-    values: NDArray[Any] = _decoded(fmt)[tensor.view(integer).numpy().view(fmt.bits_dtype)]
+    bits = tensor.view(_INTEGERS[fmt.storage_bits]).numpy().view(fmt.bits_dtype)
+    values: NDArray[Any] = _decoded(fmt)[bits]
     return values
 
 
@@ -75,6 +75,6 @@ def store(tensor: Tensor, fmt: FloatFormat, *, saturating: bool) -> Tensor:
 
 def patterns_on_device(fmt: FloatFormat, first: int, count: int, device: torch.device) -> Tensor:
     """A tensor of the format with `count` patterns from `first` on, made on the device."""
-    integer = {8: torch.uint8, 16: torch.int16, 32: torch.int32}[fmt.bits]
+    integer = _INTEGERS[fmt.storage_bits]
     # Narrowing an integer keeps its low bits.
     return torch.arange(first, first + count, device=device).to(integer).view(torch_dtype(fmt))

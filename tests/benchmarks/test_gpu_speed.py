@@ -35,7 +35,7 @@ def test_all_fp32_inputs() -> None:
 
 
 def test_all_16_bit_inputs_of_all_subjects() -> None:
-    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS if i.runs_on(CUDA)]
+    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS.values() if i.runs_on(CUDA)]
     subjects = [i for i in subjects if not i.execution.compiled]
 
     def everything() -> None:

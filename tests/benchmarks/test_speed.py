@@ -19,7 +19,7 @@ pytestmark = pytest.mark.bench
 N = 2**20
 CASES = [
     pytest.param(i, fmt, id=f"{i.function.name}-{i.name}-{fmt.name}")
-    for i in IMPLEMENTATIONS
+    for i in IMPLEMENTATIONS.values()
     if i.execution == EAGER
     for fmt in i.formats
 ]

@@ -291,6 +291,7 @@ def test_report_looks_at_the_folder_before_it_measures(
     [
         ("explain xilu -x 1", "unknown function 'xilu'; did you mean xsilu, xielu"),
         ("explain xielu -x 1 --format bf61", "unknown format 'bf61'; did you mean bf16"),
+        ("explain xielu -x 1 --format e3m2", "format 'e3m2': torch has no dtype of it, so no kernel can be"),
         ("explain xielu -x 1 --output grad_alpha", "unknown output of xielu 'grad_alpha'; did you mean"),
         ("explain xielu -x 1 --params inti", "unknown parameter set of xielu 'inti'; did you mean init"),
         ("explain xielu -x 1 --param alpha_m=1", "unknown parameter of xielu 'alpha_m'; did you mean alpha"),
@@ -304,6 +305,10 @@ def test_report_looks_at_the_folder_before_it_measures(
         ("explain xielu --bits 0x12345", "bits=0x12345 is no pattern of bf16"),
         ("explain xielu --bits -1", "no pattern of bf16"),
         ("explain xielu --bits x", "--bits 'x': expected a hexadecimal pattern"),
+        ("verify naive --function xielu --format e3m2", "format 'e3m2': torch has no dtype of it, so no"),
+        ("verify naive --function xielu --format e8m0", "format 'e8m0': it has no sign or no zero, so no"),
+        ("sweep xielu --implementation naive --format e2m1", "format 'e2m1': torch has no dtype of it"),
+        ("report --format e2m3", "format 'e2m3': torch has no dtype of it"),
         ("verify stabel --function xielu", "unknown eager implementation of xielu 'stabel'; did you mean"),
         ("verify stable --function xielu --max-ulp 0.1", "max_ulp=0.1: must be a number of at least 0.5"),
         ("verify no_such_module:f --function xielu", "TARGET module 'no_such_module' does not import"),

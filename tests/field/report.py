@@ -19,9 +19,11 @@ import numpy as np
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.inputs.sets import regions
-from precision_lab.results import Fault, Measurement, strict_json
+from precision_lab.results import Finding, Measurement, strict_json
 from precision_lab.verifying.judge import describe
-from precision_lab.verifying.verdict import DEFAULT_PROPERTIES, Verdict, verify
+from precision_lab.verifying.properties import DEFAULT_PROPERTIES
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import verify
 
 KERNELS = "tests/field/kernels.py"
 WIDE = ("fp32", "bf16", "fp16")
@@ -105,7 +107,7 @@ def shares(function: str, fmt: str) -> dict[str, float]:
     return {name: int(n) / SAMPLE for name, n in zip(names, counts, strict=True)}
 
 
-def severity(fault: Fault, m: Measurement | None) -> str:
+def severity(fault: Finding, m: Measurement | None) -> str:
     """How bad a fault is for training, by rules that the report states."""
     gradient = fault.output.startswith("grad")
     if fault.kind in ("crashed", "hung", "out_of_memory", "raised", "not_differentiable", "wrong_dtype"):
@@ -133,7 +135,7 @@ def severity(fault: Fault, m: Measurement | None) -> str:
     return "depends on circumstances"
 
 
-def replay(s: Subject, fault: Fault) -> str:
+def replay(s: Subject, fault: Finding) -> str:
     """Of a fault seen at one input, that input; of the others, the property again."""
     if fault.replay:
         return fault.replay

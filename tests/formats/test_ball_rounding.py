@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_rounding import exact_rounding, exact_ulp, same
+from exact_rounding import exact_rounding, exact_ulp, overflowed, same
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mpmath.libmp import fone, from_float, from_man_exp, fzero, mpf_add, mpf_gt, mpf_shift, mpf_sub
@@ -20,7 +20,8 @@ from precision_lab.oracle.decide import decide
 from precision_lab.oracle.reference import format_row
 
 SETTINGS = settings(max_examples=400, deadline=None, derandomize=True, database=None)
-FORMAT_NAMES = st.sampled_from(sorted(FORMATS))
+ROUNDED = [name for name, fmt in FORMATS.items() if fmt.rounds]
+FORMAT_NAMES = st.sampled_from(sorted(ROUNDED))
 
 
 def one(
@@ -73,7 +74,7 @@ def representable(fmt: FloatFormat) -> list[tuple[float, float, Fraction]]:
     return cases
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("saturating", [False, True])
 def test_exact_numbers_round_as_fractions_do(name: str, saturating: bool) -> None:
     fmt = FORMATS[name]
@@ -93,7 +94,7 @@ def test_exact_numbers_round_as_fractions_do(name: str, saturating: bool) -> Non
             assert abs(Fraction(got.tail[0]) - tail) <= Fraction(got.tail_error[0]) + Fraction(1, 2**50)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 def test_an_enclosure_that_straddles_a_boundary_is_never_decided(name: str) -> None:
     fmt = FORMATS[name]
     straddling = 0
@@ -160,7 +161,7 @@ def test_decided_means_both_ends_round_alike(
         assert len(facts) > 1 or radius == 0
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("nudge", [-1, 1])
 def test_a_nudge_acts_as_an_infinitesimal_would(name: str, nudge: int) -> None:
     fmt = FORMATS[name]
@@ -177,7 +178,7 @@ def test_a_nudge_acts_as_an_infinitesimal_would(name: str, nudge: int) -> None:
             assert Fraction(got.ulp[0]) == exact_ulp(nudged, fmt), (high.hex(), low.hex(), nudge)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 def test_a_nudged_zero_takes_the_nudges_sign(name: str) -> None:
     for nudge in (-1, 1):
         got = one(0.0, 0.0, 0.0, FORMATS[name], nudge=nudge)
@@ -210,7 +211,7 @@ def as_libmp(value: Fraction) -> Any:
     return from_man_exp(value.numerator, 1 - value.denominator.bit_length())
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("saturating", [False, True])
 def test_balls_round_as_fractions_do(name: str, saturating: bool) -> None:
     fmt = FORMATS[name]
@@ -253,7 +254,7 @@ def ties(fmt: FloatFormat) -> list[Fraction]:
     return [b for b in boundaries(fmt) if abs(b) / exact_ulp(b, fmt) % 1 == Fraction(1, 2)]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 def test_a_ball_around_a_tie_is_undecided_however_small_its_radius(name: str) -> None:
     fmt = FORMATS[name]
     for tie in ties(fmt):
@@ -261,10 +262,10 @@ def test_a_ball_around_a_tie_is_undecided_however_small_its_radius(name: str) ->
             radius = mpf_shift(as_libmp(exact_ulp(tie, fmt)), -k)
             for value in (tie, -tie):
                 rounded, _, error, _, sure = round_ball(as_libmp(value), radius, fmt)
-                assert not sure and (error > 0 or not math.isfinite(rounded)), (tie, k)
+                assert not sure and (error > 0 or overflowed(value, rounded, fmt)), (tie, k)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("side", [-1, 1])
 def test_one_side_of_a_number_rounds_as_an_infinitesimal_does(name: str, side: int) -> None:
     fmt = FORMATS[name]
@@ -277,14 +278,14 @@ def test_one_side_of_a_number_rounds_as_an_infinitesimal_does(name: str, side: i
                 rounded, tail, error, got_ulp, sure = round_ball(as_libmp(value), radius, fmt, side=side)
                 assert sure and same(rounded, exact_rounding(nudged, fmt)), (value, k)
                 assert math.isnan(rounded) or math.copysign(1, rounded) == (-1 if nudged < 0 else 1)
-                if math.isfinite(rounded):
+                if not overflowed(nudged, rounded, fmt):
                     assert Fraction(got_ulp) == exact_ulp(nudged, fmt) and error > 0
                     exact_tail = (nudged - Fraction(rounded)) / exact_ulp(nudged, fmt)
                     assert abs(exact_tail - Fraction(tail)) < 2**-50
                     assert rounded != 0 or abs(tail) != 0.5, "beside half the smallest number is no tie"
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("side", [-1, 1])
 def test_one_side_of_a_number_is_undecided_where_it_reaches_the_next_boundary(name: str, side: int) -> None:
     fmt = FORMATS[name]
@@ -311,7 +312,7 @@ def test_one_side_of_a_number_is_undecided_where_it_reaches_the_next_boundary(na
 def test_a_value_without_digits_in_float64_needs_no_memory_to_round() -> None:
     """e^(−10^10) as a fraction would have 10^10 bits."""
     tiny, radius = from_man_exp(-3, -(10**10)), from_man_exp(1, -(10**10) - 60)
-    for fmt in FORMATS.values():
+    for fmt in map(FORMATS.get, ROUNDED):
         rounded, tail, error, _, sure = round_ball(tiny, radius, fmt)
         assert sure and rounded == 0 and math.copysign(1, rounded) == -1
         assert -1e-300 < tail < 0 < error < 1e-300
@@ -351,7 +352,7 @@ def test_a_radius_that_is_nothing_in_ulps_still_keeps_a_tie_open(name: str) -> N
 
 def test_beside_half_the_smallest_number_is_no_tie() -> None:
     """`score_one` counts signs at a tie there, and not below it."""
-    for fmt in FORMATS.values():
+    for fmt in map(FORMATS.get, ROUNDED):
         if fmt.min_subnormal > 2.0**-1000:
             for nudge in (-2, -1, 1, 2):
                 got = one(fmt.min_subnormal / 2, 0.0, 0.0, fmt, nudge=nudge)
@@ -359,7 +360,7 @@ def test_beside_half_the_smallest_number_is_no_tie() -> None:
                 assert got.rounded[0] != 0 or abs(got.tail[0]) < 0.5
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ROUNDED)
 def test_a_ball_wider_than_a_thousandth_of_an_ulp_is_undecided(name: str) -> None:
     """Though every number in it rounds alike."""
     fmt = FORMATS[name]
@@ -370,7 +371,7 @@ def test_a_ball_wider_than_a_thousandth_of_an_ulp_is_undecided(name: str) -> Non
         assert found is decided
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "fp64"])
+@pytest.mark.parametrize("name", [name for name in ROUNDED if name != "fp64"])
 def test_a_ball_beside_half_the_smallest_number_is_no_tie(name: str) -> None:
     """Nearer to it than float64's tails tell apart."""
     fmt = FORMATS[name]

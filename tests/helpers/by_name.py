@@ -335,9 +335,24 @@ def time_implementations(implementations: Any, formats: Iterable[Named], **optio
     return timing.time_implementations(implementations, _formats(formats), **options)
 
 
-def blocks(*, fmt: Named = "bf16", **options: Any) -> Any:
+def blocks(*, subjects: Iterable[Any] = (), fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
     if isinstance(name := options.get("device"), str):
         options["device"] = get_device(name)
-    return mlp_block.blocks(fmt=get_format(fmt), **options)
+    return mlp_block.blocks(tuple(subjects), fmt=get_format(fmt), **options)
+
+
+# -- casts ------------------------------------------------------------------------------------------
+
+
+def fp8_codes(x: Any, fmt: Named, **options: Any) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.fp8_codes(x, get_format(fmt), **options)
+
+
+def values_of(codes: Any, fmt: Named) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.values_of(codes, get_format(fmt))

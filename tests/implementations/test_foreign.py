@@ -19,7 +19,7 @@ from precision_lab.implementations.adapters.bridge import to_array, to_tensor
 from precision_lab.implementations.adapters.foreign import framework_of, wrap
 from precision_lab.measuring.measure import measure
 from precision_lab.running.tensors import from_bits
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 
 @pytest.mark.parametrize("fmt", ["bf16", "fp16", "e4m3", "e5m2"])

@@ -294,6 +294,16 @@ def test_an_infinite_limit_saturates_where_storage_does(saturating: bool, larges
     assert np.array_equal(found.rounded, [largest, largest], equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["e3m2", "e2m3", "e2m1"])
+def test_overflow_saturates_in_formats_with_nothing_else(name: str) -> None:
+    """Compiled, beyond the largest number, as at an infinite limit."""
+    largest = FORMATS[name].max_finite
+    found = reference("relu2", "forward", {}, np.array([np.inf, 1e4, largest, 1.0]), name)
+    assert found.rounded.tolist() == [largest, largest, largest, 1.0] and not found.undecided.any()
+    with pytest.raises(ValueError, match="format 'e8m0' has no zero"):
+        reference("relu2", "forward", {}, np.array([1.0]), "e8m0")
+
+
 def test_a_weight_lifts_what_had_vanished_into_the_range_of_fp64() -> None:
     """α_n·e^x with α_n = β = 2^50: e^-770 is 2^-1110, the product a number of fp64."""
     params = {"alpha_p": 1.0, "alpha_n": 2.0**50, "beta": 2.0**50}

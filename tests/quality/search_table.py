@@ -108,7 +108,7 @@ def page(cases: list[Case]) -> str:
     ways = {
         f"{EVALUATIONS} random bit patterns": [c.random for c in cases],
         "the stratified set": [c.stratified for c in cases],
-        f"`precision_lab.verifying.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
+        f"`precision_lab.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
     }
     lines = [
         "# How near a search comes to the truth", "",

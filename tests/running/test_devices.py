@@ -20,7 +20,7 @@ from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import E4M3
 from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.running.placement import context_is_lost, on_device, require_capability
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 
@@ -105,7 +105,7 @@ def test_a_gpu_kernel_does_not_run_on_the_cpu() -> None:
 
 
 def test_every_gpu_implementation_says_so() -> None:
-    for i in IMPLEMENTATIONS:
+    for i in IMPLEMENTATIONS.values():
         assert (i.devices == (CUDA,)) == (i.execution.name in ("triton", "cuda", "te")), i.label
 
 
@@ -201,7 +201,7 @@ def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_ke
 
 
 def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.verifying import verdict
+    from precision_lab.verifying import verify as doors
 
     asked: list[tuple[str, str]] = []
 
@@ -210,7 +210,7 @@ def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pyte
         return []
 
     monkeypatch.setattr(cuda_device.Cuda, "require", lambda self: None)
-    monkeypatch.setattr(verdict, "isolated_events", events)
+    monkeypatch.setattr(doors, "isolated_events", events)
     verify("naive [triton]", "xielu", device="cuda:1", properties=False)
     assert asked == [("naive [triton]", "cuda:1")]
     verify("naive", "xielu", fmts=("bf16",), outputs=("forward",), properties=False)

@@ -19,7 +19,7 @@ from precision_lab.scoring import columns
 from precision_lab.scoring.bias import ORDINARY, judged_rows, signed_statistics
 from precision_lab.verifying.bounds import Bound, lean_limit, leaning
 from precision_lab.verifying.judge import judge
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 torch = pytest.importorskip("torch")
 

@@ -1,6 +1,8 @@
 """The GPU's first tier, compiled for this machine, against the CPU's: every statistic bit for bit.
 
-This tests the source and everything around it. That a GPU runs it the same is `test_gpu.py`'s claim.
+This tests the source and everything around it. That a GPU runs it the same is `test_gpu.py`'s claim. By
+default every subject runs in every format with one of its sets of parameters; the exhaustive run adds the
+others.
 """
 
 from __future__ import annotations
@@ -43,13 +45,21 @@ from precision_lab.scoring.tile import score_many
 
 needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")
 CPU = torch.device("cpu")
-CASES = [
-    (i, fmt, name)
-    for i in IMPLEMENTATIONS
+SUBJECTS = [
+    (i, fmt)
+    for i in IMPLEMENTATIONS.values()
     if i.execution in (EAGER, FP8_FP32, FP8_BF16) and i.runs_on(HOST)
     for fmt in i.formats
     if fmt.bits <= 16
-    for name in list(i.function.parameter_sets)[: 4 if i.function == XIELU else 1]
+]
+SETS = {i.function: list(i.function.parameter_sets) for i, _ in SUBJECTS}
+SETS = {function: sets[: 4 if function == XIELU else 1] for function, sets in SETS.items()}
+# One set of parameters each, in turn, and the others.
+FEW = [(i, fmt, SETS[i.function][n % len(SETS[i.function])]) for n, (i, fmt) in enumerate(SUBJECTS)]
+MORE = [(i, fmt, name) for i, fmt in SUBJECTS for name in SETS[i.function] if (i, fmt, name) not in FEW]
+PARTS = [
+    *(pytest.param(FEW[k::6], id=f"{k}") for k in range(6)),
+    *(pytest.param(MORE[k::6], id=f"other sets {k}", marks=pytest.mark.slow) for k in range(6)),
 ]
 
 
@@ -59,12 +69,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> host_program.HostProgra
 
 
 @needs_compiler
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", PARTS)
 def test_every_statistic_of_every_16_bit_run_is_the_same(
-    part: int, program: host_program.HostProgram
+    part: list[tuple[Implementation, str, str]], program: host_program.HostProgram
 ) -> None:
     """All eager and FP8 subjects, every function, every 16- and 8-bit input, every output."""
-    for implementation, fmt, params_name in CASES[part::8]:
+    for implementation, fmt, params_name in part:
         params = implementation.function.parameter_sets[params_name]
         asked = case(implementation, None, fmt, params, inputs="exhaustive")
         inputs = asked.points

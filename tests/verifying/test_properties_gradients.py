@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import by_name
 from by_name import as_implementation, get_implementation
 
-from precision_lab.formats import FORMATS, get_format
+from precision_lab.formats import KERNEL_FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, PRELU, get_function
 from precision_lab.implementations.contract import CallContract
 from precision_lab.verifying.bounds import Bound
@@ -60,7 +60,7 @@ def subject_of(
     return found
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", KERNEL_FORMATS)
 def test_upstream_gradients_are_normal_numbers_of_the_format(fmt: str) -> None:
     target, generator = get_format(fmt), np.random.default_rng(1)
     known = exponents(target)

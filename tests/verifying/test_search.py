@@ -138,7 +138,7 @@ def test_the_stable_kernels_keep_every_law(function):
 def test_each_law_is_broken_by_its_own_kind_of_fault():
     from sample_results import measurement, statistics, witness
 
-    from precision_lab.results import Failure, Fault
+    from precision_lab.results import Failure, Finding
 
     right = replace(
         measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
@@ -160,7 +160,7 @@ def test_each_law_is_broken_by_its_own_kind_of_fault():
     def of(name: str, max_ulp: float = 1.0) -> set[str]:
         found = {kind: law(name, stable, "bf16", [right, replace(right, **changes)], Bound(max_ulp))
                  for kind, changes in broken.items()}  # fmt: skip
-        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Fault))
+        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Finding))
         return {kind for kind, told in found.items() if told is not None}
 
     assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided"}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from precision_lab.exceptions import unknown_name
 from precision_lab.formats import BF16, FP16, FP32, FloatFormat
+from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.results.execution import MODULE
@@ -47,7 +48,7 @@ def from_module(
     names = dict(leaves or {})
 
     def module_for(params: Mapping[str, float], fmt: FloatFormat) -> torch.nn.Module:
-        return factory(params, getattr(torch, fmt.torch_name))
+        return factory(params, torch_dtype(fmt))
 
     current: dict[str, Any] = {}  # the module whose buffers the next call uses
 
@@ -69,7 +70,7 @@ def from_module(
         module = module_for(params, fmt)
         if effective is not None:
             return {**params, **effective(module)}
-        dtype = getattr(torch, fmt.torch_name)
+        dtype = torch_dtype(fmt)
         return {key: float(torch.tensor(value, dtype=dtype)) for key, value in params.items()}
 
     return Implementation(

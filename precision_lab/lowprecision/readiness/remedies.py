@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,17 @@ class Remedy:
         return torch.where(x > 0, self.soften * torch.tanh(x / self.soften), x)
 
 
-REMEDIES: dict[str, Remedy] = {
-    remedy.name: remedy
-    for remedy in (
+REMEDIES = Registry(
+    "remedy",
+    Remedy,
+    (
         Remedy("none", "nothing changed"),
         Remedy("smooth", "per-channel smoothing before the cast", smooth=True),
         Remedy("tanh", "tanh-softened square, 8·tanh(x/8) in place of positive x", soften=8.0),
         Remedy("alpha-cap", "α_p capped at 2", alpha_cap=2.0),
         Remedy("edges", "first and last block in BF16", edge_bf16=1),
-    )
-}
+    ),
+)
 
 
 def get_remedy(remedy: str | Remedy) -> Remedy:
@@ -67,11 +68,7 @@ def get_remedy(remedy: str | Remedy) -> Remedy:
     Raises:
         ValueError: no such remedy; names the nearest ones.
     """
-    if isinstance(remedy, Remedy):
-        return remedy
-    if remedy not in REMEDIES:
-        raise unknown_name("remedy", remedy, REMEDIES)
-    return REMEDIES[remedy]
+    return REMEDIES.get(remedy)
 
 
 def smoothing_scales(h: Tensor) -> Tensor:

@@ -12,20 +12,27 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats.casts import E2M1_MAX, e2m1_codes, e2m1_codes_stochastic, fp8_codes, fp8_values
+from precision_lab.formats import E2M1, E4M3
+from precision_lab.formats.casts import (
+    e2m1_codes,
+    e2m1_codes_stochastic,
+    fp8_codes,
+    values_of,
+)
 from precision_lab.lowprecision.recipes.quantized import Quantized, as_matrix, block_amax, per_element
 from precision_lab.lowprecision.recipes.scales import FP32_MAX, amax, quotient
 
 GROUP = 16  # elements that share a scale, and that the Hadamard transform mixes
-_E4M3_MAX = 448.0
-_SIXTH = float(np.float32(1) / np.float32(6))
-_INVERSE = float(np.float32(1) / np.float32(2688))  # 2688 = 448 · 6
+_ELEMENT_MAX = E2M1.max_finite  # 6
+_PRODUCT_MAX = E4M3.max_finite * _ELEMENT_MAX  # 2688 = 448 · 6
+_SIXTH = float(np.float32(1) / np.float32(_ELEMENT_MAX))
+_INVERSE = float(np.float32(1) / np.float32(_PRODUCT_MAX))
 SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
 
 def encode_scale(a: Tensor) -> Tensor:
     """min(2688/A, FP32 maximum) of a tensor's amax A; 1 where A is 0 or infinite."""
-    scale = quotient(_E4M3_MAX * E2M1_MAX, a).clamp(max=FP32_MAX)
+    scale = quotient(_PRODUCT_MAX, a).clamp(max=FP32_MAX)
     return torch.where((a == 0) | (scale == 0), torch.ones_like(a), scale)
 
 
@@ -83,8 +90,8 @@ def quantize_nvfp4(
     matrix = as_matrix(x).float()
     a = amax(matrix) if unrounded_amax is None else unrounded_amax.float()
     encode = encode_scale(a)
-    scale_codes = fp8_codes(block_amax(matrix, block) * (encode * _SIXTH), "e4m3")
-    d = fp8_values(scale_codes, "e4m3")
+    scale_codes = fp8_codes(block_amax(matrix, block) * (encode * _SIXTH), E4M3)
+    d = values_of(scale_codes, E4M3)
     multiplier = (1.0 / (d * (1.0 / encode))).clamp(max=FP32_MAX)
     scaled = matrix * per_element(multiplier, block, matrix.shape)
     if stochastic:
@@ -96,4 +103,4 @@ def quantize_nvfp4(
         codes = e2m1_codes_stochastic(scaled, random)
     else:
         codes = e2m1_codes(scaled)
-    return Quantized(codes.reshape(x.shape), "e2m1", d * a * _INVERSE, block, a, scale_codes)
+    return Quantized(codes.reshape(x.shape), E2M1, d * a * _INVERSE, block, a, scale_codes)

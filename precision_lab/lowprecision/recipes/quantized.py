@@ -8,13 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.formats.cast_loops import block_amax_cpu
-from precision_lab.formats.casts import e2m1_values, fp8_values
+from precision_lab.formats.casts import values_of
 from precision_lab.lowprecision.recipes.scales import amax
 
-# What is greater rounds to more than the largest number. Half a step above it is a tie, which goes to the
-# largest number of E4M3, whose significand is even, and beyond that of the others.
-BEYOND = {"e4m3": 464.0, "e5m2": math.nextafter(61440.0, 0.0), "e2m1": math.nextafter(7.0, 0.0)}
+
+def _beyond(fmt: FloatFormat) -> float:
+    """What is greater rounds to more than the largest number.
+
+    Half a step above that is a tie, which goes to the largest number of E4M3, whose significand is even, and
+    beyond that of the others.
+    """
+    tie = fmt.overflow_threshold
+    return math.nextafter(tie, 0.0) if fmt.max_significand % 2 else tie
+
+
+BEYOND = {fmt: _beyond(fmt) for fmt in FORMATS.values() if fmt.rounds and fmt.bits <= 8}
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Quantized:
 
     Attributes:
         codes: uint8, the shape of the tensor; FP4 codes lie one to a byte.
-        fmt: "e4m3", "e5m2" or "e2m1".
+        fmt: of the codes.
         decode: float32; what each block's values are multiplied by after the cast. 0-d for one scale per
             tensor, else shape (row blocks, column blocks).
         block: rows and columns of a block; None for one scale per tensor.
@@ -33,7 +43,7 @@ class Quantized:
     """
 
     codes: Tensor
-    fmt: str
+    fmt: FloatFormat
     decode: Tensor
     block: tuple[int, int] | None
     amax: Tensor
@@ -41,7 +51,7 @@ class Quantized:
 
     def values(self) -> Tensor:
         """float32 values of the codes, before they are scaled back."""
-        return e2m1_values(self.codes) if self.fmt == "e2m1" else fp8_values(self.codes, self.fmt)
+        return values_of(self.codes, self.fmt)
 
     def dequantize(self) -> Tensor:
         """float32, the shape of the tensor: each value times its block's scale, rounded once."""
