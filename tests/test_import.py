@@ -166,7 +166,8 @@ def test_what_runs_backward_is_seen() -> None:
 # Where what a user says, or what a file holds, becomes the lab's objects; behind these nothing is looked up.
 DOORS = {
     "cli": "the command line",
-    "verifying/verdict.py": "pl.verify and pl.assert_accurate",
+    "verifying/verify.py": "pl.verify and pl.assert_accurate",
+    "verifying/make_plan.py": "what a caller of them asks for",
     "verifying/search.py": "pl.search",
     "verifying/laws.py": "pl.search.check_laws",
     "verifying/bound_file.py": "a bound file",
