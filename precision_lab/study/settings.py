@@ -80,7 +80,7 @@ class StudySettings:
 
     def blocks(self) -> tuple[Implementation, ...]:
         """What is measured inside an MLP block."""
-        return tuple(map(implementation_of, self.profile.timing.blocks))
+        return tuple(implementation_of(subject) for subject in self.profile.timing.blocks)
 
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()

@@ -198,11 +198,11 @@ def _cases(implementations: Iterable[Implementation], settings: StudySettings) -
         if fmt in implementation.formats
         for name in settings.parameter_sets(implementation.function)
     ]  # fmt: skip
-    functions = settings.chosen_functions()
+    functions = [f.name for f in settings.chosen_functions()]
 
     def position(case: Case) -> tuple[int, int, str, bool]:
         saturating = case.implementation.saturating
-        return functions.index(case.function), formats.index(case.fmt), case.params_name, saturating
+        return functions.index(case.function.name), formats.index(case.fmt), case.params_name, saturating
 
     return sorted(cases, key=position)
 

@@ -335,10 +335,10 @@ def time_implementations(implementations: Any, formats: Iterable[Named], **optio
     return timing.time_implementations(implementations, _formats(formats), **options)
 
 
-def blocks(*, fmt: Named = "bf16", **options: Any) -> Any:
+def blocks(*, subjects: Iterable[Any] = (), fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
-    return mlp_block.blocks(fmt=get_format(fmt), **options)
+    return mlp_block.blocks(tuple(subjects), fmt=get_format(fmt), **options)
 
 
 # -- casts ------------------------------------------------------------------------------------------

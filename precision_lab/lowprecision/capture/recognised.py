@@ -89,7 +89,7 @@ def _effective(parameter: Parameter, kept: Mapping[str, Tensor]) -> float:
     if parameter.raw not in ("softplus", "softplus+beta"):
         return float(value.mean())
     found = float(nn.functional.softplus(value).mean())
-    return float(kept["beta"]) + found if parameter.raw == "softplus+beta" else found
+    return float(kept["beta"].detach().double().mean()) + found if parameter.raw == "softplus+beta" else found
 
 
 def function_of(module: nn.Module) -> tuple[str, Activation | None]:
