@@ -130,5 +130,5 @@ def _is_large(finding: Facts, ulps: float) -> bool:
 
 def _precision(finding: Facts) -> int:
     """p of the output's format; where nobody has said it, of the input's, and FP32's for a user's own."""
-    known = FORMATS.get(finding.fmt)
+    known = FORMATS.get(finding.fmt, None)
     return finding.output_precision or (24 if known is None else known.precision)
