@@ -166,8 +166,9 @@ def print_verdict(verdict: Verdict, console: Console, *, brief: bool = False) ->
     for reason in verdict.reasons:
         console.print(f"inconclusive: {reason}", style="yellow", soft_wrap=True)
     if not brief:
-        colour = {"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow")
-        console.print(verdict.outcome, style=colour)
+        for step in verdict.next_steps[:3]:  # of the worst; JSON has all
+            console.print(f"next: {step}", soft_wrap=True)
+        console.print(verdict.outcome, style={"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow"))
 
 
 def _print_other_sets(console: Console, measurements: Sequence[Measurement]) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from precision_lab.formats import FORMATS
-
-if TYPE_CHECKING:
-    from precision_lab.results.finding import Finding
-    from precision_lab.results.measurement import Witness
+from precision_lab.results.measurement import Witness
 
 
 class Severity(IntEnum):
@@ -47,7 +44,38 @@ ROOTS = ("root_forward", "root_gradient")
 # Where x or the exact result is what tails, subnormals and infinities are.
 OUTER = ("special", "subnormal_input", "subnormal_result", "far_tail")
 
-Rule = Severity | Callable[["Finding"], Severity]
+
+class Place(Protocol):
+    """An input of a region."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def witness(self) -> Witness: ...
+
+
+class Facts(Protocol):
+    """What a rule looks at: fields of `finding.Finding`."""
+
+    @property
+    def region(self) -> str: ...
+    @property
+    def witness(self) -> Witness | None: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def fmt(self) -> str: ...
+    @property
+    def output_precision(self) -> int: ...
+    @property
+    def ulps(self) -> float: ...
+    @property
+    def ordinary(self) -> int | None: ...
+    @property
+    def also(self) -> Sequence[Place]: ...
+
+
+Rule = Severity | Callable[[Facts], Severity]
 
 
 def is_ordinary(x: float) -> bool:
@@ -55,7 +83,7 @@ def is_ordinary(x: float) -> bool:
     return x == 0 or ORDINARY[0] <= abs(x) <= ORDINARY[1]
 
 
-def by_inputs(finding: Finding) -> Severity:
+def by_inputs(finding: Facts) -> Severity:
     """Of errors at inputs that were kept: by the worst of them.
 
     A count of ordinary inputs tells more than a witness that is none: the first one found is what is kept.
@@ -67,18 +95,18 @@ def by_inputs(finding: Finding) -> Severity:
     return _worst_place(finding, finding.witness)[0]
 
 
-def deciding_region(finding: Finding) -> str:
+def deciding_region(finding: Facts) -> str:
     """The region that a finding is as bad for as it is; its own where that is one of them."""
     return finding.region if finding.witness is None else _worst_place(finding, finding.witness)[1]
 
 
-def _worst_place(finding: Finding, witness: Witness) -> tuple[Severity, str]:
+def _worst_place(finding: Facts, witness: Witness) -> tuple[Severity, str]:
     places = [(finding.region, witness), *((s.region, s.witness) for s in finding.also)]
     found = [(_at(finding, region, witness), region) for region, witness in places]
     return min(found, key=lambda place: place[0])
 
 
-def by_difference(finding: Finding) -> Severity:
+def by_difference(finding: Facts) -> Severity:
     """Of results that differ with how the kernel is called: by the largest error that comes of it.
 
     Minor if that is small, as where vector lanes and their rest compute differently. Which input it was
@@ -88,7 +116,7 @@ def by_difference(finding: Finding) -> Severity:
     return Severity.MINOR if known and not _is_large(finding, finding.ulps) else Severity.MAJOR
 
 
-def _at(finding: Finding, region: str, witness: Witness) -> Severity:
+def _at(finding: Facts, region: str, witness: Witness) -> Severity:
     """Of one input."""
     computed, exact = witness.computed, _exact(witness)
     if not is_ordinary(witness.x):
@@ -117,7 +145,7 @@ def _exact(witness: Witness) -> float:
         return witness.rounded
 
 
-def _without_witness(finding: Finding) -> Severity:
+def _without_witness(finding: Facts) -> Severity:
     """What results of earlier versions, and findings at drawn values, can tell: a region and an error."""
     if finding.region in OUTER or finding.ordinary == 0:
         return Severity.MINOR
@@ -126,12 +154,12 @@ def _without_witness(finding: Finding) -> Severity:
     return by_difference(finding)
 
 
-def _is_large(finding: Finding, ulps: float) -> bool:
+def _is_large(finding: Facts, ulps: float) -> bool:
     """Half of the significant bits are lost, or more."""
     return not abs(ulps) < 2.0 ** (_precision(finding) / 2)
 
 
-def _precision(finding: Finding) -> int:
+def _precision(finding: Facts) -> int:
     """p of the output's format; where nobody has said it, of the input's, and FP32's for a user's own."""
     known = FORMATS.get(finding.fmt)
     return finding.output_precision or (24 if known is None else known.precision)

@@ -52,24 +52,22 @@ def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
         ) from error
 
 
-def failure_of(subject: Implementation | str, error: Exception, words: str, *, size: str = "") -> Failure:
-    """Why a kernel could not be run, from what it raised: its author's code may raise anything.
+def failure_of(subject: Implementation | str, error: Exception, *, size: str = "") -> Failure:
+    """Why a kernel could not be run, from what `guarded` lets out or the device says.
 
     Args:
-        words: what the error says, as it is to be told.
-        size: how much was asked for, put before what an error about memory says.
+        size: how much was asked for, put before what is said.
 
     Raises:
         DeviceLostError: the GPU's context is destroyed.
+        Exception: the error, where it is neither a kernel's nor a device's.
     """
-    if isinstance(error, DeviceLostError):
-        raise error
     if isinstance(error, KernelError):
-        return Failure(error.kind, str(error))
+        return Failure(error.kind, f"{size}{error}" if error.kind == "raised" else str(error))
     if isinstance(error, torch.OutOfMemoryError):
         return Failure("out_of_memory", f"{size}{first_line(error)}")
     raise_if_lost(subject, error)
-    return Failure("raised", f"{type(error).__name__}: {words}")
+    raise error
 
 
 class Survivor:

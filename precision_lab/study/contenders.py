@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from precision_lab.devices import Device
+from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
 from precision_lab.results import Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import failure_of, require_capability
@@ -43,9 +45,9 @@ def directions_on(device: Device) -> tuple[str, ...]:
     return (*DIRECTIONS, BOTH) if device.is_accelerator else DIRECTIONS
 
 
-def described(subject: Implementation | str, n: int, error: Exception) -> Failure:
-    """As `devices.failure_of`, with the number of elements."""
-    return failure_of(subject, error, str(error), size=f"{n} elements: ")
+def timed_failure(subject: Implementation | str, n: int, error: Exception) -> Failure:
+    """As `failure_of`, with the number of elements."""
+    return failure_of(subject, error, size=f"{n} elements: ")
 
 
 def _inputs(fmt: FloatFormat, n: int, device: Device, number: int = 0) -> tuple[Tensor, Tensor]:
@@ -119,7 +121,7 @@ def prepare(
                 return call(implementation, x, leaves)
 
         work = _in_turn([partial(forward, x) for x, _ in sets])
-        made.append(Contender(implementation, "forward", work, device.seconds(work)))
+        made.append(Contender(implementation, "forward", work, guarded(partial(device.seconds, work))))
         if not differentiable:
             return made, {}
 
@@ -131,21 +133,30 @@ def prepare(
             return gradient(call(implementation, point, tracked), point, grad, False)
 
         start = time.perf_counter()
-        results = [call(implementation, point, tracked) for point in points]
+        results = guarded(lambda: [call(implementation, point, tracked) for point in points])
         work = _in_turn(
             [partial(gradient, y, p, g, True) for y, p, (_, g) in zip(results, points, sets, strict=True)]
         )
-        work()
+        guarded(work)
         made.append(Contender(implementation, "backward", work, time.perf_counter() - start))
         if device.is_accelerator:
             work = _in_turn([partial(both, p, g) for p, (_, g) in zip(points, sets, strict=True)])
-            work()
+            guarded(work)
             made.append(Contender(implementation, BOTH, work, 0.0))
-    except Exception as error:
-        failure = described(implementation, n, error)
+    except (KernelError, RuntimeError) as error:
+        failure = timed_failure(implementation, n, error)
     else:
         return made, {}
     return made, dict.fromkeys(directions[len(made) :], failure)
 
 
-__all__ = ["BOTH", "DEVICE_SETS", "SEED", "Contender", "baselines", "described", "directions_on", "prepare"]
+__all__ = [
+    "BOTH",
+    "DEVICE_SETS",
+    "SEED",
+    "Contender",
+    "baselines",
+    "directions_on",
+    "prepare",
+    "timed_failure",
+]

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.devices import CPU, Device
-from precision_lab.exceptions import UsageError, first_line
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16, FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions import SILU, Activation
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
 from precision_lab.results import Block, Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import Survivor, failure_of, on_device
@@ -103,13 +104,13 @@ def blocks(
 
     def prepare(k: int, implementation: Implementation) -> None:
         block = _Block(implementation, shape, fmt)
-        _iterate(block, x)
-        peaks[k] = device.peak_mebibytes(partial(_iterate, block, x))
+        guarded(partial(_iterate, block, x))
+        peaks[k] = guarded(lambda: device.peak_mebibytes(partial(_iterate, block, x)))
         made[k] = partial(_iterate, block, x)
         times[k] = []
 
     def time(k: int, implementation: Implementation) -> None:
-        times[k].append(device.seconds(made[k]) * 1e3)
+        times[k].append(guarded(partial(device.seconds, made[k])) * 1e3)
 
     if not lost:
         torch.manual_seed(SEED)
@@ -165,8 +166,8 @@ def _tried(
     """
     try:
         work(k, implementation)
-    except Exception as error:
-        failure = failure_of(implementation, error, first_line(error))
+    except (KernelError, RuntimeError) as error:
+        failure = failure_of(implementation, error)
     else:
         return None
     if failure.kind == "out_of_memory":

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from precision_lab.devices import CPU, Device
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
 from precision_lab.results import Failure, Timing
 from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
@@ -32,9 +33,9 @@ from precision_lab.study.contenders import (
     DEVICE_SETS,
     Contender,
     baselines,
-    described,
     directions_on,
     prepare,
+    timed_failure,
 )
 from precision_lab.system.progress import Progress
 
@@ -136,7 +137,7 @@ def _attempt(
     try:
         contenders = baselines(fmt, n, device)
     except torch.OutOfMemoryError as error:
-        return _all_failed(implementations, fmt, n, device, described("torch's SiLU", n, error))
+        return _all_failed(implementations, fmt, n, device, timed_failure("torch's SiLU", n, error))
     for implementation in implementations:
         starting()
         made, failures = prepare(implementation, fmt, n, device)
@@ -176,9 +177,9 @@ def _measure(
             if k in failures:
                 continue
             try:
-                seconds[round_, k] = device.seconds(contender.work)
-            except Exception as error:
-                failures[k] = described(contender.implementation or "torch's SiLU", n, error)
+                seconds[round_, k] = guarded(partial(device.seconds, contender.work))
+            except (KernelError, RuntimeError) as error:
+                failures[k] = timed_failure(contender.implementation or "torch's SiLU", n, error)
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75), axis=0) / n * 1e9
     base = {c.direction: k for k, c in enumerate(contenders) if c.implementation is None}
     copy = float(median[base["copy"]])

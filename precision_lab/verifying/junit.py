@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as xml
 
-from precision_lab.results import Finding
+from precision_lab.results import Finding, ranked
 from precision_lab.results.codes import ENGINEERING
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.verdict import Verdict
@@ -43,9 +43,10 @@ def junit_xml(verdict: Verdict) -> str:
     for (fmt, name), faults in cases.items():
         case = xml.SubElement(suite, "testcase", classname=classes.get(fmt, fmt), name=name)
         if faults:
-            kinds = ", ".join(dict.fromkeys(f.code for f in faults))
-            failure = xml.SubElement(case, "failure", type=faults[0].code, message=kinds)
-            failure.text = "\n".join(describe(f) for f in faults)
+            faults = list(ranked(faults))
+            codes = ", ".join(dict.fromkeys(f.code for f in faults))
+            failure = xml.SubElement(case, "failure", type=faults[0].code, message=codes)
+            failure.text = "\n".join(f"{describe(f)}\n{f.severity.word}: {f.next_step}" for f in faults)
         if (fmt, name) in missing:
             error = xml.SubElement(case, "error", type="inconclusive", message="not examined or undecided")
             error.text = "\n".join(missing[fmt, name])

@@ -192,4 +192,11 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
     if failures:
         lines += ["", "## Faults", ""]
         lines += [f"- `{test}`: {failure}" for test, failure in failures]
+    steps = dict.fromkeys(
+        f"- `{entry['test']}`: {finding['severity']}, {finding['code']}: {finding['next_step']}"
+        for entry in entries
+        for finding in entry["findings"]
+    )
+    if steps:
+        lines += ["", "## Next steps", "", *steps]
     return "\n".join(lines) + "\n"
