@@ -202,7 +202,7 @@ def test_a_probes_run_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) ->
     try:
         for recipe in ("bf16", "delayed", "nvfp4"):
             runs = [
-                Trainer(config, Run("xielu/stable [operator]", recipe, 0), "cuda").train() for _ in range(2)
+                Trainer(config, Run("xielu/stable [operator]", recipe, 0), get_device("cuda")).train() for _ in range(2)
             ]
             assert runs[0].weights == runs[1].weights, recipe
     finally:

@@ -179,6 +179,12 @@ DOORS = {
     "running/precompile.py": "the command line of another process",
     "verifying/isolation.py": "the job of another process",
     "golden/tables.py": "a table's file",
+    "implementations/subject.py": "FUNCTION/FORMULATION of a configuration",
+    "lowprecision/capture/recognised.py": "what a capture says of a layer",
+    "lowprecision/probe/probe.py": "the probe's device",
+    "lowprecision/readiness/readiness.py": "functions and formulations of a verdict on recipes",
+    "study/profile.py": "a study profile's file",
+    "study/settings.py": "the study's device",
 }
 LOOKUPS = ("get_format", "kernel_format", "get_function", "get_implementation", "get_device", "usable_device")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from precision_lab.devices import get_device
+from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.capture.watch import capture
 from precision_lab.lowprecision.probe import checkpoint, corpus
@@ -35,7 +35,7 @@ from precision_lab.lowprecision.probe.folder import (
 )
 from precision_lab.lowprecision.probe.grids import BASELINE, ProbeConfig, read_config
 from precision_lab.lowprecision.probe.run import Run, TrainingConfig
-from precision_lab.lowprecision.probe.training import Trainer, device_name
+from precision_lab.lowprecision.probe.training import Trainer
 from precision_lab.lowprecision.readiness.risk import from_capture, risk
 from precision_lab.running.selfcheck import environment
 from precision_lab.system.children import worker_pool
@@ -48,7 +48,7 @@ def probe(
     config: ProbeConfig | None = None,
     *,
     workers: int | None = None,
-    device: str = "cpu",
+    device: str | Device = CPU,
     resume: bool = False,
     on_run: OnRun | None = None,
 ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def probe(
     Args:
         directory: where results are kept; made if missing.
         workers: processes, one thread each; as many as cores when None, one on a GPU.
-        device: name of the one to train on.
+        device: the one to train on, or its name.
         resume: go on with what is there.
         on_run: told, after each run, how many are done, of how many, and which it was.
 
@@ -69,7 +69,8 @@ def probe(
             text or torch; a recipe the device has no unit for is emulated there too and no error.
     """
     config = config or ProbeConfig()
-    manifest = _manifest(config, device)
+    place = get_device(device)
+    manifest = _manifest(config, place)
     path = directory / "manifest.json"
     if path.exists():
         if not resume:
@@ -90,10 +91,10 @@ def probe(
         if kind == "run":  # whose process may have been killed before it did this
             checkpoint.remove(checkpoint_of(directory, run))
     if workers is None:
-        workers = 1 if get_device(device).is_accelerator else os.cpu_count() or 1
-    with worker_pool(workers, _prepare, device) as pool:
+        workers = 1 if place.is_accelerator else os.cpu_count() or 1
+    with worker_pool(workers, _prepare, place) as pool:
         futures = {
-            pool.submit(_job, kind, config.training, run, device, directory, config.aged.recipes): run
+            pool.submit(_job, kind, config.training, run, place, directory, config.aged.recipes): run
             for kind, run in _by_warmth(missing)
         }
         for future in as_completed(futures):
@@ -111,17 +112,17 @@ def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
     )
 
 
-def _prepare(device: str) -> None:
+def _prepare(device: Device) -> None:
     """A worker: one thread, and on a GPU the same bits every time."""
     torch.set_num_threads(1)
-    if get_device(device).is_accelerator:
+    if device.is_accelerator:
         # Read by cuBLAS when it first multiplies; without it products may differ between runs.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _job(
-    kind: str, config: TrainingConfig, run: Run, device: str, directory: Path, recipes: tuple[str, ...]
+    kind: str, config: TrainingConfig, run: Run, device: Device, directory: Path, recipes: tuple[str, ...]
 ) -> None:
     path = file_of(directory, kind, run)
     if kind == "predict":
@@ -132,7 +133,7 @@ def _job(
     checkpoint.remove(checkpoint_of(directory, run))
 
 
-def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: str = "cpu") -> dict[str, Any]:
+def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: Device = CPU) -> dict[str, Any]:
     """Risks of every recipe, from one captured step of the warm model at the end of its ageing.
 
     Nothing of the runs that follow is known to it: weights are those of the warm beginning in FP32.
@@ -149,7 +150,7 @@ def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: st
     return {"growth": growth, "risk": {k: v if math.isfinite(v) else None for k, v in risks.items()}}
 
 
-def _manifest(config: ProbeConfig, device: str) -> dict[str, Any]:
+def _manifest(config: ProbeConfig, device: Device) -> dict[str, Any]:
     about = environment()
     return {
         "schema": SCHEMA,
@@ -157,7 +158,7 @@ def _manifest(config: ProbeConfig, device: str) -> dict[str, Any]:
         "text": corpus.digest(),
         "torch": torch.__version__,
         "numpy": about["numpy"],
-        "device": device_name(device),
+        "device": device.model(),
         "environment": about,
     }
 

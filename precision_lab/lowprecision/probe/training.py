@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab import __version__
-from precision_lab.devices import get_device
+from precision_lab.devices import CPU, Device
 from precision_lab.lowprecision.probe import corpus
 from precision_lab.lowprecision.probe.ageing import AGEINGS
 from precision_lab.lowprecision.probe.checkpoint import Checkpoints, State
@@ -32,11 +32,11 @@ OnStep = Callable[[int], None]
 class Trainer:
     """A model, its optimiser and how far they are."""
 
-    def __init__(self, config: TrainingConfig, run: Run, device: str = "cpu") -> None:
+    def __init__(self, config: TrainingConfig, run: Run, device: Device = CPU) -> None:
         self.config, self.run, self.device = config, run, device
         self.model = Model(
             config.model, run.implementation, get_recipe(run.recipe), remedy=run.remedy, seed=run.seed
-        ).to(device)
+        ).to(device.torch)
         matrices = [p for p in self.model.parameters() if p.ndim == 2]
         others = [p for p in self.model.parameters() if p.ndim != 2]
         self.optimiser = torch.optim.AdamW(
@@ -99,8 +99,8 @@ class Trainer:
         # All seeds are judged by the same text.
         seed = 0 if held_out else self.run.seed
         x, y = corpus.batch(seed, step, config.batch, config.model.context, held_out=held_out)
-        logits = self.model(x.to(self.device))
-        return nn.functional.cross_entropy(logits.flatten(0, 1), y.to(self.device).flatten())
+        logits = self.model(x.to(self.device.torch))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), y.to(self.device.torch).flatten())
 
     def evaluate(self) -> float:
         """The loss on held-out text; no history notices."""
@@ -172,9 +172,9 @@ class Trainer:
             "text": corpus.digest(),
             "config": asdict(self.config),
             "run": asdict(self.run),
-            "device": device_name(self.device),
+            "device": self.device.model(),
         }
-        return Checkpoints(path, about, self.device)
+        return Checkpoints(path, about, self.device.torch)
 
     def _state(self) -> State:
         return {
@@ -214,13 +214,8 @@ class Trainer:
         self.record = Record(**found["record"])
 
 
-def device_name(device: str) -> str:
-    """What bits depend on: "cpu", or what the GPU is called."""
-    return get_device(device).model()
-
-
 @lru_cache(maxsize=8)
-def warmed(config: TrainingConfig, subject: str, seed: int, device: str) -> tuple[Any, Any]:
+def warmed(config: TrainingConfig, subject: str, seed: int, device: Device) -> tuple[Any, Any]:
     """Weights and optimiser of a model briefly trained in FP32; not to be changed."""
     trainer = Trainer(config, Run(subject, "fp32", seed), device)
     trainer.end = config.warm_steps + config.aged_steps  # the schedule that aged runs go on with
@@ -229,4 +224,4 @@ def warmed(config: TrainingConfig, subject: str, seed: int, device: str) -> tupl
     return deepcopy(trainer.model.state_dict()), deepcopy(trainer.optimiser.state_dict())
 
 
-__all__ = ["OnStep", "Record", "Run", "Trainer", "TrainingConfig", "device_name", "warmed"]
+__all__ = ["OnStep", "Record", "Run", "Trainer", "TrainingConfig", "warmed"]
