@@ -166,7 +166,9 @@ def test_what_runs_backward_is_seen() -> None:
 # Where what a user says, or what a file holds, becomes the lab's objects; behind these nothing is looked up.
 DOORS = {
     "cli": "the command line",
-    "verifying/verdict.py": "pl.verify and pl.assert_accurate",
+    "devices/kinds.py": "a name that this process can use",
+    "verifying/verify.py": "pl.verify and pl.assert_accurate",
+    "verifying/make_plan.py": "what pl.verify and the command are asked for",
     "verifying/search.py": "pl.search",
     "verifying/laws.py": "pl.search.check_laws",
     "verifying/bound_file.py": "a bound file",
@@ -175,16 +177,17 @@ DOORS = {
     "oracle/reference.py": "pl.reference",
     "inputs/strategies.py": "pl.strategies",
     "results/measurement.py": "a stored result",
+    "results/profile.py": "a study profile's file",
     "implementations/__init__.py": "TARGETs and registered names",
+    "implementations/subject.py": "FUNCTION/FORMULATION, as profiles and recipes have it",
     "running/precompile.py": "the command line of another process",
     "verifying/isolation.py": "the job of another process",
     "golden/tables.py": "a table's file",
-    "implementations/subject.py": "FUNCTION/FORMULATION of a configuration",
-    "lowprecision/capture/recognised.py": "what a capture says of a layer",
-    "lowprecision/probe/probe.py": "the probe's device",
-    "lowprecision/readiness/readiness.py": "functions and formulations of a verdict on recipes",
+    "lowprecision/capture/recognised.py": "a capture's file",
+    "lowprecision/probe/probe.py": "the probe",
+    "lowprecision/readiness/readiness.py": "the readiness check",
     "study/profile.py": "a study profile's file",
-    "study/settings.py": "the study's device",
+    "study/settings.py": "what a study is asked for",
 }
 LOOKUPS = ("get_format", "kernel_format", "get_function", "get_implementation", "get_device", "usable_device")
 

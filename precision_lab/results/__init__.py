@@ -1,7 +1,8 @@
 """The records that stages hand on, and how they are written and read."""
 
 from precision_lab.results.examination import Examination, NotExamined
-from precision_lab.results.finding import Finding, Sighting, ranked
+from precision_lab.results.facts import Sighting
+from precision_lab.results.finding import Finding, ranked
 from precision_lab.results.measurement import (
     SIGNED_FLOATS,
     Binade,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.results.codes import CODES
+from precision_lab.results.facts import Facts, Sighting
 from precision_lab.results.measurement import Witness
 from precision_lab.results.severity import Severity, deciding_region
 from precision_lab.results.strict_json import _floats
@@ -18,54 +19,24 @@ from precision_lab.system.typed import checked
 SCHEMA = 1  # of a finding's JSON; it rises when a reader of the old one would misunderstand the new one
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """The worst input of one more region in which the same was found."""
-
-    region: str
-    witness: Witness
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Sighting:
-        return checked(cls(data["region"], Witness.from_json(data["witness"])))
-
-
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Facts):
     """One thing that was found about a kernel.
 
     What is not a field follows from those that are: severity and next step, by the table `codes.CODES`.
 
     Attributes:
-        code: what it is; one of `codes.CODES`, stable over versions.
-        output, region: where it was seen; "" where the whole kernel, or every region, is meant.
         message: one or two sentences with what was expected and what came.
-        ulps: the worst error seen, signed; NaN where it is no matter of ulps.
-        count: inputs or calls it was seen on.
-        ordinary: how many of these inputs are of ordinary magnitude; None where nobody counted.
-        witness: the input that the message names, as data.
-        also: the worst inputs of other regions in which the same was found.
-        output_precision: p of the output's format, in bits; 0 where it is not known.
         replay: a command that shows it again; "" where there is none.
 
     Raises:
         ValueError: an unknown code.
     """
 
-    code: str
     function: str
     implementation: str
-    fmt: str
     params_name: str
     message: str
-    output: str = ""
-    region: str = ""
-    ulps: float = math.nan
-    count: int = 1
-    ordinary: int | None = None
-    witness: Witness | None = None
-    also: tuple[Sighting, ...] = ()
-    output_precision: int = 0
     replay: str = ""
 
     def __post_init__(self) -> None:

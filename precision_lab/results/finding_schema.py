@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.results.codes import CODES
-from precision_lab.results.finding import SCHEMA, Finding, Sighting
+from precision_lab.results.facts import Sighting
+from precision_lab.results.finding import SCHEMA, Finding
 from precision_lab.results.measurement import Witness
 from precision_lab.results.severity import Severity
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Protocol
 
 from precision_lab.formats import FORMATS
+from precision_lab.results.facts import Facts
 from precision_lab.results.measurement import Witness
 
 
@@ -43,37 +43,6 @@ ORDINARY = (2.0**-14, 2.0**14)
 ROOTS = ("root_forward", "root_gradient")
 # Where x or the exact result is what tails, subnormals and infinities are.
 OUTER = ("special", "subnormal_input", "subnormal_result", "far_tail")
-
-
-class Place(Protocol):
-    """An input of a region."""
-
-    @property
-    def region(self) -> str: ...
-    @property
-    def witness(self) -> Witness: ...
-
-
-class Facts(Protocol):
-    """What a rule looks at: fields of `finding.Finding`."""
-
-    @property
-    def region(self) -> str: ...
-    @property
-    def witness(self) -> Witness | None: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def fmt(self) -> str: ...
-    @property
-    def output_precision(self) -> int: ...
-    @property
-    def ulps(self) -> float: ...
-    @property
-    def ordinary(self) -> int | None: ...
-    @property
-    def also(self) -> Sequence[Place]: ...
-
 
 Rule = Severity | Callable[[Facts], Severity]
 
@@ -161,5 +130,5 @@ def _is_large(finding: Facts, ulps: float) -> bool:
 
 def _precision(finding: Facts) -> int:
     """p of the output's format; where nobody has said it, of the input's, and FP32's for a user's own."""
-    known = FORMATS.get(finding.fmt)
+    known = FORMATS.get(finding.fmt, None)
     return finding.output_precision or (24 if known is None else known.precision)

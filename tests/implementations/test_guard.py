@@ -27,6 +27,7 @@ BROAD = {
     "running/precompile.py": "raised again, when the other processes have ended",
     "system/atomic_file.py": "raised again, when the half-written file is gone",
     "system/children.py": "raised again in the parent",
+    "system/warm_start.py": "the lab's in a forked process: told there, and it ends",
     "devices/cuda.py": "clocks that cannot be read are no failure",
     "lowprecision/probe/training.py": "a listener's, which must not end a training run",
 }

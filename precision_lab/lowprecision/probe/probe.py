@@ -48,7 +48,7 @@ def probe(
     config: ProbeConfig | None = None,
     *,
     workers: int | None = None,
-    device: str | Device = CPU,
+    device: str | Device = "cpu",
     resume: bool = False,
     on_run: OnRun | None = None,
 ) -> dict[str, Any]:
