@@ -338,6 +338,8 @@ def time_implementations(implementations: Any, formats: Iterable[Named], **optio
 def blocks(*, subjects: Iterable[Any] = (), fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
     return mlp_block.blocks(tuple(subjects), fmt=get_format(fmt), **options)
 
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from by_name import as_implementation, from_library
 
 from precision_lab.formats import BF16, FP32, get_format
-from precision_lab.functions import RELU, get_function
+from precision_lab.functions import RELU, XIELU, get_function
 from precision_lab.implementations.adapters.bridge import to_array, to_tensor
 from precision_lab.implementations.adapters.foreign import framework_of, wrap
 from precision_lab.measuring.measure import measure
@@ -78,7 +78,7 @@ def test_what_is_no_answer_is_named(kernel, kind):
 
 def test_an_argument_that_the_function_does_not_have_is_refused():
     with pytest.raises(ValueError, match="'eps' that xielu does not have; it has alpha_p, alpha_n, beta"):
-        wrap(lambda x, eps: x, "numpy", "xielu", siblings=lambda name: None)
+        wrap(lambda x, eps: x, "numpy", XIELU, siblings=lambda name: None)
 
 
 # -- C ----------------------------------------------------------------------------------------

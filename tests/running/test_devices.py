@@ -17,6 +17,7 @@ from precision_lab.cli.main import app
 from precision_lab.devices import CPU, CUDA, Device, usable_device
 from precision_lab.devices import cuda as cuda_device
 from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.formats import E4M3
 from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.running.placement import context_is_lost, on_device, require_capability
 from precision_lab.verifying.verify import verify
@@ -286,7 +287,7 @@ def test_its_quantizers_padded_scales_are_cut_to_the_matrix(
         module = types.ModuleType(f"{home}.{part}")
         setattr(module, name, Quantizer)
         monkeypatch.setitem(sys.modules, f"{home}.{part}", module)
-    codes, decode = transformer_engine.quantize(torch.ones(200, 256), "e4m3", kind, square=square)
+    codes, decode = transformer_engine.quantize(torch.ones(200, 256), E4M3, kind, square=square)
     assert (codes.shape, decode.shape) == ((200, 256), shape)
     with pytest.raises(ValueError, match="kind='rows'"):
-        transformer_engine.quantize(torch.ones(2, 2), "e4m3", "rows")
+        transformer_engine.quantize(torch.ones(2, 2), E4M3, "rows")
