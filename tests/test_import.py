@@ -177,7 +177,6 @@ DOORS = {
     "oracle/reference.py": "pl.reference",
     "inputs/strategies.py": "pl.strategies",
     "results/measurement.py": "a stored result",
-    "results/profile.py": "a study profile's file",
     "implementations/__init__.py": "TARGETs and registered names",
     "implementations/subject.py": "FUNCTION/FORMULATION, as profiles and recipes have it",
     "running/precompile.py": "the command line of another process",
