@@ -180,7 +180,7 @@ DOORS = {
     "implementations/__init__.py": "TARGETs and registered names",
     "implementations/subject.py": "FUNCTION/FORMULATION, as profiles and recipes have it",
     "running/precompile.py": "the command line of another process",
-    "verifying/isolation.py": "the job of another process",
+    "verifying/kernel_process.py": "the job of another process",
     "golden/tables.py": "a table's file",
     "lowprecision/capture/recognised.py": "a capture's file",
     "lowprecision/probe/probe.py": "the probe",

@@ -45,6 +45,7 @@ NO_NUMBER = {
     "report/write.py": "writes files that others made the text of, and reads them back",
     "results/examination.py": "records what was looked at",
     "results/facts.py": "records what severity looks at",
+    "verifying/wire.py": "writes plans and events as lines, and reads them back",
     "verifying/properties/terms.py": "records how a kernel is examined",
     "verifying/properties/views.py": "lays the same numbers otherwise in memory",
     "results/strict_json.py": "writes as text the numbers that JSON lacks",
