@@ -22,6 +22,8 @@ NO_NUMBER = {
     "formats/torch_types.py": "names torch's dtypes",
     "cli/main.py": "collects the commands",
     "cli/options.py": "names what the commands share",
+    "cli/catalogue.py": "lists what there is",
+    "oracle/piecewise_tables.py": "keeps compiled tables, by their checksum",
     "cli/explain.py": "asks for what another module computes",
     "cli/progress.py": "draws bars",
     "cli/output.py": "writes what others made where it was asked for",
