@@ -313,3 +313,11 @@ def test_the_drawn_map_of_shares_has_alpha_upwards() -> None:
     image = _regime([found], "xielu").axes[0].images[0]
     assert image.get_array().tolist() == found["shares"] and image.origin == "lower"
     assert image.get_clim() == (0.0, 1.0)
+
+
+def test_the_papers_ratios_are_those_of_its_times() -> None:
+    """As Table 1 prints them, to three digits."""
+    silu, _ = published.BLOCK_TIMES["silu"]
+    assert {name: round(time / silu, 3) for name, (time, _) in published.BLOCK_TIMES.items()} == {
+        name: ratio for name, (_, ratio) in published.BLOCK_TIMES.items()
+    }
