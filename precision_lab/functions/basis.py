@@ -4,7 +4,7 @@ A formula is written once, as plain arithmetic over a context `m` that supplies
 `exp`, `sigmoid`, `softplus`, `erfc`, `atan_over_pi`, `sqrt` and `pi`. The oracle evaluates the
 same formula over balls of mpmath numbers and over power series with balls as coefficients, so the
 definition says nothing about cancellation: where a formula cancels, its ball gets
-wide and the oracle raises its precision.
+wide and the oracle raises its precision. Longer than 300 lines: it is one table, read as one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Element functions of the stable Triton kernels: arithmetic on blocks in registers, no memory.
+"""Element functions of the stable Triton kernels: arithmetic on blocks in registers.
+
+Longer than 300 lines: it is copied with the kernels to projects of their own, as one file beside them.
 
 bf16 and fp16 are computed in FP32. That is accurate enough everywhere but near the roots of f
 and f′, where the terms cancel and nothing of FP32's digits may be left. There the exact identities

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
-from precision_lab.formats import get_format
+from precision_lab.formats import FORMATS, get_format
+from precision_lab.functions import FUNCTIONS
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
@@ -239,7 +240,11 @@ def replay_command(m: Measurement, witness: Witness) -> str:
 
     A TARGET gets the values that were asked for, the initial ones by default: one with raw parameters
     inside would put the effective values through its constraint once more.
+
+    Empty for a function or a format of the user's own, which no command can name.
     """
+    if m.function not in FUNCTIONS or m.fmt not in FORMATS:
+        return ""
     params = {} if m.target and m.params_name == "init" else m.asked or m.params
     words = [
         f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",

@@ -1,8 +1,9 @@
 // The oracle's first tier and its scoring for CUDA: one block per tile, the same operations as
-// exponential.py, pieces.py, fused.py and scoring.py, whose bounds hold here because every
+// piecewise_values.py, first_tier.py and tile.py, whose bounds hold here because every
 // floating-point operation rounds once as it is written there. Nothing may be contracted, reordered or
 // approximated: all arithmetic goes through the functions below, which compilers leave alone. All
 // counts are integers, so that the order of threads and blocks changes nothing.
+// Longer than 300 lines: it is compiled at run time, from one source that includes nothing of the lab's.
 //
 // The same file compiles as plain C++ (HOST): a block is then one thread that does all the work,
 // which is how tests compare it with the other compiler's code bit for bit, without a GPU.

@@ -48,7 +48,7 @@ def test_a_cast_that_destroys_the_gpus_context_is_named_and_what_follows_is_not_
 ) -> None:
     from precision_lab.study import conversions as module
 
-    def fatal(x: object, fmt: object) -> object:
+    def fatal(*_: object) -> object:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     casts = (module.CASTS[0], ("fatal", fatal, (CPU,)), ("after", module._torch, (CPU,)))
