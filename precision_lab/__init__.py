@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from precision_lab.oracle import Reference, reference
     from precision_lab.oracle.evaluate import evaluate
     from precision_lab.results import Measurement, Results
-    from precision_lab.verifying.verdict import Verdict, assert_accurate, verify
+    from precision_lab.verifying.verdict import Verdict
+    from precision_lab.verifying.verify import assert_accurate, verify
 
 _HOMES = {
     "FORMATS": "formats",
@@ -37,8 +38,8 @@ _HOMES = {
     "Measurement": "results",
     "Results": "results",
     "Verdict": "verifying.verdict",
-    "assert_accurate": "verifying.verdict",
-    "verify": "verifying.verdict",
+    "assert_accurate": "verifying.verify",
+    "verify": "verifying.verify",
 }
 
 # Modules that users name, by the names that the documentation gives them.

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class PrecisionLabError(Exception):
@@ -19,6 +25,10 @@ class UsageError(ValueError):
     A ValueError, as callers expect. That it is a kind of its own tells it from one that numpy, say, raises
     because of a mistake of the lab's.
     """
+
+
+class WrongTypeError(UsageError, TypeError):
+    """An argument of a type that is of no use; callers expect a TypeError."""
 
 
 class DuplicateNameError(UsageError):
@@ -36,7 +46,7 @@ class UndecidedError(PrecisionLabError):
 class KernelError(PrecisionLabError):
     """A kernel under test raised, or returned something that is not its answer.
 
-    `kind` is one of `faults.RUNNING`.
+    `kind` is one of `codes.RUNNING`.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -52,8 +62,12 @@ class EnvironmentAltersResultsError(PrecisionLabError):
     """The process flushes subnormals to zero or otherwise changes IEEE arithmetic."""
 
 
-class LabError(PrecisionLabError):
-    """Something of the lab's own went wrong, in this process or in a kernel's; `trace` says where."""
+class InternalError(PrecisionLabError):
+    """The lab's own trouble, in this process or in a kernel's: no fault of the kernel, and no wrong use.
+
+    Attributes:
+        trace: the traceback, as text.
+    """
 
     def __init__(self, message: str, trace: str) -> None:
         super().__init__(message)
@@ -62,6 +76,28 @@ class LabError(PrecisionLabError):
 
 class DeviceLostError(PrecisionLabError):
     """A kernel destroyed this process's CUDA context: nothing more can be measured on the GPU in it."""
+
+
+def door(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function out of which only what is documented comes: anything else is an `InternalError`.
+
+    A call that does not fit the signature is a TypeError, as of any function.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
+        signature.bind(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except (PrecisionLabError, UsageError, MissingPackageError, OSError):
+            raise
+        except Exception as error:
+            words = f"the lab's own trouble, not the kernel's: {type(error).__name__}: {first_line(error)}"
+            raise InternalError(words, traceback.format_exc()) from error
+
+    return wrapper
 
 
 # Frames in these are not a kernel's own: the installation, the lab, and what runs before any code.

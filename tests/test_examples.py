@@ -1,4 +1,4 @@
-"""The examples of docs/validate.md and docs/low-precision.md do what these say of them."""
+"""The examples of docs/validate.md, docs/profile.md and docs/low-precision.md do what these say of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from by_name import find
 
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TESTED: set[str] = set()
@@ -85,7 +85,7 @@ def test_the_c_kernel_passes(tmp_path: Path) -> None:
 def test_the_triton_series_is_right_next_to_zero() -> None:
     pytest.importorskip("triton")
     script = (
-        "import sys; from precision_lab.verifying.verdict import verify\n"
+        "import sys; from precision_lab.verifying.verify import verify\n"
         "for name in ('naive', 'stable'):\n"
         f"    v = verify(r'{EXAMPLES / 'triton_xielu.py'}:' + name, 'xielu', fmts=('fp32',),\n"
         "               outputs=('forward',), isolate=False, properties=False)\n"
@@ -113,6 +113,22 @@ def test_a_model_is_trained_and_captured(tmp_path: Path) -> None:
     captured = Captured.load(tmp_path / "run.npz")
     assert [layer.function for layer in captured.layers] == ["xielu"] * 3
     assert {h.n for layer in captured.layers for h in layer.tensors.values()} == {10 * 8 * 64 * 192}
+
+
+@runs("profile.toml")
+def test_the_profile_is_read_and_is_the_one_that_the_page_explains() -> None:
+    import tomllib
+
+    from precision_lab.study.profile import read_profile
+
+    found = read_profile(EXAMPLES / "profile.toml")
+    assert found.study.quick_functions == ("mish", "silu") and found.report.lead == ("mish",)
+    page = (EXAMPLES.parent / "profile.md").read_text(encoding="utf-8")
+    shown = page.split("```toml\n")[1].split("```")[0]
+    assert tomllib.loads(shown) == tomllib.loads((EXAMPLES / "profile.toml").read_text(encoding="utf-8"))
+    for table in ("study", "timing", "lowprecision", "report"):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{table}` |"))
+        assert all(f"`{key}`" in row for key in vars(getattr(found, table)))
 
 
 @runs("probe_gpu.toml")

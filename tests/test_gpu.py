@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from by_name import Scorer, effective_parameters, get_implementation, input_set, measure_all, run, sweep
+from by_name import Scorer, case, get_implementation, measure_all, on_device, run, sweep
 
+from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.results import Failure
-from precision_lab.running.placement import on_device
 from precision_lab.scoring.tally import Tally
 from precision_lab.study.conversions import conversions
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
 BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
-SUBJECTS = [i for i in IMPLEMENTATIONS.values() if "cuda" in i.devices and i.execution != "compiled"]
+SUBJECTS = [i for i in IMPLEMENTATIONS.values() if i.runs_on(CUDA) and not i.execution.compiled]
 
 
 def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, rest: tuple) -> list[Tally]:  # type: ignore[type-arg]
@@ -31,29 +31,28 @@ def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, 
     return scorer.finish()
 
 
-@pytest.mark.parametrize("implementation", SUBJECTS, ids=lambda i: f"{i.function}-{i.label}")
+@pytest.mark.parametrize("implementation", SUBJECTS, ids=lambda i: f"{i.function.name}-{i.label}")
 def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
     """The same results of a GPU kernel, scored there and here: all 16- and 8-bit inputs, bit for bit."""
     from by_name import DeviceScorer
 
     subject = on_device(implementation, "cuda")  # type: ignore[arg-type]
-    for name in subject.formats:
-        fmt = get_format(name)
+    for fmt in subject.formats:
         if fmt.bits > 16:
             continue
-        params = get_function(subject.function).check_params()
+        asked = case(subject, None, fmt, inputs="exhaustive")
         try:
-            effective = effective_parameters(subject, params, name)
+            effective = asked.effective
         except KernelError as error:
             pytest.skip(str(error))
-        inputs = input_set("exhaustive", fmt, subject.function, effective)
+        inputs = asked.points
         assert inputs.bits is not None
-        found = run(subject, inputs.bits, name, params, subject.measured_outputs())
+        found = run(subject, inputs.bits, fmt, asked.asked, subject.measured_outputs())
         missing = [v for v in found.values() if isinstance(v, Failure)]
         if missing and missing[0].kind in ("missing_dependency", "unsupported_device"):
             pytest.skip(missing[0].message)
         good = {o: np.ascontiguousarray(v) for o, v in found.items() if not isinstance(v, Failure)}
-        formats = [get_format(subject.output_format(name, o)) for o in good]
+        formats = [subject.output_format(fmt, o) for o in good]
         args = (inputs.cells, subject.function, tuple(good), effective, formats)
         patterns = inputs.bits.astype(np.uint64)
         rest = (inputs.cells.runs(patterns), patterns.view(np.int64))
@@ -152,7 +151,7 @@ def test_isolation_survives_an_illegal_access(tmp_path: Path) -> None:
 
 
 def test_casts_to_fp8_round_correctly() -> None:
-    for c in conversions("cuda"):
+    for c in conversions(CUDA):
         if c.failure is None:
             assert c.misrounded == 0, (c.name, c.target, c.witness)
         else:
@@ -239,7 +238,7 @@ def test_recipes_are_transformer_engines(name: str, role: str) -> None:
     if torch.cuda.get_device_capability() < recipe.capability:
         pytest.skip(f"{name} needs compute capability {recipe.capability}")
     kind = {"delayed": "tensor", "mxfp8": "mxfp8"}.get(name, name.partition("-")[0])
-    fmt = recipe.fmt(role)  # type: ignore[arg-type]
+    fmt = recipe.fmt(role).name  # type: ignore[arg-type]
     for what, x in _tensors().items():
         x = x.cuda()
         state = recipe.state(role)  # type: ignore[arg-type]
@@ -247,8 +246,8 @@ def test_recipes_are_transformer_engines(name: str, role: str) -> None:
             state.scale.fill_(3.7)
         mine = recipe.quantize(x, role, state=state)  # type: ignore[arg-type]
         codes, decode = transformer_engine.quantize(
-            x, fmt, kind, power_of_two=getattr(recipe, "power_of_two", False), square=role == "weight",
-            scale=3.7,
+            x, get_format(fmt), kind, power_of_two=getattr(recipe, "power_of_two", False),
+            square=role == "weight", scale=3.7,
         )  # fmt: skip
         nan = (mine.codes & 0x7F) > get_format(fmt).max_ordinal + (fmt == "e5m2")
         same = (mine.codes == codes) | (nan & ((codes & 0x7F) > get_format(fmt).max_ordinal))

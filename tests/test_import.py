@@ -6,9 +6,9 @@ import ast
 import importlib
 import subprocess
 import sys
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import house
 import pytest
 
 import precision_lab
@@ -128,71 +128,86 @@ APART = {
 }
 
 
-def modules() -> dict[str, Path]:
-    found = {}
-    for path in PACKAGE.rglob("*.py"):
-        name = ".".join(("precision_lab", *path.relative_to(PACKAGE).with_suffix("").parts))
-        found[name.removesuffix(".__init__")] = path
-    return found
-
-
-MODULES = modules()
-
-
-def own_imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, those for type checking included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                found.add(name if name in MODULES else node.module)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name.partition(".")[0] == "precision_lab"}
-
-
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
+MODULES = house.modules(PACKAGE)
 
 
 def backward(module: str, imports: set[str]) -> set[str]:
     """Those of a module's imports that stand after it, or that it must not know."""
-    here = room(module)
+    here = house.room(module)
     if here not in ROOMS:  # the package's face and its entry point
         return set()
     known = {*ROOMS[: ROOMS.index(here) + 1], ""} - {name for name, _ in [APART.get(here, ("", ""))] if name}
-    return {name for name in imports if room(name) not in known}
-
-
-def circle(graph: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other in a loop; empty where none do."""
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return list(error.args[1])
-    return []
+    return {name for name in imports if house.room(name) not in known}
 
 
 def test_every_room_has_its_place() -> None:
-    assert {room(name) for name in MODULES} == {*ROOMS, "", "__main__"}
+    assert {house.room(name) for name in MODULES} == {*ROOMS, "", "__main__"}
 
 
 @pytest.mark.parametrize("here", ROOMS)
 def test_imports_follow_the_flow(here: str) -> None:
     for name, path in MODULES.items():
-        if room(name) == here:
-            wrong = backward(name, own_imports(path))
+        if house.room(name) == here:
+            wrong = backward(name, house.own_imports(path, MODULES))
             assert not wrong, f"{name} imports {wrong}: it stands before them, or must not know them"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name: own_imports(path) - {name, "precision_lab"} for name, path in MODULES.items()}
-    assert circle(graph) == []
+    assert house.circles(house.graph_of(PACKAGE)) == []
 
 
 def test_what_runs_backward_is_seen() -> None:
     assert backward("precision_lab.oracle.program", {"precision_lab.running.runner"})
     assert backward("precision_lab.running.runner", {"precision_lab.oracle.program"})
     assert not backward("precision_lab.scoring.tile", {"precision_lab.oracle.program"})
-    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})[1:] in (["b", "c"], ["c", "b"])
+    assert [sorted(set(c)) for c in house.circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})] == [["b", "c"]]
+
+
+# Where what a user says, or what a file holds, becomes the lab's objects; behind these nothing is looked up.
+DOORS = {
+    "cli": "the command line",
+    "devices/kinds.py": "a name that this process can use",
+    "verifying/verify.py": "pl.verify and pl.assert_accurate",
+    "verifying/make_plan.py": "what pl.verify and the command are asked for",
+    "verifying/search.py": "pl.search",
+    "verifying/laws.py": "pl.search.check_laws",
+    "verifying/bound_file.py": "a bound file",
+    "measuring/measure.py": "pl.measure",
+    "oracle/evaluate.py": "pl.evaluate",
+    "oracle/reference.py": "pl.reference",
+    "inputs/strategies.py": "pl.strategies",
+    "results/measurement.py": "a stored result",
+    "results/profile.py": "a study profile's file",
+    "implementations/__init__.py": "TARGETs and registered names",
+    "implementations/subject.py": "FUNCTION/FORMULATION, as profiles and recipes have it",
+    "running/precompile.py": "the command line of another process",
+    "verifying/isolation.py": "the job of another process",
+    "golden/tables.py": "a table's file",
+    "lowprecision/capture/recognised.py": "a capture's file",
+    "lowprecision/probe/probe.py": "the probe",
+    "lowprecision/readiness/readiness.py": "the readiness check",
+    "study/profile.py": "a study profile's file",
+    "study/settings.py": "what a study is asked for",
+}
+LOOKUPS = ("get_format", "kernel_format", "get_function", "get_implementation", "get_device", "usable_device")
+
+
+def looked_up(path: Path) -> set[str]:
+    """Names of the look-ups that a file calls."""
+    calls = (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call))
+    return {c.func.id for c in calls if isinstance(c.func, ast.Name)} & set(LOOKUPS)
+
+
+def test_names_are_looked_up_at_the_doors_alone() -> None:
+    behind = {}
+    for path in MODULES.values():
+        place = str(path.relative_to(PACKAGE))
+        if place not in DOORS and place.partition("/")[0] not in DOORS and (found := looked_up(path)):
+            behind[place] = found
+    assert behind == {}
+
+
+def test_every_door_is_one() -> None:
+    for place in DOORS:
+        files = PACKAGE.rglob(f"{place}/*.py") if (PACKAGE / place).is_dir() else [PACKAGE / place]
+        assert set().union(*map(looked_up, files)), f"{place} looks nothing up"

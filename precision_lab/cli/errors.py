@@ -31,14 +31,14 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         from precision_lab.exceptions import (
             DamagedFileError,
             EnvironmentAltersResultsError,
-            LabError,
+            InternalError,
             MissingPackageError,
             PrecisionLabError,
         )
 
         try:
             return command(*args, **kwargs)
-        except LabError as error:
+        except InternalError as error:
             _own_trouble(str(error), error.trace)
             raise typer.Exit(3) from error
         except (UsageError, MissingPackageError, DamagedFileError, EnvironmentAltersResultsError) as error:

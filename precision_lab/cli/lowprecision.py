@@ -61,6 +61,7 @@ def readiness(
     from typing import cast
 
     from precision_lab.cli.printing import console_for
+    from precision_lab.functions import Activation, get_function
     from precision_lab.lowprecision.capture.captured import Captured
     from precision_lab.lowprecision.readiness.readiness import modelled_layers
     from precision_lab.lowprecision.readiness.readiness import readiness as judge
@@ -106,7 +107,7 @@ def readiness(
 
         if seen is None or captured is None:
             name, chosen_set = str(function), ", ".join([set_name, *(param or [])])
-            about: dict[str, dict[str, float] | None] = {name: values}
+            about: dict[Activation, dict[str, float] | None] = {get_function(name): values}
             title = f"May {name} be trained below BF16?"
         else:
             name, chosen_set = seen.model, "captured"

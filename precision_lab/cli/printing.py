@@ -117,6 +117,8 @@ def _print_measurements(console: Console, measurements: Sequence[Measurement]) -
         console.print(table)
         if m.mean_signed_ulp is not None:
             console.print(_bias(m), soft_wrap=True)
+        if m.time_ns_per_element is not None:
+            console.print(f"time {m.time_ns_per_element:.3g} ns per element", soft_wrap=True)
 
 
 def _bias(m: Measurement) -> str:
@@ -164,8 +166,9 @@ def print_verdict(verdict: Verdict, console: Console, *, brief: bool = False) ->
     for reason in verdict.reasons:
         console.print(f"inconclusive: {reason}", style="yellow", soft_wrap=True)
     if not brief:
-        colour = {"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow")
-        console.print(verdict.outcome, style=colour)
+        for step in verdict.next_steps[:3]:  # of the worst; JSON has all
+            console.print(f"next: {step}", soft_wrap=True)
+        console.print(verdict.outcome, style={"pass": "green", "fail": "red"}.get(verdict.outcome, "yellow"))
 
 
 def _print_other_sets(console: Console, measurements: Sequence[Measurement]) -> None:

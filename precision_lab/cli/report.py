@@ -48,6 +48,13 @@ def report(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the unfinished report in --out.")
     ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            help="TOML file: what is measured and shown first, in which order; see docs/profile.md.",
+        ),
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure the registered implementations and write the precision report."""
@@ -60,6 +67,8 @@ def report(
         refuse_ignored(context, "--from, which measures nothing", {"out", "source", "json_path"})
         results = read_results(source)
     else:
+        from precision_lab.results.profile import DEFAULT
+        from precision_lab.study.profile import read_profile
         from precision_lab.study.saved_cases import Cases
         from precision_lab.study.settings import StudySettings
         from precision_lab.study.study import run_through
@@ -67,6 +76,7 @@ def report(
         settings = StudySettings(
             quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
             exhaustive=exhaustive, device=device, probe=None if probe is None else str(probe),
+            profile=DEFAULT if profile is None else read_profile(profile),
         )  # fmt: skip
         if not settings.chosen_functions():
             raise UsageError(f"no registered implementation computes {', '.join(function or ())}")

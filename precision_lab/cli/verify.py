@@ -203,7 +203,8 @@ def verify(
     from precision_lab.cli.printing import console_for, print_verdict
     from precision_lab.devices import CPU, get_device
     from precision_lab.implementations.adapters.target import is_registered_name
-    from precision_lab.verifying import verdict as judging
+    from precision_lab.verifying import verify as judging
+    from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
@@ -240,7 +241,7 @@ def verify(
                 finite=examined.finite,
                 budget=examined.budget,
             )
-    except judging.Interrupted as stop:
+    except Interrupted as stop:
         verdict, interrupted = stop.verdict, True
     console = console_for(stderr=outputs.to_stderr)
     arrived = outputs.deliver(
@@ -260,13 +261,13 @@ def verify(
 
 def _record(verdict: Verdict, path: Path, *, loosen: bool) -> None:
     """What was measured, into the bound file, unless it is worse than what stands there."""
-    from precision_lab.results.faults import ENGINEERING
+    from precision_lab.results.codes import ENGINEERING
     from precision_lab.verifying.bound_file import loosened, write
 
     if verdict.outcome == "inconclusive":
         typer.echo(f"inconclusive: {path} is left as it was", err=True)
         raise typer.Exit(1)
-    broken = tuple(f for f in verdict.faults if f.kind in ENGINEERING)
+    broken = tuple(f for f in verdict.faults if f.code in ENGINEERING)
     changes = loosened(path, verdict.measurements, broken)
     for line in changes:
         typer.echo(line)

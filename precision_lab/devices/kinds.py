@@ -39,3 +39,8 @@ def usable_device(device: str | Device) -> Device:
     found = get_device(device)
     found.require()
     return found
+
+
+def context_is_lost(error: BaseException) -> bool:
+    """Whether an error is of those after which the process can use some device no more."""
+    return any(kind(kind.kind).is_lost(error) for kind in _KINDS)

@@ -13,10 +13,11 @@ from precision_lab.formats.float_format import (
 )
 
 FP64, FP32, BF16, FP16 = (FORMATS[name] for name in ("fp64", "fp32", "bf16", "fp16"))
-E4M3, E5M2 = FORMATS["e4m3"], FORMATS["e5m2"]
+E4M3, E5M2, E2M1 = (FORMATS[name] for name in ("e4m3", "e5m2", "e2m1"))
 
 __all__ = [
     "BF16",
+    "E2M1",
     "E4M3",
     "E5M2",
     "FORMATS",

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.formats import get_format
+from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.numeric.jit import entry
 
-_FP32 = get_format("fp32")
+_FP32 = FORMATS["fp32"]
 
 
 @entry
@@ -98,16 +98,15 @@ def _fp8(
             out[start + i] = np.uint8(code if magnitude <= infinity else np.uint32(0x7F))
 
 
-def fp8_codes_cpu(x: NDArray[np.float32], fmt: str, saturating: bool) -> NDArray[np.uint8]:
+def fp8_codes_cpu(x: NDArray[np.float32], fmt: FloatFormat, saturating: bool) -> NDArray[np.uint8]:
     """`casts.fp8_codes` on the CPU."""
-    target = get_format(fmt)
     flat, out = x.reshape(-1), np.empty(x.shape, np.uint8)
-    dropped = 23 - target.fraction_bits
-    anchor = np.float32(target.min_subnormal * 2.0**23)
+    dropped = 23 - fmt.fraction_bits
+    anchor = np.float32(fmt.min_subnormal * 2.0**23)
     # As there: half of what is dropped, less one, and the exponent's bias changed.
-    base = (1 << (dropped - 1)) - 1 - ((_FP32.bias - target.bias) << _FP32.fraction_bits)
+    base = (1 << (dropped - 1)) - 1 - ((_FP32.bias - fmt.bias) << _FP32.fraction_bits)
     line = np.empty(4096, np.float32)
-    largest, normal = target.max_code, (_FP32.bias + target.emin) << _FP32.fraction_bits
+    largest, normal = fmt.max_code, (_FP32.bias + fmt.emin) << _FP32.fraction_bits
     _fp8(
         flat, flat.view(np.uint32), np.uint32(dropped), np.uint32(base & 0xFFFF_FFFF),
         np.uint32(normal), anchor, anchor.view(np.uint32), np.uint32(largest),
@@ -210,7 +209,7 @@ def block_amax_cpu(matrix: Tensor, block: tuple[int, int]) -> Tensor:
 
 
 def round_trip_cpu(
-    matrix: Tensor, fmt: str, multiplier: Tensor, decode: Tensor, block: tuple[int, int] | None
+    matrix: Tensor, fmt: FloatFormat, multiplier: Tensor, decode: Tensor, block: tuple[int, int] | None
 ) -> Tensor:
     """Every element times its block's multiplier, cast with saturation, times its block's decode.
 
@@ -223,16 +222,15 @@ def round_trip_cpu(
     Returns:
         float32, the shape of matrix.
     """
-    target = get_format(fmt)
     rows, columns = matrix.shape
     high, wide = (max(rows, 1), max(columns, 1)) if block is None else block
-    largest, smallest = (np.float32(v).view(np.uint32) for v in (target.max_finite, 2.0**target.emin))
+    largest, smallest = (np.float32(v).view(np.uint32) for v in (fmt.max_finite, 2.0**fmt.emin))
     out, line = np.empty((rows, columns), np.float32), np.empty(2 * columns, np.float32)
     scales = (scale.reshape(-1, 1) if scale.ndim == 0 else scale for scale in (multiplier, decode))
     up, down = (scale.contiguous().numpy() for scale in scales)
     _round_trip(
-        matrix.numpy(), up, down, high, wide, np.uint32(23 - target.fraction_bits), smallest, largest,
-        np.float32(target.min_subnormal * 2.0**23), line, line.view(np.uint32), out,
+        matrix.numpy(), up, down, high, wide, np.uint32(23 - fmt.fraction_bits), smallest, largest,
+        np.float32(fmt.min_subnormal * 2.0**23), line, line.view(np.uint32), out,
     )  # fmt: skip
     return torch.from_numpy(out)
 

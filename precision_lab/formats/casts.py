@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.exceptions import UsageError
-from precision_lab.formats import FloatFormat, get_format
+from precision_lab.exceptions import UsageError, WrongTypeError
+from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.formats.cast_loops import e2m1_codes_cpu, fp8_codes_cpu
 
-_FP32, _E2M1, _E8M0 = get_format("fp32"), get_format("e2m1"), get_format("e8m0")
+_FP32, _E2M1, _E8M0 = FORMATS["fp32"], FORMATS["e2m1"], FORMATS["e8m0"]
 _MAGNITUDE = _FP32.sign_mask - 1
 _INFINITY = _FP32.max_code + 1
 _FRACTION = (1 << _FP32.fraction_bits) - 1
@@ -30,12 +30,12 @@ def nan_code(fmt: FloatFormat) -> int:
     return fmt.nan_codes[-1]
 
 
-def fp8_codes(x: Tensor, fmt: str, *, saturating: bool = True) -> Tensor:
+def fp8_codes(x: Tensor, fmt: FloatFormat, *, saturating: bool = True) -> Tensor:
     """Each value rounded to nearest, ties to even, as the format's bit pattern.
 
     Args:
         x: float32, any shape.
-        fmt: "e4m3" or "e5m2".
+        fmt: E4M3 or E5M2.
         saturating: overflow and infinities give the largest finite number; otherwise overflow gives
             infinity in E5M2 and NaN in E4M3. NaN gives NaN (`nan_code`) either way.
 
@@ -46,14 +46,13 @@ def fp8_codes(x: Tensor, fmt: str, *, saturating: bool = True) -> Tensor:
         ValueError: fmt is not an FP8 format.
         TypeError: x is not float32.
     """
-    target = get_format(fmt)
-    if target.bits != 8 or not target.rounds:
-        raise UsageError(f"fmt={fmt!r}: not an FP8 format; e4m3 or e5m2")
+    if fmt.bits != 8 or not fmt.rounds:
+        raise UsageError(f"fmt={fmt.name!r}: not an FP8 format; e4m3 or e5m2")
     if x.dtype != torch.float32:
-        raise TypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
+        raise WrongTypeError(f"x.dtype={x.dtype}: a cast to FP8 starts from float32")
     if x.device.type == "cpu":
         return torch.from_numpy(fp8_codes_cpu(x.contiguous().numpy(), fmt, saturating))
-    return _fp8_codes(x, target, saturating)
+    return _fp8_codes(x, fmt, saturating)
 
 
 def _fp8_codes(x: Tensor, target: FloatFormat, saturating: bool) -> Tensor:
@@ -83,12 +82,11 @@ def _fp8_codes(x: Tensor, target: FloatFormat, saturating: bool) -> Tensor:
 
 
 @lru_cache
-def _table(fmt: str) -> Tensor:
-    target = get_format(fmt)
-    return torch.from_numpy(target.decode(target.all_bits()).astype(np.float32))
+def _table(fmt: FloatFormat) -> Tensor:
+    return torch.from_numpy(fmt.decode(fmt.all_bits()).astype(np.float32))
 
 
-def values_of(codes: Tensor, fmt: str) -> Tensor:
+def values_of(codes: Tensor, fmt: FloatFormat) -> Tensor:
     """The float32 value of each code of a format of up to 8 bits; uint8 in, any shape."""
     return _table(fmt).to(codes.device)[codes.int()]
 

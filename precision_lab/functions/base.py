@@ -120,6 +120,18 @@ class Activation:
     def __hash__(self) -> int:
         return hash(self.name)
 
+    # -- inputs -----------------------------------------------------------------
+
+    @property
+    def operands(self) -> tuple[Parameter, ...]:
+        """Its inputs beside x: what has a value of its own for every x."""
+        return tuple(p for p in self.parameters if p.operand)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether a second input gates x, as in SwiGLU; an MLP around it has a third matrix."""
+        return bool(self.operands)
+
     # -- outputs ----------------------------------------------------------------
 
     @property

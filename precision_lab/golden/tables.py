@@ -8,28 +8,20 @@ significant digits. Two runs write identical bytes.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from mpmath.libmp import to_str
-from numpy.typing import NDArray
 
-from precision_lab.exceptions import DamagedFileError, UndecidedError, UsageError
-from precision_lab.formats import FloatFormat, get_format, output_format
+from precision_lab.exceptions import DamagedFileError, UsageError
+from precision_lab.formats import BF16, E4M3, FP16, FP32, FloatFormat, get_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
-from precision_lab.golden.inputs import EXACT_BITS, choose_inputs, exact_tail
-from precision_lab.oracle import evaluate, reference
+from precision_lab.golden.rows import COLUMNS, header, lines, table_text
 from precision_lab.system.children import worker_pool
 
-Float64 = NDArray[np.float64]
-
-TABLE_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
-COLUMNS = ("set", "output", "input_bits", "input", "rounded_bits", "tail_ulps", "exact", "reason")
+TABLE_FORMATS = (FP32, BF16, FP16, E4M3)
 CHECKSUMS = "SHA256SUMS"
-EXACT_DIGITS = 40
 
 
 @dataclass(frozen=True)
@@ -52,8 +44,8 @@ class GoldenTable:
     """A table file: its function, input format, parameter sets and rows."""
 
     path: Path
-    function: str
-    fmt: str
+    function: Activation
+    fmt: FloatFormat
     parameter_sets: Mapping[str, Mapping[str, float]]
     rows: tuple[GoldenRow, ...]
     text: Sequence[str] = field(repr=False)
@@ -66,114 +58,11 @@ def tables_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "reference" / "tables"
 
 
-# -- the values ---------------------------------------------------------------------------
-
-
-def _exact_text(function: Activation, output: str, params: Mapping[str, float], x: float) -> str:
-    """The exact value to 40 digits; at ±inf the limit, to 15."""
-    if math.isnan(x):
-        return "nan"
-    if math.isinf(x):
-        return f"{function.limit(output, params, 1 if x > 0 else -1):.15g}"
-    value = evaluate(function, x, params, output=output, bits=EXACT_BITS)
-    return str(to_str(value._mpf_, EXACT_DIGITS)).removesuffix(".0")
-
-
-def _nearest(
-    function: Activation, output: str, params: Mapping[str, float], x: float, target: FloatFormat
-) -> float:
-    """Correct rounding where only the exact value's binade is open (elu(-1e30) is 1 or hardly less).
-
-    Raises:
-        UndecidedError: the exact value is not within a quarter ulp of a number of the format.
-    """
-    value = evaluate(function, x, params, output=output, bits=EXACT_BITS)
-    candidate = target.round(np.array([float(value)]))
-    tail = exact_tail(function, output, params, x, float(candidate[0]), float(target.ulp(candidate)[0]))
-    if not abs(tail) < 0.25:
-        raise UndecidedError(f"{function.name} {output} at x={x!r} to {target.name}, {dict(params)}")
-    return float(candidate[0])
-
-
-def _lines(
-    function: Activation,
-    set_name: str,
-    output: str,
-    params: Mapping[str, float],
-    fmt: FloatFormat,
-    x: Float64,
-    reasons: Sequence[str],
-) -> list[str]:
-    """The table's lines for these inputs."""
-    target = output_format(fmt, output)
-    ref = reference(function, output, params, x, target)
-    rounded = ref.rounded.copy()
-    for i in np.flatnonzero(ref.undecided).tolist():
-        rounded[i] = _nearest(function, output, params, float(x[i]), target)
-    # A zero's sign carries no claim, except that a negative value that rounds to zero keeps its own.
-    rounded = np.where((rounded == 0) & (ref.sign >= 0), 0.0, rounded)
-    rounded_bits = target.encode(rounded)
-    lines = []
-    for i, (value, bits) in enumerate(zip(x.tolist(), fmt.encode(x).tolist(), strict=True)):
-        if not math.isfinite(rounded[i]):
-            tail = "nan"
-        elif math.isinf(value):
-            tail = f"{ref.tail[i]:.6g}"
-        else:
-            tail = f"{exact_tail(function, output, params, value, float(rounded[i]), float(ref.ulp[i])):.6g}"
-        cells = (
-            set_name,
-            output,
-            f"0x{bits:0{fmt.bits // 4}x}",
-            repr(value),
-            f"0x{int(rounded_bits[i]):0{target.bits // 4}x}",
-            tail,
-            _exact_text(function, output, params, value),
-            reasons[i],
-        )
-        lines.append("\t".join(cells))
-    return lines
-
-
-def _tabled(function: Activation) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """(set, output, params) of a table: one set alone where the output does not depend on parameters."""
-    for n, (set_name, values) in enumerate(function.parameter_sets.items()):
-        for output in function.outputs + (function.raw_outputs if n == 0 else ()):
-            terms = function.terms(output, "negative") + function.terms(output, "positive")
-            if n == 0 or any(term.coefficient.weights for term in terms):
-                yield set_name, output, function.check_params(values)
-
-
-def _header(function: Activation, fmt: FloatFormat) -> list[str]:
-    gradients = output_format(fmt, "grad_x").name
-    lines = [
-        "# precision_lab golden table, version 1; columns are explained in README.md beside tables/",
-        f"# function: {function.name}",
-        f"# definition: {function.formula}",
-        f"# source: {function.source}",
-        f"# input format: {fmt.name}; forward rounded to {fmt.name}, gradients to {gradients}",
-    ]
-    for name, values in function.parameter_sets.items():
-        texts = (f"{key}={value!r} ({value.hex()})" for key, value in function.check_params(values).items())
-        lines.append(f"# parameters {name}: {', '.join(texts) or 'none'}")
-    return [*lines, "\t".join(COLUMNS)]
-
-
-def table_text(function: str | Activation, fmt: str | FloatFormat) -> str:
-    """The whole file of one function and input format."""
-    definition, target = get_function(function), get_format(fmt)
-    lines = _header(definition, target)
-    for set_name, output, params in _tabled(definition):
-        x, reasons = choose_inputs(definition, output, params, target)
-        lines += _lines(definition, set_name, output, params, target, x, reasons)
-    return "\n".join(lines) + "\n"
-
-
 # -- files ----------------------------------------------------------------------------------
 
 
-def write_tables(directory: str | Path, functions: Iterable[str] | None = None) -> list[Path]:
-    """Write the tables of the named functions (default: all) and the checksums of every table there.
+def write_tables(directory: str | Path, functions: Iterable[str | Activation] | None = None) -> list[Path]:
+    """Write the tables of these functions (default: all) and the checksums of every table there.
 
     Raises:
         ValueError: an unknown function; names the nearest ones.
@@ -186,7 +75,7 @@ def write_tables(directory: str | Path, functions: Iterable[str] | None = None) 
     written = []
     for definition in definitions:
         for fmt in TABLE_FORMATS:
-            path = folder / f"{definition.name}.{fmt}.tsv"
+            path = folder / f"{definition.name}.{fmt.name}.tsv"
             path.write_text(table_text(definition, fmt), encoding="utf-8", newline="\n")
             written.append(path)
     sums = (f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.tsv")))
@@ -206,7 +95,7 @@ def read_table(path: str | Path) -> GoldenTable:
         name, fmt, _suffix = path.name.split(".")
         function = get_function(name)
         target = get_format(fmt)
-        expected = _header(function, target)
+        expected = header(function, target)
     except (UnicodeDecodeError, ValueError) as error:
         raise DamagedFileError(f"{path}: not a golden table named FUNCTION.FORMAT.tsv ({error})") from error
     for line, (found, wanted) in enumerate(zip(text, expected, strict=False), 1):
@@ -222,7 +111,7 @@ def read_table(path: str | Path) -> GoldenTable:
         _parse(path, line, content, function, target)
         for line, content in enumerate(text[len(expected) :], len(expected) + 1)
     )
-    return GoldenTable(path, function.name, target.name, sets, rows, text)
+    return GoldenTable(path, function, target, sets, rows, text)
 
 
 def _parse(path: Path, line: int, content: str, function: Activation, fmt: FloatFormat) -> GoldenRow:
@@ -277,14 +166,14 @@ def _check_table(path: Path, digest: str) -> int:
 
 def check_rows(table: GoldenTable) -> None:
     """Recompute every row of a table; DamagedFileError names the first line that differs."""
-    function, fmt = get_function(table.function), get_format(table.fmt)
+    function, fmt = table.function, table.fmt
     groups: dict[tuple[str, str], list[GoldenRow]] = {}
     for row in table.rows:
         groups.setdefault((row.parameter_set, row.output), []).append(row)
     for (set_name, output), rows in groups.items():
         params = dict(table.parameter_sets[set_name])
         x = np.array([row.x for row in rows])
-        again = _lines(function, set_name, output, params, fmt, x, [row.reason for row in rows])
+        again = lines(function, set_name, output, params, fmt, x, [row.reason for row in rows])
         for row, line in zip(rows, again, strict=True):
             if table.text[row.line - 1] != line:
                 raise DamagedFileError(
@@ -315,8 +204,6 @@ __all__ = [
     "GoldenTable",
     "check_rows",
     "check_tables",
-    "choose_inputs",
-    "output_format",
     "read_table",
     "table_text",
     "tables_directory",

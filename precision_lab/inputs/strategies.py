@@ -34,6 +34,14 @@ except ImportError as error:
         "Hypothesis is not installed; `pip install precision-lab[hypothesis]`"
     ) from error
 
+# For searches of the lab's own: the same examples every time, and nothing kept on the disk.
+COMMON_SETTINGS: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": False,
+}
 HARD = 256  # hard-to-round inputs kept per case
 _SAMPLE = 1 << 16  # values among which they are looked for in formats of more than 16 bits
 _ROOT_REACH = 64  # floats either way of a root

@@ -15,6 +15,7 @@ from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.oracle.program import Curve
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
+from precision_lab.running.clock import Clock
 from precision_lab.running.runner import core_tensor, run, run_tensors
 from precision_lab.running.tensors import patterns_on_device
 from precision_lab.scoring.scorer import Scorer
@@ -51,6 +52,7 @@ def sweep_chunks(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Tally | Failure]:
     """Counts of every output of a case over the patterns of some chunks.
 
@@ -60,13 +62,14 @@ def sweep_chunks(
     Args:
         chunks: indices; chunk i holds the CHUNK patterns from i·CHUNK on.
         progress: called with inputs done and inputs to do.
+        clock: gets the time of the kernel's calls; each waits for what other threads are at.
 
     Raises:
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
     implementation, outputs, fmt = case.implementation, case.outputs, case.fmt
     if implementation.device.is_accelerator:
-        return _sweep_on_device(case, chunks, progress=progress)
+        return _sweep_on_device(case, chunks, progress=progress, clock=clock)
     cells, held_to = case.points.cells, standards(case, outputs)
     size = min(CHUNK, 1 << fmt.bits)
     failures: dict[str, Failure] = {}
@@ -84,10 +87,10 @@ def sweep_chunks(
         first = int(chunk) * size
         bits = (first + np.arange(size)).astype(fmt.bits_dtype)
         if parallel:
-            computed = run(case, bits)
+            computed = run(case, bits, clock)
         else:
             with one_at_a_time:
-                computed = run(case, bits)
+                computed = run(case, bits, clock)
         for output, values in computed.items():
             if isinstance(values, Failure):
                 failures.setdefault(output, values)
@@ -124,7 +127,7 @@ def sweep_chunks(
 
 
 def _sweep_on_device(
-    case: Case, chunks: Sequence[int], *, progress: Progress | None = None
+    case: Case, chunks: Sequence[int], *, progress: Progress | None = None, clock: Clock | None = None
 ) -> dict[str, Tally | Failure]:
     """`sweep_chunks` with kernel and scoring on a GPU: inputs are made there, results stay there.
 
@@ -147,7 +150,8 @@ def _sweep_on_device(
         trouble = ""
         try:
             x = patterns_on_device(fmt, first, count * size, device)
-            found = run_tensors(case, core_tensor(case, x))
+            point = core_tensor(case, x)
+            found = run_tensors(case, point, clock)
             values = []
             for output, value in found.items():
                 if isinstance(value, Failure):
@@ -161,7 +165,7 @@ def _sweep_on_device(
         except torch.OutOfMemoryError as error:
             trouble = first_line(error)
         # Outside of the handler, whose error still holds what its functions held.
-        x, found, values, value = torch.empty(0), {}, [], torch.empty(0)
+        x, point, found, values, value = torch.empty(0), torch.empty(0), {}, [], torch.empty(0)
         if trouble:
             case.implementation.device.release_memory()
             if count == 1:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.devices import CPU, Device, get_device
-from precision_lab.exceptions import KernelError, first_line
+from precision_lab.exceptions import KernelError, door, first_line
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
+from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.points import Inputs
 from precision_lab.measuring.every_input import every_chunk, standards, sweep_chunks
 from precision_lab.results import Failure, Measurement
 from precision_lab.running.case import Case, case_of
+from precision_lab.running.clock import Clock, is_plain
 from precision_lab.running.placement import on_device
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.selfcheck import require_ieee
@@ -29,6 +32,7 @@ from precision_lab.scoring.tally import Tally
 from precision_lab.system.progress import Progress
 
 
+@door
 def measure(
     kernel: Any,
     function: str | Activation,
@@ -84,36 +88,47 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
         points = case.points
     except KernelError as error:
         return case.without_parameters(error)
+    clock = Clock(case.implementation)
     if points.bits is None:
         chunks: Sequence[int] = every_chunk(case.fmt)
         if case.finite:  # in fp32 an exponent of all ones fills whole chunks
             half = len(chunks) // 2
             last = half - half // 256
             chunks = [*range(last), *range(half, half + last)]
-        found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress)
+        found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress, clock=clock)
     else:
-        found = _score_listed(case)
+        found = _score_listed(case, clock)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
     # torch's worker threads; looking at them waits for both cores.
     require_ieee(workers=case.implementation.execution.compiled)
     return [
         case.blank(output, result)
         if isinstance(result, Failure)
-        else finish(case.blank(output), standard, result)
+        else replace(
+            finish(case.blank(output), standard, result), time_ns_per_element=clock.per_element(output)
+        )
         for (output, result), standard in zip(found.items(), standards(case, tuple(found)), strict=True)
     ]
 
 
-def _score_listed(case: Case) -> dict[str, Tally | Failure]:
+def _score_listed(case: Case, clock: Clock) -> dict[str, Tally | Failure]:
     """One run of the kernel over inputs that fit in memory."""
     bits = case.points.bits
     assert bits is not None
     if case.implementation.device.is_accelerator and case.fmt.bits <= 32:
-        return _score_on_device(case, bits)
-    return _scored(case, run(case, bits), Scorer, lambda array: array)
+        return _score_on_device(case, bits, clock)
+    if is_plain(case.implementation):
+        _begun(case.implementation, case.fmt, case.outputs)
+    return _scored(case, run(case, bits, clock), Scorer, lambda array: array)
 
 
-def _score_on_device(case: Case, bits: NDArray[Any]) -> dict[str, Tally | Failure]:
+@lru_cache(maxsize=4096)
+def _begun(implementation: Implementation, fmt: FloatFormat, outputs: tuple[str, ...]) -> None:
+    """Calls a plain kernel once, so that torch has loaded what it needs and the next call can be timed."""
+    run(case_of(implementation, fmt, outputs=outputs), np.ones(16))
+
+
+def _score_on_device(case: Case, bits: NDArray[Any], clock: Clock) -> dict[str, Tally | Failure]:
     """`_score_listed` for a kernel on a GPU, whose results are scored there."""
     import torch
 
@@ -123,7 +138,7 @@ def _score_on_device(case: Case, bits: NDArray[Any]) -> dict[str, Tally | Failur
         point = input_tensor(case, bits)
         computed = {
             output: values if isinstance(values, Failure) else values.float().contiguous()
-            for output, values in run_tensors(case, point).items()
+            for output, values in run_tensors(case, point, clock).items()
         }
         return _scored(
             case, computed, partial(DeviceScorer, device=point.device),

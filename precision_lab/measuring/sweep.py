@@ -24,6 +24,7 @@ from precision_lab.numeric.jit import source_stamp
 from precision_lab.oracle import TIERS
 from precision_lab.results import Failure, Measurement, strict_json
 from precision_lab.running.case import Case
+from precision_lab.running.clock import Clock
 from precision_lab.running.selfcheck import environment, require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import columns
@@ -128,6 +129,7 @@ def sweep(
     store = None if directory is None else _Store(directory, manifest, resume)
     totals: dict[str, Tally | Failure] = {output: Tally.empty(cells.starts.size) for output in outputs}
     resumed = redone = 0
+    clock = Clock(implementation)
     size = min(CHUNK, 1 << fmt.bits)
     everything = len(chunks) * size
     for shard in range(shards):
@@ -141,7 +143,7 @@ def sweep(
                 redone += 1
         if found is None:
             found = sweep_chunks(
-                case, mine, workers=workers,
+                case, mine, workers=workers, clock=clock,
                 progress=progress and partial(_advance, progress, mine[0] * size, everything),
             )  # fmt: skip
             if store is not None:
@@ -150,17 +152,18 @@ def sweep(
             progress(STAGE, (mine[-1] + 1) * size, everything)
         _merge(totals, found)
     require_ieee(workers=True)
-    measurements = tuple(
+    counted = tuple(
         case.blank(output, total)
         if isinstance(total, Failure)
         else finish(case.blank(output), standard, total)
         for (output, total), standard in zip(totals.items(), standards(case, outputs), strict=True)
     )
     digests = {version: _digest(totals, version) for version in range(1, DIGEST_VERSION + 1)}
-    result = Sweep(measurements, digests, shards, resumed, redone)
+    result = Sweep(counted, digests, shards, resumed, redone)
     if store is not None:
-        store.write_result(result)
-    return result
+        store.write_result(result)  # without times, so that the same counts are the same bytes
+    timed = (m if m.failure else replace(m, time_ns_per_element=clock.per_element(m.output)) for m in counted)
+    return replace(result, measurements=tuple(timed))
 
 
 def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import mpmath
 from mpmath.libmp import from_man_exp, fzero, mpf_neg, mpf_shift
 
-from precision_lab.exceptions import UndecidedError, UsageError
+from precision_lab.exceptions import UndecidedError, UsageError, door
 from precision_lab.functions import Activation, get_function
 from precision_lab.functions.base import split_exponentials
 from precision_lab.functions.basis import BASIS
@@ -138,6 +138,7 @@ def certain_ball(evaluate_at: Callable[[MpContext], Ball], bits: int) -> Ball:
     raise UndecidedError(f"not certain to {bits} bits at a working precision of {MAX_PRECISION} bits")
 
 
+@door
 def evaluate(
     function: str | Activation,
     x: float | int | Fraction | mpmath.mpf,

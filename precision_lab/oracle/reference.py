@@ -14,7 +14,7 @@ import numpy as np
 from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.formats.ball_rounding import SMALLEST, float_above, float_near, round_ball
 from precision_lab.functions import Activation, get_function
@@ -78,6 +78,7 @@ def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
     )
 
 
+@door
 def reference(
     function: str | Activation,
     output: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from precision_lab.report.series import HeatCell, Line, draw_order, heat, lines, style
@@ -38,7 +38,8 @@ def draw(results: Results) -> dict[str, bytes]:
 
     found = lines(results)
     cells = heat(results)
-    names = list(dict.fromkeys((v.function, v.fmt) for v in found if v.function in ("xielu", "xiprelu")))
+    lead = results.profile.lead
+    names = list(dict.fromkeys((v.function, v.fmt) for v in found if v.function in lead))
     files: dict[str, bytes] = {}
     with matplotlib.rc_context(RC):
         for function, fmt in names:
@@ -46,8 +47,8 @@ def draw(results: Results) -> dict[str, bytes]:
             if mine:
                 files[f"bits-{function}-{fmt}.svg"] = save(_bits(mine, f"{function} in {fmt}"))
         for name, part in (
-            ("map", [c for c in cells if c.function in ("xielu", "xiprelu")]),
-            ("map-others", [c for c in cells if c.function not in ("xielu", "xiprelu")]),
+            ("map", [c for c in cells if c.function in lead]),
+            ("map-others", [c for c in cells if c.function not in lead]),
         ):
             if part:
                 files[f"{name}.svg"] = save(_map(part))
@@ -55,11 +56,13 @@ def draw(results: Results) -> dict[str, bytes]:
             rows = [t for t in results.timings if t.direction == direction and t.failure is None]
             rows = [t for t in rows if t.fmt == _middle(rows) and math.isfinite(t.time_ns)]
             if rows:
-                files[f"time-{direction}.svg"] = save(_times(rows))
-        lead = next((key for key in (("xielu", "bf16"), *names) if key in names), None)
-        if lead:
-            mine = _eager([v for v in found if (v.function, v.fmt) == lead])
-            picture = _bits(mine, f"{lead[0]} in {lead[1]}: correct bits of the worst input on the way to 0⁻")
+                files[f"time-{direction}.svg"] = save(_times(rows, lead))
+        headline = next((key for key in (*((f, "bf16") for f in lead[:1]), *names) if key in names), None)
+        if headline:
+            mine = _eager([v for v in found if (v.function, v.fmt) == headline])
+            picture = _bits(
+                mine, f"{headline[0]} in {headline[1]}: correct bits of the worst input on the way to 0⁻"
+            )
             files[HEADLINE] = save(picture, "png")
     return files
 
@@ -171,7 +174,7 @@ def _map(cells: Iterable[HeatCell]) -> Any:
     return drawn
 
 
-def _times(rows: list[Timing]) -> Any:
+def _times(rows: list[Timing], lead: Sequence[str]) -> Any:
     ordered = sorted(rows, key=lambda t: -t.time_ns)
     drawn, (ax,) = _canvas(8.2, 0.9 + 0.19 * len(ordered))
     names = [
@@ -180,7 +183,7 @@ def _times(rows: list[Timing]) -> Any:
     ]
     low = [max(0.0, t.time_ns - t.time_ns_low) for t in ordered]
     high = [max(0.0, t.time_ns_high - t.time_ns) for t in ordered]
-    colours = ["#2f74d0" if t.function in ("xielu", "xiprelu") else "#9aa6b5" for t in ordered]
+    colours = ["#2f74d0" if t.function in lead else "#9aa6b5" for t in ordered]
     ax.barh(
         names,
         [t.time_ns for t in ordered],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.report.figures import RC, save
-from precision_lab.report.parts import number
+from precision_lab.report.numbers import number
 
 MARKERS = "osD^vP*X"
 RECIPE_COLOURS = {

@@ -39,7 +39,7 @@ def derive(results: Results) -> tuple[Finding, ...]:
         *use.fp8(sound),
         *use.executions(sound),
         *use.reductions(results.reductions),
-        *use.timings(results.timings),
+        *use.timings(results.timings, results.profile),
         *use.failures(results),
     )
 

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from precision_lab.report import published
 from precision_lab.report.rows import label, reduction_case, timing_case
 from precision_lab.report.wording import (
     CERTAINTY,
@@ -22,6 +21,7 @@ from precision_lab.report.wording import (
     written,
 )
 from precision_lab.results import Measurement, Reduction, Results, Timing
+from precision_lab.results.profile import Shown
 
 
 def modules(sound: list[Measurement]) -> Iterator[Finding]:
@@ -209,11 +209,10 @@ def _percent(r: Reduction) -> str:
     return f"{100 * r.relative_error:.2g} %"
 
 
-def timings(results: Iterable[Timing]) -> Iterator[Finding]:
-    """The paper's order of Table 1 beside the order measured here."""
-    rows = [
-        t for t in results if t.failure is None and t.function in published.ORDER and t.execution == "eager"
-    ]
+def timings(results: Iterable[Timing], shown: Shown) -> Iterator[Finding]:
+    """The order of speed that the profile names, of the paper's Table 1, beside the order measured here."""
+    known, source = shown.speed_order, shown.speed_source
+    rows = [t for t in results if t.failure is None and t.function in known and t.execution == "eager"]
     for direction in dict.fromkeys(t.direction for t in rows):
         details: list[str] = []
         cited: list[Timing] = []
@@ -223,12 +222,12 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
             members = [t for t in rows if (t.fmt, t.direction) == (fmt, direction)]
             fastest = {
                 name: min((t for t in members if t.function == name), key=lambda t: t.time_ns)
-                for name in published.ORDER
+                for name in known
                 if any(t.function == name for t in members)
             }
             if len(fastest) < 2:
                 continue
-            paper = [name for name in published.ORDER if name in fastest]
+            paper = [name for name in known if name in fastest]
             order = sorted(fastest.values(), key=lambda t: t.time_ns)
             for a, b in itertools.pairwise(paper):
                 if fastest[a].time_ns_low > fastest[b].time_ns_high:
@@ -240,10 +239,10 @@ def timings(results: Iterable[Timing]) -> Iterator[Finding]:
             continue
         claim = " ≤ ".join(paper)
         verdict = (
-            f"differs from the paper's Table 1 ({claim}) beyond the quartiles: "
+            f"differs from {source} ({claim}) beyond the quartiles: "
             f"{listed(f'{pair} ({listed(fmts)})' for pair, fmts in against.items())}"
             if against
-            else f"agrees with the paper's Table 1 ({claim}) within the quartiles"
+            else f"agrees with {source} ({claim}) within the quartiles"
         )
         yield Finding(
             "timings",

@@ -15,8 +15,6 @@ BLOCK_TIMES = {
     "swiglu": (549, 1.017),
     "xielu": (560, 1.037),
 }
-# Elementwise functions of Table 1, fastest first.
-ORDER = tuple(name for name in BLOCK_TIMES if name != "swiglu")
 
 # Table 2, trained on FineWeb-Edu with 1.1 billion parameters: loss and its ± after 125 billion tokens.
 LOSSES = {

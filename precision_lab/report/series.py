@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from precision_lab.functions import FUNCTIONS
 from precision_lab.report.rows import label
 from precision_lab.report.wording import by_key, worst_outside_roots, written
 from precision_lab.results import Measurement, Results
@@ -132,7 +133,10 @@ def _hover(worst: Measurement, group: list[Measurement]) -> str:
 def page_data(results: Results) -> dict[str, Any]:
     """Everything the page's script draws, as JSON-ready lists."""
     names = list(dict.fromkeys(m.implementation for m in results.measurements))
+    lead = results.profile.lead
     return {
+        "lead": list(lead),
+        "lead_title": ", ".join(FUNCTIONS[name].title if name in FUNCTIONS else name for name in lead),
         "styles": {name: list(style(name)) for name in names},
         "lines": [
             [v.function, v.fmt, v.execution, v.output, v.implementation, v.precision, v.exponents, v.bits]

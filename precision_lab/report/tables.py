@@ -1,4 +1,4 @@
-"""Rows of the report's tables: text and flags, the same for HTML, Markdown and the terminal."""
+"""Rows of the report's tables: text and flags, the same for every medium."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from precision_lab.report.rows import label, reduction_case, timing_case
-from precision_lab.report.wording import ROOTS, by_key, written
+from precision_lab.report.section import Cell
+from precision_lab.report.wording import ROOTS, by_key, reason, written
 from precision_lab.results import Measurement, Reduction, Results, Statistics, Timing, Witness, replay_command
 
 REGION_TITLES = {
@@ -26,16 +27,6 @@ REGION_TITLES = {
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One figure; `level` 0 (correctly rounded) to 4 (no digit left) colours it."""
-
-    text: str
-    level: int = 0
-    flags: str = ""  # "±" wrong signs, "∞" NaN or infinity in the wrong place
-    title: str = ""
-
-
-@dataclass(frozen=True)
 class RegionRow:
     case: str
     name: str
@@ -44,6 +35,7 @@ class RegionRow:
     worst: Cell
     cells: tuple[Cell | None, ...]
     failure: str = ""
+    time: str = ""  # of the kernel's calls while it was measured, in ns per element
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,8 @@ def _row(m: Measurement, regions: tuple[str, ...]) -> RegionRow:
         m.params_name,
         Cell(figure(m.max_ulp), level(m.max_ulp), flags, _title(m)),
         tuple(_cell(m.regions.get(name)) for name in regions),
-        f"{m.failure.kind.replace('_', ' ')}: {m.failure.message}" if m.failure else "",
+        reason(m.failure) if m.failure else "",
+        "" if m.time_ns_per_element is None else f"{m.time_ns_per_element:.3g}",
     )
 
 

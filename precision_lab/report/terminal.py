@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from precision_lab.report.findings import TOPICS, derive
-from precision_lab.report.page import LEAD_FUNCTIONS
 from precision_lab.report.rows import label
 from precision_lab.report.tables import figure, level
 from precision_lab.report.wording import by_key, worst_outside_roots
@@ -23,10 +22,10 @@ def print_summary(results: Results, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    topic = ""
+    topic, lead = "", results.profile.lead
     for finding in derive(results):
         subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
-        if finding.topic in ("breaks", "nonfinite", "reductions") and subject not in LEAD_FUNCTIONS:
+        if finding.topic in ("breaks", "nonfinite", "reductions") and subject not in lead:
             continue
         if finding.topic != topic:
             topic = finding.topic

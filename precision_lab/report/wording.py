@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from precision_lab.results import Measurement, Witness, replay_command
+from precision_lab.results import Failure, Measurement, Witness, replay_command
 
 SEVERITIES = ("fault", "caution", "good", "note")
 ROOTS = ("root_forward", "root_gradient")
@@ -103,6 +103,11 @@ def who(rows: Iterable[tuple[str, str]]) -> str:
     return listed(
         name if found == ["eager"] else f"{name} ({', '.join(found)})" for name, found in executions.items()
     )
+
+
+def reason(failure: Failure) -> str:
+    """What stands in place of the figures that a failed case has not."""
+    return f"{failure.kind.replace('_', ' ')}: {failure.message}"
 
 
 def written(output: str) -> str:

@@ -62,13 +62,13 @@ def write_report(
     try:
         put("json", "report.json", results.dumps())
         if html:
-            from precision_lab.report.page import html as page
+            from precision_lab.report.document import html as page
 
             put("html", "report.html", page(results))
         if markdown:
+            from precision_lab.report.document import markdown as text
             from precision_lab.report.figures import HEADLINE, draw
             from precision_lab.report.figures_lowprecision import draw_lowprecision
-            from precision_lab.report.markdown import markdown as text
 
             figures = draw(results) | draw_lowprecision(results.lowprecision)
             check_directory(path / "figures")
@@ -92,19 +92,18 @@ def write_lowprecision(
     Raises:
         ValueError: the directory cannot be written.
     """
+    from precision_lab.report.document import readiness_html, readiness_markdown
     from precision_lab.report.figures_lowprecision import draw_lowprecision
-    from precision_lab.report.markdown import lowprecision_markdown
-    from precision_lab.report.page import lowprecision_html
 
     path = check_directory(directory)
     text = strict_json(data)
     data = plain_data(json.loads(text))  # what a reader of the file would have
     written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
-    written["html"] = _replace(path / "readiness.html", lowprecision_html(data, title).encode())
+    written["html"] = _replace(path / "readiness.html", readiness_html(data, title).encode())
     check_directory(path / "figures")
     for name, picture in draw_lowprecision(data).items():
         written[name] = _replace(path / "figures" / name, picture)
-    written["markdown"] = _replace(path / "readiness.md", lowprecision_markdown(data, title).encode())
+    written["markdown"] = _replace(path / "readiness.md", readiness_markdown(data, title).encode())
     return written
 
 

@@ -18,6 +18,7 @@ class Execution:
         upcast: called with tensors in FP32; its result is rounded once.
         core: what FP8 storage stands around: the kernel gets, and gives, tensors of this format.
         parallel: calls of the lab's own kernels may run in several threads at once.
+        keeps_nothing: the lab's own kernels keep nothing between calls but what torch has loaded for them.
         framework: whose arrays the kernel takes; "c" for plain memory.
         traceable: torch.compile can be asked to run the same kernel.
         owns_parameters: the kernel is a module, whose parameters are its own tensors.
@@ -29,6 +30,7 @@ class Execution:
     upcast: bool = False
     core: FloatFormat | None = None
     parallel: bool = False
+    keeps_nothing: bool = False
     framework: str = "torch"
     traceable: bool = False
     owns_parameters: bool = False
@@ -43,14 +45,16 @@ class Execution:
         return self.name
 
 
-EAGER = Execution("eager", parallel=True, traceable=True)  # every operation rounds to the storage format
-UPCAST = Execution("upcast", upcast=True, parallel=True)
+EAGER = Execution(
+    "eager", parallel=True, keeps_nothing=True, traceable=True
+)  # every operation rounds to the storage format
+UPCAST = Execution("upcast", upcast=True, parallel=True, keeps_nothing=True)
 COMPILED = Execution("compiled", compiled=True, traceable=True)
-FP8_FP32 = Execution("fp8-fp32", core=FP32, parallel=True)
-FP8_BF16 = Execution("fp8-bf16", core=BF16, parallel=True)
-MODULE = Execution("module", traceable=True, owns_parameters=True)
+FP8_FP32 = Execution("fp8-fp32", core=FP32, parallel=True, keeps_nothing=True)
+FP8_BF16 = Execution("fp8-bf16", core=BF16, parallel=True, keeps_nothing=True)
+MODULE = Execution("module", keeps_nothing=True, traceable=True, owns_parameters=True)
 # FP32 inside, unless an implementation's name says otherwise.
-OPERATOR = Execution("operator")  # a torch operator
+OPERATOR = Execution("operator", keeps_nothing=True)  # a torch operator
 TRITON = Execution("triton")
 CUDA_CPP = Execution("cuda")
 TRANSFORMER_ENGINE = Execution("te")

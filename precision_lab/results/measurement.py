@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +11,8 @@ from typing import Any
 
 from precision_lab.formats import get_format
 from precision_lab.results.strict_json import _floats
-from precision_lab.system.text import plain_message
+from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
-
-
-def _make_plain(record: Any, *names: str) -> None:
-    """For texts that a kernel or a user may have written: they reach terminals, XML, Markdown and HTML."""
-    for name in names:
-        object.__setattr__(record, name, plain_message(getattr(record, name)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ class Failure:
     message: str
 
     def __post_init__(self) -> None:
-        _make_plain(self, "message")
+        make_plain(self, "message")
 
 
 def _check_counts(record: Statistics | Measurement) -> None:
@@ -134,86 +127,17 @@ def _failure(data: Mapping[str, Any] | None) -> Failure | None:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a kernel; `kind` is one of `faults.KINDS`.
-
-    Attributes:
-        output, region: where it was seen; "" where the whole kernel, or every region, is meant.
-        ulps: the worst error seen, signed; NaN where it is no matter of ulps.
-        count: inputs or calls it was seen on.
-        message: one or two sentences with what was expected and what came.
-        replay: a command that shows it again; "" where there is none.
-    """
-
-    kind: str
-    function: str
-    implementation: str
-    fmt: str
-    output: str
-    params_name: str
-    message: str
-    region: str = ""
-    ulps: float = math.nan
-    count: int = 1
-    replay: str = ""
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "implementation", "params_name", "message", "replay")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Fault:
-        return checked(cls(**_floats(data, ("ulps",))))
-
-
-@dataclass(frozen=True)
-class NotExamined:
-    """Something that nobody looked at, so that nothing is known of it.
-
-    Attributes:
-        what: a property, an output, or words for a part of one.
-        asked: the caller asked for it, by default or by name; without it the verdict is inconclusive.
-    """
-
-    what: str
-    fmt: str
-    params_name: str
-    reason: str
-    asked: bool
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "what", "params_name", "reason")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> NotExamined:
-        return checked(cls(**data))
-
-
-@dataclass(frozen=True)
-class Examination:
-    """That a property was examined, and how it ended.
-
-    Attributes:
-        state: "holds", "broken", "does not apply", or "not examined" where nothing was looked at.
-        reason: why it does not apply or was not examined.
-    """
-
-    property: str
-    fmt: str
-    params_name: str
-    state: str
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        _make_plain(self, "params_name", "reason")
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Examination:
-        return checked(cls(**data))
-
-
-@dataclass(frozen=True)
 class Measurement(Signed):
-    """One implementation, one format, one output, one parameter set, one input set."""
+    """One implementation, one format, one output, one parameter set, one input set.
+
+    Attributes:
+        time_ns_per_element: of the kernel's own calls in this very run, on its device until they are done,
+            without inputs, casts around an FP8 core and scoring. The forward pass; for a gradient that and
+            the backward pass, which gives all gradients that were measured with it. No benchmark: it may be
+            of one call, and a sweep's wait for other threads. None where no call counted: a first one may
+            still load or compile, and one of a few elements is all overhead. Two measurements that differ
+            in it alone are equal.
+    """
 
     function: str
     implementation: str
@@ -244,7 +168,7 @@ class Measurement(Signed):
     sign_witness: Witness | None = None
     regions: dict[str, Statistics] = field(default_factory=dict)
     binades: tuple[Binade, ...] = ()
-    time_ns_per_element: float | None = None
+    time_ns_per_element: float | None = field(default=None, compare=False)
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
     target: str = ""  # where a stranger's kernel was found
@@ -254,7 +178,7 @@ class Measurement(Signed):
     output_precision: int = 0  # of the output's format, in bits; 0 in results of earlier versions
 
     def __post_init__(self) -> None:
-        _make_plain(self, "implementation", "params_name")
+        make_plain(self, "implementation", "params_name")
 
     @property
     def precision_bits(self) -> int:
@@ -278,6 +202,8 @@ class Measurement(Signed):
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         values = _floats(data, ("max_ulp", "mean_ulp", "jump_at_zero"))
         values |= _signed_floats(data)
+        if (spent := data.get("time_ns_per_element")) is not None:
+            values["time_ns_per_element"] = float(spent)
         if data.get("normal_bias") is not None:
             values["normal_bias"] = tuple(float(v) for v in data["normal_bias"])
         values["quantiles"] = {k: float(v) for k, v in data["quantiles"].items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.results.measurement import Failure, Measurement, _failure
+from precision_lab.results.profile import DEFAULT, Shown
 from precision_lab.results.strict_json import _floats, strict_json
 from precision_lab.system.text import plain_data
 from precision_lab.system.typed import checked
@@ -158,6 +159,12 @@ class Results:
     schema: int = SCHEMA
 
     @property
+    def profile(self) -> Shown:
+        """What the report shows first, as the study was told; the default where it does not say."""
+        kept = self.settings.get("profile")
+        return DEFAULT.report if kept is None else Shown.from_json(kept)
+
+    @property
     def lost(self) -> str:
         """What destroyed the GPU's context, in a sentence, so that not everything was measured; or ""."""
         rows: tuple[Any, ...] = (
@@ -198,6 +205,7 @@ class Results:
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
                 lowprecision=data.get("lowprecision"),
             )
+            assert found.profile  # raises where it cannot be read
             return checked(found)
         except (
             ArithmeticError, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,9 @@ from precision_lab.formats import FP32, FloatFormat
 from precision_lab.functions import Activation, Asked, Effective, Parameters
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.guard import guarded
 from precision_lab.inputs.points import Inputs, Points, points
-from precision_lab.results import Failure, Measurement
-from precision_lab.running.guard import guarded
+from precision_lab.results import Failure, Finding, Measurement
 from precision_lab.running.selfcheck import environment
 
 
@@ -119,6 +120,14 @@ class Case:
         """`blank` without asking the kernel's adapter for anything: no inputs are counted as seen."""
         inputs = self.inputs if isinstance(self.inputs, str) else ""
         return self._blank(output, failure, self.asked, inputs, 0)
+
+    def finding(self, code: str, message: str, **facts: Any) -> Finding:
+        """A finding about this case's kernel; `facts` are fields of `Finding`."""
+        about = {
+            "function": self.function.name, "implementation": self.implementation.name, "fmt": self.fmt.name,
+            "params_name": self.params_name,
+        }  # fmt: skip
+        return Finding(code=code, message=message, **{**about, **facts})
 
     def without_parameters(self, error: KernelError) -> list[Measurement]:
         """What is left to say of every output where `effective` raises."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from precision_lab.devices import Device, kinds
+from precision_lab.devices import Device, context_is_lost
 from precision_lab.exceptions import DeviceLostError, KernelError, UsageError, first_line
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Failure
@@ -42,11 +42,6 @@ def require_capability(implementation: Implementation) -> None:
         )
 
 
-def context_is_lost(error: BaseException) -> bool:
-    """Whether an error is of those after which the process can use some device no more."""
-    return any(kind(kind.kind).is_lost(error) for kind in kinds())
-
-
 def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
     """Raises a DeviceLostError for an error after which nothing can be measured on the GPU."""
     if context_is_lost(error):
@@ -57,24 +52,22 @@ def raise_if_lost(subject: Implementation | str, error: BaseException) -> None:
         ) from error
 
 
-def failure_of(subject: Implementation | str, error: Exception, words: str, *, size: str = "") -> Failure:
-    """Why a kernel could not be run, from what it raised: its author's code may raise anything.
+def failure_of(subject: Implementation | str, error: Exception, *, size: str = "") -> Failure:
+    """Why a kernel could not be run, from what `guarded` lets out or the device says.
 
     Args:
-        words: what the error says, as it is to be told.
-        size: how much was asked for, put before what an error about memory says.
+        size: how much was asked for, put before what is said.
 
     Raises:
         DeviceLostError: the GPU's context is destroyed.
+        Exception: the error, where it is neither a kernel's nor a device's.
     """
-    if isinstance(error, DeviceLostError):
-        raise error
     if isinstance(error, KernelError):
-        return Failure(error.kind, str(error))
+        return Failure(error.kind, f"{size}{error}" if error.kind == "raised" else str(error))
     if isinstance(error, torch.OutOfMemoryError):
         return Failure("out_of_memory", f"{size}{first_line(error)}")
     raise_if_lost(subject, error)
-    return Failure("raised", f"{type(error).__name__}: {words}")
+    raise error
 
 
 class Survivor:

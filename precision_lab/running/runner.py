@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from precision_lab.exceptions import KernelError, first_line
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
+from precision_lab.implementations.switches import switches_kept
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
-from precision_lab.running.guard import guarded
+from precision_lab.running.clock import FEWEST, Clock, first_call
 from precision_lab.running.placement import raise_if_lost, require_capability
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import switches_kept
 from precision_lab.running.tensors import Float64, from_bits, store, to_numpy, to_tensor
 from precision_lab.running.torch_compile import compiled_kernel
 
@@ -49,25 +51,28 @@ def leaf_tensors(case: Case) -> dict[str, Tensor]:
     }
 
 
-def call(implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
+def call(
+    implementation: Implementation, x: Tensor, leaves: Mapping[str, Tensor], clock: Clock | None = None
+) -> Tensor:
     """The kernel's result for tensors of the core format, in the implementation's execution."""
     kernel = implementation.kernel
     if implementation.execution.compiled:
         kernel = compiled_kernel(implementation)
-    with switches_kept():
+    with switches_kept(), clock.running("forward", x.numel()) if clock else nullcontext():
         if implementation.execution.upcast:
             y: Tensor = kernel(x.float(), **{n: leaf.float() for n, leaf in leaves.items()}).to(x.dtype)
             return y
         return kernel(x, **leaves)  # type: ignore[no-any-return]
 
 
-def run(case: Case, x: NDArray[Any]) -> dict[str, NDArray[Any] | Failure]:
+def run(case: Case, x: NDArray[Any], clock: Clock | None = None) -> dict[str, NDArray[Any] | Failure]:
     """The case's outputs as `to_numpy` gives them; a failed output is a `Failure` and the others go on.
 
     Args:
         x: values of the format as float64, or its bit patterns as unsigned integers, shape (n,).
+        clock: gets the time of the kernel's calls.
     """
-    found = run_tensors(case, input_tensor(case, x))
+    found = run_tensors(case, input_tensor(case, x), clock)
     return {
         output: value if isinstance(value, Failure) else to_numpy(value, case.output_format(output))
         for output, value in found.items()
@@ -90,7 +95,7 @@ def core_tensor(case: Case, values: Tensor) -> Tensor:
     return values if case.core is case.fmt else values.float().to(torch_dtype(case.core))
 
 
-def run_tensors(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
+def run_tensors(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Tensor | Failure]:
     """`run` for the tensor of `input_tensor`; results stay where they are, in their output formats.
 
     Raises:
@@ -101,7 +106,7 @@ def run_tensors(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
     try:
         require_capability(implementation)
         with one_thread(implementation):
-            found = _laid_out(case, point)
+            found = _laid_out(case, point, clock)
             synchronize(implementation)
             return found
     except KernelError as error:
@@ -125,7 +130,7 @@ def attempt(case: Case, shape: tuple[int, ...]) -> KernelError | None:
     return KernelError(failures[0].kind, failures[0].message) if failures else None
 
 
-def _laid_out(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
+def _laid_out(case: Case, point: Tensor, clock: Clock | None) -> dict[str, Tensor | Failure]:
     """`_run` in calls of shapes that the kernel's contract accepts, which may be larger or smaller.
 
     What is left over of a call repeats inputs, whose results are dropped.
@@ -133,13 +138,13 @@ def _laid_out(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
     outputs = case.outputs
     shape = case.implementation.contract.shape_for(max(point.numel(), 1))
     if shape is None or shape == tuple(point.shape) or not point.numel():
-        return _run(case, point)
+        return _run(case, point, clock)
     n, size = point.numel(), math.prod(shape)
     parts: dict[str, list[Tensor]] = {output: [] for output in outputs}
     failures: dict[str, Failure] = {}
     for start in range(0, n, size):
         index = (start + torch.arange(size, device=point.device)) % n
-        found = _run(case, point[index].reshape(shape))
+        found = _run(case, point[index].reshape(shape), clock)
         for output, value in found.items():
             if isinstance(value, Failure):
                 failures.setdefault(output, value)
@@ -164,7 +169,7 @@ def one_thread(implementation: Implementation) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _run(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
+def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Tensor | Failure]:
     implementation, outputs, fmt, core = case.implementation, case.outputs, case.fmt, case.core
     leaves = leaf_tensors(case)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
@@ -181,14 +186,17 @@ def _run(case: Case, point: Tensor) -> dict[str, Tensor | Failure]:
         if everywhere:
             for leaf in expanded.values():
                 leaf.requires_grad_()
-    y = guarded(lambda: call(implementation, point, expanded))
+    first = first_call(implementation, tuple(point.shape), point.dtype, frozenset(wanted))
+    if first or point.numel() < FEWEST:
+        clock = None
+    y = guarded(lambda: call(implementation, point, expanded, clock))
     stored = core if implementation.storage is None else implementation.storage
     _check(y, point, stored, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     # The forward's result is what was there before a backward could write into it.
     forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
     result: dict[str, Tensor | Failure] = {}
-    gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation)
+    gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation, clock)
     require_ieee()
     for output in outputs:
         target = case.output_format(output)
@@ -211,6 +219,7 @@ def _gradients(
     wanted: set[str],
     upstream: Tensor,
     implementation: Implementation,
+    clock: Clock | None = None,
 ) -> dict[str, Tensor | KernelError]:
     """Gradient of Σ upstream·y for each wanted source, or why there is none."""
     if not wanted:
@@ -225,10 +234,7 @@ def _gradients(
         return {**dict.fromkeys(names, why), **missing}
     try:
         tensors = guarded(
-            lambda: torch.autograd.grad(
-                y, [sources[name] for name in names], grad_outputs=upstream, allow_unused=True
-            ),
-            "backward: ",
+            partial(_differentiated, y, [sources[n] for n in names], upstream, clock), "backward: "
         )
     except KernelError as error:
         return {**dict.fromkeys(names, error), **missing}
@@ -240,6 +246,13 @@ def _gradients(
         for name, gradient in zip(names, tensors, strict=True)
     }
     return {**found, **missing}
+
+
+def _differentiated(
+    y: Tensor, sources: Sequence[Tensor], upstream: Tensor, clock: Clock | None
+) -> tuple[Tensor, ...]:
+    with clock.running("backward", y.numel()) if clock else nullcontext():
+        return torch.autograd.grad(y, sources, grad_outputs=upstream, allow_unused=True)
 
 
 def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:

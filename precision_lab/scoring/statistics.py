@@ -223,7 +223,7 @@ def _witnesses(standard: Standard, found: list[Found | None]) -> dict[Found, Wit
             computed=key[1],
             computed_hex=key[1].hex(),
             computed_bits=f"0x{int(out.encode(computed[i : i + 1])[0]):0{out.bits // 4}x}",
-            exact=_exact_decimal(curve.function, curve.output, items, float(x[i])),
+            exact=exact_decimal(curve.function, curve.output, items, float(x[i])),
             rounded=float(exact.rounded[i]),
             error_ulps=float(errors[i]),
         )
@@ -232,7 +232,8 @@ def _witnesses(standard: Standard, found: list[Found | None]) -> dict[Found, Wit
 
 
 @lru_cache(maxsize=65536)
-def _exact_decimal(function: Activation, output: str, items: tuple[tuple[str, float], ...], x: float) -> str:
+def exact_decimal(function: Activation, output: str, items: tuple[tuple[str, float], ...], x: float) -> str:
+    """An exact value to 25 digits, as a `Witness` has it."""
     return str(
         mpmath.nstr(
             evaluate(function, x, dict(items), output=output, bits=100), 25, min_fixed=-4, max_fixed=12

@@ -10,36 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.devices import CPU, CUDA, Device, get_device
-from precision_lab.exceptions import KernelError, first_line
+from precision_lab.devices import CPU, CUDA, Device
+from precision_lab.exceptions import KernelError
 from precision_lab.formats import BF16, E4M3, E5M2, FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations import transformer_engine
+from precision_lab.implementations.guard import guarded
 from precision_lab.results import Conversion, Failure
-from precision_lab.running.placement import Survivor, raise_if_lost
+from precision_lab.running.placement import Survivor, failure_of
 from precision_lab.running.tensors import from_bits, to_array
 
 SOURCE = BF16
 TARGETS = (E4M3, E5M2)
-Convert = Callable[[Tensor, FloatFormat], Tensor]
+Convert = Callable[[Tensor, FloatFormat, Device], Tensor]
 
 
-def _torch(x: Tensor, fmt: FloatFormat) -> Tensor:
+def _torch(x: Tensor, fmt: FloatFormat, device: Device) -> Tensor:
     return x.to(torch_dtype(fmt))
 
 
-def _triton(x: Tensor, fmt: FloatFormat) -> Tensor:
+def _triton(x: Tensor, fmt: FloatFormat, device: Device) -> Tensor:
     try:
         from precision_lab.implementations.triton_kernels import to_float8
     except ImportError as error:
         raise KernelError("missing_dependency", f"Triton is not installed: {error}") from error
-    if x.device.type != CPU.kind and get_device(str(x.device)).capability() < (8, 9):
+    if device.is_accelerator and device.capability() < (8, 9):
         raise KernelError("unsupported_device", "Triton's FP8 conversions need compute capability 8.9")
     result: Tensor = to_float8(x, torch_dtype(fmt))
     return result
 
 
-def _transformer_engine(x: Tensor, fmt: FloatFormat) -> Tensor:
+def _transformer_engine(x: Tensor, fmt: FloatFormat, device: Device) -> Tensor:
     quantized = transformer_engine.quantizer(fmt, x.device)(x.reshape(1, -1))
     return transformer_engine.stored(quantized, fmt).reshape(-1)
 
@@ -83,14 +84,12 @@ def _failed(name: str, device: Device, target: FloatFormat, failure: Failure) ->
 
 def _judged(name: str, cast: Convert, device: Device, target: FloatFormat) -> Conversion:
     bits = SOURCE.all_bits()
+    x = from_bits(bits, SOURCE).to(device.torch)
     try:
-        computed = to_array(cast(from_bits(bits, SOURCE).to(device.torch), target), target)
-    except KernelError as error:
-        return _failed(name, device, target, Failure(error.kind, str(error)))
-    except Exception as error:  # a library's cast may raise anything, and so may its absence
-        raise_if_lost(f"{name}'s cast to {target.name}", error)
-        failure = Failure("raised", f"{type(error).__name__}: {first_line(error)}")
-        return _failed(name, device, target, failure)
+        cast_x = guarded(partial(cast, x, target, device))
+        computed = to_array(cast_x, target)  # where a GPU's errors come to light
+    except (KernelError, RuntimeError) as error:
+        return _failed(name, device, target, failure_of(f"{name}'s cast to {target.name}", error))
     return judge(name, device, SOURCE, target, bits, computed)
 
 

@@ -16,32 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.devices import CPU, Device
-from precision_lab.exceptions import UsageError, first_line
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16, FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
-from precision_lab.functions import Activation, get_function
-from precision_lab.implementations import get_implementation
+from precision_lab.functions import SILU, Activation
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
 from precision_lab.results import Block, Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.placement import Survivor, failure_of, on_device
 from precision_lab.running.runner import call, leaf_tensors
-from precision_lab.study.timing import SEED
-
-# Function, implementation and execution. The first is what ratios refer to.
-SUBJECTS = (
-    ("silu", "torch", "eager"),
-    ("gelu", "torch", "eager"),
-    ("relu2", "torch", "eager"),
-    ("swiglu", "torch", "eager"),
-    ("xielu", "eps-expm1", "eager"),
-    ("xielu", "eps-expm1", "compiled"),
-    ("xielu", "stable", "operator"),
-    ("xiprelu", "as-printed", "eager"),
-    ("xiprelu", "as-printed", "compiled"),
-    ("xiprelu", "stable", "operator"),
-)
-GATED = ("swiglu",)
+from precision_lab.study.contenders import SEED
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,7 @@ class Shape:
     tokens: int = 4096
 
     def width(self, function: Activation) -> int:
-        return self.gated_hidden if function.name in GATED else self.hidden
+        return self.gated_hidden if function.is_gated else self.hidden
 
 
 class _Block(nn.Module):
@@ -68,7 +53,7 @@ class _Block(nn.Module):
             return nn.Parameter(torch.randn(rows, columns, device=device, dtype=dtype) / math.sqrt(columns))
 
         self.up = weight(hidden, shape.model_width)
-        self.gate = weight(hidden, shape.model_width) if implementation.function.name in GATED else None
+        self.gate = weight(hidden, shape.model_width) if implementation.function.is_gated else None
         self.down = weight(shape.model_width, hidden)
         leaves = leaf_tensors(case_of(implementation, fmt))
         self.leaves = nn.ParameterDict() if self.gate is not None else nn.ParameterDict(leaves)
@@ -78,20 +63,23 @@ class _Block(nn.Module):
         if self.gate is None:
             y = call(self.implementation, inner, dict(self.leaves.items()))
         else:
-            y = call(self.implementation, x @ self.gate.t(), {"b": inner})
+            gates = {operand.name: inner for operand in self.implementation.function.operands}
+            y = call(self.implementation, x @ self.gate.t(), gates)
         return y @ self.down.t()
 
 
 def blocks(
+    subjects: Sequence[Implementation],
     *,
     device: Device = CPU,
     fmt: FloatFormat = BF16,
     shape: Shape | None = None,
     rounds: int = 15,
-    subjects: Sequence[tuple[str, str, str]] = SUBJECTS,
     lost: str = "",
 ) -> list[Block]:
     """Time of forward and backward, and peak memory on a GPU, of each activation's block.
+
+    Ratios refer to the first block of SiLU; without one they are NaN.
 
     Blocks take turns, so that ratios compare the same rounds. One that fails has a row with the reason, and
     the others go on, unless it destroys the GPU's context.
@@ -107,6 +95,7 @@ def blocks(
         raise UsageError(f"rounds={rounds!r}: at least 1")
     shape = shape or Shape()
     chosen = [_placed(subject, device, lost) for subject in subjects]
+    silu = next((k for k, i in enumerate(chosen) if i.function == SILU), -1)
     failures: dict[int, Failure] = {}
     peaks: dict[int, float] = {}
     times: dict[int, list[float]] = {}
@@ -115,13 +104,13 @@ def blocks(
 
     def prepare(k: int, implementation: Implementation) -> None:
         block = _Block(implementation, shape, fmt)
-        _iterate(block, x)
-        peaks[k] = device.peak_mebibytes(partial(_iterate, block, x))
+        guarded(partial(_iterate, block, x))
+        peaks[k] = guarded(lambda: device.peak_mebibytes(partial(_iterate, block, x)))
         made[k] = partial(_iterate, block, x)
         times[k] = []
 
     def time(k: int, implementation: Implementation) -> None:
-        times[k].append(device.seconds(made[k]) * 1e3)
+        times[k].append(guarded(partial(device.seconds, made[k])) * 1e3)
 
     if not lost:
         torch.manual_seed(SEED)
@@ -135,7 +124,7 @@ def blocks(
                 failures[k] = failure
                 made.pop(k, None)
                 times.pop(k, None)
-    base = float(np.median(times[0])) if 0 in times else math.nan
+    base = float(np.median(times[silu])) if silu in times else math.nan
     found = []
     for k, implementation in enumerate(chosen):
         low, median, high = np.quantile(times[k], (0.25, 0.5, 0.75)) if k in times else [math.nan] * 3
@@ -148,23 +137,21 @@ def blocks(
                 shape.model_width,
                 shape.width(implementation.function),
                 shape.tokens,
-                implementation.function.name in GATED,
+                implementation.function.is_gated,
                 len(times.get(k, ())),
                 float(median),
                 float(low),
                 float(high),
                 peaks.get(k, math.nan),
                 float(median) / base,
-                peaks.get(k, math.nan) / peaks.get(0, math.nan),
+                peaks.get(k, math.nan) / peaks.get(silu, math.nan),
                 failures.get(k),
             )
         )
     return found
 
 
-def _placed(subject: tuple[str, str, str], device: Device, lost: str) -> Implementation:
-    function, name, execution = subject
-    implementation = get_implementation(get_function(function), name, execution)
+def _placed(implementation: Implementation, device: Device, lost: str) -> Implementation:
     # A device whose context is lost is not to be asked for anything.
     return replace(implementation, device=device) if lost else on_device(implementation, device)
 
@@ -179,8 +166,8 @@ def _tried(
     """
     try:
         work(k, implementation)
-    except Exception as error:
-        failure = failure_of(implementation, error, first_line(error))
+    except (KernelError, RuntimeError) as error:
+        failure = failure_of(implementation, error)
     else:
         return None
     if failure.kind == "out_of_memory":

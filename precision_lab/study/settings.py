@@ -9,10 +9,10 @@ from precision_lab.formats import FORMATS, FloatFormat, kernel_format
 from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.subject import implementation_of
+from precision_lab.results.execution import EXECUTIONS, Execution
+from precision_lab.results.profile import DEFAULT, Profile
 from precision_lab.running.placement import on_device
-
-DEFAULT_FORMATS = ("fp32", "bf16", "fp16", "e4m3")
-QUICK_FUNCTIONS = ("xielu", "xiprelu", "relu2", "silu")
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,16 @@ class StudySettings:
     """What a study measures.
 
     Attributes:
-        quick: only xIELU, xIPReLU, ReLU² and SiLU in 16-bit formats at the initial parameters,
-            nothing compiled, short timings.
-        functions, formats: empty means the defaults.
+        quick: only the profile's quick functions and formats, at the initial parameters, nothing compiled,
+            short timings.
+        functions, formats: names; empty means the profile's.
         compiled: also run torch.compile (its compile time is recorded apart).
         exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
         timing, reductions: also time the implementations, also sum parameter gradients.
         device: name of the one where kernels run and are scored.
         probe: folder of a training probe to report too.
         skipped: implementations that are left out, as "FUNCTION LABEL".
+        profile: which subjects are measured where none are asked for by name.
     """
 
     quick: bool = False
@@ -41,6 +42,7 @@ class StudySettings:
     device: str = "cpu"
     probe: str | None = None
     skipped: tuple[str, ...] = ()
+    profile: Profile = DEFAULT
 
     def __post_init__(self) -> None:
         for name in self.functions:
@@ -55,14 +57,30 @@ class StudySettings:
         return get_device(self.device)
 
     def chosen_functions(self) -> tuple[Activation, ...]:
-        """In registry order, only those that some implementation computes."""
-        asked = self.functions or (QUICK_FUNCTIONS if self.quick else tuple(FUNCTIONS))
+        """In the profile's order, then the registry's; only those that some implementation computes."""
+        study = self.profile.study
+        own = study.quick_functions if self.quick and not self.functions else study.functions
+        asked = self.functions or own or tuple(FUNCTIONS)
         available = {i.function for i in IMPLEMENTATIONS.values() if i.runs_on(self.on)}
-        return tuple(f for name, f in FUNCTIONS.items() if name in asked and f in available)
+        ordered = (FUNCTIONS[name] for name in dict.fromkeys((*own, *FUNCTIONS)) if name in asked)
+        return tuple(f for f in ordered if f in available)
 
     def chosen_formats(self) -> tuple[FloatFormat, ...]:
-        names = self.formats or (("bf16", "fp16") if self.quick else DEFAULT_FORMATS)
+        study = self.profile.study
+        names = self.formats or (study.quick_formats if self.quick else study.formats)
         return tuple(FORMATS[name] for name in names)
+
+    def executions_timed(self) -> tuple[Execution, ...]:
+        timing = self.profile.timing
+        names = timing.accelerator_executions if self.on.is_accelerator else timing.executions
+        return tuple(EXECUTIONS[name] for name in names)
+
+    def functions_timed_compiled(self) -> tuple[Activation, ...]:
+        return tuple(FUNCTIONS[name] for name in self.profile.timing.compiled_functions)
+
+    def blocks(self) -> tuple[Implementation, ...]:
+        """What is measured inside an MLP block."""
+        return tuple(implementation_of(subject) for subject in self.profile.timing.blocks)
 
     def implementations(self) -> tuple[Implementation, ...]:
         functions = self.chosen_functions()

@@ -10,37 +10,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations.base import Implementation
-from precision_lab.results import (
-    SIGNED_FLOATS,
-    Binade,
-    Block,
-    Failure,
-    Measurement,
-    Reduction,
-    Results,
-    Statistics,
-    Timing,
-)
-from precision_lab.results.execution import CUDA_CPP, EAGER, MODULE, OPERATOR, TRANSFORMER_ENGINE, TRITON
+from precision_lab.results import Block, Failure, Measurement, Reduction, Results, Timing
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
+from precision_lab.study.stored import stored
 from precision_lab.system.children import worker_pool
 from precision_lab.system.progress import Progress
 
 T = TypeVar("T")
-
-# The functions of the paper's Table 1; compiled timings of the others would double the stage.
-TIMED_COMPILED = ("xielu", "xiprelu", "relu2", "silu", "gelu")
-TIMED = (EAGER, MODULE)
-TIMED_APART = (EAGER, MODULE, OPERATOR, TRITON, CUDA_CPP, TRANSFORMER_ENGINE)  # on a device of its own
-# Plots walk down to 0⁻ and a little beyond ±1; further binades stay in each Measurement
-# but not in a stored study, where they would be most of the file.
-STORED_EXPONENTS = range(-40, 9)
 
 
 # What tells the rows of one kind apart.
@@ -139,7 +120,7 @@ def run(
     )
     if compiled:
         formats = settings.chosen_formats()
-        timed = [FUNCTIONS[name] for name in TIMED_COMPILED] if settings.timing else []
+        timed = settings.functions_timed_compiled() if settings.timing else ()
         _timed(
             seconds,
             "compile",
@@ -169,20 +150,23 @@ def run(
     survivor.see(c.failure for c in found_conversions)
     found_blocks: list[Block] = []
     if settings.timing and settings.on.is_accelerator:
-        found_blocks = _timed(seconds, "blocks", lambda: blocks(device=settings.on, lost=survivor.lost))
+        found_blocks = _timed(
+            seconds, "blocks", lambda: blocks(settings.blocks(), device=settings.on, lost=survivor.lost)
+        )
     lowprecision = None
     if settings.probe is not None or not settings.quick:
         from precision_lab.study.lowprecision import examine
 
         folder = None if settings.probe is None else Path(settings.probe)
-        functions = [f.name for f in settings.chosen_functions()]
-        lowprecision = _timed(seconds, "readiness", lambda: examine(functions, folder, report))
+        functions, judged = settings.chosen_functions(), settings.profile.lowprecision
+        lowprecision = _timed(seconds, "readiness", lambda: examine(functions, folder, report, judged))
     return Results(
         environment={**record, **environment()},
         settings={
-            **{k: v for k, v in asdict(settings).items() if k not in ("probe", "skipped")},
+            **{k: v for k, v in asdict(settings).items() if k not in ("probe", "skipped", "profile")},
             "functions": [f.name for f in settings.chosen_functions()],
             "formats": [f.name for f in settings.chosen_formats()],
+            "profile": settings.profile.report.to_json(),
         },
         measurements=tuple(measurements),
         reductions=tuple(reductions),
@@ -214,7 +198,7 @@ def _cases(implementations: Iterable[Implementation], settings: StudySettings) -
         if fmt in implementation.formats
         for name in settings.parameter_sets(implementation.function)
     ]  # fmt: skip
-    functions = list(FUNCTIONS)
+    functions = [f.name for f in settings.chosen_functions()]
 
     def position(case: Case) -> tuple[int, int, str, bool]:
         saturating = case.implementation.saturating
@@ -240,7 +224,7 @@ def _measure(
         measured = partial(survivor.attempt, partial(measure_all, case), partial(_unmeasured, case))
         results += kept.keep(
             f"measure {_words(case)} {case.params_name}", Measurement,
-            lambda measured=measured: [_stored(m) for m in measured()],  # type: ignore[misc]
+            lambda measured=measured: [stored(m) for m in measured()],  # type: ignore[misc]
         )  # fmt: skip
     report(stage, len(cases), len(cases))
     return results
@@ -287,11 +271,11 @@ def _time(
     from precision_lab.study.timing import time_implementations
 
     apart = settings.on.is_accelerator
+    executions, compiled = settings.executions_timed(), settings.functions_timed_compiled()
     chosen = tuple(
         i
         for i in implementations
-        if i.execution in (TIMED_APART if apart else TIMED)
-        or (i.execution.compiled and i.function.name in TIMED_COMPILED)
+        if i.execution in executions or (i.execution.compiled and i.function in compiled)
     )
     formats = tuple(f for f in settings.chosen_formats() if f.bits >= 16)
     n: int | None
@@ -301,40 +285,4 @@ def _time(
         rounds, n = (15, 2**26) if settings.quick else (25, None)
     return time_implementations(
         chosen, formats, n=n, rounds=rounds, device=settings.on, progress=report, lost=lost
-    )
-
-
-def _stored(m: Measurement) -> Measurement:
-    """A measurement as a study keeps it: the binades that reports draw, six digits in parts.
-
-    A region within one ulp needs no witness; the whole measurement keeps its own.
-    """
-    kept: tuple[Binade, ...] = ()
-    if m.params_name == "init":
-        kept = tuple(
-            replace(b, statistics=_shortened(b.statistics))
-            for b in m.binades
-            if b.exponent in STORED_EXPONENTS
-        )
-    regions = {
-        name: replace(_shortened(s), witness=s.witness if s.max_ulp > 1 else None)
-        for name, s in m.regions.items()
-    }
-    return replace(m, binades=kept, regions=regions, environment={})
-
-
-def _shortened(statistics: Statistics) -> Statistics:
-    def short(value: float) -> float:
-        return float(f"{value:.6g}")
-
-    known = {name: getattr(statistics, name) for name in SIGNED_FLOATS}
-    signed: dict[str, Any] = {name: short(value) for name, value in known.items() if value is not None}
-
-    return replace(
-        statistics,
-        max_ulp=short(statistics.max_ulp),
-        mean_ulp=short(statistics.mean_ulp),
-        min_correct_bits=short(statistics.min_correct_bits),
-        mean_correct_bits=short(statistics.mean_correct_bits),
-        **signed,
     )

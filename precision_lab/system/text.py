@@ -30,6 +30,14 @@ def plain_message(text: str) -> str:
     return plain(short).replace("\n", "\\n")
 
 
+def make_plain(record: Any, *names: str) -> None:
+    """Makes fields of a frozen record plain messages, as texts are that a kernel or a user may have written:
+    they reach terminals, XML, Markdown and HTML.
+    """
+    for name in names:
+        object.__setattr__(record, name, plain_message(getattr(record, name)))
+
+
 def plain_data(data: Any) -> Any:
     """Data as JSON has it, with every text in it plain."""
     if isinstance(data, str):

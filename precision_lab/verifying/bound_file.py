@@ -12,8 +12,8 @@ from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import KERNEL_FORMATS
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.inputs.sets import REGIONS
-from precision_lab.results import Fault, Measurement
-from precision_lab.results.faults import KINDS
+from precision_lab.results import Finding, Measurement
+from precision_lab.results.codes import CODES
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.toml_file import read_toml
 from precision_lab.verifying.bounds import Bound, leaning
@@ -142,11 +142,11 @@ def _accepted(path: Path, place: str, value: Any) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(kind, str) for kind in value):
         raise UsageError(f"{path}: {place}={value!r} must be a list of kinds of faults")
     for kind in value:
-        _known(path, "kind of fault", kind, KINDS, place)
+        _known(path, "kind of fault", kind, CODES, place)
     return frozenset(value)
 
 
-def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Fault]) -> None:
+def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Finding]) -> None:
     """Records what was measured as the bounds of a file, keeping its other entries and comments.
 
     Every limit is the measured one, rounded up in its fourth digit: what was measured passes.
@@ -183,7 +183,7 @@ def write(path: Path, measurements: Iterable[Measurement], faults: Iterable[Faul
 
 
 def _recorded(
-    measurements: Iterable[Measurement], faults: Iterable[Fault]
+    measurements: Iterable[Measurement], faults: Iterable[Finding]
 ) -> tuple[dict[tuple[str, str, str], dict[str, Any]], dict[tuple[str, str], set[str]]]:
     """What measurements and faults come to: values by output, and kinds by format."""
     fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -195,11 +195,11 @@ def _recorded(
         fresh[key] = _larger(fresh.get(key), _measured(m))
     kinds: dict[tuple[str, str], set[str]] = {(function, fmt): set() for function, fmt, _ in fresh}
     for fault in faults:
-        kinds[fault.function, fault.fmt].add(fault.kind)
+        kinds[fault.function, fault.fmt].add(fault.code)
     return fresh, kinds
 
 
-def loosened(path: Path, measurements: Iterable[Measurement], faults: Iterable[Fault]) -> list[str]:
+def loosened(path: Path, measurements: Iterable[Measurement], faults: Iterable[Finding]) -> list[str]:
     """What `write` would change in a file, a line each: "looser …" where more is allowed than before.
 
     Raises:

@@ -25,24 +25,25 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import (
     LIBRARIES,
     DeviceLostError,
     EnvironmentAltersResultsError,
+    InternalError,
     KernelError,
-    LabError,
     MissingPackageError,
     UsageError,
     first_line,
     give_process_to_kernel,
 )
 from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
-from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.system.children import module_path, tie_to_parent
 from precision_lab.system.progress import Progress
+from precision_lab.system.warm_start import Forked, fork_process, serve
 from precision_lab.verifying.plan import (
     LAWS,
     PLAIN_CALL,
@@ -69,6 +70,12 @@ LOST, CLOSED, STRAY = 86, 87, 88
 NOISE = 1 << 20  # bytes of what it printed that are looked at, from the end
 LONGEST = 1 << 26  # bytes of one line; what the child says of the largest kernel is a hundredth of it
 HANGS = 2  # stages in which a kernel may hang before it is left alone
+SERVER = "server"  # the argument of a process that forks others
+# What the process of every kernel imports, so that it has been by the one that forks them.
+WARM = (
+    "precision_lab.measuring.measure", "precision_lab.verifying.properties.registry",
+    "precision_lab.running.runner", "precision_lab.running.selfcheck", "precision_lab.verifying.verdict",
+)  # fmt: skip
 NARROW = (256, 1)  # elements per call when looking for the inputs that kill
 
 
@@ -87,6 +94,22 @@ class _Disturbed(Exception):
         )
 
 
+def _started(pipe: int, noise: int, *, forked: bool) -> subprocess.Popen[bytes] | Forked:
+    """A new process that reads a job; forked where that may be, since importing torch takes seconds.
+
+    Not for a GPU: a driver, once it was asked for anything, does not survive a fork.
+    """
+    environment = {**os.environ, "PYTHONPATH": module_path()}
+    if forked:
+        found = fork_process([*_COMMAND, SERVER], environment, pipe=pipe, noise=noise)
+        if found is not None:
+            return found
+    return subprocess.Popen(
+        [*_COMMAND, str(pipe)], stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(pipe,),
+        env=environment, start_new_session=True,
+    )  # fmt: skip
+
+
 class _Child:
     """A process that runs one plan; what it says arrives line by line."""
 
@@ -95,16 +118,11 @@ class _Child:
         self._noise, noise = os.pipe()
         os.set_blocking(self._noise, False)
         self._said = bytearray()  # the end of what it printed
-        environment = {**os.environ, "PYTHONPATH": module_path()}
         # What the child says carries this and a running number: anything else on its pipe is the kernel's.
         self._key = secrets.token_hex(8)
         self._lines = 0
         self._stopped = False
-        self._process = subprocess.Popen(
-            [*_COMMAND, str(write)],
-            stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(write,), env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+        self._process = _started(write, noise, forked=not get_device(job["device"]).is_accelerator)
         os.close(write)
         os.close(noise)
         assert self._process.stdin is not None
@@ -174,7 +192,8 @@ class _Child:
             code = None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a kernel may have ended who waits for it
+            self._process.wait(timeout=10)
         self._stopped = True
         return code
 
@@ -211,6 +230,8 @@ class _Child:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
+        if isinstance(self._process, Forked):
+            self._process.close()
 
 
 def isolated_events(
@@ -249,7 +270,7 @@ def isolated_events(
                         return
                     if "error" in line:
                         if line["kind"] == "lab":
-                            raise LabError(line["error"], line["trace"])
+                            raise InternalError(line["error"], line["trace"])
                         if line["kind"].startswith("kernel "):
                             raise KernelError(line["kind"].removeprefix("kernel "), line["error"])
                         kind = EnvironmentAltersResultsError if line["kind"] == "environment" else UsageError
@@ -317,7 +338,10 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
         "property": f"while the property {examined} was examined",
     }.get(what, "in a plain call on a few thousand inputs")
     kernel = target.rpartition(":")[2]
-    fault = Fault(failure.kind, plan.function.name, kernel, fmt, "", name, f"{failure.message}, {where}")
+    fault = Finding(
+        code=failure.kind, function=plan.function.name, implementation=kernel, fmt=fmt, params_name=name,
+        message=f"{failure.message}, {where}",
+    )  # fmt: skip
     examination = Examination(examined, fmt, name, "broken") if examined else None
     return Examined((fault,), examination=examination)
 
@@ -383,7 +407,7 @@ def _decode(line: Mapping[str, Any]) -> Event:
     if "measurement" in line:
         return Measured(Measurement.from_json(line["measurement"]), line["baseline"])
     return Examined(
-        tuple(Fault.from_json(f) for f in line["faults"]),
+        tuple(Finding.from_json(f) for f in line["faults"]),
         tuple(line["notes"]),
         tuple(NotExamined.from_json(g) for g in line["not_examined"]),
         None if line["examination"] is None else Examination.from_json(line["examination"]),
@@ -409,7 +433,8 @@ def _encode(event: Event) -> dict[str, Any]:
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
-    from precision_lab.verifying.trial import events, load
+    from precision_lab.verifying.loading import load
+    from precision_lab.verifying.trial import events
 
     try:
         plan: Plan = pickle.loads(base64.b64decode(job["plan"]))
@@ -445,8 +470,19 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
         said = f"{type(error).__name__}: {first_line(error)}"
         put({"error": said, "kind": "lab", "trace": traceback.format_exc()})
     except BaseException as error:  # the lab raises none: a signal's handler or a thread of the kernel's did
-        print(f"{type(error).__name__}: {first_line(error)}, outside of a call", file=sys.stderr, flush=True)
-        os._exit(STRAY)
+        _end_astray(error)
+
+
+def _end_astray(error: BaseException) -> NoReturn:
+    """Ends the process with the words of an error that no call of the kernel's has raised."""
+    while True:
+        # A handler that raises may do so again in here: with its signal blocked, no more than once.
+        with contextlib.suppress(BaseException):
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            said = f"{type(error).__name__}: {first_line(error)}, outside of a call"
+            print(said, file=sys.stderr, flush=True)
+            os._exit(STRAY)
 
 
 def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -> None:
@@ -476,8 +512,15 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 
 
 def main() -> None:
-    """The child: a job on standard input, events to the pipe whose number is its argument."""
-    pipe = int(sys.argv[1])
+    """The child, or the server that forks it; the last argument is its pipe or its socket."""
+    if sys.argv[1] == SERVER:
+        serve(int(sys.argv[2]), _work, WARM)
+        os._exit(0)
+    _work(int(sys.argv[1]))
+
+
+def _work(pipe: int) -> None:
+    """The child: a job on standard input, events to the pipe."""
     with os.fdopen(os.dup(0), "rb", closefd=False) as given:
         lifeline = given.fileno()
         job = json.loads(given.readline())

@@ -1,62 +1,66 @@
-"""A measurement against what was promised: the faults."""
+"""A measurement against what was promised: the findings."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.results import (
-    Fault,
+    Finding,
     Measurement,
+    Sighting,
     Statistics,
     Witness,
     exact_interval,
     replay_command,
 )
+from precision_lab.results.severity import ORDINARY
 from precision_lab.verifying.bounds import Bound, Leaning, leaning
 
-SLACK = 2.0**-10  # to which the oracle certifies an error: it is over a bound only beyond that
 
-
-def describe(fault: Fault) -> str:
+def describe(fault: Finding) -> str:
     """A fault on one line."""
     what = f"{fault.function}.{fault.output}" if fault.output else fault.function
     where = ", ".join(part for part in (fault.implementation, fault.fmt, fault.params_name) if part)
     replay = f". Replay: {fault.replay}" if fault.replay else ""
-    return f"{what}[{where}]: {fault.kind}: {fault.message}{replay}"
+    return f"{what}[{where}]: {fault.code}: {fault.message}{replay}"
 
 
-def judge(measurement: Measurement, bound: Bound) -> tuple[Fault, ...]:
+def judge(measurement: Measurement, bound: Bound) -> tuple[Finding, ...]:
     """The promises this measurement breaks; empty if it passes."""
     m = measurement
     if m.failure is not None:
-        return (_fault(m, m.failure.kind, m.failure.message),)
+        return (_finding(m, m.failure.kind, m.failure.message),)
     broken = []
     if m.undecided:
         broken.append(
-            _fault(m, "undecided", f"undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass")
+            _finding(
+                m, "undecided", f"undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass"
+            )
         )
     broken += _inaccurate(m, bound)
     if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
-        broken.append(_counted(m, "wrong_sign", "wrong sign", m.wrong_sign, bound.wrong_sign, m.sign_witness))
+        broken.append(_counted(m, "wrong_sign", "wrong sign", bound.wrong_sign, m.sign_witness))
     if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
-        count, known = m.nonfinite_mismatch, bound.nonfinite
-        broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", count, known, m.nonfinite_witness))
+        broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", bound.nonfinite, m.nonfinite_witness))
     lean = None if bound.biased else leaning(m)
     if lean is not None:
         broken.append(_biased(m, lean))
     if bound.zero_sign and m.zero_sign_mismatch:
         text = f"a zero of the wrong sign for {m.zero_sign_mismatch} inputs"
-        broken.append(replace(_fault(m, "zero_sign", text), count=m.zero_sign_mismatch))
+        broken.append(_finding(m, "zero_sign", text, count=m.zero_sign_mismatch))
     return tuple(broken)
 
 
-def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
+def _inaccurate(m: Measurement, bound: Bound) -> list[Finding]:
     """At most two faults: subnormals taken for zero, and the worst of all other regions."""
     precision = m.precision_bits
     over = {
         name: s
         for name, s in m.regions.items()
-        if s.witness is not None and s.max_ulp > bound.limit(name, precision) + SLACK
+        if s.witness is not None and s.max_ulp > bound.limit(name, precision) + CERTIFIED_ULPS
     }
     flushed = {
         name: s
@@ -80,8 +84,11 @@ def _inaccurate(m: Measurement, bound: Bound) -> list[Fault]:
             f"{said}error {worst.max_ulp:.4g} ulps exceeds bound {bound.limit(region, precision):g} "
             f"in {region}{also} {_at(worst.witness)}"
         )
-        fault = _fault(m, kind, text, worst.witness)
         count = sum(s.not_correctly_rounded for s in group.values())
+        elsewhere = tuple(
+            Sighting(name, s.witness) for name, s in group.items() if name != region and s.witness is not None
+        )
+        fault = _finding(m, kind, text, worst.witness, also=elsewhere)
         found.append(replace(fault, region=region, ulps=worst.witness.error_ulps, count=count))
     return found
 
@@ -93,16 +100,35 @@ def _is_flushed(m: Measurement, s: Statistics) -> bool:
     return s.witness.computed == 0.0
 
 
-def _counted(m: Measurement, kind: str, what: str, count: int, known: int, witness: Witness) -> Fault:
+def _counted(m: Measurement, code: str, what: str, known: int, witness: Witness) -> Finding:
+    """Of results that are counted, whatever their error: wrong signs, wrong infinities and NaNs."""
+    counts = {"wrong_sign": m.wrong_sign, "nonfinite": m.nonfinite_mismatch}
     more = f", {known} of them known" if known else ""
-    text = f"{what} for {count} inputs{more}, {_at(witness)}"
-    return replace(_fault(m, kind, text, witness), count=count, ulps=witness.error_ulps)
+    text = f"{what} for {counts[code]} inputs{more}, {_at(witness)}"
+    return _finding(
+        m, code, text, witness, count=counts[code], ulps=witness.error_ulps, ordinary=_ordinary(m, code)
+    )
 
 
-def _fault(m: Measurement, kind: str, message: str, witness: Witness | None = None) -> Fault:
+def _ordinary(m: Measurement, code: str) -> int | None:
+    """How many of them are at inputs of ordinary magnitude; None where binades were not kept."""
+    if not m.binades:
+        return None
+    low, high = (round(math.log2(limit)) for limit in ORDINARY)
+    places = [b.statistics for b in m.binades if low <= b.exponent < high]
+    places += [s for region, s in m.regions.items() if region == "zero"]
+    return sum(s.wrong_sign if code == "wrong_sign" else s.nonfinite_mismatch for s in places)
+
+
+def _finding(
+    m: Measurement, code: str, message: str, witness: Witness | None = None, **facts: Any
+) -> Finding:
     name = m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
-    replay = "" if witness is None else replay_command(m, witness)
-    return Fault(kind, m.function, name, m.fmt, m.output, m.params_name, message, replay=replay)
+    return Finding(
+        code=code, function=m.function, implementation=name, fmt=m.fmt, output=m.output,
+        params_name=m.params_name, message=message, witness=witness, output_precision=m.output_precision,
+        replay="" if witness is None else replay_command(m, witness), **facts,
+    )  # fmt: skip
 
 
 def _at(w: Witness) -> str:
@@ -112,14 +138,14 @@ def _at(w: Witness) -> str:
     )
 
 
-def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
+def worse_than(m: Measurement, baseline: Measurement) -> tuple[Finding, ...]:
     """Where a kernel is less accurate than another on the same inputs, both against the exact value."""
     if m.failure is not None:
         return ()
     broken = []
     for region, s in m.regions.items():
         other = baseline.regions.get(region)
-        if other is not None and s.witness is not None and s.max_ulp > other.max_ulp + 2 * SLACK:
+        if other is not None and s.witness is not None and s.max_ulp > other.max_ulp + 2 * CERTIFIED_ULPS:
             broken.append((s.max_ulp / max(other.max_ulp, 0.5), region, s, other))
     faults = []
     if broken:
@@ -129,18 +155,18 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Fault, ...]:
             f"error {s.max_ulp:.4g} ulps in {region}, where {baseline.implementation} has "
             f"{other.max_ulp:.4g}, {_at(s.witness)}"
         )
-        faults.append(replace(_fault(m, "worse_than", text, s.witness), region=region, ulps=s.max_ulp))
+        faults.append(_finding(m, "worse_than", text, s.witness, region=region, ulps=s.max_ulp))
     for what, mine, theirs, witness in (
         ("wrong sign", m.wrong_sign, baseline.wrong_sign, m.sign_witness),
         ("wrong infinity or NaN", m.nonfinite_mismatch, baseline.nonfinite_mismatch, m.nonfinite_witness),
     ):
         if mine > theirs and witness is not None:
             text = f"{what} for {mine} inputs, {baseline.implementation} for {theirs}, {_at(witness)}"
-            faults.append(replace(_fault(m, "worse_than", text, witness), count=mine))
+            faults.append(_finding(m, "worse_than", text, witness, count=mine))
     return tuple(faults)
 
 
-def _biased(m: Measurement, lean: Leaning) -> Fault:
+def _biased(m: Measurement, lean: Leaning) -> Finding:
     side = "away from zero" if lean.lean > 0 else "toward zero"
     mean = ""
     if m.mean_signed_ulp is not None and m.nearest_signed_ulp is not None:
@@ -149,4 +175,4 @@ def _biased(m: Measurement, lean: Leaning) -> Fault:
         f"results lean {side}{lean.where}: lean {lean.lean:+.2f} over {lean.inexact} inexact results within "
         f"one ulp, limit ±{lean.limit:.2f} (rounding to nearest has 0, truncation −0.50){mean}"
     )
-    return replace(_fault(m, "biased", text, m.witness), count=lean.inexact)
+    return _finding(m, "biased", text, m.witness, count=lean.inexact)

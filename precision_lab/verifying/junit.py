@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as xml
 
-from precision_lab.results import Fault
-from precision_lab.results.faults import ENGINEERING
+from precision_lab.results import Finding, ranked
+from precision_lab.results.codes import ENGINEERING
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.verdict import Verdict
 
 
 def junit_xml(verdict: Verdict) -> str:
     """One test case per measured output, and one per format for its engineering properties."""
-    cases: dict[tuple[str, str], list[Fault]] = {}
+    cases: dict[tuple[str, str], list[Finding]] = {}
     classes: dict[str, str] = {}
     for m in verdict.measurements:
         classes[m.fmt] = f"{m.function}.{m.implementation}.{m.fmt}"
@@ -33,7 +33,7 @@ def junit_xml(verdict: Verdict) -> str:
         cases.setdefault(key, [])
     for fault in verdict.faults:
         key = (fault.fmt, f"{fault.output} [{fault.params_name}]")
-        if fault.kind in ENGINEERING or key not in cases:
+        if fault.code in ENGINEERING or key not in cases:
             key = (fault.fmt, "engineering properties")
         cases.setdefault(key, []).append(fault)
     suite = xml.Element(
@@ -43,9 +43,10 @@ def junit_xml(verdict: Verdict) -> str:
     for (fmt, name), faults in cases.items():
         case = xml.SubElement(suite, "testcase", classname=classes.get(fmt, fmt), name=name)
         if faults:
-            kinds = ", ".join(dict.fromkeys(f.kind for f in faults))
-            failure = xml.SubElement(case, "failure", type=faults[0].kind, message=kinds)
-            failure.text = "\n".join(describe(f) for f in faults)
+            faults = list(ranked(faults))
+            codes = ", ".join(dict.fromkeys(f.code for f in faults))
+            failure = xml.SubElement(case, "failure", type=faults[0].code, message=codes)
+            failure.text = "\n".join(f"{describe(f)}\n{f.severity.word}: {f.next_step}" for f in faults)
         if (fmt, name) in missing:
             error = xml.SubElement(case, "error", type="inconclusive", message="not examined or undecided")
             error.text = "\n".join(missing[fmt, name])

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.exceptions import unknown_name
+from precision_lab.exceptions import door, unknown_name
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
+    COMMON_SETTINGS,
     Phase,
     SearchStrategy,
     given,
@@ -21,12 +22,11 @@ from precision_lab.inputs.strategies import (
 )
 from precision_lab.measuring.measure import measure_all
 from precision_lab.oracle import reference
-from precision_lab.results import Fault, Measurement
+from precision_lab.results import Finding, Measurement
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
-from precision_lab.verifying.search import COMMON_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,30 @@ class Broken:
     law: str
     params: dict[str, float]
     message: str
-    fault: Fault | None = None
+    fault: Finding | None = None
 
 
-Law = Callable[[Case, Sequence[Measurement], Bound], str | Fault | None]
+Law = Callable[[Case, Sequence[Measurement], Bound], str | Finding | None]
 
 
-def _first(faults: Iterator[Fault]) -> Fault | None:
+def _first(faults: Iterator[Finding]) -> Finding | None:
     return next(faults, None)
 
 
-def accuracy(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def accuracy(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """Every output, autograd's gradients among them, is within its bound of the exact value."""
     kinds = ("inaccurate", "flushes_subnormals", "undecided")
-    return _first(f for m in measured for f in judge(m, bound) if f.kind in kinds)
+    return _first(f for m in measured for f in judge(m, bound) if f.code in kinds)
 
 
-def signs(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def signs(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """No result, and above all no gradient, has the wrong sign."""
-    return _first(f for m in measured for f in judge(m, bound) if f.kind == "wrong_sign")
+    return _first(f for m in measured for f in judge(m, bound) if f.code == "wrong_sign")
 
 
-def special_values(case: Case, measured: Sequence[Measurement], bound: Bound) -> Fault | None:
+def special_values(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """±0, ±inf and NaN give what the limits say, and no finite input an infinity or NaN of its own."""
-    return _first(f for m in measured for f in judge(m, bound) if f.kind == "nonfinite")
+    return _first(f for m in measured for f in judge(m, bound) if f.code == "nonfinite")
 
 
 def continuity(case: Case, measured: Sequence[Measurement], bound: Bound) -> str | None:
@@ -106,6 +106,7 @@ LAWS: dict[str, Law] = {
 }
 
 
+@door
 @compiler_settings_kept()
 def check_laws(
     kernel: Any,
@@ -158,7 +159,7 @@ def _broken(
     drawn: SearchStrategy[dict[str, float]],
     max_examples: int,
 ) -> Broken | None:
-    last: list[tuple[dict[str, float], str | Fault]] = []
+    last: list[tuple[dict[str, float], str | Finding]] = []
 
     @settings(max_examples=max_examples, phases=[Phase.generate, Phase.shrink], **COMMON_SETTINGS)
     @given(drawn)
@@ -173,8 +174,8 @@ def _broken(
     except _Broken:
         params, found = last[-1]  # Hypothesis ends by running the simplest once more
         shown = ", ".join(f"{k}={v:g}" for k, v in params.items()) or "no parameters"
-        text = f"{found.output}: {found.message}" if isinstance(found, Fault) else found
-        fault = found if isinstance(found, Fault) else None
+        text = f"{found.output}: {found.message}" if isinstance(found, Finding) else found
+        fault = found if isinstance(found, Finding) else None
         return Broken(name, params, f"{name} with {shown}: {text}", fault)
     return None
 

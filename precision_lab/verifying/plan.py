@@ -9,7 +9,7 @@ from pathlib import Path
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.contract import CallContract
-from precision_lab.results import Examination, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.verifying.bounds import Bound
 
 LAWS = "laws"  # examined like a property
@@ -84,7 +84,7 @@ class Measured:
 class Examined:
     """What a stage found beside measurements; `examination` where the stage was a property or the laws."""
 
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     not_examined: tuple[NotExamined, ...] = ()
     examination: Examination | None = None

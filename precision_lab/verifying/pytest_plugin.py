@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def assert_accurate() -> Callable[..., Any]:
     """`precision_lab.assert_accurate`."""
-    from precision_lab.verifying.verdict import assert_accurate
+    from precision_lab.verifying.verify import assert_accurate
 
     return assert_accurate
 
@@ -62,7 +62,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             f"a test marked {_MARKER} returns the kernel to be verified, and this one returned None",
             pytrace=False,
         )
-    from precision_lab.verifying.verdict import explanation, verify
+    from precision_lab.verifying.verify import explanation, verify
 
     function = arguments.pop("function")
     formats = arguments.pop("formats", ("bf16",))
@@ -112,16 +112,17 @@ class _Report:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
-        from precision_lab.verifying import verdict
+        from precision_lab.verifying.collect import LISTENERS
+        from precision_lab.verifying.verdict import Verdict
 
-        def listen(found: verdict.Verdict) -> None:
+        def listen(found: Verdict) -> None:
             self._entries.append({"test": item.nodeid, **found.to_json()})
 
-        verdict.LISTENERS.append(listen)
+        LISTENERS.append(listen)
         try:
             return (yield)
         finally:
-            verdict.LISTENERS.remove(listen)
+            LISTENERS.remove(listen)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -191,4 +192,11 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
     if failures:
         lines += ["", "## Faults", ""]
         lines += [f"- `{test}`: {failure}" for test, failure in failures]
+    steps = dict.fromkeys(
+        f"- `{entry['test']}`: {finding['severity']}, {finding['code']}: {finding['next_step']}"
+        for entry in entries
+        for finding in entry["findings"]
+    )
+    if steps:
+        lines += ["", "## Next steps", "", *steps]
     return "\n".join(lines) + "\n"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.exceptions import KernelError, UsageError, door
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
-    HealthCheck,
+    COMMON_SETTINGS,
     Phase,
     given,
     integers,
@@ -29,18 +29,12 @@ from precision_lab.running.case import case_of
 from precision_lab.running.runner import run
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import errors as metrics
+from precision_lab.verifying.laws import LAWS, Broken, check_laws
 
 EVALUATIONS = 4096
 BLOCK = 64  # inputs per call of the kernel
 _SCAN = 3  # of this many parts of what is drawn, one goes into an even grid
 _CLIMB = 4  # of this many parts of the evaluations, one goes into climbing from the best found
-COMMON_SETTINGS: dict[str, Any] = {
-    "deadline": None,
-    "database": None,
-    "derandomize": True,
-    "suppress_health_check": list(HealthCheck),
-    "print_blob": False,
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,7 @@ class _Spent(Exception):
     """All evaluations are used up."""
 
 
+@door
 @compiler_settings_kept()
 def search(
     kernel: Any,
@@ -183,3 +178,6 @@ def _climb(found: dict[int, float], errors: Callable[[NDArray[np.int64]], float]
                 break
             seed = best
         climbed.append(seed)
+
+
+__all__ = ["LAWS", "Broken", "Search", "check_laws", "search"]

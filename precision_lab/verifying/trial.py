@@ -5,27 +5,23 @@ The same stream is read in this process or, from a child process, by `isolation`
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Asked
-from precision_lab.implementations import Implementation, as_implementation, resolve
-from precision_lab.implementations.adapters.target import find, target_of
+from precision_lab.implementations import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.switches import changed_switches, flushing_off
 from precision_lab.measuring.measure import measure_all
-from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
-from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.judge import judge
+from precision_lab.verifying.loading import Loaded
 from precision_lab.verifying.plan import (
     LAWS,
     PLAIN_CALL,
@@ -39,61 +35,14 @@ from precision_lab.verifying.plan import (
 )
 from precision_lab.verifying.properties import BUDGET
 from precision_lab.verifying.properties.registry import examine
-from precision_lab.verifying.properties.subject import Subject, Terms
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.terms import Terms
+from precision_lab.verifying.replay import replayed
 
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
 
 
 Announce = Callable[[str], None]  # what the kernel is called with, before it is
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A kernel under test.
-
-    Attributes:
-        baseline: what it is compared with, on the same device.
-        faults: what loading it did to the process.
-    """
-
-    implementation: Implementation
-    baseline: Implementation | None
-    faults: tuple[Fault, ...]
-
-
-def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: Device) -> Loaded:
-    """The implementation that a TARGET or an object is.
-
-    Raises:
-        ValueError: it is of no use, in the words of `target.find`.
-        EnvironmentAltersResultsError: subnormals are flushed before the kernel was loaded.
-    """
-    require_ieee()
-    changed_switches()
-    with switches_kept():
-        if isinstance(target, str):
-            found = find(target, plan.function, plan.fmts, framework=framework, compiled=compiled)
-        else:
-            found = as_implementation(
-                target, plan.function, plan.fmts, framework=framework, compiled=compiled,
-                target=target_of(target),
-            )  # fmt: skip
-    said = [f"on loading, {words} for the whole process; it is set back" for words in changed_switches()]
-    try:
-        require_ieee()
-    except EnvironmentAltersResultsError as error:
-        off = flushing_off(error)
-        require_ieee()
-        said.append(f"loading it switched flushing on, as a library built with -ffast-math does: {off}")
-    faults = [
-        Fault("alters_environment", plan.function.name, found.name, fmt.name, "", "", words)
-        for words in said
-        for fmt in plan.fmts
-    ]
-    baseline = None
-    if plan.against is not None:
-        baseline = on_device(resolve(plan.against, plan.function, plan.fmts[0]), device)
-    return Loaded(on_device(replace(found, contract=plan.contract), device), baseline, tuple(faults))
 
 
 def events(
@@ -166,16 +115,8 @@ def _altered(case: Case) -> Iterator[Event]:
     """A fault for each of torch's switches that the kernel has changed."""
     for words in changed_switches():
         yield Examined(
-            (_fault(case, "alters_environment", f"{words} for the whole process; it is set back"),), ()
+            (case.finding("alters_environment", f"{words} for the whole process; it is set back"),)
         )
-
-
-def _fault(case: Case, kind: str, message: str, params_name: str | None = None, replay: str = "") -> Fault:
-    """A fault of no output in particular."""
-    name = case.params_name if params_name is None else params_name
-    return Fault(
-        kind, case.function.name, case.implementation.name, case.fmt.name, "", name, message, replay=replay
-    )
 
 
 class _Trial:
@@ -227,10 +168,10 @@ class _Trial:
             self.failed.add(m.fmt)
         bound = self.bounds.working(m.fmt, m.output)
         clean = m.failure is None and not (m.nonfinite_mismatch or m.wrong_sign)  # nor any that is known
-        if bound is not None and clean and not any(f.kind in _INACCURATE for f in judge(m, bound)):
+        if bound is not None and clean and not any(f.code in _INACCURATE for f in judge(m, bound)):
             self.accurate.setdefault(f"{m.fmt} {m.params_name}", set()).add(m.output)
 
-    def _sought(self, case: Case, why: str, n: int) -> tuple[Fault, ...]:
+    def _sought(self, case: Case, why: str, n: int) -> tuple[Finding, ...]:
         """The fault of a refusal that no contract declares, where other calls are accepted."""
         if case.fmt in self.contracts:
             return ()
@@ -243,7 +184,7 @@ class _Trial:
             f"x of {n} elements in one dimension: {why}. {found.words()} are accepted, and what follows was "
             "examined with those"
         )
-        return (_fault(case, kind, message),)
+        return (case.finding(kind, message),)
 
     def examined(self, case: Case) -> Iterator[Event]:
         plan, where = self.plan, f"{case.fmt.name} {case.params_name}"
@@ -274,8 +215,9 @@ class _Trial:
                 yield Begin(stage)
                 found = examine(subject, prop)
                 state = "broken" if found.faults else "does not apply" if found.inapplicable else "holds"
+                faults = tuple(replayed(plan, self.implementation, f, prop) for f in found.faults)
                 yield Examined(
-                    tuple(self._replayed(f, prop) for f in found.faults), found.notes, found.not_examined,
+                    faults, found.notes, found.not_examined,
                     Examination(prop, case.fmt.name, case.params_name, state, found.inapplicable),
                 )  # fmt: skip
 
@@ -292,37 +234,12 @@ class _Trial:
     def _unexaminable(self, case: Case, error: KernelError) -> Iterator[Event]:
         """What it means that a plain call fails: the measurement has said so, or it is a fault."""
         if case.fmt.name not in self.failed:
-            yield Examined((_fault(case, error.kind, f"in a plain call: {error}"),))
+            yield Examined((case.finding(error.kind, f"in a plain call: {error}"),))
         for prop in self.plan.properties:
             reason = f"a plain call fails: {error}"
             yield Examined(
                 examination=Examination(prop, case.fmt.name, case.params_name, "not examined", reason)
             )
-
-    def _replayed(self, fault: Fault, prop: str) -> Fault:
-        """A fault with the command that examines its property again."""
-        target = self.implementation.target
-        if not target or fault.replay:
-            return fault
-        words = [
-            f"precision-lab verify {shlex.quote(target)} --function {fault.function} --format {fault.fmt}",
-            f"--properties {prop}", *self._options(fault),
-        ]  # fmt: skip
-        return replace(fault, replay=" ".join(words))
-
-    def _options(self, fault: Fault) -> list[str]:
-        plan, params = self.plan, self.plan.parameter_sets[fault.params_name]
-        words = [f"--output {output}" for output in plan.outputs or ()]
-        words += [f"--param {key}={value!r}" for key, value in params.items()]
-        if plan.bound_file is not None:
-            words.append(f"--bound {shlex.quote(plan.bound_file)}")
-        elif plan.max_ulp not in (None, 1.0):
-            words.append(f"--max-ulp {plan.max_ulp!r}")
-        words += self.implementation.options()
-        words += ["--finite"] if plan.finite else []
-        if self.implementation.device != CPU:
-            words.append(f"--device {self.implementation.device.name}")
-        return words
 
 
 def _unreachable(case: Case) -> str:
@@ -359,12 +276,15 @@ def _lawful(plan: Plan, case: Case, bounds: Bounds) -> Iterator[Event]:
     limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
     try:
         faults = tuple(
-            _fault(case, "breaks_law", broken.message, "")
+            case.finding("breaks_law", broken.message, params_name="")
             if broken.fault is None
-            else _fault(case, broken.fault.kind, broken.message, "", broken.fault.replay)
+            else replace(
+                broken.fault, message=broken.message, implementation=case.implementation.name, output="",
+                params_name="",
+            )
             for broken in check_laws(case.implementation, plan.function, fmt=case.fmt, max_ulp=limit)
-        )
+        )  # fmt: skip
     except EnvironmentAltersResultsError as error:
         message = f"while the laws were checked: {flushing_off(error)}"
-        faults = (_fault(case, "alters_environment", message, ""),)
+        faults = (case.finding("alters_environment", message, params_name=""),)
     yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -18,18 +18,19 @@ from typing import Any
 SCALING = """
 import resource, sys, time
 from precision_lab.measuring.every_input import CHUNK, sweep_chunks
-from precision_lab.inputs.cells import cells
+from precision_lab.formats import FP32
+from precision_lab.functions import XIELU
 from precision_lab.implementations import get_implementation
+from precision_lab.running.case import case_of
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-params = {"alpha_p": 0.800000011920929, "alpha_n": 0.800000011920929, "beta": 0.5}
 name, threads, bits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-kernel, found = get_implementation("xielu", name), cells("fp32", "xielu", params)
+case = case_of(get_implementation(XIELU, name), FP32, None, ("forward",), inputs="exhaustive")
 count = (1 << bits) // CHUNK
 total = (1 << 32) // CHUNK
 chunks = [i * total // count for i in range(count)]  # spread over all of the format
-sweep_chunks(kernel, ("forward",), found, params, params, chunks[:4], workers=threads)
+sweep_chunks(case, chunks[:4], workers=threads)
 start = time.perf_counter()
-sweep_chunks(kernel, ("forward",), found, params, params, chunks, workers=threads)
+sweep_chunks(case, chunks, workers=threads)
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(seconds, before / 1024, peak / 1024)
@@ -40,15 +41,18 @@ import time
 import numpy as np, torch
 start = time.perf_counter()
 import numba
-from precision_lab.scoring import Scorer
+from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.standard import Standard
 from precision_lab.inputs.cells import cells
-from precision_lab.formats import get_format
+from precision_lab.formats import BF16
+from precision_lab.functions import XIELU
+from precision_lab.oracle.program import Curve
 imported = time.perf_counter()
-source = get_format("bf16")
+source = BF16
 bits = source.all_bits()
 params = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
-found = cells(source, "xielu", params)
-scorer = Scorer(found, "xielu", ("forward",), params, (source,))
+found = cells(source, XIELU, params)
+scorer = Scorer((Standard(Curve(XIELU, "forward", params), found, source),))
 patterns = bits.astype(np.uint64)
 x = source.decode(bits).astype(np.float32)
 scorer.score(x, [x], found.runs(patterns), patterns.view(np.int64))

@@ -6,11 +6,11 @@ import time
 
 import pytest
 import torch
-from by_name import get_implementation, measure_all, sweep, time_implementations
+from by_name import get_implementation, measure_all, on_device, sweep, time_implementations
 
-from precision_lab.functions import get_function
+from precision_lab.devices import CUDA
+from precision_lab.formats import get_format
 from precision_lab.implementations import IMPLEMENTATIONS
-from precision_lab.running.placement import on_device
 from precision_lab.study.timing import BOTH
 
 pytestmark = [pytest.mark.gpu, pytest.mark.bench]
@@ -35,15 +35,14 @@ def test_all_fp32_inputs() -> None:
 
 
 def test_all_16_bit_inputs_of_all_subjects() -> None:
-    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS.values() if "cuda" in i.devices]
-    subjects = [i for i in subjects if i.execution != "compiled"]
+    subjects = [on_device(i, "cuda") for i in IMPLEMENTATIONS.values() if i.runs_on(CUDA)]
+    subjects = [i for i in subjects if not i.execution.compiled]
 
     def everything() -> None:
         for subject in subjects:
             for fmt in ("bf16", "fp16"):
-                if fmt in subject.formats:
-                    params = get_function(subject.function).check_params()
-                    measure_all(subject, subject.measured_outputs(), fmt, params)
+                if get_format(fmt) in subject.formats:
+                    measure_all(subject, subject.measured_outputs(), fmt)
 
     everything()  # compiles
     print(f"{len(subjects)} subjects, bf16 and fp16, every output: {_seconds(everything):.2f} s")

@@ -10,6 +10,7 @@ from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.oracle import reference
+from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import call
 from precision_lab.running.tensors import to_tensor
 
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.bench
 
 N = 2**20
 CASES = [
-    pytest.param(i, fmt, id=f"{i.function}-{i.name}-{fmt}")
+    pytest.param(i, fmt, id=f"{i.function.name}-{i.name}-{fmt.name}")
     for i in IMPLEMENTATIONS.values()
-    if i.execution == "eager"
+    if i.execution == EAGER
     for fmt in i.formats
 ]
 
@@ -32,7 +33,7 @@ def inputs(fmt):
 @pytest.mark.parametrize(("implementation", "fmt"), CASES)
 def test_forward(benchmark, implementation, fmt):
     x = inputs(fmt)
-    leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
+    leaves = leaf_tensors(implementation, None, fmt)
     with torch.no_grad():
         benchmark(lambda: call(implementation, x, leaves))
 
@@ -40,7 +41,7 @@ def test_forward(benchmark, implementation, fmt):
 @pytest.mark.parametrize(("implementation", "fmt"), CASES)
 def test_backward(benchmark, implementation, fmt):
     x = inputs(fmt).requires_grad_()
-    leaves = leaf_tensors(implementation, get_function(implementation.function).check_params(), fmt)
+    leaves = leaf_tensors(implementation, None, fmt)
     for leaf in leaves.values():
         leaf.requires_grad_()
     y = call(implementation, x, leaves)

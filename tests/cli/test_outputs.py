@@ -25,12 +25,12 @@ from precision_lab.cli.output import Outputs
 from precision_lab.cli.printing import console_for, print_verdict
 from precision_lab.exceptions import KernelError, UndecidedError, UsageError
 from precision_lab.report import read_results, write_report
-from precision_lab.results import Failure, Fault, Measurement
+from precision_lab.results import Failure, Finding, Measurement
 from precision_lab.study import study
 from precision_lab.study.saved_cases import Cases
 from precision_lab.system import atomic_file
 from precision_lab.system.text import LONGEST, markdown_safe, plain, plain_message
-from precision_lab.verifying import verdict
+from precision_lab.verifying import verify as doors
 from precision_lab.verifying.junit import junit_xml
 from precision_lab.verifying.verdict import Verdict
 
@@ -68,7 +68,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured
     kernels: Path, tmp_path: Path, option: str, place: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr(verdict, "verify", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(doors, "verify", lambda *_, **__: pytest.fail("measured"))
     result = run("verify", f"{kernels}:relu", "--function", "relu", *HERE, option, tmp_path / place)
     assert result.exit_code == 2
     assert f"{option} '{tmp_path / place}': {words}" in result.output
@@ -169,7 +169,7 @@ def test_an_exception_of_the_labs_own_is_not_called_wrong_use(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(verdict, "verify", fails)
+    monkeypatch.setattr(doors, "verify", fails)
     result = run("verify", "naive", "--function", "xielu")
     assert result.exit_code == code
     assert ("the lab's own trouble" in result.stderr) == (code == 3)
@@ -271,7 +271,10 @@ HOSTILE = (
 def test_foreign_text_is_safe_on_a_terminal_and_in_xml() -> None:
     for text in HOSTILE:
         m = replace(sample().measurements[0], failure=Failure("raised", text), implementation=text)
-        fault = Fault("raised", "xielu", text, "bf16", "forward", text, text, replay=text)
+        fault = Finding(
+            code="raised", function="xielu", implementation=text, fmt="bf16", output="forward",
+            params_name=text, message=text, replay=text,
+        )  # fmt: skip
         found = Verdict((m,), (fault,), notes=(text,))
         assert ElementTree.fromstring(junit_xml(found).encode())[0].get("failures") == "1"
         console = console_for()

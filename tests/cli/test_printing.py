@@ -8,9 +8,14 @@ import pytest
 from sample_results import measurement, statistics
 
 from precision_lab.cli.printing import console_for, print_verdict
-from precision_lab.results import Examination, Fault, Measurement, NotExamined
+from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.verifying.trial import LAWS
 from precision_lab.verifying.verdict import Verdict
+
+KNOWN = Finding(
+    code="writes_input", function="xielu", implementation="stable", fmt="bf16", params_name="init",
+    message="known",
+)  # fmt: skip
 
 
 def row(**changes: object) -> Measurement:
@@ -69,7 +74,7 @@ def ended(state: str, name: str = "strides") -> Examination:
         ({"examinations": (ended("holds"), ended("does not apply", "lengths"))}, True),
         ({"examinations": (ended("holds"), ended("broken", "lengths"))}, False),
         ({"examinations": (ended("does not apply"),)}, False),
-        ({"known": (Fault("writes_input", "xielu", "stable", "bf16", "", "init", "known"),)}, False),
+        ({"known": (KNOWN,)}, False),
         ({"not_examined": (NotExamined("rows", "bf16", "init", "no room", False),)}, False),
         ({"left_out": ("properties: lengths",)}, False),
     ],

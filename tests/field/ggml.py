@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from by_name import Implementation
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats import get_format
+from precision_lab.formats import BF16, FP16, FP32, FloatFormat
+from precision_lab.functions import get_function
+from precision_lab.implementations import Implementation
 from precision_lab.implementations.adapters.bridge import Bridge
 from precision_lab.implementations.transformers_xielu import inverse_softplus
+from precision_lab.results.execution import C
 
 _TYPES = {"float32": 0, "float16": 1, "bfloat16": 30}
 _PARAMS_AT = 84  # offset of op_params in ggml_tensor: type, buffer, ne[4], nb[4], op come before
@@ -93,10 +95,10 @@ def implementation(function: str) -> Implementation:
         y, _ = _apply({"gelu_tanh": "gelu"}.get(function, function), x.reshape(-1), *constants)
         return y.reshape(x.shape)
 
-    def leaves(params: Mapping[str, float], fmt: str) -> dict[str, torch.Tensor]:
+    def leaves(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, torch.Tensor]:
         return {name: torch.tensor(params[name], dtype=torch.float64) for name in names}
 
-    def effective(params: Mapping[str, float], fmt: str) -> dict[str, float]:
+    def effective(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, float]:
         """What ggml's own softplus made of the raw values, in FP32 whatever the tensor's type."""
         if not names:
             return dict(params)
@@ -107,9 +109,8 @@ def implementation(function: str) -> Implementation:
         return {}
 
     bridge = Bridge(f"ggml_{function}", names, forward, nothing)
-    formats = tuple(f.name for f in map(get_format, ("fp32", "bf16", "fp16")))
     return Implementation(
-        name="ggml", function=function, kernel=bridge, execution="c", formats=formats,
+        name="ggml", function=get_function(function), kernel=bridge, execution=C, formats=(FP32, BF16, FP16),
         compute_dtype="fp32", description=f"ggml_{function} of llama.cpp", outputs=("forward",),
         leaves=leaves, effective=effective,
     )  # fmt: skip

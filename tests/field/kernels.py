@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from by_name import Implementation
 
+from precision_lab.formats import BF16, FP16, FP32
+from precision_lab.functions import XIELU
+from precision_lab.implementations import Implementation
 from precision_lab.implementations.transformers_xielu import inverse_softplus
+from precision_lab.results.execution import MLX
 
 # -- torch's own ------------------------------------------------------------------------------
 
@@ -80,13 +83,12 @@ def _mlx_lm() -> Implementation:
     import mlx.nn as nn
     from mlx_lm.models import activations
 
-    from precision_lab.formats import get_format
     from precision_lab.implementations.adapters.mlx_kernel import mlx_kernel
 
-    dtypes = {"fp32": mx.float32, "bf16": mx.bfloat16, "fp16": mx.float16}
+    dtypes = {FP32: mx.float32, BF16: mx.bfloat16, FP16: mx.float16}
     names = ("raw_alpha_p", "raw_alpha_n", "beta")
 
-    def arrays(params: Any, fmt: str) -> dict[str, Any]:
+    def arrays(params: Any, fmt: Any) -> dict[str, Any]:
         values = {
             "raw_alpha_p": inverse_softplus(params["alpha_p"]),
             "raw_alpha_n": inverse_softplus(params["alpha_n"] - params["beta"]),
@@ -94,11 +96,11 @@ def _mlx_lm() -> Implementation:
         }
         return {name: mx.array(value).astype(dtypes[fmt]) for name, value in values.items()}
 
-    def leaves(params: Any, fmt: str) -> dict[str, torch.Tensor]:
-        dtype = getattr(torch, get_format(fmt).torch_name)
+    def leaves(params: Any, fmt: Any) -> dict[str, torch.Tensor]:
+        dtype = getattr(torch, fmt.torch_name)
         return {name: torch.tensor(a.item(), dtype=dtype) for name, a in arrays(params, fmt).items()}
 
-    def effective(params: Any, fmt: str) -> dict[str, float]:
+    def effective(params: Any, fmt: Any) -> dict[str, float]:
         a = arrays(params, fmt)
         return {
             "alpha_p": nn.softplus(a["raw_alpha_p"]).item(),
@@ -110,7 +112,7 @@ def _mlx_lm() -> Implementation:
         return activations.xielu(x, raw_alpha_p, raw_alpha_n, beta, mx.array(-1e-6).astype(x.dtype))
 
     return Implementation(
-        name="mlx-lm", function="xielu", kernel=mlx_kernel(kernel, names), execution="mlx",
+        name="mlx-lm", function=XIELU, kernel=mlx_kernel(kernel, names), execution=MLX,
         formats=tuple(dtypes), compute_dtype="storage", description="mlx_lm.models.activations.xielu",
         outputs=("forward", "grad_x", "grad_raw_alpha_p", "grad_raw_alpha_n"),
         leaves=leaves, effective=effective,

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from by_name import regions
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.results import Fault, Measurement, strict_json
+from precision_lab.inputs.sets import regions
+from precision_lab.results import Finding, Measurement, ranked, strict_json
 from precision_lab.verifying.judge import describe
-from precision_lab.verifying.verdict import DEFAULT_PROPERTIES, Verdict, verify
+from precision_lab.verifying.properties import DEFAULT_PROPERTIES
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import verify
 
 KERNELS = "tests/field/kernels.py"
 WIDE = ("fp32", "bf16", "fp16")
@@ -98,42 +100,42 @@ def tried(s: Subject) -> Verdict:
 
 def shares(function: str, fmt: str) -> dict[str, float]:
     """Part of a standard normal's inputs in each region."""
-    source = get_format(fmt)
+    source, definition = get_format(fmt), get_function(function)
     x = source.round(np.random.Generator(np.random.PCG64(1)).standard_normal(SAMPLE))
-    names, index = regions(x, source, function, get_function(function).check_params())
+    names, index = regions(x, source, definition, definition.check_params())
     counts = np.bincount(index, minlength=len(names))
     return {name: int(n) / SAMPLE for name, n in zip(names, counts, strict=True)}
 
 
-def severity(fault: Fault, m: Measurement | None) -> str:
-    """How bad a fault is for training, by rules that the report states."""
+def effect(fault: Finding, m: Measurement | None) -> str:
+    """What a fault does to training, by rules that the report states."""
     gradient = fault.output.startswith("grad")
-    if fault.kind in ("crashed", "hung", "out_of_memory", "raised", "not_differentiable", "wrong_dtype"):
+    if fault.code in ("crashed", "hung", "out_of_memory", "raised", "not_differentiable", "wrong_dtype"):
         return "does not run"
-    if fault.kind == "nonfinite" and m is not None and m.nonfinite_witness is not None:
+    if fault.code == "nonfinite" and m is not None and m.nonfinite_witness is not None:
         w = m.nonfinite_witness
         if np.isinf(w.x) or np.isnan(w.x):
             return "only at ±inf"
         if np.isnan(w.computed):
             return "stops training"
         return "overflows early"
-    if fault.kind == "wrong_sign":
+    if fault.code == "wrong_sign":
         return "pushes the wrong way" if gradient else "wrong sign"
-    if fault.kind == "inaccurate":
+    if fault.code == "inaccurate":
         half = 2.0 ** (get_format(fault.fmt).precision / 2)
         if abs(fault.ulps) >= 2.0 ** (get_format(fault.fmt).precision - 1):
             return "no bit right"
         return "half the bits lost" if abs(fault.ulps) >= half else "noise"
-    if fault.kind == "flushes_subnormals":
+    if fault.code == "flushes_subnormals":
         return "noise"
-    if fault.kind == "biased":
+    if fault.code == "biased":
         return "leans"
-    if fault.kind in TRAINING:
+    if fault.code in TRAINING:
         return "wrong in training"
     return "depends on circumstances"
 
 
-def replay(s: Subject, fault: Fault) -> str:
+def replay(s: Subject, fault: Finding) -> str:
     """Of a fault seen at one input, that input; of the others, the property again."""
     if fault.replay:
         return fault.replay
@@ -149,7 +151,7 @@ def entry(s: Subject, verdict: Verdict, seconds: float) -> dict[str, Any]:
     by_case = {(m.fmt, m.output): m for m in verdict.measurements}
     defects = []
     absent = {fmt for fmt in s.formats if all(m.failure for m in verdict.measurements if m.fmt == fmt)}
-    for fault in verdict.faults:
+    for fault in ranked(verdict.faults):
         if fault.fmt in absent:  # a format that the library does not offer is no defect of what it offers
             continue
         m = by_case.get((fault.fmt, fault.output))
@@ -158,7 +160,7 @@ def entry(s: Subject, verdict: Verdict, seconds: float) -> dict[str, Any]:
         )
         defects.append(
             {
-                **asdict(fault), "severity": severity(fault, m), "share_of_normal": share,
+                **fault.to_json(), "effect": effect(fault, m), "share_of_normal": share,
                 "inputs": None if m is None else m.n_inputs, "replay": replay(s, fault),
             }
         )  # fmt: skip
@@ -200,7 +202,7 @@ vLLM and SGLang have an xIELU too; their packages need CUDA and were not run her
 transformers and mlx-lm were run on CPU; the fused CUDA kernel that transformers looks for is on no registry.
 llama.cpp's library computes without gradients. FP8 tensors are taken by none of them.
 
-**Severity.** *stops training*: NaN for a finite input. *overflows early*: an infinity where the exact result
+**Effect.** *stops training*: NaN for a finite input. *overflows early*: an infinity where the exact result
 is a number of the format, or the reverse. *pushes the wrong way*: a gradient of the wrong sign. *no bit
 right*: an error as large as the result. *half the bits lost*: an error above 2^(p/2) ulps of p significant
 bits. *noise*: less. *leans*: results rounded to one side. *only at ±inf*: infinite or NaN inputs alone.
@@ -232,7 +234,7 @@ def page(entries: list[dict[str, Any]]) -> str:
             continue
         lines += [
             "",
-            "| | format | output | what | inputs | worst, ulps | region (share) | severity | witness |",
+            "| | format | output | what | inputs | worst, ulps | region (share) | effect | witness |",
         ]
         lines += ["|--:|---|---|---|--:|--:|---|---|---|"]
         lines += [f"| {i} {row(d)}" for i, d in enumerate(e["defects"], 1)]
@@ -277,7 +279,8 @@ def row(d: dict[str, Any]) -> str:
     region = d["region"] + (f" ({d['share_of_normal']:.2g})" if d["share_of_normal"] is not None else "")
     inputs = f"{d['count']} of {d['inputs']}" if d["inputs"] else f"{d['count']}"
     ulps = "" if np.isnan(float(d["ulps"])) else figure(d["ulps"])
-    cells = (d["fmt"], d["output"], d["kind"], inputs, ulps, region, d["severity"], witness)
+    said = d["effect"] if "effect" in d else d["severity"]  # rows of earlier versions had it by that name
+    cells = (d["fmt"], d["output"], d["kind"], inputs, ulps, region, said, witness)
     return "| " + " | ".join(cells) + " |"
 
 

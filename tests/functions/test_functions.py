@@ -72,7 +72,7 @@ def test_roots_are_changes_of_sign_and_none_is_missing(function, name):
                 value(function, float(below), params, output) * value(function, float(above), params, output)
                 < 0
             )
-        grid = np.concatenate([-np.geomspace(1e3, 1e-6, 90), np.geomspace(1e-6, 1e3, 90)])
+        grid = np.concatenate([-np.geomspace(1e3, 1e-6, 60), np.geomspace(1e-6, 1e3, 60)])
         signs = [mpmath.sign(value(function, float(x), params, output, bits=20)) for x in grid]
         for side in (grid < 0, grid > 0):
             chosen = [s for s, keep in zip(signs, side, strict=True) if keep]
@@ -103,7 +103,7 @@ def test_laws_hold(function, name):
         }
         lo = places[law.lo] if law.lo in places else float(law.lo)
         hi = places[law.hi] if law.hi in places else float(law.hi)
-        values = [value(function, float(x), params, law.output) for x in np.linspace(lo, hi, 81)]
+        values = [value(function, float(x), params, law.output) for x in np.linspace(lo, hi, 41)]
         steps = [b - a for a, b in itertools.pairwise(values)]
         assert (
             all(step >= 0 for step in steps) if law.direction == "increasing" else all(s <= 0 for s in steps)

@@ -5,14 +5,16 @@ Behind its doors the lab hands objects on; a test reads better by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from precision_lab.devices import get_device
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import cells as _cells
 from precision_lab.inputs import sets as _sets
 from precision_lab.oracle.program import Curve
+from precision_lab.results.execution import Execution
 from precision_lab.scoring import cuda_scorer, scorer
 from precision_lab.scoring.standard import Standard
 
@@ -95,10 +97,17 @@ def get_implementation(function: Function, *rest: Any, **options: Any) -> Any:
     return found(get_function(function), *rest, **options)
 
 
-def implementations_for(function: Function, *rest: Any) -> Any:
+def implementations_for(function: Function, execution: str | None = None) -> Any:
+    from precision_lab.implementations import get_execution
     from precision_lab.implementations import implementations_for as found
 
-    return found(get_function(function), *rest)
+    return found(get_function(function), None if execution is None else get_execution(execution))
+
+
+def on_device(implementation: Any, device: str) -> Any:
+    from precision_lab.running import placement
+
+    return placement.on_device(implementation, get_device(device))
 
 
 def resolve(kernel: Any, function: Function, fmt: Named) -> Any:
@@ -136,15 +145,24 @@ def find(target: str, function: Function, formats: Iterable[Named], **options: A
 
 
 def Implementation(
-    name: str, function: Function, kernel: Callable[..., Any], execution: str, formats: Iterable[Named],
-    *rest: Any, storage: Named | None = None, **options: Any,
-) -> Any:  # fmt: skip
+    name: str,
+    function: Function,
+    kernel: Callable[..., Any],
+    execution: str | Execution,
+    formats: Iterable[Named],
+    *rest: Any,
+    storage: Named | None = None,
+    devices: Iterable[str] = ("cpu", "cuda"),
+    **options: Any,
+) -> Any:
     from precision_lab.implementations import Implementation as Made
+    from precision_lab.implementations import get_execution
 
     stored = None if storage is None else get_format(storage)
     return Made(
-        name, get_function(function), kernel, execution, _formats(formats), *rest, storage=stored, **options
-    )
+        name, get_function(function), kernel, get_execution(execution), _formats(formats), *rest,
+        storage=stored, devices=tuple(get_device(device) for device in devices), **options,
+    )  # fmt: skip
 
 
 # -- cases ----------------------------------------------------------------------------------------
@@ -156,6 +174,23 @@ def case(implementation: Any, outputs: Any, fmt: Named, params: Any = None, **op
 
     chosen = None if outputs is None else tuple(outputs)
     return case_of(implementation, get_format(fmt), params, chosen, **options)
+
+
+def subject(
+    implementation: Any, fmt: Named, bounds: Mapping[str, Any], *, finite: bool = False, **terms: Any
+) -> Any:
+    """What the properties examine, at the initial parameters."""
+    from precision_lab.verifying.properties.subject import Subject, Terms
+
+    asked = case(implementation, None, fmt, params_name="init", finite=finite)
+    return Subject(asked, Terms(bounds, **terms))
+
+
+def law(name: str, implementation: Any, fmt: Named, measured: Any, bound: Any) -> Any:
+    """What a law says of measurements."""
+    from precision_lab.verifying.laws import LAWS
+
+    return LAWS[name](case(implementation, None, fmt), measured, bound)
 
 
 def measure_all(
@@ -230,9 +265,24 @@ def sweep_chunks(
     return every_input.sweep_chunks(asked, chunks, **options)
 
 
-def explain(function: Function, *, fmt: Named, **options: Any) -> Any:
+def sweep_on_device(
+    implementation: Any, outputs: Sequence[str], fmt: Named, params: Any, chunks: Sequence[int]
+) -> Any:
+    from precision_lab.measuring import every_input
+
+    return every_input._sweep_on_device(
+        case(implementation, outputs, fmt, params, inputs="exhaustive"), chunks
+    )
+
+
+def explain(
+    function: Function, *, fmt: Named, executions: Iterable[str] | None = None, **options: Any
+) -> Any:
+    from precision_lab.implementations import get_execution
     from precision_lab.measuring import explain as module
 
+    if executions is not None:
+        options["executions"] = [get_execution(name) for name in executions]
     return module.explain(get_function(function), fmt=get_format(fmt), **options)
 
 
@@ -280,10 +330,29 @@ def tensors(fmt: Named, *rest: Any) -> Any:
 def time_implementations(implementations: Any, formats: Iterable[Named], **options: Any) -> Any:
     from precision_lab.study import timing
 
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
     return timing.time_implementations(implementations, _formats(formats), **options)
 
 
-def blocks(*, fmt: Named = "bf16", **options: Any) -> Any:
+def blocks(*, subjects: Iterable[Any] = (), fmt: Named = "bf16", **options: Any) -> Any:
     from precision_lab.study import mlp_block
 
-    return mlp_block.blocks(fmt=get_format(fmt), **options)
+    if isinstance(name := options.get("device"), str):
+        options["device"] = get_device(name)
+    return mlp_block.blocks(tuple(subjects), fmt=get_format(fmt), **options)
+
+
+# -- casts ------------------------------------------------------------------------------------------
+
+
+def fp8_codes(x: Any, fmt: Named, **options: Any) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.fp8_codes(x, get_format(fmt), **options)
+
+
+def values_of(codes: Any, fmt: Named) -> Any:
+    from precision_lab.formats import casts
+
+    return casts.values_of(codes, get_format(fmt))

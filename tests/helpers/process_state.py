@@ -33,9 +33,13 @@ def process_state() -> dict[str, Any]:
     for name in [name for name in sys.modules if name.startswith("precision_lab")]:
         # An attribute is the same object as before, and as long where it is a collection. Numbers alone:
         # so many tuples would start the collector of garbage.
-        attributes = {k: v for k, v in vars(sys.modules[name]).items() if k[:2] != "__"}
-        found[name] = {k: id(v) for k, v in attributes.items()}
-        found[name] |= {f"len({k})": len(v) for k, v in attributes.items() if type(v) in COLLECTIONS}
+        attributes: dict[str, int] = {}
+        for k, v in vars(sys.modules[name]).items():
+            if k[:2] != "__":
+                attributes[k] = id(v)
+                if type(v) in COLLECTIONS:
+                    attributes[f"len({k})"] = len(v)
+        found[name] = attributes
     if torch := sys.modules.get("torch"):
         found |= {
             "torch.get_default_dtype": torch.get_default_dtype(),

@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch")
 
 from by_name import as_implementation, from_library
 
-from precision_lab.formats import get_format
-from precision_lab.functions import get_function
+from precision_lab.formats import BF16, FP32, get_format
+from precision_lab.functions import RELU, XIELU, get_function
 from precision_lab.implementations.adapters.bridge import to_array, to_tensor
 from precision_lab.implementations.adapters.foreign import framework_of, wrap
 from precision_lab.measuring.measure import measure
 from precision_lab.running.tensors import from_bits
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 
 @pytest.mark.parametrize("fmt", ["bf16", "fp16", "e4m3", "e5m2"])
@@ -78,7 +78,7 @@ def test_what_is_no_answer_is_named(kernel, kind):
 
 def test_an_argument_that_the_function_does_not_have_is_refused():
     with pytest.raises(ValueError, match="'eps' that xielu does not have; it has alpha_p, alpha_n, beta"):
-        wrap(lambda x, eps: x, "numpy", "xielu", siblings=lambda name: None)
+        wrap(lambda x, eps: x, "numpy", XIELU, siblings=lambda name: None)
 
 
 # -- C ----------------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ def test_parameters_arrive_in_the_order_of_the_function(library: Path) -> None:
 
 
 def test_formats_are_those_that_the_library_has(library: Path) -> None:
-    assert from_library(library, "relu", "relu", target="").formats == ("fp32", "bf16")
-    assert from_library(library, "relu_bf16", "relu", target="").formats == ("bf16",)
+    assert from_library(library, "relu", "relu", target="").formats == (FP32, BF16)
+    assert from_library(library, "relu_bf16", "relu", target="").formats == (BF16,)
     with pytest.raises(ValueError, match="fp16"):
         verify(f"{library}:relu", "relu", fmts=("fp16",), isolate=False)
 
@@ -191,4 +191,4 @@ def test_a_missing_framework_is_named_with_its_extra(framework, monkeypatch):
     from precision_lab.exceptions import KernelError
 
     with pytest.raises(KernelError, match=rf"pip install precision-lab\[{framework}\]"):
-        wrap(lambda x: x, framework, "relu", siblings=lambda name: None)
+        wrap(lambda x: x, framework, RELU, siblings=lambda name: None)

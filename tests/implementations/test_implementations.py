@@ -12,30 +12,33 @@ from by_name import (
     get_implementation,
     implementations_for,
     measure_all,
+    precompile,
     resolve,
     run,
     run_reduced,
 )
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats import get_format
-from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.formats import BF16, FP16, FP32, get_format
+from precision_lab.functions import FUNCTIONS, GELU_TANH, MISH, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring.measure import measure
 from precision_lab.results import Failure
-from precision_lab.running import torch_compile as compiler
+from precision_lab.results.execution import EAGER as EXECUTION_EAGER
+from precision_lab.results.execution import FP8_BF16, FP8_FP32, UPCAST
+from precision_lab.running import precompile as compiler
 from precision_lab.running.tensors import store, to_array
 
 # The oracle's pieces for these in fp32 take up to half a minute to fit.
 EAGER = [
-    pytest.param(i, fmt, id=f"{fmt}-{i.function}-{i.name}",
-                 marks=[pytest.mark.slow] if fmt == "fp32" and i.function in ("mish", "gelu_tanh") else [])
-    for i in IMPLEMENTATIONS.values() if i.execution == "eager" for fmt in ("fp32", "bf16")
+    pytest.param(i, fmt, id=f"{fmt}-{i.function.name}-{i.name}",
+                 marks=[pytest.mark.slow] if fmt == "fp32" and i.function in (MISH, GELU_TANH) else [])
+    for i in IMPLEMENTATIONS.values() if i.execution == EXECUTION_EAGER for fmt in ("fp32", "bf16")
 ]  # fmt: skip
 
 
 def test_every_function_has_an_implementation():
-    assert {i.function for i in IMPLEMENTATIONS.values()} == set(FUNCTIONS)
+    assert {i.function for i in IMPLEMENTATIONS.values()} == set(FUNCTIONS.values())
 
 
 @pytest.mark.parametrize(("implementation", "fmt"), EAGER)
@@ -118,11 +121,11 @@ def test_fp8_storage_is_judged_as_it_saturates():
 
 def test_upcast_is_of_the_small_formats_and_saturation_is_declared():
     """FP32 inside is what fp32 is without a cast; of FP8 storage both kinds around FP32, one around BF16."""
-    upcast = [i for i in IMPLEMENTATIONS.values() if i.execution == "upcast"]
-    assert upcast and {i.formats for i in upcast} == {("bf16", "fp16")}
+    upcast = [i for i in IMPLEMENTATIONS.values() if i.execution == UPCAST]
+    assert upcast and {i.formats for i in upcast} == {(BF16, FP16)}
     assert {i.compute_dtype for i in upcast} == {"fp32"}
-    fp8 = {(i.execution, i.saturating) for i in IMPLEMENTATIONS.values() if i.execution.startswith("fp8")}
-    assert fp8 == {("fp8-fp32", False), ("fp8-fp32", True), ("fp8-bf16", True)}
+    fp8 = {(i.execution, i.saturating) for i in IMPLEMENTATIONS.values() if i.execution.core is not None}
+    assert fp8 == {(FP8_FP32, False), (FP8_FP32, True), (FP8_BF16, True)}
 
 
 def test_fp8_gradients_are_stored_in_e5m2():
@@ -257,7 +260,7 @@ def test_a_summed_gradient_that_fails_leaves_the_others():
     x = np.array([1.0, 2.0])
     params = get_function("xielu").check_params()
     got = run_reduced(as_implementation(kernel, "xielu", ("fp32",)), x, x, "fp32", params)
-    assert got["grad_alpha_p"] == (5.0, "fp32")
+    assert got["grad_alpha_p"] == (5.0, FP32)
     assert got["grad_alpha_n"].kind == got["grad_beta"].kind == "not_differentiable"
 
 
@@ -283,7 +286,7 @@ def test_compiling_is_shared_from_the_first_kernel_that_no_cache_holds(monkeypat
     shared = []
     monkeypatch.setattr(compiler, "warm", lambda *_, **__: next(spent))
     monkeypatch.setattr(compiler, "_compile_elsewhere", lambda cases, *_: shared.append(len(cases)))
-    seconds = compiler.precompile(chosen, ("fp32", "bf16", "fp16"), workers=2)
+    seconds = precompile(chosen, ("fp32", "bf16", "fp16"), workers=2)
     assert len(seconds) == 9
     assert shared == expected
 
@@ -294,8 +297,8 @@ def test_what_is_not_callable_is_refused():
 
 
 def test_resolve_takes_names_with_an_execution():
-    assert resolve("stable", "xielu", "bf16").execution == "eager"
-    assert resolve("naive [upcast]", "xielu", "bf16").execution == "upcast"
+    assert resolve("stable", "xielu", "bf16").execution.name == "eager"
+    assert resolve("naive [upcast]", "xielu", "bf16").execution.name == "upcast"
     with pytest.raises(ValueError, match=r"did you mean.*stable"):
         resolve("stabel", "xielu", "bf16")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import by_name
 import numpy as np
 import pytest
-from by_name import cells
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def values_of(cases: list[inputs.DirectedCase], fmt: FloatFormat) -> np.ndarray:
 
 
 def directed_values(fmt: FloatFormat, params: dict[str, float] | None = None) -> set[float]:
-    found = values_of(inputs.directed(fmt, "xielu", params), fmt)
+    found = values_of(by_name.directed(fmt, "xielu", params), fmt)
     return set(found[~np.isnan(found)].tolist())
 
 
@@ -48,14 +48,14 @@ def around(fmt: FloatFormat, point: float, reach: int) -> set[float]:
 
 @pytest.mark.parametrize("fmt", SMALL, ids=lambda fmt: fmt.name)
 def test_exhaustive_is_every_pattern_once(fmt: FloatFormat) -> None:
-    bits = inputs.exhaustive(fmt)
+    bits = by_name.exhaustive(fmt)
     assert bits.size == 2**fmt.bits == np.unique(bits).size
 
 
 @pytest.mark.parametrize("fmt", WIDE, ids=lambda fmt: fmt.name)
 def test_exhaustive_is_refused_for_wide_formats_with_the_remedy(fmt: FloatFormat) -> None:
     with pytest.raises(ValueError, match=rf"2\^{fmt.bits} patterns of {fmt.name}.*'stratified'"):
-        inputs.exhaustive(fmt)
+        by_name.exhaustive(fmt)
 
 
 # -- directed -----------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_exhaustive_is_refused_for_wide_formats_with_the_remedy(fmt: FloatFormat
 
 @every
 def test_directed_cases_have_both_zeros_the_infinities_and_a_nan(fmt: FloatFormat) -> None:
-    bits = {case.bits for case in inputs.directed(fmt, "xielu")}
+    bits = {case.bits for case in by_name.directed(fmt, "xielu")}
     assert {0, fmt.sign_mask} <= bits
     values = fmt.decode(np.array(sorted(bits), fmt.bits_dtype))
     assert np.isnan(values).any() == fmt.has_nan
@@ -124,7 +124,7 @@ def test_directed_cases_straddle_the_point_where_the_square_overflows(
 @every
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_directed_case_says_why_and_occurs_once(fmt: FloatFormat, function: str) -> None:
-    cases = inputs.directed(fmt, function)
+    cases = by_name.directed(fmt, function)
     assert len({case.bits for case in cases}) == len(cases)
     assert all(case.reason for case in cases)
 
@@ -136,7 +136,7 @@ def test_every_directed_case_says_why_and_occurs_once(fmt: FloatFormat, function
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_stratified_has_inputs_in_every_binade_subnormal_ones_too(name: str, sign: int) -> None:
     fmt = get_format(name)
-    values = fmt.decode(inputs.stratified(fmt, "xielu", per_binade=4))
+    values = fmt.decode(by_name.stratified(fmt, "xielu", per_binade=4))
     values = values[np.isfinite(values) & (values != 0)]
     _, exponents = np.frexp(values[np.sign(values) == sign])
     lowest = fmt.emin - fmt.fraction_bits
@@ -149,7 +149,7 @@ def test_stratified_has_inputs_in_every_binade_subnormal_ones_too(name: str, sig
 
 def test_stratified_asks_for_at_least_what_it_is_told_in_a_wide_binade() -> None:
     fmt = get_format("fp32")
-    values = fmt.decode(inputs.stratified(fmt, "xielu", per_binade=200))
+    values = fmt.decode(by_name.stratified(fmt, "xielu", per_binade=200))
     inside = np.count_nonzero((values >= 2.0) & (values < 4.0))
     assert 195 <= inside <= 220  # random ones may coincide; directed ones come on top
 
@@ -157,20 +157,21 @@ def test_stratified_asks_for_at_least_what_it_is_told_in_a_wide_binade() -> None
 @every
 @sets
 def test_stratified_contains_every_directed_case(fmt: FloatFormat, params: dict[str, float]) -> None:
-    bits = set(inputs.stratified(fmt, "xielu", params, per_binade=2).tolist())
-    assert {case.bits for case in inputs.directed(fmt, "xielu", params)} - bits == set()
+    bits = set(by_name.stratified(fmt, "xielu", params, per_binade=2).tolist())
+    assert {case.bits for case in by_name.directed(fmt, "xielu", params)} - bits == set()
 
 
 def test_stratified_draws_from_the_largest_binade_as_from_any_other() -> None:
     """Not only its edges, which are directed cases."""
-    x = np.abs(get_format("fp32").decode(inputs.stratified("fp32", "silu", {}, per_binade=32)))
+    x = np.abs(get_format("fp32").decode(by_name.stratified("fp32", "silu", {}, per_binade=32)))
     assert np.count_nonzero((x >= 2.0**127) & np.isfinite(x)) >= 2 * 30
 
 
 def test_stratified_is_the_same_in_another_process() -> None:
     code = (
-        "import hashlib; from precision_lab import inputs; "
-        "print(hashlib.sha256(inputs.stratified('fp32', 'xielu').tobytes()).hexdigest())"
+        "import hashlib; from precision_lab.formats import FP32; from precision_lab.functions import XIELU; "
+        "from precision_lab.inputs.sets import stratified; "
+        "print(hashlib.sha256(stratified(FP32, XIELU).tobytes()).hexdigest())"
     )
     runs = {
         subprocess.run(
@@ -184,20 +185,20 @@ def test_stratified_is_the_same_in_another_process() -> None:
 @pytest.mark.parametrize("per_binade", [0, -3])
 def test_stratified_needs_at_least_one_per_binade(per_binade: int) -> None:
     with pytest.raises(ValueError, match=f"per_binade={per_binade}"):
-        inputs.stratified("fp32", "xielu", per_binade=per_binade)
+        by_name.stratified("fp32", "xielu", per_binade=per_binade)
 
 
 # -- specs --------------------------------------------------------------------------------
 
 
 def test_the_name_of_a_set_is_its_spec() -> None:
-    name, bits = inputs.input_set("stratified:5", "fp32", "xielu", None)
+    name, bits = by_name.input_set("stratified:5", "fp32", "xielu", None)
     assert name == "stratified:5"
-    assert (bits == inputs.stratified("fp32", "xielu", per_binade=5)).all()
+    assert (bits == by_name.stratified("fp32", "xielu", per_binade=5)).all()
 
 
 def test_an_array_is_taken_as_values_of_the_format() -> None:
-    name, bits = inputs.input_set(np.array([1.0, -0.0]), "bf16", "xielu", None)
+    name, bits = by_name.input_set(np.array([1.0, -0.0]), "bf16", "xielu", None)
     assert name == "array"
     assert bits.tolist() == [0x3F80, 0x8000]
 
@@ -218,7 +219,7 @@ def test_an_array_is_taken_as_values_of_the_format() -> None:
 )
 def test_a_wrong_spec_is_named(spec: str | np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        inputs.input_set(spec, "bf16", "xielu", None)
+        by_name.input_set(spec, "bf16", "xielu", None)
 
 
 # -- regions ------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_a_wrong_spec_is_named(spec: str | np.ndarray, message: str) -> None:
 def test_every_input_lies_in_exactly_one_region(fmt: FloatFormat, function: str) -> None:
     x = fmt.decode(fmt.all_bits())
     for params in get_function(function).parameter_sets.values():
-        names, index = inputs.regions(x, fmt, function, params)
+        names, index = by_name.regions(x, fmt, function, params)
         assert names == inputs.REGIONS
         assert index.shape == x.shape
         assert index.min() >= 0
@@ -238,13 +239,13 @@ def test_every_input_lies_in_exactly_one_region(fmt: FloatFormat, function: str)
 
 @given(x=st.floats(width=32))
 def test_every_fp32_input_lies_in_a_region(x: float) -> None:
-    _, index = inputs.regions(np.array([x]), "fp32", "xielu", None)
+    _, index = by_name.regions(np.array([x]), "fp32", "xielu", None)
     assert 0 <= index[0] < len(inputs.REGIONS)
 
 
 def region(x: float, fmt: str = "bf16", function: str = "xielu") -> str:
     target = get_format(fmt)
-    names, index = inputs.regions(target.round(np.array([x])), target, function, None)
+    names, index = by_name.regions(target.round(np.array([x])), target, function, None)
     return names[int(index[0])]
 
 
@@ -292,17 +293,17 @@ def test_cells_lie_in_one_binade_and_one_region(fmt: str, function: str) -> None
     params = definition.check_params()
     bits = source.all_bits()
     x = source.decode(bits)
-    found = cells(source, function, params)
+    found = by_name.cells(source, function, params)
     cell = np.searchsorted(found.starts, bits.astype(np.uint64), side="right") - 1
     ordinary = np.isfinite(x) & (x != 0)
     exponent = np.frexp(np.where(ordinary, x, 1.0))[1] - 1
-    assert np.array_equal(found.region[cell], inputs.regions(x, source, definition, params)[1])
+    assert np.array_equal(found.region[cell], by_name.regions(x, source, definition, params)[1])
     assert np.array_equal(found.sign[cell], np.where(ordinary, np.sign(x), 0))
     assert np.array_equal(found.exponent[cell], np.where(ordinary, exponent, 0))
 
 
 def test_a_function_without_roots_has_no_root_region() -> None:
     x = get_format("bf16").decode(get_format("bf16").all_bits())
-    names, index = inputs.regions(x, "bf16", "relu", None)
+    names, index = by_name.regions(x, "bf16", "relu", None)
     used = {names[i] for i in np.unique(index)}
     assert not used & {"root_forward", "root_gradient"}

@@ -68,9 +68,8 @@ def test_hard_to_round_inputs_are_the_hardest():
     from precision_lab.oracle import reference
 
     target = get_format("bf16")
-    x = np.array(
-        strategies._hard("bf16", "xielu", "forward", (("alpha_n", 0.8), ("alpha_p", 0.8), ("beta", 0.5)))
-    )
+    items = (("alpha_n", 0.8), ("alpha_p", 0.8), ("beta", 0.5))
+    x = np.array(strategies._hard(target, get_function("xielu"), "forward", items))
     tails = np.abs(reference("xielu", "forward", None, x, target).tail)
     everything = target.decode(target.all_bits())
     exact = reference("xielu", "forward", None, everything[np.isfinite(everything)], target)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from precision_lab.kernels import XIELU, XIPReLU, operators, xielu, xiprelu
 from precision_lab.oracle import evaluate
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 BOTH = [pytest.param(XIELU, xielu, id="xielu"), pytest.param(XIPReLU, xiprelu, id="xiprelu")]
 

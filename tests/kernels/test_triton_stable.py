@@ -1,4 +1,8 @@
-"""The Triton kernels, in Triton's interpreter on the CPU; the same claims on a GPU in `test_gpu.py`."""
+"""The Triton kernels, in Triton's interpreter on the CPU; the same claims on a GPU in `test_gpu.py`.
+
+By default each set of parameters is looked at in bf16 or in fp16, in turn, and xIELU's initial one in fp32
+too; the exhaustive run adds the other formats.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ import torch
 from by_name import get_implementation, measure_all, measure_reductions
 from torch import Tensor
 
+from precision_lab.devices import CPU
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 
@@ -31,12 +36,24 @@ BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
 
 
+def in_turn(n: int, fmt: str) -> list[pytest.MarkDecorator]:
+    """The n-th set of parameters is slow in one of bf16 and fp16."""
+    return [] if fmt == ("bf16", "fp16")[n % 2] else [pytest.mark.slow]
+
+
 # The interpreter takes five seconds for one set in fp32.
 CASES = [
     pytest.param(f, s, fmt, id=f"{f}-{s}-{fmt}",
-                 marks=[pytest.mark.slow] if fmt == "fp32" and s != "init" else [])
-    for f, s in SETS for fmt in BOUNDS
+                 marks=[] if (f, s, fmt) == ("xielu", "init", "fp32") else in_turn(n, fmt))
+    for n, (f, s) in enumerate(SETS) for fmt in BOUNDS
 ]  # fmt: skip
+EDGES: tuple[dict[str, float], ...] = (
+    {"alpha_p": 3.0, "alpha_n": 0.5, "beta": 0.5},  # β = α_n: the linear part vanishes
+    {"alpha_p": 0.1, "alpha_n": 200.0, "beta": 0.5},  # roots close to 0
+    {"alpha_p": 0.5, "alpha_n": 0.5078125, "beta": 0.5},  # roots far out
+    {"alpha_p": 1.0, "alpha_n": 1.0, "beta": 0.0},
+    {"alpha_p": 0.25, "alpha_n": 0.75, "beta": -0.5},  # a root at x > 0
+)
 
 
 @pytest.mark.parametrize(("function", "params", "fmt"), CASES)
@@ -50,17 +67,13 @@ def test_stable_keeps_its_bound_for_every_input(function: str, params: str, fmt:
         assert (m.wrong_sign, m.nonfinite_mismatch, m.undecided) == (0, 0, 0), m.case
 
 
-@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
 @pytest.mark.parametrize(
-    "params",
+    ("params", "fmt"),
     [
-        {"alpha_p": 3.0, "alpha_n": 0.5, "beta": 0.5},  # β = α_n: the linear part vanishes
-        {"alpha_p": 0.1, "alpha_n": 200.0, "beta": 0.5},  # roots close to 0
-        {"alpha_p": 0.5, "alpha_n": 0.5078125, "beta": 0.5},  # roots far out
-        {"alpha_p": 1.0, "alpha_n": 1.0, "beta": 0.0},
-        {"alpha_p": 0.25, "alpha_n": 0.75, "beta": -0.5},  # a root at x > 0
+        pytest.param(p, fmt, id=f"{p['alpha_n']}-{p['beta']}-{fmt}", marks=in_turn(n, fmt))
+        for n, p in enumerate(EDGES)
+        for fmt in ("bf16", "fp16")
     ],
-    ids=lambda p: f"{p['alpha_n']}-{p['beta']}",
 )
 def test_stable_keeps_its_bound_at_the_edges_of_parameter_space(params: dict[str, float], fmt: str) -> None:
     stable = get_implementation("xielu", "stable", "operator")
@@ -322,7 +335,9 @@ def test_without_a_root_there_is_no_window() -> None:
     assert (found[2] < 0).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow), torch.float32]
+)
 def test_sums_do_not_lose_accuracy_with_length(dtype: torch.dtype) -> None:
     """The error stays a few 2^-24 of Σ|terms| from a thousand elements to a quarter of a million."""
     from precision_lab.kernels import triton_stable
@@ -370,7 +385,7 @@ def test_reduced_gradients_are_correctly_rounded_but_for_ties() -> None:
     [("naive", "xielu"), ("eps-naive", "xielu"), ("exp2", "xielu"), ("as-printed", "xiprelu")],
 )
 def test_usual_kernels_run_and_show_their_known_faults(name: str, function: str) -> None:
-    usual = dataclasses.replace(get_implementation(function, name, "triton"), devices=("cpu",))
+    usual = dataclasses.replace(get_implementation(function, name, "triton"), devices=(CPU,))
     found = {m.output: m for m in measure_all(usual, usual.measured_outputs(), "bf16")}
     assert not [m.failure for m in found.values() if m.failure]
     if function == "xiprelu":
@@ -382,14 +397,14 @@ def test_usual_kernels_run_and_show_their_known_faults(name: str, function: str)
 
 
 def test_elu_in_triton_needs_expm1() -> None:
-    naive = dataclasses.replace(get_implementation("elu", "naive", "triton"), devices=("cpu",))
+    naive = dataclasses.replace(get_implementation("elu", "naive", "triton"), devices=(CPU,))
     (m,) = measure_all(naive, ("forward",), "bf16")
     assert m.failure is None
     assert m.max_ulp > 1
 
 
 def test_libdevice_is_a_named_failure_in_the_interpreter() -> None:
-    expm1 = dataclasses.replace(get_implementation("xielu", "expm1", "triton"), devices=("cpu",))
+    expm1 = dataclasses.replace(get_implementation("xielu", "expm1", "triton"), devices=(CPU,))
     (m,) = measure_all(expm1, ("forward",), "bf16")
     assert m.failure is not None
     assert m.failure.kind == "raised"

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 import precision_lab as pl
 from precision_lab.kernels import XIELU
 from precision_lab.lowprecision.capture.captured import Captured
-from precision_lab.lowprecision.capture.watch import _Counter, _DeviceCounter
+from precision_lab.lowprecision.capture.counters import Counter, DeviceCounter
 
 
 def small() -> torch.nn.Module:
@@ -244,7 +244,7 @@ def test_other_devices_count_as_the_cpu_does(dtype: torch.dtype, stride: int) ->
     bits = torch.randint(-(2**31), 2**31 - 1, (67, 9), generator=torch.Generator().manual_seed(6))
     rows = bits.to(torch.int32).view(torch.float32).to(dtype)
     rows[0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
-    here, there = _Counter(9), _DeviceCounter(9, torch.device("cpu"))
+    here, there = Counter(9), DeviceCounter(9, torch.device("cpu"))
     for _ in range(2):
         here.add(rows, stride)
         there.add(rows, stride)

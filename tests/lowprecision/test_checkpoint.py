@@ -91,7 +91,7 @@ probe._job("run", CONFIG, {run!r}, "cpu", Path({str(tmp_path / "killed")!r}), ()
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
-    kept = probe._checkpoint(tmp_path / "killed", run)
+    kept = probe.checkpoint_of(tmp_path / "killed", run)
     assert kept.exists()
 
     steps: list[int] = []
@@ -100,7 +100,7 @@ probe._job("run", CONFIG, {run!r}, "cpu", Path({str(tmp_path / "killed")!r}), ()
     written = []
     for folder in ("killed", "whole"):
         probe._job("run", CONFIG, run, "cpu", tmp_path / folder, ())
-        found = json.loads(probe._path(tmp_path / folder, "run", run).read_text())
+        found = json.loads(probe.file_of(tmp_path / folder, "run", run).read_text())
         written.append((found["run"], {k: v for k, v in found["record"].items() if k != "seconds"}))
     assert written[0] == written[1]
     assert steps == [5, 6, 1, 2, 3, 4, 5, 6]

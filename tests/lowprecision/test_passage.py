@@ -9,10 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from precision_lab.functions import get_function
+from precision_lab.formats import E4M3, E5M2
+from precision_lab.functions import RELU2, SILU, SWIGLU, XIELU, get_function
+from precision_lab.implementations.subject import implementation_of
 from precision_lab.lowprecision.readiness.distributions import DISTRIBUTIONS, modelled
-from precision_lab.lowprecision.readiness.passage import exact_table, forward_passage, gradient_passage
+from precision_lab.lowprecision.readiness.passage import forward_passage, gradient_passage
 from precision_lab.lowprecision.readiness.quality import quality
+from precision_lab.lowprecision.readiness.values import exact_table
 from precision_lab.lowprecision.recipes.recipes import RECIPES
 from precision_lab.oracle import evaluate
 
@@ -64,7 +67,7 @@ def test_kurtosis_is_about_the_mean() -> None:
 
 def test_the_table_holds_the_oracles_values() -> None:
     params = tuple(sorted(get_function("xielu").check_params().items()))
-    table = exact_table("xielu", "grad_x", params)
+    table = exact_table(XIELU, "grad_x", params)
     for x in (-1.5, -(2.0**-20), 0.0, 3.25, 1e30):
         bits = int(np.float32(x).view(np.uint32) >> 16)
         x = float(np.uint32(bits << 16).view(np.float32))
@@ -77,28 +80,30 @@ def test_every_recipe_keeps_what_its_format_can(recipe: str, path: str) -> None:
     """8, 4, 3 and 2 bits of significand: at most 2^−p of each, so 6.02·p dB and more, in and out."""
     x, up = modelled(tokens=64, channels=256), modelled(tokens=64, channels=256, seed=1, scale=1e-3)
     generator = torch.Generator().manual_seed(0)
-    forward = forward_passage("xielu", None, x, recipe, path=path, generator=generator)
-    gradient = gradient_passage("xielu", None, x, up, recipe, path=path, generator=generator)
+    forward = forward_passage(XIELU, None, x, recipe, path=path, generator=generator)
+    gradient = gradient_passage(XIELU, None, x, up, recipe, path=path, generator=generator)
     for passage in (forward, gradient):
         q = passage.tensor()
-        significand = {"fp32": 24, "bf16": 8, "e4m3": 4, "e5m2": 3, "e2m1": 2}[passage.fmt]
+        significand = {"fp32": 24, "bf16": 8, "e4m3": 4, "e5m2": 3, "e2m1": 2}[passage.fmt.name]
         assert q.sqnr_db > 6.02 * significand - (2 if path == "fp8-in" else 0), (passage.fmt, q)
         assert q.overflow == 0 or (recipe.startswith("nvfp4") and path == "fp8-in")
         assert 0 <= q.range_used <= 1
         assert len(passage.channels()) == 256
     if recipe in ("delayed", "current"):
-        assert (forward.fmt, gradient.fmt) == ("e4m3", "e5m2")
+        assert (forward.fmt, gradient.fmt) == (E4M3, E5M2)
 
 
 def test_paths_differ_as_they_should() -> None:
     x = modelled(tokens=64, channels=256)
     fused, unfused, stored_first = (
-        forward_passage("xielu", None, x, "delayed", path=p).tensor().sqnr_db for p in PATHS
+        forward_passage(XIELU, None, x, "delayed", path=p).tensor().sqnr_db for p in PATHS
     )
     assert fused != unfused
     assert stored_first < fused - 3
-    bf16 = forward_passage("xielu", None, x, "bf16", path="unfused", formulation="naive").tensor()
-    exact = forward_passage("xielu", None, x, "bf16", path="unfused").tensor()
+    bf16 = forward_passage(
+        XIELU, None, x, "bf16", path="unfused", kernel=implementation_of("xielu/naive")
+    ).tensor()
+    exact = forward_passage(XIELU, None, x, "bf16", path="unfused").tensor()
     assert bf16.sqnr_db < exact.sqnr_db - 3
 
 
@@ -107,27 +112,27 @@ def test_a_history_that_saw_smaller_tensors_clips() -> None:
 
     small, large = (modelled(tokens=64, channels=64, scale=s) for s in (1.0, 4.0))
     state = get_recipe("delayed").state("input")
-    forward_passage("relu2", None, small, "delayed", state=state)
+    forward_passage(RELU2, None, small, "delayed", state=state)
     state.step()
-    q = forward_passage("relu2", None, large, "delayed", state=state).tensor()
+    q = forward_passage(RELU2, None, large, "delayed", state=state).tensor()
     assert q.overflow > 0.001
-    assert forward_passage("relu2", None, large, "current").tensor().overflow == 0
+    assert forward_passage(RELU2, None, large, "current").tensor().overflow == 0
 
 
 def test_swiglu_takes_its_gate() -> None:
     x, gate = (modelled(tokens=32, channels=32, seed=s) for s in (0, 1))
-    passage = forward_passage("swiglu", None, x, "bf16", gate=gate)
-    silu = forward_passage("silu", None, x, "bf16").exact
+    passage = forward_passage(SWIGLU, None, x, "bf16", gate=gate)
+    silu = forward_passage(SILU, None, x, "bf16").exact
     np.testing.assert_allclose(passage.exact, silu * gate.double().numpy(), rtol=1e-15)
     with pytest.raises(ValueError, match="gate=None"):
-        forward_passage("swiglu", None, x, "bf16")
+        forward_passage(SWIGLU, None, x, "bf16")
 
 
 def test_infinities_and_nan_of_the_input_are_counted_not_averaged() -> None:
     x = modelled(tokens=4, channels=32)
     x[0, 0], x[1, 1] = math.inf, math.nan
     for recipe in ("current", "block", "mxfp8"):
-        q = forward_passage("xielu", None, x, recipe).tensor()
+        q = forward_passage(XIELU, None, x, recipe).tensor()
         assert q.not_finite == 2
         assert q.n == 4 * 32 - 2
 
@@ -163,11 +168,11 @@ def test_distributions_are_what_they_say() -> None:
 def test_misuse_is_named() -> None:
     x = modelled(tokens=2, channels=32)
     with pytest.raises(ValueError, match="unfusd"):
-        forward_passage("xielu", None, x, "block", path="unfusd")
+        forward_passage(XIELU, None, x, "block", path="unfusd")
     with pytest.raises(ValueError, match=r"torch\.float32"):
-        forward_passage("xielu", None, x.float(), "block")
+        forward_passage(XIELU, None, x.float(), "block")
     with pytest.raises(ValueError, match="upstream="):
-        gradient_passage("xielu", None, x, x[:1], "block")
+        gradient_passage(XIELU, None, x, x[:1], "block")
     with pytest.raises(ValueError, match="normall"):
         modelled("normall")
     with pytest.raises(ValueError, match="tokens=0"):

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 import precision_lab as pl
+from precision_lab import functions
 from precision_lab.cli.main import app
+from precision_lab.implementations.subject import implementation_of
 from precision_lab.kernels import XIELU
 from precision_lab.lowprecision.readiness import risk as risk_module
 from precision_lab.lowprecision.readiness.block_error import _cosine, _relative, block_errors
@@ -53,15 +55,15 @@ from precision_lab.lowprecision.readiness.weighed import kernel_errors
 
 def layer(factor: float = 1.0, function: str = "relu2") -> Tensors:
     """Normal inputs, one channel in 64 larger."""
-    found = from_distribution(function, {}, "normal", tokens=64, channels=256)
+    found = from_distribution(pl.get_function(function), {}, "normal", tokens=64, channels=256)
     x = found.x.clone()
     x[:, ::64] *= factor
-    return Tensors("layer", function, {}, x, found.upstream)
+    return Tensors("layer", pl.get_function(function), {}, x, found.upstream)
 
 
 def test_every_channel_counts_alike() -> None:
     x = modelled(tokens=64, channels=64)
-    passage = forward_passage("relu2", None, x, "current")
+    passage = forward_passage(functions.RELU2, None, x, "current")
     e, s = passage.exact, passage.stored
     by_hand = np.sqrt(np.mean(np.sum((s - e) ** 2, 0) / np.sum(e**2, 0)))
     assert channel_noise(channel_ratios(passage)) == pytest.approx(by_hand, rel=1e-12)
@@ -164,8 +166,8 @@ def test_growth_clips_what_looks_backwards() -> None:
 
 
 def test_a_cap_and_a_softened_square_bound_what_is_stored() -> None:
-    steep = from_distribution("xielu", {"alpha_p": 170.0, "alpha_n": 1.2, "beta": 0.5}, "outliers", tokens=64,
-                              channels=128)  # fmt: skip
+    first_layer = {"alpha_p": 170.0, "alpha_n": 1.2, "beta": 0.5}
+    steep = from_distribution(functions.XIELU, first_layer, "outliers", tokens=64, channels=128)
     plain = numbers(steep, "current").forward.amax
     assert numbers(steep, "current", remedy="alpha-cap").forward.amax < plain / 50
     assert numbers(steep, "current", remedy="tanh").forward.amax <= 170 * 8**2 + 0.5 * 8
@@ -221,11 +223,11 @@ def test_edges_are_of_models_and_remedies_of_the_formulation_that_was_asked() ->
 
 def test_nothing_to_judge_by_is_not_ready() -> None:
     upstream = layer().upstream[:8, :4]
-    nothing = Tensors("dead", "relu2", {}, torch.full((8, 4), float("nan")).bfloat16(), upstream)
+    nothing = Tensors("dead", functions.RELU2, {}, torch.full((8, 4), float("nan")).bfloat16(), upstream)
     found = readiness([nothing], source="t", recipes=("current",)).verdict("current")
     assert found.verdict == "not ready"
     assert any("nothing finite to judge by in dead" in sentence for sentence in found.why)
-    zero = Tensors("off", "relu2", {}, -torch.ones(8, 4).bfloat16(), upstream)
+    zero = Tensors("off", functions.RELU2, {}, -torch.ones(8, 4).bfloat16(), upstream)
     whole = readiness([zero], source="t", recipes=("current",))
     assert whole.verdict("current").verdict == "ready"
     assert whole.warnings == (
@@ -286,7 +288,7 @@ def test_a_gates_product_is_judged_and_its_gradient_holds_it_once(activation, fu
     with pl.capture(model, tokens=None) as seen:
         (model(torch.randn(512, 16)) * torch.randn(512, 8)).sum().backward()
     (t,), _ = from_capture(seen.captured, tokens=512)
-    assert (t.function, t.gate_in_upstream) == (function, True)
+    assert (t.function.name, t.gate_in_upstream) == (function, True)
     assert t.amax["stored"] == float(model.product.detach().abs().max())
     assert t.amax["returned"] == float(model.before.grad.abs().max())
     found = numbers(t, "bf16")
@@ -330,7 +332,7 @@ def test_a_layer_that_cannot_be_judged_does_not_stop_the_others() -> None:
 
 def test_stored_points_go_through_the_formulation_that_was_asked() -> None:
     tiny = modelled_layers("xielu", None, ("normal",), scale=1e-6, tokens=64, channels=64)[0]
-    clamped = numbers(tiny, "current", path="fp8-in", formulation="eps-expm1")
+    clamped = numbers(tiny, "current", path="fp8-in", kernel=implementation_of("xielu/eps-expm1"))
     assert clamped.gradient_noise > 0.5 > 0.2 > numbers(tiny, "current", path="fp8-in").gradient_noise
 
 
@@ -338,7 +340,7 @@ def test_exact_values_are_rounded_once() -> None:
     x, upstream = modelled(tokens=64, channels=64), modelled(tokens=64, channels=64, seed=1, scale=1e-3)
     from precision_lab.lowprecision.readiness.passage import gradient_passage
 
-    found = gradient_passage("relu2", None, x, upstream, "bf16", path="unfused")
+    found = gradient_passage(functions.RELU2, None, x, upstream, "bf16", path="unfused")
     exact = 2 * x.double().clamp(min=0) * upstream.double()
     np.testing.assert_array_equal(found.stored, exact.bfloat16().double().numpy())
 
@@ -354,7 +356,7 @@ def test_amplification_is_that_of_a_square() -> None:
 
 
 def test_maps_agree_with_the_normal_distribution() -> None:
-    found = {m.name: m for m in maps("xielu", tokens=256, channels=256)}
+    found = {m.name: m for m in maps(functions.XIELU, tokens=256, channels=256)}
     overflow = found["fp16-overflow"]
     for i, alpha in enumerate(ALPHAS):
         for j, scale in enumerate(SCALES):
@@ -366,14 +368,15 @@ def test_maps_agree_with_the_normal_distribution() -> None:
     assert lost[0][0] > lost[-1][0] > 0
     assert all(v == 0 for v in (row[-1] for row in overflow.shares[:1]))
     with pytest.raises(ValueError, match="function='gelu'"):
-        maps("gelu")
+        maps(functions.GELU)
 
 
 def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
+    kernels = {name: implementation_of(f"xielu/{name}") for name in ("naive", "stable [operator]")}
     found = {
         (e.recipe, e.formulation, e.output): e
         for e in block_errors(
-            recipes=("fp32", "bf16", "current"), formulations=("naive", "stable [operator]"), tokens=64,
+            functions.XIELU, recipes=("fp32", "bf16", "current"), formulations=kernels, tokens=64,
             width=32, hidden=64,
         )
     }  # fmt: skip
@@ -390,7 +393,7 @@ def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
         e = found["current", "stable [operator]", output]
         assert e.relative == pytest.approx(e.of_recipe, rel=0.05)
     with pytest.raises(ValueError, match="swiglu"):
-        block_errors("swiglu", recipes=("fp32",))
+        block_errors(functions.SWIGLU, recipes=("fp32",), formulations={})
 
 
 class Gated(torch.nn.Module):

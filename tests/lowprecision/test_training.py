@@ -10,8 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from precision_lab.implementations.subject import implementation_of
 from precision_lab.lowprecision.probe import corpus
-from precision_lab.lowprecision.probe.model import AGEINGS, Activation, Ageing, Model, ModelConfig
+from precision_lab.lowprecision.probe.ageing import AGEINGS, Ageing
+from precision_lab.lowprecision.probe.model import Activation, Model, ModelConfig
 from precision_lab.lowprecision.probe.training import Record, Run, Trainer, TrainingConfig
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, get_remedy, smoothing_scales
 from precision_lab.lowprecision.recipes.linear import EmulatedLinear, Operands, product
@@ -82,7 +84,7 @@ def test_delayed_scaling_remembers_from_step_to_step() -> None:
 @pytest.mark.parametrize("function", ["relu2", "swiglu"])
 def test_ageing_changes_what_casts_see_and_not_the_model(function: str) -> None:
     """Powers of two through a homogeneous function of degree 2: exactly the same."""
-    model = Model(SMALL, function, "torch", "fp32")
+    model = Model(SMALL, implementation_of(f"{function}/torch"), RECIPES["fp32"])
     tokens, _ = corpus.batch(0, 0, 2, SMALL.context)
     model.age(AGEINGS["none"], 0)
     model.mlps()[0].align(torch.tensor([0]))
@@ -116,18 +118,25 @@ def test_smoothing_is_exact_and_evens_channels_out() -> None:
     assert torch.equal(torch.frexp(scales)[0], torch.full((8,), 0.5))
     smooth = (h / scales).abs().amax(0)
     assert ((smooth >= 1) & (smooth < 2) | (smooth == 0)).all()
-    model, plain = (Model(SMALL, "relu2", "torch", "fp32", remedy=r) for r in ("smooth", "none"))
+    model, plain = (
+        Model(SMALL, implementation_of("relu2/torch"), RECIPES["fp32"], remedy=r) for r in ("smooth", "none")
+    )
     tokens, _ = corpus.batch(0, 0, 2, SMALL.context)
     assert torch.equal(model(tokens), plain(tokens))
 
 
 def test_remedies_do_what_they_say() -> None:
-    cap = Model(SMALL, "xielu", "zero-expm1", "fp32", remedy="alpha-cap")
+    cap = Model(SMALL, implementation_of("xielu/zero-expm1"), RECIPES["fp32"], remedy="alpha-cap")
     cap.age(AGEINGS["growing"], 20)
     assert cap.mlps()[0].act.effective_parameters()["alpha_p"].item() == 2.0
     x = torch.tensor([-3.0, 1e-3, 100.0])
     assert get_remedy("tanh").softened(x).tolist() == pytest.approx([-3.0, 1e-3, 8.0], rel=1e-6)
-    edges = Model(dataclasses.replace(SMALL, layers=3), "relu2", "torch", "current", remedy="edges")
+    edges = Model(
+        dataclasses.replace(SMALL, layers=3),
+        implementation_of("relu2/torch"),
+        RECIPES["current"],
+        remedy="edges",
+    )
     assert [edges.blocks[i].mlp.up_proj.operands.recipe.name for i in range(3)] == ["bf16", "current", "bf16"]
     assert REMEDIES["none"].softened(x) is x
 
@@ -175,7 +184,7 @@ def test_kernels_get_their_parameters_where_x_is() -> None:
         seen.update({name: (value.device, value.dtype) for name, value in parameters.items()})
         return x
 
-    act = Activation("xielu", "stable [operator]").to("meta")
+    act = Activation(implementation_of("xielu/stable [operator]")).to("meta")
     act.implementation = dataclasses.replace(act.implementation, kernel=kernel)
     act(torch.empty(3, dtype=torch.bfloat16, device="meta"))
     assert seen == dict.fromkeys(("alpha_p", "alpha_n", "beta"), (torch.device("meta"), torch.bfloat16))

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import precision_lab as pl
+from precision_lab import functions
 from precision_lab.kernels import XIELU
 from precision_lab.lowprecision.capture.captured import Captured
 from precision_lab.lowprecision.capture.counts import Histogram, Layer
@@ -18,7 +19,7 @@ from precision_lab.lowprecision.readiness.readiness import readiness
 from precision_lab.lowprecision.readiness.risk import channel_noise, channel_ratios, from_capture, numbers
 from precision_lab.lowprecision.readiness.weighed import kernel_errors, weigh_forward
 from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
-from precision_lab.report.lowprecision import sections
+from precision_lab.report.document import readiness as report
 
 SPREAD = torch.tensor([1.0, 10.0, 0.01, 3.0, 1.0, 300.0, 1e-4, 0.0])
 
@@ -39,9 +40,9 @@ def captured(x: torch.Tensor) -> Captured:
 def test_counts_say_what_the_tensor_itself_does(recipe: str, path: str) -> None:
     x = tensor()
     layer = captured(x).layers[0]
-    whole = forward_passage("xielu", layer.params, x, recipe, path=path)
+    whole = forward_passage(functions.XIELU, layer.params, x, recipe, path=path)
     weighed = weigh_forward(
-        "xielu", layer.params, layer.tensors["input"], get_recipe(recipe), path=path, formulation="exact",
+        functions.XIELU, layer.params, layer.tensors["input"], get_recipe(recipe), path=path, kernel=None,
         growth=1.0,
     )  # fmt: skip
     for name, value in asdict(whole.tensor()).items():
@@ -64,8 +65,8 @@ def test_blocks_are_not_weighed() -> None:
     layer = captured(tensor()).layers[0]
     with pytest.raises(ValueError, match="recipe='mxfp8': blocks share"):
         weigh_forward(
-            "xielu", layer.params, layer.tensors["input"], get_recipe("mxfp8"), path="fused",
-            formulation="exact", growth=1.0,
+            functions.XIELU, layer.params, layer.tensors["input"], get_recipe("mxfp8"), path="fused",
+            kernel=None, growth=1.0,
         )  # fmt: skip
 
 
@@ -119,7 +120,8 @@ def test_the_report_names_the_layer_and_the_input() -> None:
     layers, _ = from_capture(of, tokens=4)
     data = readiness(layers, source="test", recipes=("bf16",), captured=of).to_json()
     row = {"function": "xielu", "params_name": "captured", "inputs": "test", **data}
-    found = {s.anchor: s for s in sections({"readiness": [row], "maps": [], "blocks": []})}
+    data = {"readiness": [row], "maps": [], "blocks": []}
+    found = {s.anchor: s for s in report(data, "Readiness").sections}
     text, short, table, _ = found["kernels"].parts
     assert "every input and output: xielu/stable [eager], xielu/stable [operator]." in text
     row = next(r for r in short.rows if r[0] == "xielu/eps-expm1 [eager]")

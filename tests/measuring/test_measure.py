@@ -6,44 +6,19 @@ import dataclasses
 
 import numpy as np
 import pytest
+from answers import bits_of, correctly_rounded, tensor_of
 from by_name import get_implementation, measure_all
 
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import get_format
-from precision_lab.measuring.measure import default_inputs, measure
+from precision_lab.inputs.points import default_inputs
+from precision_lab.measuring.measure import measure
 from precision_lab.oracle import reference
 
 torch = pytest.importorskip("torch")
 
 PARAMS = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
-
-
-def correctly_rounded(fmt_name, function="relu2", params=None, output="forward"):
-    """A kernel that answers with the oracle's own rounding: the best there can be."""
-    fmt = get_format(fmt_name)
-
-    def kernel(x, **_):
-        values = fmt.decode(bits_of(x, fmt))
-        rounded = reference(function, output, params or {}, values, fmt).rounded
-        return tensor_of(rounded, fmt)
-
-    return kernel
-
-
-def bits_of(x, fmt):
-    return (
-        x.detach()
-        .view({8: torch.uint8, 16: torch.int16, 32: torch.int32}[fmt.bits])
-        .numpy()
-        .view(fmt.bits_dtype)
-    )
-
-
-def tensor_of(values, fmt):
-    bits = fmt.encode(values)
-    signed = {8: np.uint8, 16: np.int16, 32: np.int32}[fmt.bits]
-    return torch.from_numpy(bits.view(signed).copy()).view(getattr(torch, fmt.torch_name))
 
 
 def shifted(fmt_name, steps, where):
@@ -336,14 +311,14 @@ def test_unknown_implementation_suggests_the_nearest():
 
 
 def test_undecided_inputs_are_counted_and_in_no_statistic(monkeypatch):
-    from precision_lab.scoring import scorer
+    from precision_lab.scoring import standard
 
     def undecided(*arguments, **options):
         exact = reference(*arguments, **options)
         return dataclasses.replace(exact, undecided=np.ones_like(exact.undecided))
 
     # Powers of two are what the first tier leaves of ReLU²: their enclosures touch two binades.
-    monkeypatch.setattr(scorer, "reference", undecided)
+    monkeypatch.setattr(standard, "reference", undecided)
     m = measure(shifted("bf16", 100, lambda x: x == 1.0), "relu2", fmt="bf16")
     assert m.undecided > 100
     assert m.max_ulp <= 0.5

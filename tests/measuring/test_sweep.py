@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_name import as_implementation, cells, get_implementation, measure_all, sweep, sweep_chunks
+from by_name import as_implementation, get_implementation, measure_all, sweep, sweep_chunks
 
 from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsError
 from precision_lab.formats import get_format
@@ -97,13 +97,8 @@ def test_shards_of_another_version_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_chunks_in_any_order_give_the_same_counts() -> None:
-    params = EXPM1.effective or {"alpha_p": 0.80078125, "alpha_n": 0.80078125, "beta": 0.5}
-    found = cells("bf16", "xielu", params)
     orders = [list(range(16)), list(range(16))[::-1], list(np.random.default_rng(1).permutation(16))]
-    digests = {
-        sweep_chunks(EXPM1, ("forward",), found, params, params, order)["forward"].digest()
-        for order in orders
-    }
+    digests = {sweep_chunks(EXPM1, ("forward",), "bf16", None, order)["forward"].digest() for order in orders}
     assert len(digests) == 1
 
 
@@ -143,7 +138,8 @@ def test_a_sweep_measures_what_measure_measures() -> None:
     plain = measure_all(EXPM1, OUTPUTS, "bf16", params_name="init")
     for a, b in zip(swept, plain, strict=True):
         # As text: NaN is a value here.
-        assert strict_json(a.to_json()) == strict_json({**b.to_json(), "environment": a.environment})
+        same = {"environment": a.environment, "time_ns_per_element": a.time_ns_per_element}
+        assert strict_json(a.to_json()) == strict_json({**b.to_json(), **same})
 
 
 def test_merging_keeps_undecided_inputs_and_the_results_next_to_0() -> None:
@@ -268,11 +264,15 @@ def test_counts_that_no_sweep_comes_to_are_refused_under_a_right_checksum(
 
 KILLED = """
 import sys
-from precision_lab import chunks, sweep as module
-for m in (chunks, module):
-    m.CHUNK = 1 << 9
+from precision_lab.formats import BF16
+from precision_lab.functions import XIELU
 from precision_lab.implementations import get_implementation
-module.sweep(get_implementation("xielu", "expm1"), "bf16", ("forward", "grad_x"), shards=128,
+from precision_lab.measuring import every_input, sweep as module
+from precision_lab.running.case import case_of
+for m in (every_input, module):
+    m.CHUNK = 1 << 9
+case = case_of(get_implementation(XIELU, "expm1"), BF16, None, ("forward", "grad_x"))
+module.sweep(case, shards=128,
              directory=__import__("pathlib").Path(sys.argv[1]), resume="--resume" in sys.argv)
 """
 

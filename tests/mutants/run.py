@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 LISTS = Path(__file__).parent
 CHANGED = ("precision_lab", "tests")  # copied; the rest is only read
 READ = ("reference", "reports", "docs", "pyproject.toml", "README.md", "CHANGELOG.md", "tox.ini")
+MARKS = "not exhaustive and not bench"  # what is slow kills too
 OUTPUT = "output"  # of pytest, in a copy
 # Seconds. A mutant of the oracle compiles all loops anew; one that hangs needs no such time.
 LIMIT, HANGS = 300.0, 60.0
@@ -176,7 +177,7 @@ def tried(mutant: Mutant, template: Path) -> tuple[str, Outcome]:
         # Else what Python compiled of the unchanged file would do, where size and second are the same.
         for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             stale.unlink()
-        outcome = run(folder, ["-x", *mutant.test], HANGS if mutant.hangs else LIMIT)
+        outcome = run(folder, ["-x", "-m", MARKS, *mutant.test], HANGS if mutant.hangs else LIMIT)
     if outcome.code == 0:
         return "survived", outcome
     killed = mutant.hangs if outcome.code is None else outcome.code == 1 and outcome.failed
@@ -188,7 +189,7 @@ def unmutated(chosen: Iterable[Mutant], template: Path, jobs: int) -> list[str]:
     tests = sorted({test for mutant in chosen for test in mutant.test})
     files = [list(group) for _, group in groupby(tests, lambda test: test.partition("::")[0])]
     with ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(pool.map(lambda group: run(template, group, 4 * LIMIT), files))
+        outcomes = list(pool.map(lambda group: run(template, ["-m", MARKS, *group], 4 * LIMIT), files))
     wrong = []
     for group, outcome in zip(files, outcomes, strict=True):
         if outcome.code != 0:

@@ -1,7 +1,12 @@
-"""The whole ladder against Arb: rounding, ulp, sign and tail of functions and gradients, input by input."""
+"""The whole ladder against Arb: rounding, ulp, sign and tail of functions and gradients, input by input.
+
+By default each set of parameters is looked at in every second format, extreme ones in every third, in turn;
+the exhaustive run adds the others, and forty times as many inputs.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +21,10 @@ from flint import arb
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import get_function
-from precision_lab.oracle import TIERS, evaluate, reference
+from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference
+
+# The package has a function of that name.
+ladder = importlib.import_module("precision_lab.oracle.reference")
 
 TAIL_ULPS = Fraction(1, 2**10)
 OUTPUT_FORMATS = {"e4m3": ("e4m3", "e5m2")}
@@ -124,15 +132,29 @@ def ids(value: Any) -> str:
     return "-".join(value) if isinstance(value, tuple) else str(value)
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("case", sets_of("xielu") + sets_of("xiprelu"), ids=ids)
+def in_turn(n: int, k: int, of: int) -> list[pytest.MarkDecorator]:
+    """One pair in so many is not slow: every n and, of enough of them, every k."""
+    return [] if n % of == k % of else [pytest.mark.slow]
+
+
+SETS = sets_of("xielu") + sets_of("xiprelu")
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        pytest.param(case, name, id=f"{ids(case)}-{name}", marks=in_turn(n, k, 2))
+        for n, case in enumerate(SETS)
+        for k, name in enumerate(SAMPLES)
+    ],
+)
 def test_xielu_and_xiprelu_agree_with_arb(case: tuple[str, str], name: str) -> None:
     assert_agreement(case, name)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name != "e4m3"])  # which is complete above
-@pytest.mark.parametrize("case", sets_of("xielu") + sets_of("xiprelu"), ids=ids)
+@pytest.mark.parametrize("case", SETS, ids=ids)
 def test_thousands_of_inputs_agree_with_arb(case: tuple[str, str], name: str) -> None:
     assert_agreement(case, name, factor=40)
 
@@ -183,9 +205,15 @@ EXTREMES: dict[str, dict[str, float]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
+@pytest.mark.parametrize(
+    ("function", "extreme", "name"),
+    [
+        pytest.param(function, extreme, name, id=f"{function}-{extreme}-{name}", marks=in_turn(n + i, k, 3))
+        for i, function in enumerate(("xielu", "xiprelu"))
+        for n, extreme in enumerate(EXTREMES)
+        for k, name in enumerate(("bf16", "fp32", "fp64"))
+    ],
+)
 def test_extreme_parameters_agree_with_arb(function: str, extreme: str, name: str) -> None:
     params, found = EXTREMES[extreme], []
     for output in get_function(function).outputs:
@@ -304,13 +332,11 @@ def test_enclosures_contain_arbs_value() -> None:
 
 
 def test_what_no_tier_decides_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.oracle import reference as ladder
-
     def knows_nothing(case: Any, x: np.ndarray) -> Any:
         return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf), np.zeros(x.size, np.int64)
 
     monkeypatch.setattr(ladder, "MAX_PRECISION", ladder.MP_START - 1)
-    monkeypatch.setattr(ladder.second, "enclose", knows_nothing)
+    monkeypatch.setattr(double_double_tier, "enclose", knows_nothing)
     result = reference("xielu", "forward", None, np.array([-0.5, 0.5]), "bf16")
     assert result.undecided.all() and (result.tier == TIERS.index("mpmath")).all()
 
@@ -326,8 +352,6 @@ def _mutated(function: str, output: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("mutation", ["tail", "ulp", "rounded"])
 def test_a_wrong_decision_is_caught(monkeypatch: pytest.MonkeyPatch, mutation: str) -> None:
-    from precision_lab.oracle import reference as ladder
-
     true = ladder._settle
 
     def wrong(
@@ -351,13 +375,11 @@ def test_a_wrong_decision_is_caught(monkeypatch: pytest.MonkeyPatch, mutation: s
 def test_a_wrong_value_with_a_small_radius_is_caught(
     monkeypatch: pytest.MonkeyPatch, name: str, size: float
 ) -> None:
-    from precision_lab.oracle import reference as ladder
-
-    true = ladder.second.enclose
+    true = double_double_tier.enclose
 
     def wrong(case: Any, x: np.ndarray) -> Any:
         high, low, radius, nudge = true(case, x)
         return high, low + high * size, radius, nudge
 
-    monkeypatch.setattr(ladder.second, "enclose", wrong)
+    monkeypatch.setattr(double_double_tier, "enclose", wrong)
     assert _mutated("xielu", "grad_alpha_n", name)

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from arb_witness import arithmetic, to_arb
-from by_name import enclosures, exact_sum
+from by_name import enclosures
 from exact_rounding import exact_rounding, exact_ulp, same
 from flint import arb
 
-from precision_lab.formats import FORMATS
-from precision_lab.functions import Activation
+from precision_lab.formats import FORMATS, FP64
+from precision_lab.functions import XIELU, Activation, Effective
 from precision_lab.functions.base import Affine, Term
-from precision_lab.oracle import TIERS, evaluate, reference
-from precision_lab.oracle import reference as ladder
+from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference
 from precision_lab.oracle.program import Curve
 from precision_lab.study.reduction import ExactSum
 
@@ -120,7 +119,7 @@ def mpmath_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def knows_nothing(case: Any, x: np.ndarray) -> Any:
         return np.zeros_like(x), np.zeros_like(x), np.full_like(x, np.inf), np.zeros(x.size, np.int64)
 
-    monkeypatch.setattr(ladder.second, "enclose", knows_nothing)
+    monkeypatch.setattr(double_double_tier, "enclose", knows_nothing)
 
 
 @pytest.fixture(params=["double-double", "mpmath alone"])
@@ -269,7 +268,8 @@ def test_a_sum_of_products_that_underflow_is_still_enclosed(monkeypatch: pytest.
     radius = np.full(64, 5e-324)
     monkeypatch.setattr(reduction, "tensors", lambda fmt, data: (upstream, upstream))
     monkeypatch.setattr(reduction, "_enclosures", lambda *_: (high, np.zeros(64), radius))
-    found: ExactSum = exact_sum.__wrapped__("xielu", "grad_beta", (), "fp64", "random")
+    curve = Curve(XIELU, "grad_beta", Effective({}))
+    found: ExactSum = reduction.exact_sum.__wrapped__(curve, FP64, "random")
     terms = zip(upstream.tolist(), high.tolist(), radius.tolist(), strict=True)
     exact, reach = Fraction(0), Fraction(0)
     for u, h, r in terms:

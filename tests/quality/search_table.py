@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from by_name import Implementation, implementations_for, measure_all
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats import get_format
-from precision_lab.functions import FUNCTIONS
-from precision_lab.measuring.measure import measure
+from precision_lab.formats import BF16, FP16, FloatFormat, get_format
+from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.implementations import Implementation, get_execution, implementations_for
+from precision_lab.measuring.measure import measure, measure_all
+from precision_lab.running.case import case_of
 from precision_lab.verifying.search import EVALUATIONS, search
 
 GOAL = 0.95
@@ -38,32 +39,28 @@ class Case:
     found: float
 
 
-def cases_of(implementation: Implementation, fmt: str) -> list[Case]:
+def cases_of(implementation: Implementation, fmt: FloatFormat) -> list[Case]:
     """All outputs of one implementation in a 16-bit format, whose truth is all 2^16 inputs."""
-    outputs = implementation.measured_outputs()
-    function = implementation.function
-    truths = measure_all(implementation, outputs, fmt, None, inputs="exhaustive")
-    sampled = measure_all(implementation, outputs, fmt, None, inputs="stratified")
+    truths = measure_all(case_of(implementation, fmt, inputs="exhaustive"))
+    sampled = measure_all(case_of(implementation, fmt, inputs="stratified"))
     found = []
     for truth, some in zip(truths, sampled, strict=True):
         if truth.failure is not None or truth.max_ulp == 0:
             continue
-        found.append(case(implementation, function, fmt, truth.output, truth.max_ulp, some))
+        found.append(case(implementation, fmt, truth.output, truth.max_ulp, some))
     return found
 
 
-def case(implementation: Implementation, function: str, fmt: str, output: str, truth: float, some) -> Case:
+def case(implementation: Implementation, fmt: FloatFormat, output: str, truth: float, some) -> Case:
+    function = implementation.function
     best = search(implementation, function, fmt=fmt, output=output).max_ulp
-    source = get_format(fmt)
-    drawn = np.random.Generator(np.random.PCG64(7)).integers(
-        -source.max_ordinal, source.max_ordinal, EVALUATIONS
-    )
-    x = source.from_ordinal(drawn)
+    drawn = np.random.Generator(np.random.PCG64(7)).integers(-fmt.max_ordinal, fmt.max_ordinal, EVALUATIONS)
+    x = fmt.from_ordinal(drawn)
     plain = measure(implementation, function, fmt=fmt, output=output, inputs=x)
-    label = f"{function} {implementation.label}"
+    label = f"{function.name} {implementation.label}"
     shares = (m / truth for m in (plain.max_ulp, some.max_ulp, best))
     random, stratified, searched = shares
-    return Case(label, fmt, output, truth, random, stratified, some.n_inputs, searched)
+    return Case(label, fmt.name, output, truth, random, stratified, some.n_inputs, searched)
 
 
 def swept() -> list[Case]:
@@ -74,28 +71,34 @@ def swept() -> list[Case]:
             if float(m["max_ulp"]) == 0:
                 continue
             implementation = next(
-                i for i in implementations_for(m["function"], m["execution"]) if i.name == m["implementation"]
+                i
+                for i in implementations_for(get_function(m["function"]), get_execution(m["execution"]))
+                if i.name == m["implementation"]
             )
             some = measure(implementation, m["function"], fmt="fp32", output=m["output"], inputs="stratified")
-            found.append(case(implementation, m["function"], "fp32", m["output"], float(m["max_ulp"]), some))
+            found.append(case(implementation, get_format("fp32"), m["output"], float(m["max_ulp"]), some))
     return found
 
 
 def main(path: Path) -> None:
     start = time.perf_counter()
     cases = swept()
-    for function in FUNCTIONS:
+    for function in FUNCTIONS.values():
         for execution in ("eager", "upcast", "compiled", "module"):
-            for implementation in implementations_for(function, execution):
-                for fmt in ("bf16", "fp16"):
+            for implementation in implementations_for(function, get_execution(execution)):
+                for fmt in (BF16, FP16):
                     if fmt not in implementation.formats:
                         continue
                     try:
                         cases += cases_of(implementation, fmt)
                     except KernelError as error:
-                        print(f"{implementation.label} {fmt}: {error}", file=sys.stderr)
+                        print(f"{implementation.label} {fmt.name}: {error}", file=sys.stderr)
                     print(
-                        len(cases), implementation.label, fmt, round(time.perf_counter() - start), flush=True
+                        len(cases),
+                        implementation.label,
+                        fmt.name,
+                        round(time.perf_counter() - start),
+                        flush=True,
                     )
     path.write_text(page(cases), encoding="utf-8")
 
@@ -105,7 +108,7 @@ def page(cases: list[Case]) -> str:
     ways = {
         f"{EVALUATIONS} random bit patterns": [c.random for c in cases],
         "the stratified set": [c.stratified for c in cases],
-        f"`precision_lab.verifying.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
+        f"`precision_lab.search`, {EVALUATIONS} evaluations": [c.found for c in cases],
     }
     lines = [
         "# How near a search comes to the truth", "",

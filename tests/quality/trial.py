@@ -8,7 +8,8 @@ from typing import Any
 import zoo_gradients  # noqa: F401  # adds its specimens to the zoo
 from zoo import Specimen
 
-from precision_lab.verifying.verdict import Verdict, verify
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import verify
 
 # For the one that hangs; the others get longer: on a busy machine a child's death may take seconds.
 HANGS, OTHERWISE = 3.0, 60.0

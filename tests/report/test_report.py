@@ -25,9 +25,8 @@ from precision_lab.report import (
     read_results,
     write_report,
 )
+from precision_lab.report.document import html, markdown, readiness_markdown
 from precision_lab.report.findings import TOPICS
-from precision_lab.report.markdown import lowprecision_markdown, markdown
-from precision_lab.report.page import html
 from precision_lab.report.rows import anchor, reduction_case, timing_case
 from precision_lab.report.wording import SEVERITIES
 from precision_lab.results import Block, Failure, Measurement, Results, replay_command
@@ -481,7 +480,7 @@ def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
     folder = Path(__file__).parents[2] / "reports" / "readiness"
     page = (folder / "readiness.md").read_text(encoding="utf-8")
     data = json.loads((folder / "readiness.json").read_text(encoding="utf-8"))
-    assert lowprecision_markdown(data, page.splitlines()[0].removeprefix("# ")) == page
+    assert readiness_markdown(data, page.splitlines()[0].removeprefix("# ")) == page
     # The paper's figures beside ours: Table 2's, and Table 4's with the logarithm of its ratio to xIELU's.
     assert "xielu 2.323 ± 0.004" in page
     assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 | 18.40 | +0.0490 |" in page

@@ -10,25 +10,31 @@ import pytest
 from sample_results import measurement, sample_results
 
 from precision_lab.report import published
+from precision_lab.report.document import document
 from precision_lab.report.figures_lowprecision import _prediction as draw_prediction
 from precision_lab.report.figures_lowprecision import _regime
-from precision_lab.report.lowprecision import _blocks, _kernels, _paths, _verdicts
-from precision_lab.report.page import _block_words, _ratio, content
-from precision_lab.report.parts import Table, gap_of, number, percent, short
-from precision_lab.report.probe import (
-    _ablations,
+from precision_lab.report.numbers import gap_of, number, percent, ratio, short
+from precision_lab.report.section import Table
+from precision_lab.report.sections.aged import _mean_gap, _threshold, ageing, remedies
+from precision_lab.report.sections.lowprecision import block_errors, kernels, paths, verdicts
+from precision_lab.report.sections.method import method
+from precision_lab.report.sections.probe import (
     _against_paper,
-    _ageing,
-    _mean_gap,
     _mean_half,
-    _order,
     _order_kept,
     _path,
     _published,
-    _remedies,
-    _threshold,
+    ablations,
+    losses,
 )
-from precision_lab.results import Block, Failure
+from precision_lab.report.sections.use import _block_words
+from precision_lab.report.tables import tiers
+from precision_lab.results import Block, Failure, Results
+
+
+def low(**data: Any) -> Results:
+    """Results of nothing but the part on low precision."""
+    return Results({}, {}, (), (), (), {}, lowprecision=data)
 
 
 def table(section: Any, place: int = 0) -> Table:
@@ -54,7 +60,7 @@ def test_no_number_is_a_dash_and_a_divergence_infinite() -> None:
     assert (short(None), short(1234.5), short(0.00012345, ".1e")) == ("–", "1.23e+03", "1.2e-04")
     assert math.isnan(number(None)) and number("inf") == math.inf
     assert (gap_of(None), gap_of("inf"), gap_of(-0.5)) == (math.inf, math.inf, -0.5)
-    assert (_ratio(math.nan), _ratio(1.0366), _ratio(1.0366, 0)) == ("–", "1.037", "1")
+    assert (ratio(math.nan), ratio(1.0366), ratio(1.0366, 0)) == ("–", "1.037", "1")
 
 
 # The page
@@ -65,9 +71,13 @@ def test_the_pages_facts_count_what_has_figures() -> None:
     undecided = replace(right, implementation="naive", n_inputs=40, undecided=3, escalated={"float64": 40})
     failed = replace(right, implementation="transformers", n_inputs=7, failure=Failure("raised", "no"),
                      undecided=9, escalated={})  # fmt: skip
-    found = content(replace(sample_results(), measurements=(right, undecided, failed)))
-    assert (found["n_results"], found["undecided"], found["n_cases"], found["n_failed"]) == (140, 3, 3, 1)
-    assert (found["tiers"], found["tier_total"]) == ({"float64": 130, "mpmath": 10}, 140)
+    results = replace(sample_results(), measurements=(right, undecided, failed))
+    facts = dict(document(results).facts)
+    assert (facts["Results checked"], facts["Undecided"], facts["Cases"]) == ("140", "3", "3")
+    assert tiers(results) == {"float64": 130, "mpmath": 10}
+    section = method(results)
+    assert section is not None and "3 results stayed undecided" in section.parts[0]
+    assert list(table(section).rows) == [["float64", "130", "92.86 %"], ["mpmath", "10", "7.143 %"]]
 
 
 def test_the_words_on_blocks_are_of_the_block_that_was_run() -> None:
@@ -101,7 +111,7 @@ def test_each_recipes_numbers_stand_under_their_inputs() -> None:
             ]),
         )
     ]  # fmt: skip
-    section = _verdicts({"readiness": rows})
+    section = verdicts(low(readiness=rows))
     assert list(table(section).rows) == [
         ["xielu (init)", "bf16", "ready", "0.1 %", "0.2 %", "0.00 %", "ready", "0.3 %", "0.4 %", "0.00 %"],
         [
@@ -127,8 +137,8 @@ def test_a_kernels_shares_are_weighed_by_inputs_and_its_worst_layer_is_named() -
                 "beyond_one_ulp": beyond, "wrong_sign": wrong, "nonfinite_mismatch": 0.0,
                 "max_ulp": worst, "p99_ulp": p99, "worst_bits": bits}  # fmt: skip
 
-    kernels = [layer("a", 900, 0.0, 0.0, 9.0, 0.5, 0x3F80), layer("b", 100, 0.5, 0.2, 3.0, 2.5, 0xB3D7)]
-    section = _kernels({"readiness": [{"kernels": kernels}]})
+    found = [layer("a", 900, 0.0, 0.0, 9.0, 0.5, 0x3F80), layer("b", 100, 0.5, 0.2, 3.0, 2.5, 0xB3D7)]
+    section = kernels(low(readiness=[{"kernels": found}]))
     assert section is not None
     assert list(table(section).rows) == [["xielu/naive", "5.00 %, wrong sign 2.00 %"]]
     assert list(table(section, 1).rows) == [
@@ -138,15 +148,15 @@ def test_a_kernels_shares_are_weighed_by_inputs_and_its_worst_layer_is_named() -
 
 
 def test_noise_of_each_path_stands_forward_first() -> None:
-    paths = [
+    found = [
         {"function": "xielu", "recipe": "current", "path": p, "forward_noise": f, "gradient_noise": g}
         for p, f, g in (("fused", 0.01, 0.02), ("unfused", 0.03, 0.04))
     ]
-    found = table(_paths({"paths": paths}))
-    assert list(found.headings)[2:] == [
+    shown = table(paths(low(paths=found)))
+    assert list(shown.headings)[2:] == [
         "forward, fused", "forward, unfused", "gradient, fused", "gradient, unfused",
     ]  # fmt: skip
-    assert list(found.rows) == [["xielu", "current", "1.00 %", "3.00 %", "2.00 %", "4.00 %"]]
+    assert list(shown.rows) == [["xielu", "current", "1.00 %", "3.00 %", "2.00 %", "4.00 %"]]
 
 
 def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
@@ -155,7 +165,7 @@ def test_a_blocks_error_is_split_into_formulation_and_recipe() -> None:
          "of_formulation": 0.001, "of_recipe": 0.02, "cosine": cosine}
         for output, r, cosine in (("y", 0.03, 0.9), ("dx", 0.04, 0.8), ("dw", 0.05, 0.1))
     ]  # fmt: skip
-    (row,) = table(_blocks({"blocks": blocks})).rows
+    (row,) = table(block_errors(low(blocks=blocks))).rows
     assert list(row) == [
         "xielu", "current", "naive", "3.00 % (0.10 % · 2.00 %)", "4.00 % (0.10 % · 2.00 %)",
         "5.00 % (0.10 % · 2.00 %)", "0.80000",
@@ -187,7 +197,8 @@ def test_losses_stand_in_the_order_of_bf16_and_beside_the_reference() -> None:
              "diverged_at": None},
         ],
     }  # fmt: skip
-    section = _order(probe)
+    section = losses(low(probe=probe))
+    assert section is not None
     assert list(table(section).rows) == [
         ["xielu/expm1", "1.2000 ± 0.0100", "1.3000"], ["silu/torch", "1.0000 ± 0.0100", "1.4000 ± 0.0100"],
     ]  # fmt: skip
@@ -200,7 +211,8 @@ def test_losses_stand_in_the_order_of_bf16_and_beside_the_reference() -> None:
 def test_variants_are_apart_beyond_their_own_interval() -> None:
     means = {"xielu/a": (0.0, 0.0), "xsilu/a": (-0.2, 0.1), "relu2/a": (0.05, 0.1), "silu/a": (0.3, None)}
     by = {"bf16": {name: {"mean": mean, "half": half} for name, (mean, half) in means.items()}}
-    section = _ablations({"ablations": by, "config": {"ablations": {"subjects": ["xielu/a"], "seeds": 3}}})
+    asked = {"ablations": {"subjects": ["xielu/a"], "seeds": 3}}
+    section = ablations(low(probe={"ablations": by, "config": asked}))
     assert section is not None
     assert [row[:2] for row in table(section).rows] == [
         ["xsilu/a", "-0.2000 ± 0.1000"], ["relu2/a", "+0.0500 ± 0.1000"], ["silu/a", "+0.3000"],
@@ -219,12 +231,12 @@ def test_the_papers_perplexities_are_compared_by_the_logarithm_of_their_ratio() 
 
 
 def test_xielu_is_set_beside_what_the_paper_sets_it_beside() -> None:
-    losses = {"xielu/expm1": 1.3, "relu2/torch": 1.2, "swiglu/torch": 1.4}
+    trained = {"xielu/expm1": 1.3, "relu2/torch": 1.2, "swiglu/torch": 1.4}
 
     def of(names: dict[str, float]) -> str:
         return _against_paper(lambda s: {"bf16": {"mean": names[s]}} if s in names else None, "bf16")
 
-    assert of(losses) == (
+    assert of(trained) == (
         "Here xIELU ends above relu2 (1.3000 against 1.2000) and below swiglu (1.3000 against 1.4000) "
         "in bf16."
     )
@@ -250,7 +262,8 @@ def test_gaps_are_means_over_seeds_and_a_divergence_of_one_is_one_of_all() -> No
         {"ageing": a, "subject": "s", "recipe": r, "gap": g}
         for a, r, g in (("none", "bf16", 0.1), ("none", "current", "inf"), ("extreme", "bf16", -0.2))
     ]
-    rows = table(_ageing({"cells": cells, "ageings": {"none": "as it is", "extreme": "aged"}})).rows
+    probe = {"cells": cells, "ageings": {"none": "as it is", "extreme": "aged"}}
+    rows = table(ageing(low(probe=probe))).rows
     assert list(rows) == [["none", "s", "+0.1000", "diverged"], ["extreme", "s", "-0.2000", "–"]]
 
 
@@ -269,7 +282,7 @@ def test_a_remedy_is_charged_what_it_costs_without_the_recipe() -> None:
         "runs": [run("none", 0, 1.0), run("smooth", 0, 1.2), run("none", 1, 2.0), run("smooth", 1, 2.4),
                  run("smooth", 2, 9.0)],
     }  # fmt: skip
-    section = _remedies(probe)
+    section = remedies(low(probe=probe))
     assert list(table(section).rows) == [["s", "extreme", "current", "+0.5000", "+0.1500", "+0.0500"]]
     assert list(table(section, 1).rows) == [["s", "extreme", "+0.3000"]]
 
@@ -300,3 +313,11 @@ def test_the_drawn_map_of_shares_has_alpha_upwards() -> None:
     image = _regime([found], "xielu").axes[0].images[0]
     assert image.get_array().tolist() == found["shares"] and image.origin == "lower"
     assert image.get_clim() == (0.0, 1.0)
+
+
+def test_the_papers_ratios_are_those_of_its_times() -> None:
+    """As Table 1 prints them, to three digits."""
+    silu, _ = published.BLOCK_TIMES["silu"]
+    assert {name: round(time / silu, 3) for name, (time, _) in published.BLOCK_TIMES.items()} == {
+        name: ratio for name, (_, ratio) in published.BLOCK_TIMES.items()
+    }

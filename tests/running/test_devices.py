@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from by_name import Implementation, as_implementation, get_implementation, measure_all, measure_reductions
+from by_name import as_implementation, get_implementation, measure_all, measure_reductions
 from typer.testing import CliRunner
 
 import precision_lab
 from precision_lab.cli.main import app
+from precision_lab.devices import CPU, CUDA, Device, usable_device
+from precision_lab.devices import cuda as cuda_device
 from precision_lab.exceptions import DeviceLostError, KernelError
+from precision_lab.formats import E4M3
 from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
-from precision_lab.running.placement import check_device, context_is_lost, on_device, require_capability
-from precision_lab.verifying.verdict import verify
+from precision_lab.running.placement import context_is_lost, on_device, require_capability
+from precision_lab.verifying.verify import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 
@@ -25,7 +28,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA d
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "mps", ""])
 def test_a_device_that_is_none_is_refused(device: str) -> None:
     with pytest.raises(ValueError, match=r"expected 'cpu', 'cuda' or 'cuda:N'"):
-        check_device(device)
+        usable_device(device)
 
 
 @NO_GPU
@@ -51,7 +54,7 @@ def test_no_cuda_is_said_in_one_sentence(command: list[str], tmp_path: Path) -> 
 @NO_GPU
 def test_measure_names_the_device() -> None:
     with pytest.raises(ValueError, match=r"device='cuda': no CUDA device"):
-        precision_lab.measuring.measure("naive", "xielu", device="cuda")
+        precision_lab.measure("naive", "xielu", device="cuda")
 
 
 def test_a_numbered_device_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,10 +65,10 @@ def test_a_numbered_device_becomes_the_current_one(monkeypatch: pytest.MonkeyPat
         ("set_device", chosen.append),
     ):  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, fake)
-    assert [check_device(d) for d in ("cuda", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    assert [usable_device(d).name for d in ("cuda", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
     assert chosen == [1]
     with pytest.raises(ValueError, match="there are 2 CUDA devices"):
-        check_device("cuda:2")
+        usable_device("cuda:2")
 
 
 def test_what_is_kept_of_a_gpu_is_of_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +85,7 @@ def test_what_is_kept_of_a_gpu_is_of_the_current_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(cuda_scorer, "CudaProgram", lambda source, name, device: str(device))
     cuda_scorer._compiled.cache_clear()
-    selfcheck._gpu_environment.cache_clear()
+    cuda_device._environment.cache_clear()
     try:
         for current[0] in (0, 1, 0):
             assert selfcheck.environment()["gpu"] == f"GPU {current[0]}, compute capability 9.0"
@@ -90,25 +93,25 @@ def test_what_is_kept_of_a_gpu_is_of_the_current_one(monkeypatch: pytest.MonkeyP
         assert cuda_scorer.program_on(torch.device("cuda:1")) == "cuda:1"
     finally:
         cuda_scorer._compiled.cache_clear()
-        selfcheck._gpu_environment.cache_clear()
+        cuda_device._environment.cache_clear()
 
 
 def test_a_gpu_kernel_does_not_run_on_the_cpu() -> None:
     triton = get_implementation("xielu", "naive", "triton")
     with pytest.raises(ValueError, match=r"naive \[triton\] runs on cuda, and device='cpu' was asked for"):
-        on_device(triton, "cpu")
+        on_device(triton, CPU)
     with pytest.raises(ValueError, match="runs on cuda"):
         verify("packed [cuda]", "xielu")
 
 
 def test_every_gpu_implementation_says_so() -> None:
     for i in IMPLEMENTATIONS.values():
-        assert (i.devices == ("cuda",)) == (i.execution in ("triton", "cuda", "te")), i.label
+        assert (i.devices == (CUDA,)) == (i.execution.name in ("triton", "cuda", "te")), i.label
 
 
 def test_an_old_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
-    te = dataclasses.replace(get_implementation("silu", "transformer-engine to e4m3", "te"), device="cuda")
+    te = dataclasses.replace(get_implementation("silu", "transformer-engine to e4m3", "te"), device=CUDA)
     with pytest.raises(KernelError, match=r"needs compute capability 8.9; this device has 7.5") as caught:
         require_capability(te)
     assert caught.value.kind == "unsupported_device"
@@ -137,7 +140,7 @@ def test_a_lost_context_ends_the_measurement_in_this_process() -> None:
         raise RuntimeError(LOST)
 
     with pytest.raises(DeviceLostError, match=r"kernel \[eager\] destroyed the CUDA context"):
-        precision_lab.measuring.measure(kernel, "xielu")
+        precision_lab.measure(kernel, "xielu")
     with pytest.raises(DeviceLostError, match=r"xielu kernel \[eager\] destroyed the CUDA context"):
         measure_reductions(as_implementation(kernel, "xielu", ("bf16",)), "bf16")
 
@@ -149,7 +152,7 @@ def test_a_summed_gradient_needs_a_gpu_that_can_and_its_memory(monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     packed = dataclasses.replace(as_implementation(kernel, "xielu", ("bf16",)), capability=(8, 0))
     assert {r.failure.kind for r in measure_reductions(packed, "bf16") if r.failure} == {"out_of_memory"}
-    monkeypatch.setattr(Implementation, "on_cuda", True)
+    packed = dataclasses.replace(packed, device=CUDA)
     assert {r.failure.kind for r in measure_reductions(packed, "bf16") if r.failure} == {"unsupported_device"}
 
 
@@ -198,17 +201,16 @@ def test_without_isolation_a_lost_context_is_a_crash_and_what_was_measured_is_ke
 
 
 def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.running import placement as devices
-    from precision_lab.verifying import isolation
+    from precision_lab.verifying import verify as doors
 
     asked: list[tuple[str, str]] = []
 
-    def events(plan: object, target: str, *, device: str, **options: object) -> list[object]:
-        asked.append((target, device))
+    def events(plan: object, target: str, *, device: Device, **options: object) -> list[object]:
+        asked.append((target, device.name))
         return []
 
-    monkeypatch.setattr(devices, "check_device", lambda device: device)
-    monkeypatch.setattr(isolation, "isolated_events", events)
+    monkeypatch.setattr(cuda_device.Cuda, "require", lambda self: None)
+    monkeypatch.setattr(doors, "isolated_events", events)
     verify("naive [triton]", "xielu", device="cuda:1", properties=False)
     assert asked == [("naive [triton]", "cuda:1")]
     verify("naive", "xielu", fmts=("bf16",), outputs=("forward",), properties=False)
@@ -250,7 +252,7 @@ def test_transformer_engines_adapter_speaks_its_conventions(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transformer_engine, "library", lambda: _FakeTE("fake"))
-    te = dataclasses.replace(get_implementation(function, "transformer-engine", "te"), devices=("cpu",))
+    te = dataclasses.replace(get_implementation(function, "transformer-engine", "te"), devices=(CPU,))
     for m in measure_all(te, te.measured_outputs(), "fp32", inputs="stratified:20"):
         assert m.failure is None, m.failure
         assert m.regions["positive"].max_ulp < 8, (m.case, m.max_ulp)
@@ -285,7 +287,7 @@ def test_its_quantizers_padded_scales_are_cut_to_the_matrix(
         module = types.ModuleType(f"{home}.{part}")
         setattr(module, name, Quantizer)
         monkeypatch.setitem(sys.modules, f"{home}.{part}", module)
-    codes, decode = transformer_engine.quantize(torch.ones(200, 256), "e4m3", kind, square=square)
+    codes, decode = transformer_engine.quantize(torch.ones(200, 256), E4M3, kind, square=square)
     assert (codes.shape, decode.shape) == ((200, 256), shape)
     with pytest.raises(ValueError, match="kind='rows'"):
-        transformer_engine.quantize(torch.ones(2, 2), "e4m3", "rows")
+        transformer_engine.quantize(torch.ones(2, 2), E4M3, "rows")

@@ -28,7 +28,7 @@ def run(code: str) -> str:
 def flushing(code: str) -> str:
     return run(
         "import torch\n"
-        "from precision_lab import selfcheck\n"
+        "from precision_lab.running import selfcheck\n"
         "if not torch.set_flush_denormal(True):\n"
         "    print('unsupported'); raise SystemExit\n" + code
     )
@@ -42,7 +42,7 @@ def test_this_process_computes_ieee_arithmetic() -> None:
 
 def test_flush_to_zero_is_detected() -> None:
     out = flushing(
-        "from precision_lab import selfcheck\n"
+        "from precision_lab.running import selfcheck\n"
         "print([c.name for c in selfcheck.check(with_torch=False) if c.ok is False])\n"
         "print(selfcheck.environment()['flush to zero'])\n"
     )
@@ -89,7 +89,7 @@ def test_a_kernel_that_switches_flushing_on_does_not_get_a_measurement() -> None
 @NEEDS_UPWARD
 def test_a_rounding_mode_other_than_to_nearest_is_detected() -> None:
     out = run(
-        "from precision_lab import selfcheck\n"
+        "from precision_lab.running import selfcheck\n"
         + ROUND_UPWARD
         + "print([c.name for c in selfcheck.check(with_torch=False) if c.ok is False])\n"
         "try:\n"
@@ -129,13 +129,14 @@ def test_tf32_is_read_whichever_switch_was_set() -> None:
     """The legacy names raise once the new ones were used."""
     out = run(
         "import torch\n"
-        "from precision_lab import selfcheck\n"
+        "from precision_lab.devices.cuda import _tf32\n"
+        "from precision_lab.running import selfcheck\n"
         "matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn\n"
-        "print(selfcheck._tf32(matmul, matmul), selfcheck._tf32(None, cudnn) in ('on', 'off'))\n"
+        "print(_tf32(matmul, matmul), _tf32(None, cudnn) in ('on', 'off'))\n"
         "if not hasattr(matmul, 'fp32_precision'):\n"
         "    print('on CUDA: tf32'); raise SystemExit\n"
         "matmul.fp32_precision = 'tf32'\n"
-        "print(selfcheck._tf32(matmul, matmul), selfcheck._matmul_precision())\n"
+        "print(_tf32(matmul, matmul), selfcheck._matmul_precision())\n"
         "assert selfcheck.check()\n"
     )
     assert out.split()[:2] == ["off", "True"]
@@ -156,7 +157,7 @@ def test_the_record_names_versions_and_switches_but_no_paths() -> None:
 def test_the_record_is_readable_without_torch() -> None:
     out = run(
         "import sys\n"
-        "from precision_lab import selfcheck\n"
+        "from precision_lab.running import selfcheck\n"
         "selfcheck.require_ieee()\n"
         "print('torch threads' in selfcheck.environment(), 'torch' in sys.modules)\n"
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answers import bits_of, correctly_rounded, tensor_of
 from by_name import cells, stratified
-from test_measure import bits_of, correctly_rounded, tensor_of
 
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
@@ -19,7 +19,7 @@ from precision_lab.scoring import columns
 from precision_lab.scoring.bias import ORDINARY, judged_rows, signed_statistics
 from precision_lab.verifying.bounds import Bound, lean_limit, leaning
 from precision_lab.verifying.judge import judge
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 
 torch = pytest.importorskip("torch")
 

@@ -1,6 +1,8 @@
 """The GPU's first tier, compiled for this machine, against the CPU's: every statistic bit for bit.
 
-This tests the source and everything around it. That a GPU runs it the same is `test_gpu.py`'s claim.
+This tests the source and everything around it. That a GPU runs it the same is `test_gpu.py`'s claim. By
+default every subject runs in every format with one of its sets of parameters; the exhaustive run adds the
+others.
 """
 
 from __future__ import annotations
@@ -14,15 +16,28 @@ import host_program
 import numpy as np
 import pytest
 import torch
-from by_name import DeviceScorer, Implementation, Scorer, cells, effective_parameters, input_set, run
+from by_name import (
+    DeviceScorer,
+    Implementation,
+    Scorer,
+    case,
+    cells,
+    get_implementation,
+    run,
+    sweep_chunks,
+    sweep_on_device,
+)
 
+from precision_lab.devices import CPU as HOST
 from precision_lab.formats import get_format
-from precision_lab.functions import get_function
+from precision_lab.functions import XIELU, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring import every_input
 from precision_lab.oracle import reference
 from precision_lab.oracle.reference import FLOAT64, format_row
 from precision_lab.results import Failure
+from precision_lab.results.execution import EAGER, FP8_BF16, FP8_FP32
+from precision_lab.running.case import Case
 from precision_lab.scoring import columns
 from precision_lab.scoring.cuda_scorer import _tiles, source
 from precision_lab.scoring.tally import Tally
@@ -30,13 +45,21 @@ from precision_lab.scoring.tile import score_many
 
 needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")
 CPU = torch.device("cpu")
-CASES = [
-    (i, fmt, name)
+SUBJECTS = [
+    (i, fmt)
     for i in IMPLEMENTATIONS.values()
-    if i.execution in ("eager", "fp8-fp32", "fp8-bf16") and "cpu" in i.devices
+    if i.execution in (EAGER, FP8_FP32, FP8_BF16) and i.runs_on(HOST)
     for fmt in i.formats
-    if get_format(fmt).bits <= 16
-    for name in list(get_function(i.function).parameter_sets)[: 4 if i.function == "xielu" else 1]
+    if fmt.bits <= 16
+]
+SETS = {i.function: list(i.function.parameter_sets) for i, _ in SUBJECTS}
+SETS = {function: sets[: 4 if function == XIELU else 1] for function, sets in SETS.items()}
+# One set of parameters each, in turn, and the others.
+FEW = [(i, fmt, SETS[i.function][n % len(SETS[i.function])]) for n, (i, fmt) in enumerate(SUBJECTS)]
+MORE = [(i, fmt, name) for i, fmt in SUBJECTS for name in SETS[i.function] if (i, fmt, name) not in FEW]
+PARTS = [
+    *(pytest.param(FEW[k::6], id=f"{k}") for k in range(6)),
+    *(pytest.param(MORE[k::6], id=f"other sets {k}", marks=pytest.mark.slow) for k in range(6)),
 ]
 
 
@@ -46,21 +69,20 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> host_program.HostProgra
 
 
 @needs_compiler
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", PARTS)
 def test_every_statistic_of_every_16_bit_run_is_the_same(
-    part: int, program: host_program.HostProgram
+    part: list[tuple[Implementation, str, str]], program: host_program.HostProgram
 ) -> None:
     """All eager and FP8 subjects, every function, every 16- and 8-bit input, every output."""
-    for implementation, fmt_name, params_name in CASES[part::8]:
-        fmt = get_format(fmt_name)
-        params = get_function(implementation.function).parameter_sets[params_name]
-        effective = effective_parameters(implementation, params, fmt_name)
-        inputs = input_set("exhaustive", fmt, implementation.function, effective)
+    for implementation, fmt, params_name in part:
+        params = implementation.function.parameter_sets[params_name]
+        asked = case(implementation, None, fmt, params, inputs="exhaustive")
+        inputs = asked.points
         assert inputs.bits is not None
-        found = run(implementation, inputs.bits, fmt_name, params, implementation.measured_outputs())
+        found = run(implementation, inputs.bits, fmt, params, implementation.measured_outputs())
         good = {o: np.ascontiguousarray(v) for o, v in found.items() if not isinstance(v, Failure)}
-        formats = [get_format(implementation.output_format(fmt_name, o)) for o in good]
-        common = (inputs.cells, implementation.function, tuple(good), effective, formats)
+        formats = [implementation.output_format(fmt, o) for o in good]
+        common = (inputs.cells, implementation.function, tuple(good), asked.effective, formats)
         options = {"saturating": implementation.saturating, "edges": True}
         here = Scorer(*common, **options)
         there = DeviceScorer(*common, **options, device=CPU, program=program)
@@ -70,7 +92,7 @@ def test_every_statistic_of_every_16_bit_run_is_the_same(
         ys = [torch.from_numpy(v) for v in good.values()]
         there.score(torch.from_numpy(x), ys, runs, patterns.view(np.int64))
         for output, ours, theirs in zip(good, here.finish(), there.finish(), strict=True):
-            assert _different(ours, theirs) == [], (implementation.label, fmt_name, params_name, output)
+            assert _different(ours, theirs) == [], (implementation.label, fmt.name, params_name, output)
 
 
 def _different(a: Tally, b: Tally) -> list[str]:
@@ -79,7 +101,7 @@ def _different(a: Tally, b: Tally) -> list[str]:
 
 
 def _find(function: str, name: str) -> Implementation:
-    return IMPLEMENTATIONS[f"{function} {name} [eager]"]
+    return get_implementation(function, name)
 
 
 @needs_compiler
@@ -91,8 +113,6 @@ def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
     """fp32, chunks around several thresholds, edges between chunks included, however they are grouped."""
     implementation = _find(function, name)
     params = get_function(function).check_params()
-    effective = effective_parameters(implementation, params, "fp32")
-    found = cells("fp32", function, effective)
     # Around 0, through 2^-30, the near-zero region, −1 and roots, far out, infinity and NaN, both signs.
     exponents = (0, 97, 106, 126, 127, 128, 133, 254, 255)
     wanted = [
@@ -103,9 +123,9 @@ def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
     import precision_lab.scoring.cuda_scorer as module
 
     monkeypatch.setattr(module, "program_on", lambda device: program)
-    args = (implementation, outputs, found, effective, params, wanted)
-    expected = every_input.sweep_chunks(*args, workers=1)
-    got = every_input._sweep_on_device(*args)
+    args = (implementation, outputs, "fp32", params, wanted)
+    expected = sweep_chunks(*args, workers=1)
+    got = sweep_on_device(*args)
     for output in outputs:
         ours, theirs = expected[output], got[output]
         assert isinstance(ours, Tally) and isinstance(theirs, Tally)
@@ -117,7 +137,7 @@ def test_any_nan_is_the_same_nan(program: host_program.HostProgram) -> None:
     """Invalid operations give x86 a negative NaN and a GPU a positive one; no statistic tells them apart."""
     implementation, fmt = _find("xielu", "naive"), get_format("bf16")
     params = get_function("xielu").check_params()
-    inputs = input_set("exhaustive", fmt, "xielu", params)
+    inputs = case(implementation, None, fmt, params, inputs="exhaustive").points
     assert inputs.bits is not None
     (y,) = run(implementation, inputs.bits, "bf16", params, ("grad_x",)).values()
     assert isinstance(y, np.ndarray)
@@ -159,9 +179,9 @@ def test_results_beyond_a_saturating_format_are_settled_in_the_first_tier(
     monkeypatch.setattr(module, "program_on", lambda device: program)
     cell, fmt = cells("fp32", "relu", {}), get_format("e4m3")
     first = int(np.float32(2.0**20).view(np.uint32)) // every_input.CHUNK
-    args = (relu, ("forward",), cell, {}, {}, range(first, first + 2))
-    (here,) = every_input.sweep_chunks(*args, workers=1).values()
-    (there,) = every_input._sweep_on_device(*args).values()
+    args = (relu, ("forward",), "fp32", {}, range(first, first + 2))
+    (here,) = sweep_chunks(*args, workers=1).values()
+    (there,) = sweep_on_device(*args).values()
     assert isinstance(here, Tally) and isinstance(there, Tally)
     assert _different(here, there) == []
     bits = np.arange(first * every_input.CHUNK, (first + 2) * every_input.CHUNK)
@@ -193,24 +213,21 @@ def test_too_little_memory_means_smaller_pieces(
     sizes: list[int] = []
     usual = every_input.run_tensors
 
-    def scarce(implementation: Implementation, point: torch.Tensor, *rest: object) -> object:
+    def scarce(case: Case, point: torch.Tensor) -> object:
         sizes.append(point.numel())
         if point.numel() > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return usual(implementation, point, *rest)  # type: ignore[arg-type]
+        return usual(case, point)
 
     monkeypatch.setattr(every_input, "run_tensors", scarce)
-    found = cells("fp32", "relu2", {})
     limit = 2 * every_input.CHUNK
-    got = every_input._sweep_on_device(implementation, ("forward",), found, {}, {}, range(0, 7))
+    got = sweep_on_device(implementation, ("forward",), "fp32", {}, range(0, 7))
     tally = got["forward"]
     assert isinstance(tally, Tally)
     assert int(tally.tiers.sum()) == 7 * every_input.CHUNK
     assert max(sizes) == 7 * every_input.CHUNK and sizes[-1] <= limit
     limit = 0
-    (failure,) = every_input._sweep_on_device(
-        implementation, ("forward",), found, {}, {}, range(0, 7)
-    ).values()
+    (failure,) = sweep_on_device(implementation, ("forward",), "fp32", {}, range(0, 7)).values()
     assert isinstance(failure, Failure)
     assert failure.kind == "out_of_memory"
 
@@ -235,11 +252,10 @@ def test_scoring_that_runs_out_of_memory_counts_nothing_twice(
 
     implementation = _find("xielu", "naive")
     params = get_function("xielu").check_params()
-    found = cells("fp32", "xielu", params)
     outputs = implementation.measured_outputs()
-    args = (implementation, outputs, found, params, params, range(8, 12))
+    args = (implementation, outputs, "fp32", params, range(8, 12))
     monkeypatch.setattr(module, "program_on", lambda device: Scarce())
-    got, expected = every_input._sweep_on_device(*args), every_input.sweep_chunks(*args, workers=1)
+    got, expected = sweep_on_device(*args), sweep_chunks(*args, workers=1)
     for output in outputs:
         ours, theirs = expected[output], got[output]
         assert isinstance(ours, Tally) and isinstance(theirs, Tally)

@@ -1,4 +1,8 @@
-"""The fused pass against `metrics`, its tiers against each other, and what results must not depend on."""
+"""The fused pass against `metrics`, its tiers against each other, and what results must not depend on.
+
+By default each set of parameters is looked at in one format, and each extreme one for one function, in turn;
+the exhaustive run adds the other, other processors, and every number of fp32 in two tiers.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,17 @@ from precision_lab.scoring import errors as metrics
 from precision_lab.scoring import first_tier as fused
 from precision_lab.scoring.tally import Tally
 
-CASES = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
+SETS = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
+
+
+def in_turn(first: list[Any], second: list[Any]) -> list[Any]:
+    """Every pair, flat; the first of `first` runs with the first of `second`, and so on; the rest is slow."""
+    found = []
+    for k, a in enumerate(first):
+        for j, b in enumerate(second):
+            values = (*a, b) if isinstance(a, tuple) else (a, b)
+            found.append(pytest.param(*values, marks=[] if k % len(second) == j else [pytest.mark.slow]))
+    return found
 
 
 def computed(exact: Any, seed: int) -> np.ndarray:
@@ -152,8 +166,7 @@ def counted(tally: Tally, precision: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("fmt", ["bf16", "fp16"])
-@pytest.mark.parametrize(("function", "name"), CASES, ids=lambda v: str(v))
+@pytest.mark.parametrize(("function", "name", "fmt"), in_turn(SETS, ["bf16", "fp16"]), ids=str)
 def test_every_count_is_what_the_definitions_give(function: str, name: str, fmt: str) -> None:
     source, definition = get_format(fmt), get_function(function)
     bits = source.all_bits()
@@ -195,9 +208,12 @@ EXTREMES = [
 ]
 
 
-@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
-@pytest.mark.parametrize("params", EXTREMES, ids=lambda p: f"{p['alpha_n']:g}-{p['beta']:g}")
-def test_extreme_parameters_are_certified(function: str, params: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("params", "function"),
+    in_turn(EXTREMES, ["xielu", "xiprelu"]),
+    ids=lambda p: p if isinstance(p, str) else f"{p['alpha_n']:g}-{p['beta']:g}",
+)
+def test_extreme_parameters_are_certified(params: dict[str, float], function: str) -> None:
     source = get_format("fp32")
     params = {key: float(np.float32(value)) for key, value in params.items()}
     from by_name import stratified

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from answers import tensor_of
 from by_name import regions
-from test_measure import tensor_of
 from test_scoring import computed
 
 from precision_lab.formats import get_format

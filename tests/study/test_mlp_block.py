@@ -7,19 +7,33 @@ import math
 import pytest
 from by_name import blocks
 
-from precision_lab.study.mlp_block import SUBJECTS, Shape
+from precision_lab.devices.cpu import Cpu
+from precision_lab.functions import SILU, SWIGLU, XIELU
+from precision_lab.implementations.subject import implementation_of
+from precision_lab.results.profile import DEFAULT
+from precision_lab.study.mlp_block import Shape
 
+SUBJECTS = [implementation_of(subject) for subject in DEFAULT.timing.blocks]
 SMALL = Shape(model_width=24, hidden=36, gated_hidden=24, tokens=16)
 
 
 def test_every_subject_has_its_row_and_silu_is_the_measure() -> None:
-    eager = [s for s in SUBJECTS if s[2] != "compiled"]
+    eager = [s for s in SUBJECTS if not s.execution.compiled]
     found = blocks(shape=SMALL, rounds=2, subjects=eager)
-    assert [(b.function, b.implementation, b.execution) for b in found] == eager
+    assert [(b.function, b.implementation, b.execution) for b in found] == [
+        (s.function.name, s.name, s.execution.name) for s in eager
+    ]
     assert all(b.failure is None and b.time_ms > 0 for b in found), [b.failure for b in found]
     assert found[0].ratio_to_silu == 1.0
     assert {b.function: b.hidden for b in found}["swiglu"] == 24
     assert all(math.isnan(b.peak_mib) for b in found)  # nobody counts a CPU's
+
+
+def test_ratios_refer_to_silu_wherever_it_stands() -> None:
+    silu, gelu = SUBJECTS[:2]
+    last = blocks(shape=SMALL, rounds=2, subjects=[gelu, silu])[1]
+    assert last.function == SILU.name and last.ratio_to_silu == 1.0
+    assert math.isnan(blocks(shape=SMALL, rounds=1, subjects=[gelu])[0].ratio_to_silu)
 
 
 def test_a_block_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +43,7 @@ def test_a_block_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -
     usual = mlp_block.call
 
     def failing(implementation, *rest):  # type: ignore[no-untyped-def]
-        if implementation.function == "gelu":
+        if implementation.function.name == "gelu":
             raise KernelError("raised", "out of order")
         return usual(implementation, *rest)
 
@@ -50,7 +64,7 @@ def test_a_block_that_fails_while_it_is_timed_leaves_the_others(
     usual, calls = mlp_block.call, []
 
     def failing(implementation, *rest):  # type: ignore[no-untyped-def]
-        if implementation.function == "gelu":
+        if implementation.function.name == "gelu":
             calls.append(1)
             if len(calls) == 3:  # the second round
                 if context:
@@ -74,28 +88,25 @@ def test_on_a_lost_device_nothing_is_tried() -> None:
 
 
 def test_the_default_shape_is_the_papers() -> None:
-    assert (Shape().width("xielu"), Shape().width("swiglu"), Shape().tokens) == (9216, 6144, 4096)
+    assert (Shape().width(XIELU), Shape().width(SWIGLU), Shape().tokens) == (9216, 6144, 4096)
     assert Shape().model_width == 1536
     with pytest.raises(ValueError, match="rounds=0"):
         blocks(rounds=0)
 
 
-def test_medians_quartiles_and_ratios_are_of_each_blocks_own_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    from precision_lab.study import mlp_block
-
+def test_medians_quartiles_and_ratios_are_of_each_blocks_own_rounds() -> None:
     seconds = iter([0.004, 0.010, 0.001, 0.030, 0.002, 0.020, 0.003, 0.050, 0.005, 0.040])
 
-    class Told:
-        def __init__(self, device: str) -> None:
-            pass
+    peaks = iter([300.0, 450.0])
 
+    class Told(Cpu):
         def seconds(self, work: object) -> float:
             return next(seconds)
 
-    peaks = iter([300.0, 450.0])
-    monkeypatch.setattr(mlp_block, "Clock", Told)
-    monkeypatch.setattr(mlp_block, "_peak", lambda block, x: next(peaks))
-    silu, gelu = blocks(shape=SMALL, rounds=5, subjects=SUBJECTS[:2])
+        def peak_mebibytes(self, work: object) -> float:
+            return next(peaks)
+
+    silu, gelu = blocks(device=Told("cpu"), shape=SMALL, rounds=5, subjects=SUBJECTS[:2])
     assert (silu.time_ms_low, silu.time_ms, silu.time_ms_high) == pytest.approx((2.0, 3.0, 4.0))
     assert (gelu.time_ms_low, gelu.time_ms, gelu.time_ms_high) == pytest.approx((20.0, 30.0, 40.0))
     assert (silu.ratio_to_silu, silu.memory_to_silu) == (1.0, 1.0)

@@ -6,10 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from by_name import enclosures, exact_sum, get_implementation, measure_reductions, tensors
+from by_name import case, enclosures, exact_sum, get_implementation, measure_reductions, tensors
 
+from precision_lab.formats import BF16, FP32, FloatFormat
 from precision_lab.oracle import evaluate
 from precision_lab.results import Failure, Reduction
+from precision_lab.running.case import Case
 from precision_lab.study.reduction import DATA, ExactSum, _blank, _score, failed_reductions
 
 PARAMS = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
@@ -48,37 +50,40 @@ def test_every_parameter_and_data_set_is_reported():
     assert all(r.failure is None and abs(r.error_ulps) <= 1.0 for r in results)
 
 
-def scored(got: Failure | tuple[float, str], exact: ExactSum) -> Reduction:
-    return _score(
-        _blank(get_implementation("xielu", "stable"), "bf16", "grad_beta", "random", "init"), got, exact
-    )
+def scored(got: Failure | tuple[float, FloatFormat], exact: ExactSum) -> Reduction:
+    return _score(_blank(stable(), "grad_beta", "random"), got, exact)
+
+
+def stable() -> Case:
+    found: Case = case(get_implementation("xielu", "stable"), None, "bf16")
+    return found
 
 
 def test_a_sums_error_is_in_ulps_of_the_gradients_dtype_at_the_exact_sum() -> None:
     """Of a sum that float64 has as −4: 2^-5 in bf16 and 2^-21 in fp32."""
     exact = ExactSum((-4.0, 2.0**-60), 0.0, 7.0)
-    r = scored((-4.0625, "bf16"), exact)
+    r = scored((-4.0625, BF16), exact)
     assert (r.computed, r.exact, r.condition) == (-4.0625, -4.0, 7.0)
     assert r.error_ulps == pytest.approx(-0.0625 / 2.0**-5, rel=1e-12)
     assert r.relative_error == pytest.approx(0.0625 / 4, rel=1e-12)
-    assert scored((-4.0625, "fp32"), exact).error_ulps == pytest.approx(-0.0625 / 2.0**-21, rel=1e-12)
-    assert scored((-4.0, "fp32"), exact).error_ulps == -(2.0**-60) / 2.0**-21  # the second part counts
+    assert scored((-4.0625, FP32), exact).error_ulps == pytest.approx(-0.0625 / 2.0**-21, rel=1e-12)
+    assert scored((-4.0, FP32), exact).error_ulps == -(2.0**-60) / 2.0**-21  # the second part counts
 
 
 def test_sums_without_a_finite_figure_keep_the_exact_one() -> None:
     exact = ExactSum((2.0,), 0.0, 3.0)
-    infinite = scored((float("inf"), "fp32"), exact)
+    infinite = scored((float("inf"), FP32), exact)
     assert (infinite.computed, infinite.exact, infinite.condition) == (float("inf"), 2.0, 3.0)
     assert np.isnan(infinite.error_ulps)
     failed = scored(Failure("raised", "no"), exact)
     assert failed.failure is not None and np.isnan(failed.computed) and failed.exact == 2.0
-    assert scored((1.0, "fp32"), ExactSum((0.0,), 0.0, 3.0)).relative_error == float("inf")
+    assert scored((1.0, FP32), ExactSum((0.0,), 0.0, 3.0)).relative_error == float("inf")
 
 
 def test_a_sum_that_is_not_certified_is_no_figure() -> None:
     with pytest.raises(AssertionError, match="certified only to"):
-        scored((2.0, "fp32"), ExactSum((2.0,), 2.0**-31, 1.0))
-    assert scored((2.0, "fp32"), ExactSum((2.0,), 2.0**-33, 1.0)).error_ulps == 0.0
+        scored((2.0, FP32), ExactSum((2.0,), 2.0**-31, 1.0))
+    assert scored((2.0, FP32), ExactSum((2.0,), 2.0**-33, 1.0)).error_ulps == 0.0
 
 
 def test_the_condition_of_a_sum_is_that_of_its_terms() -> None:
@@ -91,7 +96,7 @@ def test_the_condition_of_a_sum_is_that_of_its_terms() -> None:
 
 
 def test_failed_sums_are_named_for_every_parameter_and_data_set() -> None:
-    found = failed_reductions(get_implementation("xielu", "stable"), "bf16", Failure("device_lost", "gone"))
+    found = failed_reductions(stable(), Failure("device_lost", "gone"))
     assert [(r.output, r.data) for r in found] == [
         (output, words) for words in DATA.values() for output in ("grad_alpha_p", "grad_alpha_n", "grad_beta")
     ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from precision_lab.exceptions import DeviceLostError
+from precision_lab.formats import BF16, E4M3, FP16, FP32
+from precision_lab.functions import RELU2, SILU, XIELU, XIPRELU
 from precision_lab.results import Results
 from precision_lab.study.settings import StudySettings
 from precision_lab.study.study import _in_a_new_process, run, run_through
@@ -38,11 +40,12 @@ def test_a_kernel_that_destroys_the_gpus_context_loses_nothing_that_was_measured
 
     usual, calls = measure.measure_all, []
 
-    def fatal(implementation, *rest, **options):  # type: ignore[no-untyped-def]
+    def fatal(case):  # type: ignore[no-untyped-def]
+        implementation = case.implementation
         calls.append(implementation.label)
         if len(calls) == 3:
             raise DeviceLostError(f"{implementation.label} destroyed the CUDA context (an illegal access)")
-        return usual(implementation, *rest, **options)
+        return usual(case)
 
     monkeypatch.setattr(measure, "measure_all", fatal)
     settings = StudySettings(quick=True, functions=("xielu",), formats=("bf16",))
@@ -73,10 +76,11 @@ def test_what_a_lost_context_left_is_measured_in_another_process(monkeypatch: py
     usual, runs = measure.measure_all, []
     fatal = ("expm1 [eager]", "stable [eager]")
 
-    def some_die(implementation, *rest, **options):  # type: ignore[no-untyped-def]
+    def some_die(case):  # type: ignore[no-untyped-def]
+        implementation = case.implementation
         if implementation.label in fatal:
             raise DeviceLostError(f"{implementation.label} destroyed the CUDA context")
-        return usual(implementation, *rest, **options)
+        return usual(case)
 
     def again(settings: StudySettings) -> Results:
         runs.append(settings.skipped)
@@ -110,22 +114,18 @@ def settings(**changes: object) -> StudySettings:
 
 def test_a_quick_study_is_of_the_first_parameters_and_compiles_nothing() -> None:
     full, quick = settings(), settings(quick=True)
-    assert full.chosen_formats() == ("fp32", "bf16", "fp16", "e4m3") and quick.chosen_formats() == (
-        "bf16",
-        "fp16",
-    )
-    assert full.parameter_sets("xielu")[:2] == ("init", "nearly-linear") and quick.parameter_sets(
-        "xielu"
-    ) == ("init",)
-    assert "compiled" in {i.execution for i in full.implementations()}
+    assert full.chosen_formats() == (FP32, BF16, FP16, E4M3) and quick.chosen_formats() == (BF16, FP16)
+    assert full.parameter_sets(XIELU)[:2] == ("init", "nearly-linear")
+    assert quick.parameter_sets(XIELU) == ("init",)
+    assert any(i.execution.compiled for i in full.implementations())
     for other in (quick, settings(compiled=False)):
-        assert "compiled" not in {i.execution for i in other.implementations()}
+        assert not any(i.execution.compiled for i in other.implementations())
     left = settings(skipped=("xielu stable [eager]",)).implementations()
-    assert {i.label for i in full.implementations() if i.function == "xielu"} - {
-        i.label for i in left if i.function == "xielu"
+    assert {i.label for i in full.implementations() if i.function == XIELU} - {
+        i.label for i in left if i.function == XIELU
     } == {"stable [eager]"}
-    assert settings(functions=()).chosen_functions()[:2] == ("xielu", "xiprelu")
-    assert settings(functions=(), quick=True).chosen_functions() == ("xielu", "xiprelu", "relu2", "silu")
+    assert settings(functions=()).chosen_functions()[:2] == (XIELU, XIPRELU)
+    assert settings(functions=(), quick=True).chosen_functions() == (XIELU, XIPRELU, RELU2, SILU)
 
 
 def test_only_what_the_lost_device_left_is_taken_from_another_run() -> None:
@@ -182,7 +182,7 @@ def test_cases_with_one_reference_are_neighbours() -> None:
     from precision_lab.study.study import _cases
 
     chosen = settings(formats=("fp16", "bf16"))
-    cases = [(i.function, fmt, name) for i, fmt, name in _cases(chosen.implementations(), chosen)]
+    cases = [(c.function.name, c.fmt.name, c.params_name) for c in _cases(chosen.implementations(), chosen)]
     assert len(cases) > 2 * len(set(cases))
     first = [case for k, case in enumerate(cases) if k == 0 or cases[k - 1] != case]
     assert len(first) == len(set(first))  # each reference once

@@ -9,8 +9,11 @@ import pytest
 import torch
 from by_name import as_implementation, get_implementation, time_implementations
 
+from precision_lab.devices import CUDA
+from precision_lab.devices.cpu import Cpu
+from precision_lab.formats import BF16, FP32
 from precision_lab.study import timing
-from precision_lab.study.timing import BOTH, Clock
+from precision_lab.study.timing import BOTH
 
 
 def test_every_contender_is_timed_in_both_directions():
@@ -88,36 +91,35 @@ def test_the_host_gets_ahead_before_a_gpus_clock_starts(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: done.append("sleep"), raising=False)
-    assert Clock("cuda").seconds(lambda: done.append("work")) == 2e-3
+    assert CUDA.seconds(lambda: done.append("work")) == 2e-3
     assert done == ["sleep", "record", "work", "record", "synchronize"]
 
 
-class LikeAGPU(Clock):
+class LikeAGPU(Cpu):
     """Takes each implementation alone, and times both directions together, on the CPU."""
 
-    def __init__(self, device):
-        super().__init__("cpu")
-
-    @property
-    def on_cuda(self):
-        return True
-
-    @on_cuda.setter
-    def on_cuda(self, value):
-        pass
+    is_accelerator = True
 
     def seconds(self, work):
         work()
         return 1e-3
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setattr(timing, "Clock", LikeAGPU)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+GPU = LikeAGPU("cpu")
 
 
-def test_on_a_gpu_no_implementations_tensors_outlive_its_turn(gpu):
+@dataclasses.dataclass(frozen=True)
+class Scripted(Cpu):
+    """Takes the seconds that are given for what a piece of work returns, one after the other."""
+
+    is_accelerator: bool = False
+    script: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+    def seconds(self, work):
+        return self.script[work()].pop(0)
+
+
+def test_on_a_gpu_no_implementations_tensors_outlive_its_turn():
     alive = weakref.WeakSet()
     seen = []
 
@@ -130,14 +132,14 @@ def test_on_a_gpu_no_implementations_tensors_outlive_its_turn(gpu):
     subjects = [
         dataclasses.replace(as_implementation(kernel, "relu", ("fp32",)), name=str(k)) for k in range(5)
     ]
-    timings = time_implementations(subjects, ("fp32",), n=256, rounds=2)
+    timings = time_implementations(subjects, ("fp32",), n=256, rounds=2, device=GPU)
     assert {(t.implementation, t.direction) for t in timings if not t.failure} == {
         (str(k), direction) for k in range(5) for direction in ("forward", "backward", BOTH)
     }
     assert max(seen) == max(seen[: len(seen) // 5])
 
 
-def test_memory_that_runs_out_while_timing_means_fewer_elements(gpu, monkeypatch):
+def test_memory_that_runs_out_while_timing_means_fewer_elements(monkeypatch):
     monkeypatch.setattr(timing, "DEVICE_BYTES", 1024)
     limit = 1000
     usual = torch.nn.functional.silu
@@ -151,10 +153,10 @@ def test_memory_that_runs_out_while_timing_means_fewer_elements(gpu, monkeypatch
 
     hungry = as_implementation(kernel, "silu", ("fp32",))
     others = get_implementation("relu", "torch")
-    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2)
+    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2, device=GPU)
     assert {(t.function, t.n, t.failure) for t in found} == {("silu", 512, None), ("relu", 4096, None)}
     limit = 0
-    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2)
+    found = time_implementations((hungry, others), ("fp32",), n=4096, rounds=2, device=GPU)
     failed = [t for t in found if t.failure]
     assert {(t.function, t.n, t.failure.kind, t.failure.message) for t in failed} == {
         ("silu", 256, "out_of_memory", "256 elements: CUDA out of memory. Tried to allocate")
@@ -178,13 +180,13 @@ def test_on_the_cpu_a_failure_while_timing_is_a_row_and_the_others_go_on():
     assert failed == {("relu", "forward")} and len(found) == 4
 
 
-def test_a_kernel_that_destroys_the_gpus_context_keeps_what_was_timed(gpu):
+def test_a_kernel_that_destroys_the_gpus_context_keeps_what_was_timed():
     def kernel(x, **_):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     lost = as_implementation(kernel, "relu", ("fp32", "bf16"))
     first, last = get_implementation("silu", "torch"), get_implementation("relu2", "torch")
-    found = time_implementations((first, lost, last), ("fp32", "bf16"), n=64, rounds=2)
+    found = time_implementations((first, lost, last), ("fp32", "bf16"), n=64, rounds=2, device=GPU)
     kinds = {(t.function, t.fmt): t.failure.kind if t.failure else "" for t in found}
     assert kinds == {
         ("silu", "fp32"): "", ("relu", "fp32"): "crashed", ("relu2", "fp32"): "device_lost",
@@ -197,16 +199,15 @@ def test_a_kernel_that_destroys_the_gpus_context_keeps_what_was_timed(gpu):
 def test_bytes_are_those_of_the_stored_formats():
     te = get_implementation("silu", "transformer-engine to e4m3", "te")
     silu = get_implementation("silu", "torch")
-    assert timing._bytes_moved(te, "bf16", "forward") == 3
-    assert [timing._bytes_moved(silu, "bf16", d) for d in ("forward", "backward", BOTH)] == [4, 6, 10]
-    assert timing._bytes_moved(silu, "fp32", "forward") == 8
+    assert timing._bytes_moved(te, BF16, "forward") == 3
+    assert [timing._bytes_moved(silu, BF16, d) for d in ("forward", "backward", BOTH)] == [4, 6, 10]
+    assert timing._bytes_moved(silu, FP32, "forward") == 8
 
 
 def test_figures_are_medians_and_quartiles_of_each_contenders_rounds():
     """A copy of 2 ms, SiLU of 4 ms, and a kernel whose rounds are 5 to 9 ms, on 1000 elements of bf16."""
     rounds = {"copy": [2e-3] * 5, "forward": [4e-3] * 5, "kernel": [9e-3, 5e-3, 7e-3, 6e-3, 8e-3]}
-    clock = Clock("cpu")
-    clock.seconds = lambda work: rounds[work()].pop(0)
+    device = Scripted("cpu", script=rounds)
     kernel = get_implementation("xielu", "naive")
     contenders = [
         timing._Contender(implementation, direction, lambda name=name: name, 3.25)
@@ -214,24 +215,23 @@ def test_figures_are_medians_and_quartiles_of_each_contenders_rounds():
             (None, "copy", "copy"), (None, "forward", "forward"), (kernel, "forward", "kernel"),
         )
     ]  # fmt: skip
-    (t,) = timing._measure(contenders, "bf16", 1000, 5, clock)
+    (t,) = timing._measure(contenders, BF16, 1000, 5, device)
     assert (t.time_ns_low, t.time_ns, t.time_ns_high) == pytest.approx((6000.0, 7000.0, 8000.0))
     assert (t.ratio_to_silu, t.ratio_to_copy) == pytest.approx((7 / 4, 7 / 2))
     assert t.effective_gb_per_s == pytest.approx(4 / 7000)  # two bytes read and two written
     assert (t.n, t.repeats, t.compile_seconds, t.bandwidth_share) == (1000, 5, None, None)
 
 
-def test_on_a_gpu_the_share_of_bandwidth_is_a_copys(gpu):
-    times = {"copy": 2e-3, "forward+backward": 4e-3, "kernel": 10e-3}
-    clock = LikeAGPU("cuda")
-    clock.seconds = lambda work: times[work()]
+def test_on_a_gpu_the_share_of_bandwidth_is_a_copys():
+    times = {"copy": [2e-3], "forward+backward": [4e-3], "kernel": [10e-3]}
+    device = Scripted("cpu", is_accelerator=True, script=times)
     kernel = get_implementation("xielu", "naive")
     contenders = [
         timing._Contender(None, "copy", lambda: "copy", 0.0),
         timing._Contender(None, BOTH, lambda: BOTH, 0.0),
         timing._Contender(kernel, BOTH, lambda: "kernel", 0.0),
     ]
-    (t,) = timing._measure(contenders, "bf16", 1000, 1, clock)
+    (t,) = timing._measure(contenders, BF16, 1000, 1, device)
     # Ten bytes an element in 10 ms, where the copy moves four in 2 ms.
     assert t.bandwidth_share == pytest.approx((10 / 10) / (4 / 2))
 
@@ -240,4 +240,4 @@ def test_as_many_elements_as_memory_has_room_for(monkeypatch):
     each = 4 * (12 + 4 * timing.DEVICE_SETS)
     for free, n in ((each * 2**27, 2**27), (each * 2**27 - 1, 2**26), (each * 2**20, 2**20), (0, 2**16)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 0))
-        assert timing._that_fit("cuda") == n
+        assert timing._that_fit(CUDA) == n

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 """
 ISOLATED = """
 import sys
-from precision_lab.verifying.verdict import verify
+from precision_lab.verifying.verify import verify
 verify(f"{sys.argv[1]}/hangs.py:kernel", "relu", outputs=("forward",), properties=False, time_limit=600)
 """
 KERNEL = """

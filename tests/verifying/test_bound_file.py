@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from sample_results import measurement, statistics, witness
 
-from precision_lab.results import Failure, Fault, Measurement
-from precision_lab.results.faults import ENGINEERING, KINDS
+from precision_lab.results import Failure, Finding, Measurement
+from precision_lab.results.codes import CODES, ENGINEERING
 from precision_lab.verifying import bound_file
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
+from precision_lab.verifying.properties import ENGINEERING_PROPERTIES
 from precision_lab.verifying.properties.registry import PROPERTIES
-from precision_lab.verifying.verdict import ENGINEERING_PROPERTIES, verify
+from precision_lab.verifying.verify import verify
 
 torch = pytest.importorskip("torch")
 
@@ -223,7 +224,14 @@ def test_what_would_change_is_said_line_by_line(tmp_path: Path) -> None:
     )
     now = recorded({"positive": 3.0, "far_tail": 1.5, "root_forward": 8.0})
     new = dataclasses.replace(recorded({"positive": 1.0}), output="grad_x")
-    seen = Fault("writes_input", "xielu", "mine", "bf16", "", "init", "")
+    seen = Finding(
+        code="writes_input",
+        function="xielu",
+        implementation="mine",
+        fmt="bf16",
+        params_name="init",
+        message="",
+    )
     assert sorted(bound_file.loosened(path, [now, new], [seen])) == [
         "looser  xielu.bf16.forward: max_ulp 4 → 8",
         "looser  xielu.bf16.forward: regions.positive 2 → 3",
@@ -255,13 +263,13 @@ def test_flushing_is_forgiven_only_where_it_shows_and_only_when_asked() -> None:
 
 def test_the_names_of_properties_and_kinds_are_the_ones_examined() -> None:
     assert tuple(PROPERTIES) == ENGINEERING_PROPERTIES
-    assert set(ENGINEERING) < set(KINDS)
+    assert set(ENGINEERING) < set(CODES)
 
 
 def test_every_kind_can_be_accepted(file: Path) -> None:
     """Whatever a property may find; a bound holds what belongs to accuracy."""
-    kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+    kinds = ", ".join(f'"{kind}"' for kind in CODES)
     file.write_text(f"version = 1\n[relu.bf16]\naccepted = [{kinds}]\n", encoding="utf-8")
     accepted = bound_file.read(file).accepted["relu", "bf16"]
     assert {"raised", "crashed", "misreads_strides", "inaccurate", "training_step_differs"} < accepted
-    assert len(accepted) == len(KINDS)
+    assert len(accepted) == len(CODES)

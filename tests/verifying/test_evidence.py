@@ -20,15 +20,19 @@ torch = pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from precision_lab.cli import main
-from precision_lab.exceptions import LabError
+from precision_lab.devices import CPU
+from precision_lab.exceptions import InternalError
 from precision_lab.implementations.contract import CallContract, read_shape
-from precision_lab.results import Failure, Fault
+from precision_lab.results import Failure, Finding
 from precision_lab.running.accepted_calls import find_contract
-from precision_lab.verifying import verdict
+from precision_lab.verifying import verify as doors
+from precision_lab.verifying.collect import collect
+from precision_lab.verifying.loading import load
+from precision_lab.verifying.make_plan import Request, make_plan
 from precision_lab.verifying.plan import Examined, Measured
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES
-from precision_lab.verifying.trial import Planned, events, load
-from precision_lab.verifying.verdict import assert_accurate, collect, make_plan, verify
+from precision_lab.verifying.trial import Planned, events
+from precision_lab.verifying.verify import assert_accurate, verify
 
 SOURCE = """
 import ctypes, os
@@ -120,12 +124,11 @@ def plan(**options):
         "fmts": ("bf16",), "outputs": None, "params": None, "inputs": None, "max_ulp": 1.0, "bound": None,
         "properties": ("strides",), "against": None, "compiled": False, "laws": False, **options,
     }  # fmt: skip
-    return make_plan("relu", **given)
+    return make_plan(Request(function="relu", **given))
 
 
 def stream(chosen):
-    implementation, _ = load(relu, chosen, framework=None, compiled=False, device="cpu")
-    return list(events(chosen, implementation))
+    return list(events(chosen, load(relu, chosen, framework=None, compiled=False, device=CPU)))
 
 
 def altered(events_seen, **changes):
@@ -216,10 +219,7 @@ def test_a_child_that_ends_early_or_speaks_out_of_turn_does_not_pass(kernels: Pa
 def test_named_and_random_parameters_are_measured_by_default() -> None:
     from precision_lab.functions import get_function
 
-    sets = make_plan(
-        "xielu", fmts=("bf16",), outputs=None, params=None, inputs=None, max_ulp=1.0, bound=None,
-        properties=False, against=None, compiled=False, laws=False,
-    ).parameter_sets  # fmt: skip
+    sets = make_plan(Request(function="xielu", fmts=("bf16",), max_ulp=1.0, properties=False)).parameter_sets
     assert list(sets) == [*get_function("xielu").parameter_sets, "random-1", "random-2"]
     assert all(values["beta"] == 0.5 < values["alpha_n"] for n, values in sets.items() if "random" in n)
     fixed = verify(lambda x: torch.relu(x), "prelu", fmts=("bf16",), properties=False)
@@ -345,7 +345,7 @@ def test_every_printed_replay_reproduces(kernels: Path, monkeypatch: pytest.Monk
     assert seen == {"explain", "verify"}
 
 
-def replayed(name: str, fault: Fault) -> str:
+def replayed(name: str, fault: Finding) -> str:
     """The command of a fault's replay, which shows the same again."""
     words = shlex.split(fault.replay)
     result = run(*words[1:])
@@ -461,7 +461,7 @@ def test_exit_codes(kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def breaks(*_: object, **__: object) -> None:
         raise KeyError("a bug of ours")
 
-    monkeypatch.setattr(verdict, "make_plan", breaks)
+    monkeypatch.setattr(doors, "make_plan", breaks)
     broken = run("verify", f"{kernels}:relu", "--function", "relu")
     assert broken.exit_code == 3
     assert "the lab's own trouble" in broken.stderr
@@ -475,11 +475,12 @@ def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'precision_lab.verifying.isolation' in ' '.join(sys.orig_argv):\n"
-        "    from precision_lab import contract\n    contract.CallContract.from_json = None\n",
+        "    from precision_lab.implementations.contract import CallContract\n"
+        "    CallContract.shape_for = None\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(LabError):
+    with pytest.raises(InternalError):
         verify(f"{kernels}:relu", "relu", fmts=("bf16",), properties=False)
 
 

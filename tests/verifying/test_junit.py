@@ -7,13 +7,16 @@ from xml.etree import ElementTree
 
 from sample_results import measurement
 
-from precision_lab.results import Fault, NotExamined
+from precision_lab.results import Finding, NotExamined
 from precision_lab.verifying.junit import junit_xml
 from precision_lab.verifying.verdict import Verdict
 
 
-def fault(kind: str, output: str = "forward", params_name: str = "init") -> Fault:
-    return Fault(kind, "xielu", "stable", "bf16", output, params_name, f"{kind} was seen")
+def fault(kind: str, output: str = "forward", params_name: str = "init") -> Finding:
+    return Finding(
+        code=kind, function="xielu", implementation="stable", fmt="bf16", output=output,
+        params_name=params_name, message=f"{kind} was seen",
+    )  # fmt: skip
 
 
 def suite(**changes: object) -> tuple[ElementTree.Element, dict[str, list[str]]]:

@@ -10,16 +10,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import by_name
 from by_name import as_implementation
 
-from precision_lab.functions import get_function
 from precision_lab.implementations.contract import CallContract
-from precision_lab.results import Fault
+from precision_lab.results import Finding
 from precision_lab.running.accepted_calls import MULTIPLES, find_contract
 from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.properties.layout import _rows_of
+from precision_lab.verifying.properties.checks import differ
 from precision_lab.verifying.properties.registry import _merged, examine
-from precision_lab.verifying.properties.subject import Subject, Terms, differ
+from precision_lab.verifying.properties.sizes import _rows_of
+from precision_lab.verifying.properties.subject import Subject
 
 
 def relu(x, **_):
@@ -29,9 +30,9 @@ def relu(x, **_):
 def subject_of(kernel=relu, function: str = "relu", bound: Bound | None = None, **terms: object) -> Subject:
     implementation = as_implementation(kernel, function, ("bf16",))
     outputs = implementation.measured_outputs()
-    params = get_function(function).check_params()
     held = {o: bound or Bound(1.0) for o in outputs}
-    return Subject(implementation, "bf16", params, outputs, "init", Terms(held, **terms))  # type: ignore[arg-type]
+    found: Subject = by_name.subject(implementation, "bf16", held, **terms)  # type: ignore[arg-type]
+    return found
 
 
 def places(subject: Subject, *values: float) -> np.ndarray:
@@ -43,7 +44,7 @@ def test_a_difference_within_the_bound_is_a_note_and_one_beyond_it_a_fault() -> 
     subject = subject_of()
     index = places(subject, 1.0, 2.0, 4.0)
 
-    def held(*off: float) -> list[Fault]:
+    def held(*off: float) -> list[Finding]:
         subject.faults, subject.notes = [], []
         values = subject.x[index] + np.array(off)
         subject.hold("depends_on_length", "there", "forward", values, index, np.array([10, 20, 30]), 99)
@@ -92,8 +93,11 @@ def test_nan_is_the_same_as_nan_and_as_no_number() -> None:
 
 
 def test_the_worst_of_several_situations_speaks_for_all() -> None:
-    def fault(ulps: float, count: int, kind: str = "depends_on_length") -> Fault:
-        return Fault(kind, "relu", "mine", "bf16", "forward", "init", f"{ulps:g}", ulps=ulps, count=count)
+    def fault(ulps: float, count: int, kind: str = "depends_on_length") -> Finding:
+        return Finding(
+            code=kind, function="relu", implementation="mine", fmt="bf16", output="forward",
+            params_name="init", message=f"{ulps:g}", ulps=ulps, count=count,
+        )  # fmt: skip
 
     worst, other = _merged([fault(2.0, 9), fault(-5.0, 1), fault(math.nan, 99), fault(1.0, 1, "biased")])
     assert (worst.ulps, worst.message) == (-5.0, "-5 (and in 2 other situations)")

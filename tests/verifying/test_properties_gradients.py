@@ -14,10 +14,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import by_name
 from by_name import as_implementation, get_implementation
 
 from precision_lab.formats import KERNEL_FORMATS, get_format
-from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.functions import FUNCTIONS, PRELU, get_function
 from precision_lab.implementations.contract import CallContract
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.properties.products import (
@@ -28,7 +29,7 @@ from precision_lab.verifying.properties.products import (
     spread,
 )
 from precision_lab.verifying.properties.registry import examine
-from precision_lab.verifying.properties.subject import Subject, Terms
+from precision_lab.verifying.properties.subject import Subject
 from precision_lab.verifying.properties.sums import Sum
 
 GRADIENTS = ("upstream", "reductions", "operands", "training_step")
@@ -55,8 +56,8 @@ def subject_of(
     implementation = replace(implementation, contract=contract or CallContract())
     outputs = implementation.measured_outputs()
     bounds = {o: Bound(max_ulp) for o in outputs}
-    params = get_function(function).check_params()
-    return Subject(implementation, fmt, params, outputs, "init", Terms(bounds, finite=finite))
+    found: Subject = by_name.subject(implementation, fmt, bounds, finite=finite)
+    return found
 
 
 @pytest.mark.parametrize("fmt", KERNEL_FORMATS)
@@ -80,7 +81,7 @@ def test_upstream_gradients_are_normal_numbers_of_the_format(fmt: str) -> None:
 @pytest.mark.parametrize("fmt", ["bf16", "fp32", "fp64"])
 def test_a_sum_is_exact_to_what_it_allows(fmt: str) -> None:
     target, generator = get_format(fmt), np.random.default_rng(2)
-    subject: Any = SimpleNamespace(fmt=target, implementation=SimpleNamespace(function="prelu"))
+    subject: Any = SimpleNamespace(fmt=target, function=PRELU)
     x = np.unique(target.round(-np.abs(generator.standard_normal(40)) - 0.1))
     total = Sum(subject, "grad_alpha", 0.5, {"alpha": 0.25}, x)
     index = generator.integers(0, x.size, 500)
@@ -253,8 +254,7 @@ def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said(o
     implementation = registered if own else as_implementation(hugging_face, "xielu", ALL)
     outputs = implementation.measured_outputs()
     bounds = {o: Bound(64.0) for o in outputs}
-    params = get_function("xielu").check_params()
-    subject = Subject(implementation, "fp32", params, outputs, "init", Terms(bounds))
+    subject = by_name.subject(implementation, "fp32", bounds)
     found = examine(subject, "training_step")
     assert found.faults == ()
     assert any("'rootless'" in n.what for n in found.not_examined)

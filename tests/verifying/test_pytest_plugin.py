@@ -144,7 +144,7 @@ def test_a_row_of_the_report_is_failed_undecided_or_passed_by_its_own_figures() 
 
     from sample_results import measurement
 
-    from precision_lab.results import Failure, Fault
+    from precision_lab.results import Failure, Finding
     from precision_lab.verifying.pytest_plugin import _markdown
     from precision_lab.verifying.verdict import Verdict
 
@@ -155,7 +155,15 @@ def test_a_row_of_the_report_is_failed_undecided_or_passed_by_its_own_figures() 
         replace(right, output="grad_beta", failure=Failure("raised", "no")),
     )  # fmt: skip
     faults = tuple(
-        Fault(kind, "xielu", "stable", "bf16", output, name, "it was seen")
+        Finding(
+            code=kind,
+            function="xielu",
+            implementation="stable",
+            fmt="bf16",
+            output=output,
+            params_name=name,
+            message="it was seen",
+        )
         for kind, output, name in (("inaccurate", "forward", "wide"), ("raised", "grad_beta", "init"))
     )
     text = _markdown([{"test": "test_a", **Verdict(rows, faults).to_json()}])

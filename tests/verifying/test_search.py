@@ -12,15 +12,17 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from by_name import get_implementation, law
 
 from precision_lab.exceptions import KernelError
-from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.functions import XIELU
+from precision_lab.implementations import get_execution, implementations_for
 from precision_lab.measuring.measure import measure
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.laws import LAWS, check_laws
 from precision_lab.verifying.search import search
 
-EAGER = [i for i in IMPLEMENTATIONS.values() if i.function == "xielu" and i.execution == "eager"]
+EAGER = implementations_for(XIELU, get_execution("eager"))
 
 
 @pytest.mark.parametrize("implementation", EAGER, ids=lambda i: i.name)
@@ -81,9 +83,13 @@ def test_a_small_jump_at_zero_breaks_continuity_beyond_a_few_ulps_of_the_value_t
         ["forward jumps"] if jump > 4 else []
     )
     m = measure("stable", "xielu", fmt="bf16", output="grad_x")
-    told = LAWS["continuity"]([replace(m, jump_at_zero=jump * 2.0**-8)], Bound(1.0))
-    assert (told is not None) == (jump > 4)
-    assert LAWS["continuity"]([replace(m, jump_at_zero=math.nan)], Bound(1.0)) is not None
+    stable = get_implementation("xielu", "stable")
+
+    def told(jump: float) -> object:
+        return law("continuity", stable, "bf16", [replace(m, jump_at_zero=jump)], Bound(1.0))
+
+    assert (told(jump * 2.0**-8) is not None) == (jump > 4)
+    assert told(math.nan) is not None
 
 
 def test_a_fault_of_one_binade_is_climbed_to():
@@ -132,7 +138,7 @@ def test_the_stable_kernels_keep_every_law(function):
 def test_each_law_is_broken_by_its_own_kind_of_fault():
     from sample_results import measurement, statistics, witness
 
-    from precision_lab.results import Failure, Fault
+    from precision_lab.results import Failure, Finding
 
     right = replace(
         measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
@@ -149,10 +155,12 @@ def test_each_law_is_broken_by_its_own_kind_of_fault():
         "not_finite_parameters": {"failure": Failure("not_finite_parameters", "infinite")},
     }
 
-    def of(law: str, max_ulp: float = 1.0) -> set[str]:
-        found = {kind: LAWS[law]([right, replace(right, **changes)], Bound(max_ulp))
+    stable = get_implementation("xielu", "stable")
+
+    def of(name: str, max_ulp: float = 1.0) -> set[str]:
+        found = {kind: law(name, stable, "bf16", [right, replace(right, **changes)], Bound(max_ulp))
                  for kind, changes in broken.items()}  # fmt: skip
-        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Fault))
+        assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Finding))
         return {kind for kind, told in found.items() if told is not None}
 
     assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided"}

@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 from sample_results import measurement, statistics, witness
 
+from precision_lab.devices import CPU
+from precision_lab.formats import BF16
+from precision_lab.functions import RELU, XIELU
 from precision_lab.implementations.contract import CallContract
 from precision_lab.measuring.measure import measure
-from precision_lab.results import Examination, Failure, Fault, Measurement, NotExamined, Statistics
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined, Statistics
 from precision_lab.verifying.bounds import Bound, lean_limit, leaning
+from precision_lab.verifying.collect import collect
 from precision_lab.verifying.judge import judge, worse_than
+from precision_lab.verifying.make_plan import Request, make_plan, random_sets
 from precision_lab.verifying.plan import Bounds, Event, Examined, Measured, Plan
 from precision_lab.verifying.trial import Planned
-from precision_lab.verifying.verdict import Verdict, assert_accurate, collect, make_plan, random_sets, verify
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import assert_accurate, verify
 
 torch = pytest.importorskip("torch")
 
@@ -76,7 +82,7 @@ def measured(**changes: object) -> Measurement:
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
 
 
-def kinds(faults: tuple[Fault, ...]) -> list[str]:
+def kinds(faults: tuple[Finding, ...]) -> list[str]:
     return [fault.kind for fault in faults]
 
 
@@ -205,7 +211,7 @@ INIT = {"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5}
 
 
 def planned(**changes: object) -> Plan:
-    plan = Plan("xielu", ("bf16",), ("forward",), {"init": INIT}, max_ulp=1.0)
+    plan = Plan(XIELU, (BF16,), ("forward",), {"init": INIT}, max_ulp=1.0)
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
 
 
@@ -213,8 +219,11 @@ def judged(plan: Plan, *events: Event) -> Verdict:
     return collect(plan, [Planned(plan.outputs or (), tuple(plan.parameter_sets)), *events])
 
 
-def fault(kind: str, fmt: str = "bf16") -> Fault:
-    return Fault(kind, "xielu", "mine", fmt, "", "init", f"{kind} was seen")
+def fault(kind: str, fmt: str = "bf16") -> Finding:
+    return Finding(
+        code=kind, function="xielu", implementation="mine", fmt=fmt, params_name="init",
+        message=f"{kind} was seen",
+    )  # fmt: skip
 
 
 def test_a_fault_is_a_failure_whatever_else_is_missing() -> None:
@@ -306,7 +315,7 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At other parameters any output may be as wrong as the worst one here."""
-    from precision_lab.verifying import search, trial
+    from precision_lab.verifying import laws, loading, trial
 
     file = tmp_path / "b.toml"
     file.write_text(
@@ -314,12 +323,12 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
         "[relu.bf16.forward]\nmax_ulp = 5\nregions = { positive = 7 }\n"
     )
     plan = dataclasses.replace(
-        planned(), function="relu", outputs=None, parameter_sets={"init": {}}, max_ulp=None,
+        planned(), function=RELU, outputs=None, parameter_sets={"init": {}}, max_ulp=None,
         bound_file=str(file), laws=True,
     )  # fmt: skip
     asked = []
-    monkeypatch.setattr(search, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
-    implementation, _ = trial.load(relu, plan, framework=None, compiled=False, device="cpu")
+    monkeypatch.setattr(laws, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
+    implementation, _ = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
     found = collect(plan, trial.events(plan, implementation))
     assert asked == [7.0]
     assert found.outcome == "pass"
@@ -358,7 +367,7 @@ def made(**options: object) -> Plan:
         "fmts": ("bf16",), "outputs": None, "params": None, "inputs": None, "max_ulp": 1.0, "bound": None,
         "properties": False, "against": None, "compiled": False, "laws": False, **options,
     }  # fmt: skip
-    return make_plan("xielu", **given)  # type: ignore[arg-type]
+    return make_plan(Request(function="xielu", **given))  # type: ignore[arg-type]
 
 
 def test_parameter_sets_that_nobody_asked_for_are_added_only_where_one_limit_is_promised() -> None:

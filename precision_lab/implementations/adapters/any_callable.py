@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, UsageError, raise_if_users
+from precision_lab.exceptions import KernelError, UsageError, WrongTypeError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Parameter
@@ -22,6 +23,7 @@ from precision_lab.implementations.adapters.foreign import framework_of, wrap, w
 from precision_lab.implementations.adapters.foreign_kernel import accepted
 from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.guard import guarded
 from precision_lab.results.execution import ARRAYS, COMPILED, EAGER, EXECUTIONS, C
 
 FRAMEWORKS = ("torch", *ARRAYS)
@@ -62,7 +64,7 @@ def as_implementation(
             raise UsageError(f"{kernel.label} computes {kernel.function.name}, not {function.name}")
         return dataclasses.replace(kernel, target=target or kernel.target)
     if not callable(kernel):
-        raise TypeError(
+        raise WrongTypeError(
             f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
         )
     name = getattr(kernel, "__name__", type(kernel).__name__)
@@ -207,12 +209,11 @@ def _leaves(
     known = {p.name: p for p in function.parameters}
     trials = [function.check_params(), {n: v + 0.125 for n, v in function.check_params().items()}]
     try:
-        modules = [dict(make(trial, torch.float32).named_parameters()) for trial in trials]
-    except KernelError:
-        raise
-    except BaseException as error:  # it will raise again when it is measured, and be named then
-        raise_if_users(error)
-        return {}, {}
+        modules = [dict(guarded(partial(make, trial, torch.float32)).named_parameters()) for trial in trials]
+    except KernelError as error:
+        if error.__cause__ is None:
+            raise
+        return {}, {}  # what it raises, it will raise again when it is measured, and be named then
     leaves: dict[str, str] = {}
     constraint: dict[str, Parameter] = {}
     for own in modules[0]:

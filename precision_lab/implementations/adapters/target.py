@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from precision_lab.exceptions import UsageError, raise_if_users
+from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.implementations.guard import guarded
 
 if TYPE_CHECKING:
     from precision_lab.formats import FloatFormat
     from precision_lab.functions import Activation
     from precision_lab.implementations import Implementation
+
+T = TypeVar("T")
 
 LIBRARIES = (".so", ".dylib", ".dll")
 
@@ -117,13 +121,16 @@ def _module(place: str) -> Any:
 
 
 def _from_module(name: str) -> Any:
+    return _imported(f"module {name!r}", lambda: importlib.import_module(name))
+
+
+def _imported(what: str, load: Callable[[], T]) -> T:
+    """What importing a stranger's module gives; it may raise anything, and its author is told what."""
     try:
-        return importlib.import_module(name)
-    except BaseException as error:  # a stranger's module may raise anything on import
-        raise_if_users(error)
-        raise UsageError(
-            f"TARGET module {name!r} does not import: {type(error).__name__}: {error}"
-        ) from error
+        return guarded(load)
+    except KernelError as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"TARGET {what} does not import: {type(cause).__name__}: {cause}") from cause
 
 
 def _from_file(path: Path) -> Any:
@@ -143,11 +150,8 @@ def _from_file(path: Path) -> Any:
     if folder not in sys.path:
         sys.path.append(folder)
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:  # as above
-        raise_if_users(error)
+        _imported(f"file {str(path)!r}", partial(spec.loader.exec_module, module))
+    except UsageError:
         del sys.modules[name]
-        raise UsageError(
-            f"TARGET file {str(path)!r} does not import: {type(error).__name__}: {error}"
-        ) from error
+        raise
     return module

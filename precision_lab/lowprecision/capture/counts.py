@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import get_format
+from precision_lab.formats import BF16
 
 # Sign, exponent and the first bit of the fraction of a bf16 number: what is counted for each channel.
 CHANNEL_BITS = 10
 _DROPPED = 16 - CHANNEL_BITS
-_BF16 = get_format("bf16")
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Histogram:
 
 def bf16_values() -> NDArray[np.float64]:
     """Of every pattern, in their order."""
-    return _BF16.decode(_BF16.all_bits())
+    return BF16.decode(BF16.all_bits())
 
 
 @dataclass(frozen=True)

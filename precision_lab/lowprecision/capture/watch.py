@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats.cast_loops import count_cpu
 from precision_lab.lowprecision.capture.captured import Captured
-from precision_lab.lowprecision.capture.counts import CHANNEL_BITS, Histogram, Layer
+from precision_lab.lowprecision.capture.counters import Counter, DeviceCounter
+from precision_lab.lowprecision.capture.counts import Layer
+from precision_lab.lowprecision.capture.recognised import GATED_FORMS, NAMES, function_of, parameters_of
 from precision_lab.lowprecision.recipes.quantized import as_matrix
 from precision_lab.lowprecision.recipes.scales import amax
-
-# Activation modules by class name: of torch, of Hugging Face transformers, and the lab's own.
-FUNCTIONS: Mapping[str, str] = {
-    "XIELU": "xielu",
-    "XIELUActivation": "xielu",
-    "XIPReLU": "xiprelu",
-    "SiLU": "silu",
-    "SiLUActivation": "silu",
-    "GELU": "gelu",
-    "GELUActivation": "gelu",
-    "NewGELUActivation": "gelu_tanh",
-    "FastGELUActivation": "gelu_tanh",
-    "PytorchGELUTanh": "gelu_tanh",
-    "GELUTanh": "gelu_tanh",
-    "ReLU": "relu",
-    "ReLUSquaredActivation": "relu2",
-    "ReLU2": "relu2",
-    "Mish": "mish",
-    "MishActivation": "mish",
-    "ELU": "elu",
-    "SELU": "selu",
-}
-# The name of an activation in a model whose class is none of these.
-NAMES = ("act_fn", "act", "activation", "activation_fn")
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -216,7 +190,7 @@ class capture:
         rows = as_matrix(tensor.detach())
         if kind not in watched.counters:
             on_cpu, channels = rows.device.type == "cpu", rows.shape[1]
-            watched.counters[kind] = _Counter(channels) if on_cpu else _DeviceCounter(channels, rows.device)
+            watched.counters[kind] = Counter(channels) if on_cpu else DeviceCounter(channels, rows.device)
         counter = watched.counters[kind]
         if counter.channels != rows.shape[1]:
             watched.notes.append(
@@ -235,83 +209,12 @@ def _recomputes() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-class _Counter:
-    """Counts of one tensor, on the CPU."""
-
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
-        self._patterns = np.zeros(1 << 16, np.uint64)
-        # Bins first: few are met, so that few pages are touched. Rows of a power of two bytes would share a
-        # few places in a cache. Of one channel's bins none comes to 2^32.
-        self._coarse = np.zeros((1 << CHANNEL_BITS, channels + 16), np.uint32)
-        self._amax = np.zeros(channels, np.float32)
-        self._odd = np.zeros(2, np.int64)
-        self._seen = 0
-
-    def add(self, rows: Tensor, stride: int) -> None:
-        self._seen += rows.numel()
-        count_cpu(rows, stride, self._patterns, self._coarse, self._amax, self._odd)
-
-    def histogram(self) -> Histogram:
-        coarse = self._coarse[:, : self.channels].T
-        return _histogram(self._patterns, coarse, self._amax, self._seen, self._odd)
-
-
-class _DeviceCounter:
-    """The same on the tensor's own device, where the counts stay until they are asked for."""
-
-    def __init__(self, channels: int, device: torch.device) -> None:
-        self.channels = channels
-        self._patterns = torch.zeros(1 << 16, dtype=torch.int64, device=device)
-        self._coarse = torch.zeros(channels << CHANNEL_BITS, dtype=torch.int64, device=device)
-        self._amax = torch.zeros(channels, device=device)
-        self._odd = torch.zeros(2, dtype=torch.int64, device=device)
-        self._seen = 0
-
-    def add(self, rows: Tensor, stride: int) -> None:
-        self._seen += rows.numel()
-        self._odd += torch.stack([rows.isinf().sum(), rows.isnan().sum()])
-        largest = rows.float().abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
-        torch.maximum(self._amax, largest, out=self._amax)
-        rows = rows[::stride]
-        patterns = rows.bfloat16().contiguous().view(torch.int16).int() & 0xFFFF
-        self._patterns += torch.bincount(patterns.reshape(-1), minlength=1 << 16)
-        channel = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device) << CHANNEL_BITS
-        coarse = (patterns >> (16 - CHANNEL_BITS)) + channel
-        self._coarse += torch.bincount(coarse.reshape(-1), minlength=self._coarse.numel())
-
-    def histogram(self) -> Histogram:
-        patterns, coarse, largest, odd = (
-            counts.cpu().numpy() for counts in (self._patterns, self._coarse, self._amax, self._odd)
-        )
-        return _histogram(patterns, coarse.reshape(self.channels, -1), largest, self._seen, odd)
-
-
-def _histogram(
-    patterns: NDArray[Any],
-    coarse: NDArray[Any],
-    largest: NDArray[np.float32],
-    seen: int,
-    odd: NDArray[np.int64],
-) -> Histogram:
-    """Copies of the counts so far."""
-    infinite, nan = odd.tolist()
-    return Histogram(
-        patterns.astype(np.uint64),
-        np.array(coarse, np.uint64, order="C"),
-        largest.copy(),
-        seen,
-        infinite,
-        nan,
-    )
-
-
 class _Watched:
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self.module, self.gated = name, module, False
         self.steps = self.gates = self.without_gradient = 0
         self.counting = False  # the pass that is under way
-        self.counters: dict[str, _Counter | _DeviceCounter] = {}
+        self.counters: dict[str, Counter | DeviceCounter] = {}
         self.amax: dict[str, Tensor] = {}
         self.notes: list[str] = []
         self.moments: Tensor | None = None
@@ -340,61 +243,23 @@ class _Watched:
         self.moments = sums if self.moments is None else self.moments + sums
 
     def layer(self) -> Layer:
-        function = _function(self.module)
+        name, function = function_of(self.module)
         notes = list(dict.fromkeys(self.notes))
         try:
-            params = _parameters(self.module, function)
+            params = parameters_of(self.module, function)
         except ValueError as error:
-            function, params = "", {}
+            name, function, params = "", None, {}
             notes.append(str(error))
         # A module that is given the gate returns the product; one that is not gets the gate's gradient too.
-        apart = self.gated and function != "swiglu"
-        if apart and function == "silu":
-            function = "swiglu"
+        apart = self.gated and not (function is not None and function.is_gated)
+        if apart and function is not None:
+            name = GATED_FORMS.get(function, function).name
         return Layer(
-            self.name, type(self.module).__name__, function, params,
+            self.name, type(self.module).__name__, name, params,
             {kind: counter.histogram() for kind, counter in self.counters.items()},
             None if self.moments is None else self.moments.cpu().numpy(),
             {what: float(value) for what, value in self.amax.items()}, apart, tuple(notes),
         )  # fmt: skip
-
-
-def _parameters(module: nn.Module, function: str) -> dict[str, float]:
-    """Effective parameters: what the module says, or as torch and Hugging Face keep them.
-
-    Raises:
-        ValueError: one is not a single number; names it.
-    """
-    tell: Any = getattr(module, "effective_parameters", None)
-    if tell is not None:
-        found = {}
-        for name, value in tell().items():
-            value = torch.as_tensor(value).detach()
-            if value.numel() != 1:
-                raise UsageError(
-                    f"its parameter {name!r} has shape {tuple(value.shape)}; expected one number"
-                )
-            found[name] = float(value)
-        return found
-    if isinstance(module, nn.ELU):
-        return {"alpha": float(module.alpha)}
-    raw: list[Any] = [getattr(module, name, None) for name in ("alpha_p", "alpha_n", "beta")]
-    if function == "xielu" and all(isinstance(value, Tensor) for value in raw):
-        beta = float(raw[2])
-        positive, negative = (
-            float(nn.functional.softplus(value.detach().double()).mean()) for value in raw[:2]
-        )
-        return {"alpha_p": positive, "alpha_n": beta + negative, "beta": beta}
-    return {}
-
-
-def _function(module: nn.Module) -> str:
-    told = getattr(module, "precision_lab_function", "")
-    if isinstance(told, str) and told:
-        return told
-    if isinstance(module, nn.GELU):
-        return "gelu_tanh" if module.approximate == "tanh" else "gelu"
-    return FUNCTIONS.get(type(module).__name__, "")
 
 
 def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, module: nn.Module) -> bool:
@@ -402,8 +267,8 @@ def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, mo
         return match(name, module)
     if match is not None:
         return fnmatch.fnmatchcase(name, match)
-    known = bool(_function(module)) or name.rpartition(".")[2] in NAMES
+    known = bool(function_of(module)[0]) or name.rpartition(".")[2] in NAMES
     return bool(name) and known
 
 
-__all__ = ["FUNCTIONS", "capture"]
+__all__ = ["capture"]

@@ -36,7 +36,7 @@ class Checkpoints:
         device: where the state's tensors are put.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], device: str = "cpu") -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
         self.path, self.device = path, device
         self.previous, self._partial = _beside(path)
         self._about = json.loads(json.dumps(about))

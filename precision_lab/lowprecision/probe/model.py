@@ -15,16 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import FP32
-from precision_lab.functions import get_function
-from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
+from precision_lab.lowprecision.probe.ageing import AGEINGS, Ageing, degree
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, Remedy, get_remedy, smoothing_scales
+from precision_lab.lowprecision.recipes.base import Recipe
 from precision_lab.lowprecision.recipes.linear import EmulatedLinear
-from precision_lab.lowprecision.recipes.recipes import get_recipe
+from precision_lab.lowprecision.recipes.recipes import RECIPES
 from precision_lab.running.runner import call
-
-GATED = ("swiglu",)
 
 
 @dataclass(frozen=True)
@@ -59,87 +56,26 @@ class ModelConfig:
             )
 
 
-@dataclass(frozen=True)
-class Ageing:
-    """What long training does to a model, brought about at once or step by step.
-
-    Some channels of each MLP see their weights grow and, where there is a gate, align; α_p grows. The next
-    weight shrinks by as much as an activation of the same degree grows (2, or 1 for GELU and its like), so
-    that what the model computes hardly changes: only what the casts see. Weights are stored as they were and
-    scaled where they are used, so that the optimiser's steps mean what they meant before.
-
-    Source of the picture: Fishman et al., arXiv 2409.12517, section 4.
-
-    Attributes:
-        name: the project's name of it.
-        description: one line for people.
-        channels: of each MLP, spread evenly.
-        factor: by which their pre-activations grow.
-        alpha: by which α_p grows.
-        steps: over which both grow; 0 for at once.
-    """
-
-    name: str
-    description: str
-    channels: int = 4
-    factor: float = 1.0
-    alpha: float = 1.0
-    steps: int = 0
-
-    def at(self, step: int) -> tuple[float, float]:
-        """Both factors, steps after the ageing began."""
-        share = 1.0 if self.steps == 0 else min(step / self.steps, 1.0)
-        return self.factor**share, self.alpha**share
-
-    def growth(self, degree: int) -> float:
-        """By how much the largest activations grow from one step to the next."""
-        return float((self.factor**degree * self.alpha) ** (1 / self.steps)) if self.steps else 1.0
-
-
-AGEINGS: dict[str, Ageing] = {
-    ageing.name: ageing
-    for ageing in (
-        Ageing("none", "as trained"),
-        Ageing("mild", "4 channels 16 times as large, aligned", factor=16.0),
-        Ageing("severe", "4 channels 128 times as large, aligned", factor=128.0),
-        Ageing("extreme", "4 channels 1024 times as large, aligned", factor=1024.0),
-        Ageing(
-            "growing", "4 channels growing 128-fold, α_p 200-fold, over 20 steps", factor=128.0, alpha=200.0,
-            steps=20,
-        ),
-    )
-}  # fmt: skip
-
-
-def degree(function: str) -> int:
-    """Power of x that the function grows with."""
-    if function in GATED:
-        return 2
-    powers = {"x^2": 2, "x^3": 3}
-    return max((powers.get(term.basis, 1) for term in get_function(function).positive), default=1)
-
-
 class Activation(nn.Module):
     """A formulation of a function with its trainable raw parameters, in FP32.
 
     Args:
-        function: name, e.g. "xielu".
-        formulation: an implementation's name, e.g. "naive" or "stable [operator]".
+        implementation: the formulation, and with it the function.
         remedy: may cap α_p and soften the square.
     """
 
-    def __init__(self, function: str, formulation: str, remedy: Remedy = REMEDIES["none"]) -> None:
+    def __init__(self, implementation: Implementation, remedy: Remedy = REMEDIES["none"]) -> None:
         super().__init__()
-        self.implementation: Implementation = resolve(formulation, get_function(function), FP32)
-        self.definition = get_function(function)
-        self.precision_lab_function = function  # for `capture`
+        self.implementation = implementation
+        self.definition = implementation.function
+        self.precision_lab_function = self.definition  # for `capture`
         self.raw = nn.ParameterDict()
         self.remedy = remedy
         self.grown = 1.0
         values = self.definition.check_params()
         beta = values.get("beta", 0.0)
         for parameter in self.definition.parameters:
-            if parameter.raw is not None and parameter.trainable and function not in GATED:
+            if parameter.raw is not None and parameter.trainable and not parameter.operand:
                 shift = beta if parameter.raw == "softplus+beta" else 0.0
                 value = values[parameter.name] - shift
                 start = value if parameter.raw == "identity" else math.log(math.expm1(value))
@@ -167,7 +103,7 @@ class Activation(nn.Module):
         """f(x), or SiLU(x)·gate; in the dtype of x."""
         x = self.remedy.softened(x)
         if gate is not None:
-            return call(self.implementation, x, {"b": gate})
+            return call(self.implementation, x, {operand.name: gate for operand in self.definition.operands})
         return call(self.implementation, x, {k: v.to(x) for k, v in self.effective_parameters().items()})
 
 
@@ -189,7 +125,7 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig, act: Activation, linear: Linear) -> None:
         super().__init__()
-        gated = act.definition.name in GATED
+        gated = act.definition.is_gated
         hidden = config.hidden if gated else config.hidden * 3 // 2
         self.act = act
         self.gate_proj = linear(config.width, hidden) if gated else None
@@ -221,7 +157,7 @@ class MLP(nn.Module):
             h = self.act(before)
         if self.watch:
             self.kurtosis = (kurtosis(before), kurtosis(h))
-        down = 1 / (up ** degree(self.act.definition.name) * self.act.grown)
+        down = 1 / (up ** degree(self.act.definition) * self.act.grown)
         if self.act.remedy.smooth:
             scales = smoothing_scales(h)
             h, down = h / scales.to(h.dtype), down * scales
@@ -277,7 +213,7 @@ class Model(nn.Module):
     """The whole model; the residual stream is FP32, as autocast leaves it.
 
     Args:
-        function, formulation: the activation, as `Activation`.
+        implementation: of the activation.
         recipe: what every product of the blocks goes through.
         remedy: what is done for the activation.
         seed: of the weights, which are the same for all recipes and formulations; of stochastic rounding.
@@ -286,9 +222,8 @@ class Model(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        function: str,
-        formulation: str,
-        recipe: str,
+        implementation: Implementation,
+        recipe: Recipe,
         *,
         remedy: str | Remedy = "none",
         seed: int = 0,
@@ -296,17 +231,15 @@ class Model(nn.Module):
         super().__init__()
         remedy = get_remedy(remedy)
         self.config = config
-        self.dtype = torch.float32 if recipe == "fp32" else torch.bfloat16
+        self.dtype = torch.float32 if recipe == RECIPES["fp32"] else torch.bfloat16
         self.generator = torch.Generator().manual_seed(seed)
-        outer = "fp32" if recipe == "fp32" else "bf16"
+        outer = RECIPES["fp32" if recipe == RECIPES["fp32"] else "bf16"]
         self.embedding = nn.Parameter(torch.empty(config.vocabulary, config.width))
         blocks = []
         for i in range(config.layers):
             edge = i < remedy.edge_bf16 or i >= config.layers - remedy.edge_bf16
-            linear = partial(
-                EmulatedLinear, recipe=get_recipe(outer if edge else recipe), generator=self.generator
-            )
-            blocks.append(Block(config, Activation(function, formulation, remedy), linear))
+            linear = partial(EmulatedLinear, recipe=outer if edge else recipe, generator=self.generator)
+            blocks.append(Block(config, Activation(implementation, remedy), linear))
         self.blocks = nn.ModuleList(blocks)
         self.norm = RMSNorm(config.width)
         self.output = EmulatedLinear(config.width, config.vocabulary, outer)

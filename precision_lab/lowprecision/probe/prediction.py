@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
-from precision_lab.lowprecision.probe.probe import BASELINE
+from precision_lab.lowprecision.probe.grids import BASELINE
 
 RESAMPLES = 2000
 REFERENCE = "swiglu/torch"

@@ -16,16 +16,12 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import FP32
-from precision_lab.functions import get_function
-from precision_lab.implementations import resolve
-from precision_lab.lowprecision.readiness.passage import EXACT
+from precision_lab.functions import Activation
+from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.recipes.linear import Operands, product
 from precision_lab.lowprecision.recipes.recipes import get_recipe
 from precision_lab.oracle import reference
 from precision_lab.running.runner import call
-
-FORMULATIONS = ("naive", "eps-expm1", "expm1", "stable [operator]")
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class _Exact(torch.autograd.Function):
     """The oracle's values, rounded to the input's dtype; parameters' gradients summed in float64."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, function: str, names: tuple[str, ...], *values: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, function: Activation, names: tuple[str, ...], *values: Tensor) -> Tensor:
         ctx.function, ctx.names = function, names
         ctx.params = {n: float(v) for n, v in zip(names, values, strict=True)}
         ctx.save_for_backward(h, *values)
@@ -75,18 +71,18 @@ class _Exact(torch.autograd.Function):
         return (dh, None, None, *gradients)
 
 
-def _oracle(function: str, output: str, params: Mapping[str, float], h: Tensor) -> Tensor:
+def _oracle(function: Activation, output: str, params: Mapping[str, float], h: Tensor) -> Tensor:
     flat = h.detach().double().cpu().numpy().reshape(-1)
     found = reference(function, output, dict(params), flat, "fp64").exact
     return torch.from_numpy(np.asarray(found, np.float64)).reshape(h.shape).to(h.device)
 
 
 def block_errors(
-    function: str = "xielu",
+    function: Activation,
     params: Mapping[str, float] | None = None,
     *,
     recipes: Sequence[str],
-    formulations: Sequence[str] = FORMULATIONS,
+    formulations: Mapping[str, Implementation],
     tokens: int = 256,
     width: int = 128,
     hidden: int = 384,
@@ -95,6 +91,7 @@ def block_errors(
     """Errors of every result of a block, each split.
 
     Args:
+        formulations: of the function, by what they are called in the results.
         tokens, width, hidden: sizes of x (tokens, width) and of the weights (hidden, width), (width, hidden).
         seed: of normal data; weights have variance 1/columns, and the upstream gradient a thousandth.
 
@@ -103,26 +100,25 @@ def block_errors(
         and the reduced gradients of the parameters are BF16.
 
     Raises:
-        ValueError: unknown function, parameter, recipe or implementation; a function with a gate.
+        ValueError: unknown parameter or recipe; a function with a gate.
         KernelError: the implementation failed.
     """
-    definition = get_function(function)
-    if definition.name == "swiglu":
-        raise UsageError(f"function={function!r}: a block of one input is measured; it has a gate")
-    values = definition.check_params(params)
+    if function.is_gated:
+        raise UsageError(f"function={function.name!r}: a block of one input is measured; it has a gate")
+    values = function.check_params(params)
     data = _data(tokens, width, hidden, seed)
 
     @cache
-    def run(formulation: str, mode: str) -> dict[str, Tensor]:
-        return _run(data, function, formulation, mode, values)
+    def run(kernel: Implementation | None, mode: str) -> dict[str, Tensor]:
+        return _run(data, _Activation(function, kernel, values), mode)
 
-    exact = run(EXACT, "fp64")
+    exact = run(None, "fp64")
     found = []
     for recipe in recipes:
         storage = "fp32" if get_recipe(recipe).name == "fp32" else "fp32 in bf16"
-        of_recipe, exact_alone = run(EXACT, recipe), run(EXACT, storage)
-        for formulation in formulations:
-            both, alone = run(formulation, recipe), run(formulation, storage)
+        of_recipe, exact_alone = run(None, recipe), run(None, storage)
+        for formulation, kernel in formulations.items():
+            both, alone = run(kernel, recipe), run(kernel, storage)
             for output, e in exact.items():
                 errors = (
                     _relative(both[output], e),
@@ -149,17 +145,35 @@ def _data(tokens: int, width: int, hidden: int, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _run(
-    data: Mapping[str, Tensor], function: str, formulation: str, mode: str, values: Mapping[str, float]
-) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class _Activation:
+    """A function at parameters' values, and what computes it; None for correctly rounded values."""
+
+    function: Activation
+    kernel: Implementation | None
+    values: Mapping[str, float]
+
+    def parameters(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        return {name: torch.tensor(value, dtype=dtype) for name, value in self.values.items()}
+
+    def __call__(self, h: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        if self.kernel is not None:
+            return call(self.kernel, h, dict(parameters))
+        result: Tensor = _Exact.apply(  # type: ignore[no-untyped-call]
+            h, self.function, tuple(parameters), *parameters.values()
+        )
+        return result
+
+
+def _run(data: Mapping[str, Tensor], f: _Activation, mode: str) -> dict[str, Tensor]:
     """Results of one pass; mode is a recipe, "fp64", or "fp32 in bf16": FP32 products between BF16 data."""
     dtype = {"fp64": torch.float64, "fp32": torch.float32}.get(mode, torch.bfloat16)
     wide = torch.float64 if mode == "fp64" else torch.float32
     x, up, down = (
         data[k].to(t, copy=True).requires_grad_() for k, t in (("x", dtype), ("up", wide), ("down", wide))
     )
-    parameters = {n: torch.tensor(v, dtype=dtype) for n, v in values.items()}
-    trainable = [p.name for p in get_function(function).parameters if p.trainable]
+    parameters = f.parameters(dtype)
+    trainable = [p.name for p in f.function.parameters if p.trainable]
     for name in trainable:
         parameters[name].requires_grad_()
     if mode == "fp64":
@@ -167,10 +181,10 @@ def _run(
     else:
         recipe = "fp32" if mode == "fp32 in bf16" else mode
         operands = [Operands(recipe, torch.Generator().manual_seed(i)) for i in range(2)]
-        _see_once(operands, data, function, formulation, values, recipe)
+        _see_once(operands, data, f)
         multiply = [partial(product, operands=o) for o in operands]
     h = multiply[0](x, up)
-    y = multiply[1](_activate(h, function, formulation, parameters), down)
+    y = multiply[1](f(h, parameters), down)
     y.backward(data["dy"].to(y.dtype))  # type: ignore[no-untyped-call]
     found = {"y": y, "dx": x.grad, "dw_up": up.grad, "dw_down": down.grad}
     found |= {f"d{name}": parameters[name].grad for name in trainable}
@@ -181,34 +195,18 @@ def _plain(x: Tensor, w: Tensor) -> Tensor:
     return x @ w.t()
 
 
-def _see_once(
-    operands: Sequence[Operands],
-    data: Mapping[str, Tensor],
-    function: str,
-    formulation: str,
-    values: Mapping[str, float],
-    recipe: str,
-) -> None:
+def _see_once(operands: Sequence[Operands], data: Mapping[str, Tensor], f: _Activation) -> None:
     """Delayed scaling scales by what it saw before: one pass over the same data, then a step."""
     if operands[0].states["input"] is None:
         return
     x, up, down = (data[k].clone().requires_grad_() for k in ("x", "up", "down"))
-    parameters = {n: torch.tensor(v, dtype=torch.bfloat16) for n, v in values.items()}
     h = product(x.bfloat16(), up, operands[0])
-    y = product(_activate(h, function, formulation, parameters), down, operands[1])
+    y = product(f(h, f.parameters(torch.bfloat16)), down, operands[1])
     y.backward(
         data["dy"].bfloat16()  # type: ignore[no-untyped-call]
     )
     for o in operands:
         o.step()
-
-
-def _activate(h: Tensor, function: str, formulation: str, parameters: Mapping[str, Tensor]) -> Tensor:
-    if formulation == EXACT:
-        names = tuple(parameters)
-        result: Tensor = _Exact.apply(h, function, names, *parameters.values())  # type: ignore[no-untyped-call]
-        return result
-    return call(resolve(formulation, get_function(function), FP32), h, dict(parameters))
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:
@@ -221,4 +219,4 @@ def _cosine(found: Tensor, exact: Tensor) -> float:
     return float((found * exact).sum()) / norm if norm > 0 else math.nan
 
 
-__all__ = ["FORMULATIONS", "BlockError", "block_errors"]
+__all__ = ["BlockError", "block_errors"]

@@ -1,7 +1,7 @@
 """An activation on its way into the next matrix product: exact f(x) against what a recipe lets through.
 
-Pre-activations are BF16, as a matrix product leaves them, so that there are 2^16 of them: exact values come
-from a table of all, certified by the oracle, and so does what a kernel makes of them.
+Pre-activations are BF16, as a matrix product leaves them, so that there are 2^16 of them: exact values, and
+what a kernel makes of them, come from tables of all (`values`).
 """
 
 from __future__ import annotations
@@ -17,30 +17,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, UsageError, unknown_name
-from precision_lab.formats import FORMATS, get_format
-from precision_lab.functions import get_function
-from precision_lab.implementations import resolve
+from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.formats import BF16, FP32, FloatFormat
+from precision_lab.functions import Activation
+from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.readiness.quality import Quality, quality
 from precision_lab.lowprecision.readiness.remedies import smoothing_scales
+from precision_lab.lowprecision.readiness.values import computed_at, computed_table, exact_table
+from precision_lab.lowprecision.recipes.base import Recipe
 from precision_lab.lowprecision.recipes.quantized import BEYOND, Quantized, as_matrix, per_element
-from precision_lab.lowprecision.recipes.recipes import Recipe, Unscaled, get_recipe
+from precision_lab.lowprecision.recipes.recipes import Unscaled, get_recipe
 from precision_lab.lowprecision.recipes.scales import AmaxHistory, amax
-from precision_lab.oracle import reference
-from precision_lab.results import Failure
-from precision_lab.running.case import case_of
-from precision_lab.running.runner import run
 
 Float64 = NDArray[np.float64]
 Path = Literal["fused", "unfused", "fp8-in"]
-EXACT = "exact"  # in a formulation's place: the correctly rounded result
-# log₂ of the largest number over the smallest one.
-_BINADES = {
-    name: math.log2(f.max_finite) - math.log2(f.min_subnormal)
-    for name, f in FORMATS.items()
-    if f.rounds and f.bits < 64
-}
-_BF16 = get_format("bf16")
+
+
+@lru_cache
+def binades(fmt: FloatFormat) -> float:
+    """log₂ of a format's largest number over its smallest one."""
+    return math.log2(fmt.max_finite) - math.log2(fmt.min_subnormal)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Passage:
     stored: Float64
     elements: Float64
     clipped: NDArray[np.bool_]
-    fmt: str
+    fmt: FloatFormat
 
     def tensor(self, weights: Float64 | None = None) -> Quality:
         """Quality of the tensor as a whole; weights, the shape of exact, say how often each value occurs."""
@@ -72,18 +68,44 @@ class Passage:
     def _quality(self, j: int | slice, weights: Float64 | None = None) -> Quality:
         return quality(
             self.exact[:, j], self.stored[:, j], self.elements[:, j], self.clipped[:, j],
-            _BINADES[self.fmt], weights,
+            binades(self.fmt), weights,
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a tensor goes, and by what; the arguments of `forward_passage`."""
+
+    recipe: Recipe
+    path: Path
+    kernel: Implementation | None
+    gate: Tensor | None
+    state: AmaxHistory | None
+    generator: torch.Generator | None
+    growth: float
+    known_amax: float
+    smooth: bool = False
+    upstream: Tensor | None = None
+    gate_in_upstream: bool = False
+
+    @property
+    def fused(self) -> bool:
+        """Whether the kernel that computes the activation casts it too."""
+        return self.recipe.name == "fp32" or (bool(self.recipe.fused) and self.path != "unfused")
+
+    @property
+    def role(self) -> Literal["input", "gradient"]:
+        return "input" if self.upstream is None else "gradient"
+
+
 def forward_passage(
-    function: str,
+    function: Activation,
     params: Mapping[str, float] | None,
     x: Tensor,
     recipe: str | Recipe,
     *,
     path: Path = "fused",
-    formulation: str = EXACT,
+    kernel: Implementation | None = None,
     gate: Tensor | None = None,
     state: AmaxHistory | None = None,
     generator: torch.Generator | None = None,
@@ -98,8 +120,7 @@ def forward_passage(
         path: "fused" computes in FP32 and casts as the recipe's fused kernel does, "unfused" stores BF16 in
             between, "fp8-in" stores x by the recipe first and then goes on as "fused". A recipe that
             is not fused is "unfused" in its place.
-        formulation: name of an implementation, such as "naive" or "stable [operator]", or "exact" for
-            correctly rounded results.
+        kernel: what computes the activation; None for correctly rounded results.
         gate: bfloat16, the shape of x; what the result is multiplied by, as in SwiGLU.
         known_amax: the tensor's largest magnitude where x is a part of it, for scales of the whole tensor.
         state: the history of this tensor under delayed scaling; by default one that has seen this tensor.
@@ -107,37 +128,23 @@ def forward_passage(
         smooth: channels are divided by powers of two before the cast, as `remedies.smoothing_scales`.
 
     Raises:
-        ValueError: unknown function, parameter, path, recipe or implementation; x is not bfloat16; a gate
-            is missing or of another shape.
+        ValueError: unknown parameter, path or recipe; x is not bfloat16; a gate is missing or of another
+            shape.
         KernelError: the implementation failed.
     """
-    return _passage(
-        function,
-        params,
-        x,
-        recipe,
-        "forward",
-        path,
-        formulation,
-        gate,
-        None,
-        state,
-        generator,
-        growth,
-        smooth,
-        known_amax,
-    )
+    way = _Way(get_recipe(recipe), path, kernel, gate, state, generator, growth, known_amax, smooth)
+    return _passage(function, params, x, "forward", way)
 
 
 def gradient_passage(
-    function: str,
+    function: Activation,
     params: Mapping[str, float] | None,
     x: Tensor,
     upstream: Tensor,
     recipe: str | Recipe,
     *,
     path: Path = "fused",
-    formulation: str = EXACT,
+    kernel: Implementation | None = None,
     gate: Tensor | None = None,
     state: AmaxHistory | None = None,
     generator: torch.Generator | None = None,
@@ -152,72 +159,62 @@ def gradient_passage(
         gate_in_upstream: it is that by f(x), and holds the gate as a factor already.
     """
     _check_pair("upstream", upstream, x)
-    return _passage(
-        function, params, x, recipe, "grad_x", path, formulation, gate, upstream, state, generator, growth,
-        smooth=False, known_amax=known_amax, gate_in_upstream=gate_in_upstream,
+    way = _Way(
+        get_recipe(recipe), path, kernel, gate, state, generator, growth, known_amax, upstream=upstream,
+        gate_in_upstream=gate_in_upstream,
     )  # fmt: skip
+    return _passage(function, params, x, "grad_x", way)
 
 
 def _passage(
-    function: str,
-    params: Mapping[str, float] | None,
-    x: Tensor,
-    recipe: str | Recipe,
-    output: str,
-    path: Path,
-    formulation: str,
-    gate: Tensor | None,
-    upstream: Tensor | None,
-    state: AmaxHistory | None,
-    generator: torch.Generator | None,
-    growth: float,
-    smooth: bool,
-    known_amax: float,
-    gate_in_upstream: bool = False,
+    function: Activation, params: Mapping[str, float] | None, x: Tensor, output: str, way: _Way
 ) -> Passage:
-    recipe = get_recipe(recipe)
-    if path not in get_args(Path):
-        raise unknown_name("path", path, get_args(Path))
+    recipe, gate, fused = way.recipe, way.gate, way.fused
+    if way.path not in get_args(Path):
+        raise unknown_name("path", way.path, get_args(Path))
     if x.dtype != torch.bfloat16 or x.ndim == 0:
         raise UsageError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
-    if gate is not None or get_function(function).name == "swiglu":
+    if gate is not None or function.is_gated:
         _check_pair("gate", gate, x)
-    values = tuple(sorted(get_function(function).check_params(params).items()))
+    values = tuple(sorted(function.check_params(params).items()))
     factor = np.ones(())
-    for tensor in (None if gate_in_upstream else gate, upstream):
+    for tensor in (None if way.gate_in_upstream else gate, way.upstream):
         if tensor is not None:
             factor = factor * as_matrix(tensor.detach()).cpu().double().numpy()
     rows = as_matrix(x.detach())
     pattern = rows.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
     exact = exact_table(function, output, values)[pattern] * factor
-    role: Literal["input", "gradient"] = "input" if upstream is None else "gradient"
-    fused = recipe.name == "fp32" or (bool(recipe.fused) and path != "unfused")
-    if path == "fp8-in" and not isinstance(recipe, Unscaled):
-        arrived = recipe.quantize(rows, state=_warm(recipe, "input", amax(rows)), generator=generator)
+    if way.path == "fp8-in" and not isinstance(recipe, Unscaled):
+        state = _warm(recipe, "input", amax(rows))
+        arrived = recipe.quantize(rows, state=state, generator=way.generator)
         point = arrived.dequantize().cpu().double().numpy()
-        computed = _computed_at(function, output, values, formulation, point)
-    elif formulation == EXACT:
+        computed = computed_at(function, output, values, way.kernel, point)
+    elif way.kernel is None:
         computed = exact_table(function, output, values)[pattern]  # rounded below, and once
     else:
-        computed = computed_table(function, output, values, formulation, "fp32" if fused else "bf16")[pattern]
+        computed = computed_table(way.kernel, output, values, FP32 if fused else BF16)[pattern]
     with np.errstate(over="ignore", invalid="ignore"):
-        rounded = get_format("fp32" if fused else "bf16").round(computed * factor)
+        rounded = (FP32 if fused else BF16).round(computed * factor)
         result = torch.from_numpy(rounded.astype(np.float32)).to(x.device)
-    scales = smoothing_scales(result) if smooth else torch.ones(result.shape[1], device=x.device)
+    scales = smoothing_scales(result) if way.smooth else torch.ones(result.shape[1], device=x.device)
     result = result / scales  # exact: powers of two
     back = scales.cpu().double().numpy()
     if isinstance(recipe, Unscaled):
         kept = recipe.store(result).cpu().double().numpy() * back
         return Passage(exact, kept, kept, np.isinf(kept) & np.isfinite(exact), recipe.forward)
-    tensor = result if recipe.fused == "fp32" and fused else result.bfloat16()
-    a = amax(result if recipe.fused == "bf16" and fused else tensor).clamp(min=known_amax)
-    found = recipe.quantize(
-        tensor, role, state=state if state is not None else _warm(recipe, role, a, growth),
-        unrounded_amax=a, generator=generator,
-    )  # fmt: skip
+    tensor, found = _stored(result, way)
     stored, elements = (values.cpu().double().numpy() for values in (found.dequantize(), found.values()))
-    stored = stored * back
-    return Passage(exact, stored, elements, _clipped(tensor, found), found.fmt)
+    return Passage(exact, stored * back, elements, _clipped(tensor, found), found.fmt)
+
+
+def _stored(result: Tensor, way: _Way) -> tuple[Tensor, Quantized]:
+    """A kernel's FP32 result as it comes to the cast, and what the cast makes of it."""
+    recipe, fused = way.recipe, way.fused
+    tensor = result if recipe.fused == "fp32" and fused else result.bfloat16()
+    a = amax(result if recipe.fused == "bf16" and fused else tensor).clamp(min=way.known_amax)
+    state = way.state if way.state is not None else _warm(recipe, way.role, a, way.growth)
+    found = recipe.quantize(tensor, way.role, state=state, unrounded_amax=a, generator=way.generator)
+    return tensor, found
 
 
 def _warm(
@@ -247,63 +244,4 @@ def _check_pair(name: str, tensor: Tensor | None, x: Tensor) -> None:
         raise UsageError(f"{name}={seen}: expected bfloat16 of the shape of x, {tuple(x.shape)}")
 
 
-Params = tuple[tuple[str, float], ...]
-
-
-def linear_params(function: str, params: Params | Mapping[str, float]) -> dict[str, float]:
-    """Parameters of the activation alone: SwiGLU's second input is a factor of its own, 1 here."""
-    return {**dict(params), "b": 1.0} if function == "swiglu" else dict(params)
-
-
-@lru_cache(maxsize=64)
-def exact_table(function: str, output: str, params: Params) -> Float64:
-    """An output at every bf16 number, by bit pattern, to about float64 precision; SwiGLU for b = 1.
-
-    Raises:
-        ValueError: as `oracle.reference`.
-    """
-    return _at(function, output, params, _BF16.decode(_BF16.all_bits()))
-
-
-def _at(function: str, output: str, params: Params, x: Float64) -> Float64:
-    points, where = np.unique(x, return_inverse=True)
-    exact = reference(function, output, linear_params(function, params), points, "fp64").exact
-    found: Float64 = exact[where.reshape(x.shape)]
-    return found
-
-
-def _computed_at(function: str, output: str, params: Params, formulation: str, x: Float64) -> Float64:
-    """What a formulation computes in FP32 for these FP32 numbers; exact ones unrounded.
-
-    Raises:
-        KernelError: the implementation failed.
-    """
-    if formulation == EXACT:
-        return _at(function, output, params, x)
-    points, where = np.unique(x, return_inverse=True)
-    return _run(function, output, params, formulation, points, "fp32")[where.reshape(x.shape)]
-
-
-@lru_cache(maxsize=64)
-def computed_table(function: str, output: str, params: Params, formulation: str, fmt: str) -> Float64:
-    """What a formulation computes for every bf16 number, in fp32 or bf16, by bit pattern.
-
-    Raises:
-        KernelError: the implementation failed.
-    """
-    return _run(function, output, params, formulation, _BF16.decode(_BF16.all_bits()), fmt)
-
-
-def _run(function: str, output: str, params: Params, formulation: str, x: Float64, fmt: str) -> Float64:
-    source = get_format(fmt)
-    implementation = resolve(formulation, get_function(function), source)
-    found = run(case_of(implementation, source, linear_params(function, params), (output,)), x)[output]
-    if isinstance(found, Failure):
-        raise KernelError(found.kind, found.message)
-    return found.astype(np.float64)
-
-
-__all__ = [
-    "EXACT", "Passage", "computed_table", "exact_table", "forward_passage", "gradient_passage",
-    "linear_params",
-]  # fmt: skip
+__all__ = ["Passage", "forward_passage", "gradient_passage"]

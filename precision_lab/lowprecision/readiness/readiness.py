@@ -11,26 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-
 from precision_lab.exceptions import UsageError
-from precision_lab.functions import get_function
+from precision_lab.formats import FP32
+from precision_lab.functions import Activation, get_function
+from precision_lab.implementations import resolve
+from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.capture.captured import Captured
-from precision_lab.lowprecision.readiness.passage import EXACT, Path, exact_table
-from precision_lab.lowprecision.readiness.quality import quality
+from precision_lab.lowprecision.readiness.amplification import Amplification, amplifications
+from precision_lab.lowprecision.readiness.passage import Path
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, Remedy
 from precision_lab.lowprecision.readiness.risk import Numbers, Tensors, from_distribution, numbers
 from precision_lab.lowprecision.readiness.weighed import KernelErrors, kernel_errors
-from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
+from precision_lab.lowprecision.recipes.base import Recipe
+from precision_lab.lowprecision.recipes.recipes import RECIPES, Unscaled, get_recipe
+from precision_lab.results.profile import DEFAULT
 
 NOISE_LIMIT = 0.10  # of either tensor's channels
 CLIPPED_LIMIT = 1e-3
 READY, WITH, NOT = "ready", "ready with", "not ready"
-COMPARED = ("swiglu", "gelu", "silu", "relu2")
+EXACT = "exact"  # in a formulation's place: the correctly rounded result
 
 
 @dataclass(frozen=True)
@@ -65,27 +66,6 @@ class Evidence:
     function: str
     recipe: str
     numbers: Numbers
-
-
-@dataclass(frozen=True)
-class Amplification:
-    """What an activation makes of a layer's outliers.
-
-    Attributes:
-        layer, function: which.
-        kurtosis_in, kurtosis_out: of its input and output.
-        amax_in, amax_out: largest magnitudes.
-        crest_in, crest_out: largest magnitude over the root mean square.
-    """
-
-    layer: str
-    function: str
-    kurtosis_in: float
-    kurtosis_out: float
-    amax_in: float
-    amax_out: float
-    crest_in: float
-    crest_out: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +109,7 @@ class Readiness:
 
 
 def modelled_layers(
-    function: str,
+    function: str | Activation,
     params: Mapping[str, float] | None,
     distributions: Sequence[str],
     *,
@@ -142,9 +122,10 @@ def modelled_layers(
     Raises:
         ValueError: unknown function, parameter or distribution; scale is not positive and finite.
     """
-    values = get_function(function).check_params(params)
+    definition = get_function(function)
+    values = definition.check_params(params)
     return [
-        from_distribution(function, values, name, scale=scale, tokens=tokens, channels=channels)
+        from_distribution(definition, values, name, scale=scale, tokens=tokens, channels=channels)
         for name in distributions
     ]
 
@@ -153,23 +134,27 @@ def readiness(
     layers: Sequence[Tensors],
     *,
     source: str,
-    recipes: Sequence[str] = tuple(RECIPES),
+    recipes: Sequence[str | Recipe] = tuple(RECIPES.values()),
     path: Path = "fused",
-    formulation: str = EXACT,
+    formulation: str | Implementation = EXACT,
     growth: float = 1.0,
     warnings: Sequence[str] = (),
     captured: Captured | None = None,
     blocks: bool = False,
+    compared: Sequence[str | Activation] = DEFAULT.lowprecision.compared,
 ) -> Readiness:
     """Judges recipes by layers.
 
     Args:
         layers: as `modelled_layers` or `risk.from_capture` give them.
         source: a name for where they come from.
-        path, formulation: as `activation.forward_passage`.
+        path: as `passage.forward_passage`.
+        formulation: an implementation, or its name, such as "naive" or "stable [operator]"; "exact" for
+            correctly rounded results.
         growth: how many times larger tensors may be than delayed scaling has seen.
         captured: what the layers were drawn from; its counts weigh the errors of every implementation.
         blocks: the layers are the blocks of a model, from first to last; otherwise they have no edges.
+        compared: functions whose outliers are set beside those of the layers' own.
 
     Raises:
         ValueError: no layers; unknown recipe, path or implementation; a growth below 1.
@@ -178,22 +163,33 @@ def readiness(
     if not layers:
         raise UsageError("layers=[]: nothing to judge a recipe by")
     evidence, verdicts = [], []
-    judge = partial(numbers, growth=growth, path=path, formulation=formulation)
-    for recipe in recipes:
-        get_recipe(recipe)
+    kernels = {t.function: _kernel(formulation, t.function) for t in layers}
+
+    def judge(tensors: Tensors, recipe: Recipe, remedy: str | Remedy = "none") -> Numbers:
+        kernel = kernels[tensors.function]
+        return numbers(tensors, recipe, remedy=remedy, growth=growth, path=path, kernel=kernel)
+
+    for recipe in map(get_recipe, recipes):
         found = [judge(tensors, recipe) for tensors in layers]
-        evidence += [Evidence(t.name, t.function, recipe, n) for t, n in zip(layers, found, strict=True)]
+        evidence += [
+            Evidence(t.name, t.function.name, recipe.name, n) for t, n in zip(layers, found, strict=True)
+        ]
         verdicts.append(_verdict(layers, recipe, found, judge, blocks))
     return Readiness(
-        source, tuple(verdicts), tuple(evidence), tuple(_amplification(layers)), growth,
+        source, tuple(verdicts), tuple(evidence),
+        tuple(amplifications(layers, tuple(map(get_function, compared)))), growth,
         (*warnings, *_empty(layers, evidence)),
         () if captured is None else tuple(kernel_errors(captured)),
     )  # fmt: skip
 
 
+def _kernel(formulation: str | Implementation, function: Activation) -> Implementation | None:
+    return None if formulation == EXACT else resolve(formulation, function, FP32)
+
+
 def _verdict(
     layers: Sequence[Tensors],
-    recipe: str,
+    recipe: Recipe,
     found: Sequence[Numbers],
     judge: Callable[..., Numbers],
     blocks: bool,
@@ -206,14 +202,14 @@ def _verdict(
         verdict = NOT
         for remedy in REMEDIES.values():
             rest = _without_edges(layers, remedy)
-            if remedy.name == "none" or not rest or recipe in ("fp32", "bf16"):
+            if remedy.name == "none" or not rest or isinstance(recipe, Unscaled):
                 continue
             if remedy.edge_bf16 and not blocks:
                 continue
             tried[remedy.name] = _worst([judge(t, recipe, remedy=remedy) for t in rest])
             if verdict == NOT and _within(tried[remedy.name]):
                 verdict = f"{WITH} {remedy.name}"
-    return RecipeVerdict(recipe, verdict, *worst, tuple(why), tried, get_recipe(recipe).capability)
+    return RecipeVerdict(recipe.name, verdict, *worst, tuple(why), tried, recipe.capability)
 
 
 def _without_edges(layers: Sequence[Tensors], remedy: Remedy) -> Sequence[Tensors]:
@@ -268,39 +264,7 @@ def _empty(layers: Sequence[Tensors], evidence: Sequence[Evidence]) -> list[str]
     return [f"layer {name!r}: {what} is 0 throughout, which tests no recipe" for name, what in zero]
 
 
-def _amplification(layers: Sequence[Tensors]) -> list[Amplification]:
-    found = []
-    for tensors in layers:
-        patterns = tensors.x.contiguous().view(torch.int16).numpy().view(np.uint16)
-        x = tensors.x.double().numpy()
-        # Where there is no gate, SwiGLU's is another row of the same inputs.
-        gate = np.roll(x, 1, 0) if tensors.gate is None else tensors.gate.double().numpy()
-        before = quality(x, x, x, np.zeros(x.shape, bool), 1.0)
-        for name in dict.fromkeys((tensors.function, *COMPARED)):
-            params = tensors.params if name == tensors.function else {}
-            values = tuple(sorted(get_function(name).check_params(params).items()))
-            y = exact_table(name, "forward", values)[patterns]
-            if name == "swiglu" or (name == tensors.function and tensors.gate is not None):
-                y = y * gate
-            after = quality(y, y, y, np.zeros(y.shape, bool), 1.0)
-            found.append(
-                Amplification(
-                    tensors.name, name, before.kurtosis, after.kurtosis, before.amax, after.amax, _crest(x),
-                    _crest(y),
-                )
-            )  # fmt: skip
-    return found
-
-
-def _crest(x: Any) -> float:
-    finite = x[np.isfinite(x)]
-    if finite.size == 0 or not finite.any():
-        return math.nan
-    unit = np.abs(finite).max()
-    return float(1 / np.sqrt(np.mean((finite / unit) ** 2)))
-
-
 __all__ = [
-    "CLIPPED_LIMIT", "NOISE_LIMIT", "Amplification", "Evidence", "Readiness", "RecipeVerdict",
+    "CLIPPED_LIMIT", "EXACT", "NOISE_LIMIT", "Evidence", "Readiness", "RecipeVerdict",
     "modelled_layers", "readiness",
 ]  # fmt: skip

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation
+from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.capture.captured import Captured
 from precision_lab.lowprecision.capture.counts import Histogram, Layer
+from precision_lab.lowprecision.capture.recognised import activation_of
 from precision_lab.lowprecision.readiness.distributions import modelled
 from precision_lab.lowprecision.readiness.passage import (
-    EXACT,
     Passage,
     Path,
     forward_passage,
@@ -30,7 +31,8 @@ from precision_lab.lowprecision.readiness.passage import (
 from precision_lab.lowprecision.readiness.quality import Quality
 from precision_lab.lowprecision.readiness.remedies import Remedy, get_remedy
 from precision_lab.lowprecision.readiness.weighed import weigh_forward
-from precision_lab.lowprecision.recipes.recipes import Recipe, get_recipe
+from precision_lab.lowprecision.recipes.base import Recipe
+from precision_lab.lowprecision.recipes.recipes import get_recipe
 
 Float64 = NDArray[np.float64]
 # Rows drawn from a histogram: fewer where a layer is wide, so that a model of 32 layers takes about a minute.
@@ -50,11 +52,11 @@ class Tensors:
         counted: of x, where it was drawn from a histogram: what needs no drawing is weighed by it.
         amax: largest magnitudes of f(x)·gate, "stored", and of the gradient, "returned", where they were seen
             in the whole tensor: rows that were drawn may lack the outlier that sets a scale.
-        gate_in_upstream: as `activation.gradient_passage`.
+        gate_in_upstream: as `passage.gradient_passage`.
     """
 
     name: str
-    function: str
+    function: Activation
     params: Mapping[str, float]
     x: Tensor
     upstream: Tensor
@@ -121,18 +123,18 @@ def numbers(
     remedy: str | Remedy = "none",
     growth: float = 1.0,
     path: Path = "fused",
-    formulation: str = EXACT,
+    kernel: Implementation | None = None,
     seed: int = 0,
 ) -> Numbers:
     """The numbers of one layer under a recipe.
 
     Args:
         growth: how many times larger its tensors are than delayed scaling has seen.
-        path, formulation: as `activation.forward_passage`.
+        path, kernel: as `passage.forward_passage`.
         seed: of stochastic rounding.
 
     Raises:
-        ValueError: growth is below 1 or not finite; else as `activation.forward_passage`.
+        ValueError: growth is below 1 or not finite; else as `passage.forward_passage`.
     """
     if not 1 <= growth < math.inf:
         raise UsageError(f"growth={growth!r}: at least 1 and finite")
@@ -149,18 +151,18 @@ def numbers(
     stored, returned = known.get("stored", 0.0), known.get("returned", 0.0)
     if tensors.counted is not None and tensors.gate is None and recipe.tensorwise and remedy.elementwise:
         weighed = weigh_forward(
-            tensors.function, params, tensors.counted, recipe, path=path, formulation=formulation,
+            tensors.function, params, tensors.counted, recipe, path=path, kernel=kernel,
             growth=growth, known_amax=stored,
         )  # fmt: skip
         f, ratios = weighed.quality, weighed.ratios
     else:
         forward = forward_passage(
-            tensors.function, params, x, recipe, path=path, formulation=formulation, gate=tensors.gate,
+            tensors.function, params, x, recipe, path=path, kernel=kernel, gate=tensors.gate,
             growth=growth, smooth=remedy.smooth, generator=generator, known_amax=stored,
         )  # fmt: skip
         f, ratios = forward.tensor(), channel_ratios(forward)
     gradient = gradient_passage(
-        tensors.function, params, x, upstream, recipe, path=path, formulation=formulation,
+        tensors.function, params, x, upstream, recipe, path=path, kernel=kernel,
         gate=tensors.gate, growth=growth, generator=generator, known_amax=returned,
         gate_in_upstream=tensors.gate_in_upstream,
     )  # fmt: skip
@@ -222,17 +224,14 @@ def from_capture(
 
 
 def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
-    if not layer.function:
-        why = f": {layer.notes[-1]}" if layer.notes else ""
-        raise UsageError(f"its activation {layer.module} is none of precision_lab's functions{why}")
-    get_function(layer.function).check_params(layer.params)
-    gated = layer.function == "swiglu" or "gate" in layer.tensors
+    function = activation_of(layer)
+    gated = function.is_gated or "gate" in layer.tensors
     if gated and ("gate" not in layer.tensors or layer.moments is None):
         raise UsageError("its input and gate were not captured together")
     x, gate = layer.sample(tokens, rng)
     upstream = layer.tensors["gradient"].sample(tokens, rng) if "gradient" in layer.tensors else None
     return Tensors(
-        layer.name, layer.function, layer.params, _tensor(x),
+        layer.name, function, layer.params, _tensor(x),
         modelled(tokens=tokens, channels=x.shape[1], seed=1, scale=1e-3) if upstream is None
         else _tensor(upstream),
         _tensor(gate) if gated and gate is not None else None, layer.tensors["input"],
@@ -245,7 +244,7 @@ def _tensor(patterns: NDArray[np.uint16]) -> Tensor:
 
 
 def from_distribution(
-    function: str,
+    function: Activation,
     params: Mapping[str, float],
     distribution: str,
     *,
@@ -260,9 +259,9 @@ def from_distribution(
         ValueError: as `distributions.modelled`.
     """
     x = modelled(distribution, tokens, channels, scale=scale, seed=seed)
-    gate = (
-        modelled(distribution, tokens, channels, scale=scale, seed=seed + 1) if function == "swiglu" else None
-    )
+    gate = None
+    if function.is_gated:
+        gate = modelled(distribution, tokens, channels, scale=scale, seed=seed + 1)
     return Tensors(
         distribution, function, dict(params), x,
         modelled("normal", tokens, channels, scale=1e-3, seed=seed + 2), gate,

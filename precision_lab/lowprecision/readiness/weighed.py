@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16
-from precision_lab.functions import get_function
+from precision_lab.functions import Activation
 from precision_lab.implementations import implementations_for
 from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.capture.captured import Captured
 from precision_lab.lowprecision.capture.counts import CHANNEL_BITS, Histogram
-from precision_lab.lowprecision.readiness.passage import Passage, Path, forward_passage, linear_params
+from precision_lab.lowprecision.capture.recognised import activation_of
+from precision_lab.lowprecision.readiness.passage import Passage, Path, forward_passage
 from precision_lab.lowprecision.readiness.quality import Quality
-from precision_lab.lowprecision.recipes.recipes import Recipe
+from precision_lab.lowprecision.readiness.values import Params, linear_params
+from precision_lab.lowprecision.recipes.base import Recipe
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
 from precision_lab.results.execution import EAGER, MODULE, OPERATOR, UPCAST
@@ -34,7 +36,6 @@ from precision_lab.running.runner import run
 from precision_lab.scoring.errors import nonfinite_mismatch, ulp_error, wrong_sign
 
 Float64 = NDArray[np.float64]
-Params = tuple[tuple[str, float], ...]
 EXECUTIONS = (EAGER, UPCAST, MODULE, OPERATOR)
 
 
@@ -77,19 +78,17 @@ def kernel_errors(captured: Captured) -> list[KernelErrors]:
     """
     found = []
     for layer in captured.layers:
-        if not layer.function:
-            continue
         bits, often = _finite(layer.tensors["input"])
         try:
-            get_function(layer.function).check_params(layer.params)
+            function = activation_of(layer)
         except ValueError:  # `risk.from_capture` leaves it out by name
             continue
         if bits.size == 0:
             continue
-        params = tuple(sorted(linear_params(layer.function, layer.params).items()))
-        for implementation in _subjects(layer.function):
+        params = tuple(sorted(linear_params(function, layer.params).items()))
+        for implementation in _subjects(function):
             for output, table in _tables(implementation, params).items():
-                found.append(_weigh(layer.name, layer.function, implementation, output, table, bits, often))
+                found.append(_weigh(layer.name, implementation, output, table, bits, often))
     return found
 
 
@@ -100,12 +99,9 @@ def _finite(histogram: Histogram) -> tuple[NDArray[np.int64], Float64]:
     return bits, histogram.patterns[bits].astype(np.float64)
 
 
-def _subjects(function: str) -> list[Implementation]:
+def _subjects(function: Activation) -> list[Implementation]:
     return [
-        i
-        for execution in EXECUTIONS
-        for i in implementations_for(get_function(function), execution)
-        if BF16 in i.formats
+        i for execution in EXECUTIONS for i in implementations_for(function, execution) if BF16 in i.formats
     ]
 
 
@@ -121,7 +117,8 @@ class _Table:
 @lru_cache(maxsize=512)
 def _tables(implementation: Implementation, params: Params) -> Mapping[str, _Table]:
     x = BF16.decode(BF16.all_bits())
-    outputs = tuple(o for o in implementation.measured_outputs() if o != "grad_b")
+    gates = {f"grad_{operand.name}" for operand in implementation.function.operands}
+    outputs = tuple(o for o in implementation.measured_outputs() if o not in gates)
     case = case_of(implementation, BF16, dict(params), outputs)
     try:
         received = case.effective
@@ -143,7 +140,6 @@ def _tables(implementation: Implementation, params: Params) -> Mapping[str, _Tab
 
 def _weigh(
     layer: str,
-    function: str,
     implementation: Implementation,
     output: str,
     table: _Table,
@@ -166,7 +162,7 @@ def _weigh(
         p99 = float(ranked[np.searchsorted(counts, 0.99 * counts[-1])])
         largest, worst = float(ranked[-1]), int(bits[order[-1]])
     return KernelErrors(
-        layer, function, implementation.label, output, int(total), mean, p99, largest,
+        layer, implementation.function.name, implementation.label, output, int(total), mean, p99, largest,
         share(misplaced | (figure & (error > 1))), share(wrong), share(misplaced), worst,
     )  # fmt: skip
 
@@ -186,23 +182,23 @@ class Weighed:
 
 
 def weigh_forward(
-    function: str,
+    function: Activation,
     params: Mapping[str, float],
     histogram: Histogram,
     recipe: Recipe,
     *,
     path: Path,
-    formulation: str,
+    kernel: Implementation | None,
     growth: float,
     known_amax: float = 0.0,
 ) -> Weighed:
     """f(x) as the next matrix product receives it, under a recipe with one scale per tensor, or none.
 
     The scale is that of the counted numbers, or of `known_amax` where that is larger. Arguments as
-    `activation.forward_passage`.
+    `passage.forward_passage`.
 
     Raises:
-        ValueError: the recipe scales blocks; nothing finite was counted; as `activation.forward_passage`.
+        ValueError: the recipe scales blocks; nothing finite was counted; as `passage.forward_passage`.
     """
     if not recipe.tensorwise:
         raise UsageError(f"recipe={recipe.name!r}: blocks share its scales; draw rows instead")
@@ -211,7 +207,7 @@ def weigh_forward(
         raise UsageError("histogram: nothing finite was counted")
     x = torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)[:, None]
     passage = forward_passage(
-        function, params, x, recipe, path=path, formulation=formulation, growth=growth,
+        function, params, x, recipe, path=path, kernel=kernel, growth=growth,
         known_amax=known_amax,
     )  # fmt: skip
     return Weighed(passage.tensor(often[:, None]), _ratios(passage, bits, often, histogram))

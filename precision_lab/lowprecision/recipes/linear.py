@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from precision_lab.lowprecision.recipes.base import Recipe, Role
 from precision_lab.lowprecision.recipes.quantized import BEYOND, as_matrix
-from precision_lab.lowprecision.recipes.recipes import Recipe, Role, Unscaled, get_recipe
+from precision_lab.lowprecision.recipes.recipes import Unscaled, get_recipe
 from precision_lab.lowprecision.recipes.scales import AmaxHistory
 
 

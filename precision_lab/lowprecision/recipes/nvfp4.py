@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import get_format
+from precision_lab.formats import E2M1, E4M3
 from precision_lab.formats.casts import (
     e2m1_codes,
     e2m1_codes_stochastic,
@@ -23,8 +23,8 @@ from precision_lab.lowprecision.recipes.quantized import Quantized, as_matrix, b
 from precision_lab.lowprecision.recipes.scales import FP32_MAX, amax, quotient
 
 GROUP = 16  # elements that share a scale, and that the Hadamard transform mixes
-_ELEMENT_MAX = get_format("e2m1").max_finite  # 6
-_PRODUCT_MAX = get_format("e4m3").max_finite * _ELEMENT_MAX  # 2688 = 448 · 6
+_ELEMENT_MAX = E2M1.max_finite  # 6
+_PRODUCT_MAX = E4M3.max_finite * _ELEMENT_MAX  # 2688 = 448 · 6
 _SIXTH = float(np.float32(1) / np.float32(_ELEMENT_MAX))
 _INVERSE = float(np.float32(1) / np.float32(_PRODUCT_MAX))
 SIGNS = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
@@ -90,8 +90,8 @@ def quantize_nvfp4(
     matrix = as_matrix(x).float()
     a = amax(matrix) if unrounded_amax is None else unrounded_amax.float()
     encode = encode_scale(a)
-    scale_codes = fp8_codes(block_amax(matrix, block) * (encode * _SIXTH), "e4m3")
-    d = values_of(scale_codes, "e4m3")
+    scale_codes = fp8_codes(block_amax(matrix, block) * (encode * _SIXTH), E4M3)
+    d = values_of(scale_codes, E4M3)
     multiplier = (1.0 / (d * (1.0 / encode))).clamp(max=FP32_MAX)
     scaled = matrix * per_element(multiplier, block, matrix.shape)
     if stochastic:
@@ -103,4 +103,4 @@ def quantize_nvfp4(
         codes = e2m1_codes_stochastic(scaled, random)
     else:
         codes = e2m1_codes(scaled)
-    return Quantized(codes.reshape(x.shape), "e2m1", d * a * _INVERSE, block, a, scale_codes)
+    return Quantized(codes.reshape(x.shape), E2M1, d * a * _INVERSE, block, a, scale_codes)

@@ -24,7 +24,7 @@ def _beyond(fmt: FloatFormat) -> float:
     return math.nextafter(tie, 0.0) if fmt.max_significand % 2 else tie
 
 
-BEYOND = {name: _beyond(fmt) for name, fmt in FORMATS.items() if fmt.rounds and fmt.bits <= 8}
+BEYOND = {fmt: _beyond(fmt) for fmt in FORMATS.values() if fmt.rounds and fmt.bits <= 8}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Quantized:
 
     Attributes:
         codes: uint8, the shape of the tensor; FP4 codes lie one to a byte.
-        fmt: "e4m3", "e5m2" or "e2m1".
+        fmt: of the codes.
         decode: float32; what each block's values are multiplied by after the cast. 0-d for one scale per
             tensor, else shape (row blocks, column blocks).
         block: rows and columns of a block; None for one scale per tensor.
@@ -43,7 +43,7 @@ class Quantized:
     """
 
     codes: Tensor
-    fmt: str
+    fmt: FloatFormat
     decode: Tensor
     block: tuple[int, int] | None
     amax: Tensor

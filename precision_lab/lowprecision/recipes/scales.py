@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formats import get_format
+from precision_lab.formats import FP32
 
-FP32_MAX = get_format("fp32").max_finite
+FP32_MAX = FP32.max_finite
 _POWER_OF_TWO = 0xFF80_0000 - (1 << 32)  # sign and exponent bits of float32, as int32
 
 

@@ -63,11 +63,11 @@ function drawLines() {
 // 2. Heat map
 const HEAT = [[0, "#58b894"], [0.111, "#a3d9b8"], [0.333, "#f5e1a0"], [0.556, "#f0ae78"], [1, "#d96a62"]];
 function drawHeat() {
+  if (!DATA.heat.length) return;
   const output = $("heat-output").value, column = $("heat-where").value === "everywhere" ? 5 : 6;
   const group = $("heat-group").value;
-  const lead = ["xielu", "xiprelu"];
   const cells = DATA.heat.filter((c) => (output === "worst of all" || c[4] === output) &&
-    (group === "all" || lead.includes(c[0]) === (group === "xIELU, xIPReLU")));
+    (group === "all" || DATA.lead.includes(c[0]) === (group === DATA.lead_title)));
   const formats = uniq(DATA.heat.map((c) => c[2]));
   const order = (e) => (EAGER_FIRST.indexOf(e) + 9) % 9;
   const columns = uniq(cells.map((c) => c[2] + "\n" + c[3])).map((k) => k.split("\n"))
@@ -108,7 +108,7 @@ function drawTimings() {
   const column = { "ns per element": 4, "ratio to SiLU": 7, "ratio to copy": 8 }[unit];
   const value = (t) => t[column], scale = (t) => t[column] / t[4];
   rows.sort((a, b) => value(b) - value(a));
-  const lead = (t) => ["xielu", "xiprelu"].includes(t[0]);
+  const lead = (t) => DATA.lead.includes(t[0]);
   $("times").style.height = 90 + 19 * rows.length + "px";
   Plotly.react("times", [{ type: "bar", orientation: "h", y: rows.map((t) => t[0] + " · " + t[1]), x: rows.map(value),
     marker: { color: rows.map((t) => (lead(t) ? css("--accent") : css("--note"))), opacity: 0.85 },
@@ -122,12 +122,14 @@ function drawTimings() {
 function start() {
   const functions = uniq(DATA.heat.map((c) => c[0])).filter((f) => DATA.lines.some((r) => r[0] === f));
   if (functions.length) {
-    fill($("bits-function"), functions, functions.includes("xielu") ? "xielu" : functions[0]);
+    fill($("bits-function"), functions, DATA.lead.find((f) => functions.includes(f)) ?? functions[0]);
     fill($("bits-format"), uniq(DATA.lines.filter((r) => r[0] === $("bits-function").value).map((r) => r[1])), "bf16");
   }
-  fill($("heat-output"), ["worst of all", ...uniq(DATA.heat.map((c) => c[4]))]);
-  fill($("heat-group"), DATA.heat.some((c) => !["xielu", "xiprelu"].includes(c[0])) && DATA.heat.some((c) => ["xielu", "xiprelu"].includes(c[0]))
-    ? ["xIELU, xIPReLU", "other functions", "all"] : ["all"]);
+  if (DATA.heat.length) {
+    fill($("heat-output"), ["worst of all", ...uniq(DATA.heat.map((c) => c[4]))]);
+    fill($("heat-group"), DATA.heat.some((c) => !DATA.lead.includes(c[0])) && DATA.heat.some((c) => DATA.lead.includes(c[0]))
+      ? [DATA.lead_title, "other functions", "all"] : ["all"]);
+  }
   if (DATA.timings.length) {
     fill($("time-format"), uniq(DATA.timings.map((t) => t[2])), "bf16");
     fill($("time-direction"), uniq(DATA.timings.map((t) => t[3])));

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precision_lab.formats.torch_types import torch_dtype
+from precision_lab.verifying.properties.checks import bits_of, differ
+from precision_lab.verifying.properties.pool import Index
 from precision_lab.verifying.properties.products import Float64
-from precision_lab.verifying.properties.subject import Index, Pair, Subject, bits_of, differ
+from precision_lab.verifying.properties.subject import Pair, Subject
 
 MARGIN = 64  # elements watched on either side
 _ALLOCATIONS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,24 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.oracle import Reference, reference
 from precision_lab.running.tensors import to_numpy
+from precision_lab.verifying.properties.pool import SEED, Index
 from precision_lab.verifying.properties.products import LUCKY, Float64
-from precision_lab.verifying.properties.subject import SEED, SLACK, Index, Subject
+from precision_lab.verifying.properties.subject import Subject
 from precision_lab.verifying.properties.sums import Sum
+from precision_lab.verifying.properties.views import View, every_second, left, offset, right
 
 # Of both signs and several magnitudes, and of every format; positive ones alone where the operand must be.
 VALUES = (1.5, -0.75, 3.0, -24.0, 0.125, -0.015625, 96.0, -1.25, 0.40625, 7.0, -5.5, 0.0703125, -0.9375)
 INPUTS = 251  # of x
 ELEMENTS = 4096
 
-Layout = Callable[[Tensor], Tensor]
-
 
 def operands(subject: Subject) -> str | None:
     """Operands that are not x have values of their own in every place."""
     function, implementation = subject.function, subject.implementation
-    named = [p for p in function.parameters if p.operand]
+    named = function.operands
     if not named:
         return f"{function.name} has no operand beside x"
     if implementation.execution.one_number:
@@ -97,7 +98,7 @@ class _Operand:
         bound = self.subject.terms.bounds[output]
         limit = max([bound.max_ulp, *bound.regions.values()])
         small = self.subject.fmt.min_normal if bound.flush_subnormals else self.subject.fmt.min_subnormal
-        return np.asarray((2 * limit + 1 + SLACK) * self.subject.fmt.ulp(exact) + 16 * small)
+        return np.asarray((2 * limit + 1 + CERTIFIED_ULPS) * self.subject.fmt.ulp(exact) + 16 * small)
 
     # -- calls ----------------------------------------------------------------------------------
 
@@ -159,20 +160,20 @@ class _Operand:
     def layouts(self) -> None:
         """The operand in one, two and three dimensions, with strides and an offset of its own."""
         subject = self.subject
-        same: Layout = lambda t: t  # noqa: E731
-        transposed: Layout = lambda t: t.transpose(-1, -2).contiguous().transpose(-1, -2)  # noqa: E731
-        flat: Mapping[str, tuple[Layout, Layout]] = {
+        same: View = lambda t: t  # noqa: E731
+        transposed: View = lambda t: t.transpose(-1, -2).contiguous().transpose(-1, -2)  # noqa: E731
+        flat: Mapping[str, tuple[View, View]] = {
             "contiguous": (same, same),
-            "every second element of a longer tensor": (same, _every_second),
-            "a view at an odd offset": (same, _offset),
+            "every second element of a longer tensor": (same, every_second),
+            "a view at an odd offset": (same, offset),
         }
-        rows: Mapping[str, tuple[Layout, Layout]] = {
+        rows: Mapping[str, tuple[View, View]] = {
             "contiguous": (same, same),
             "transposed": (same, transposed),
             "contiguous beside a transposed x": (transposed, same),
-            "every second column of a wider tensor": (same, _every_second),
-            "the right half of a wider tensor of which x is the left": (_left, _right),
-            "a view at an odd offset": (same, _offset),
+            "every second column of a wider tensor": (same, every_second),
+            "the right half of a wider tensor of which x is the left": (left, right),
+            "a view at an odd offset": (same, offset),
             "one row expanded": (same, lambda t: t[..., :1, :].expand(t.shape)),
             "one column expanded": (same, lambda t: t[..., :1].expand(t.shape)),
         }
@@ -192,8 +193,8 @@ class _Operand:
                     continue
 
                 def work(
-                    where: str = where, shape: tuple[int, ...] = shape, lay_x: Layout = lay_x,
-                    lay_operand: Layout = lay_operand,
+                    where: str = where, shape: tuple[int, ...] = shape, lay_x: View = lay_x,
+                    lay_operand: View = lay_operand,
                 ) -> None:  # fmt: skip
                     self._laid(f"{where}, of shape {shape}", shape, lay_x, lay_operand)
 
@@ -210,7 +211,7 @@ class _Operand:
         weight = np.ldexp(self.generator.choice([-1.0, 1.0], n), self.generator.integers(-2, 3, n))
         return inputs, chosen, weight
 
-    def _laid(self, where: str, shape: tuple[int, ...], lay_x: Layout, lay_operand: Layout) -> None:
+    def _laid(self, where: str, shape: tuple[int, ...], lay_x: View, lay_operand: View) -> None:
         inputs, chosen, weight = self._drawn(shape)
         given = lay_operand(self.subject.put(self.values[chosen]).reshape(shape))
         # What the layout shows in every place, which for an expanded row is not what was drawn.
@@ -288,20 +289,3 @@ class _Operand:
                         self.grad,
                     )  # fmt: skip
                     break
-
-
-def _every_second(t: Tensor) -> Tensor:
-    """The same numbers, beside each of them that of the other end of the row."""
-    return torch.stack([t, t.flip(-1)], -1).flatten(-2)[..., ::2]
-
-
-def _offset(t: Tensor) -> Tensor:
-    return torch.cat([t.reshape(-1)[-1:], t.reshape(-1)])[1:].view(t.shape)
-
-
-def _left(t: Tensor) -> Tensor:
-    return torch.cat([t, t.flip(-1)], -1)[..., : t.shape[-1]]
-
-
-def _right(t: Tensor) -> Tensor:
-    return torch.cat([t.flip(-1), t], -1)[..., t.shape[-1] :]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
-from precision_lab.verifying.properties.subject import SLACK, Subject
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.verifying.properties.subject import Subject
 
 Float64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -36,7 +37,7 @@ class Products:
         self.exact = subject.exact[output].exact
         self.limit = subject.limits(output)
         index = np.arange(subject.size)
-        self.right: Mask = subject.errors(output, plain, index) <= self.limit + SLACK
+        self.right: Mask = subject.errors(output, plain, index) <= self.limit + CERTIFIED_ULPS
         self.plain = plain
         # Results for other significands, and for which, that were right: those for other exponents follow.
         self.base, self.base_weight = plain, np.ones(subject.size)
@@ -52,7 +53,7 @@ class Products:
         an intermediate result beside it: one ulp more. The expected product in fp64 has two roundings
         of its own.
         """
-        ulps = 2 * self.limit + 1 + 2 * SLACK + (2.0 if self.subject.fmt.bits == 64 else 0.0)
+        ulps = 2 * self.limit + 1 + 2 * CERTIFIED_ULPS + (2.0 if self.subject.fmt.bits == 64 else 0.0)
         return np.asarray(ulps * _ulp(self.subject.fmt, expected) + self.underflow())
 
     def underflow(self) -> Float64:

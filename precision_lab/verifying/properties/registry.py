@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, unknown_name
-from precision_lab.results import Fault
+from precision_lab.implementations.switches import flushing_off
+from precision_lab.results import Finding
 from precision_lab.running.runner import one_thread
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.switches import flushing_off
-from precision_lab.verifying.properties.layout import lengths, positions, shapes, sizes, strides, unwritten
+from precision_lab.verifying.properties.layout import positions, shapes, strides
+from precision_lab.verifying.properties.lengths import lengths, unwritten
 from precision_lab.verifying.properties.memory import memory
 from precision_lab.verifying.properties.operands import operands
 from precision_lab.verifying.properties.reductions import reductions
+from precision_lab.verifying.properties.sizes import sizes
 from precision_lab.verifying.properties.state import (
     arguments_kept,
     compilation,
@@ -23,9 +25,12 @@ from precision_lab.verifying.properties.state import (
     parameters_fresh,
     results_kept,
 )
-from precision_lab.verifying.properties.subject import Outcome, Property, Subject
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.terms import Outcome
 from precision_lab.verifying.properties.training import training_step
 from precision_lab.verifying.properties.upstream import upstream
+
+Property = Callable[[Subject], str | None]  # gives why it does not apply, if it does not
 
 PROPERTIES: dict[str, Property] = {
     "determinism": determinism,
@@ -70,11 +75,11 @@ def examine(subject: Subject, name: str) -> Outcome:
     )  # fmt: skip
 
 
-def _merged(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+def _merged(faults: Sequence[Finding]) -> tuple[Finding, ...]:
     """One fault per kind and output, the worst of them, with the number of situations in its message."""
-    groups: dict[tuple[str, str], list[Fault]] = {}
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for fault in faults:
-        groups.setdefault((fault.kind, fault.output), []).append(fault)
+        groups.setdefault((fault.code, fault.output), []).append(fault)
     found = []
     for group in groups.values():
         worst = max(group, key=lambda f: (0.0 if math.isnan(f.ulps) else abs(f.ulps), f.count))

@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from precision_lab.exceptions import KernelError, raise_if_users
+from precision_lab.exceptions import KernelError
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
-from precision_lab.verifying.properties.subject import SLACK, Pair, Subject, bits_of, differ
+from precision_lab.verifying.properties.checks import bits_of, differ
+from precision_lab.verifying.properties.subject import Pair, Subject
 
 
 def determinism(subject: Subject) -> str | None:
@@ -44,11 +46,12 @@ def determinism(subject: Subject) -> str | None:
         upstream = torch.full_like(y, 2.0)  # not 1, which leaves what it is multiplied into in place
         try:
             first, second = (
-                torch.autograd.grad(y, point, upstream, retain_graph=True)[0].detach().clone()
+                subject.guarded(lambda: torch.autograd.grad(y, point, upstream, retain_graph=True))[0]
+                .detach()
+                .clone()
                 for _ in range(2)
             )
-        except BaseException as error:  # a kernel may forbid a second backward, as torch's own may
-            raise_if_users(error)
+        except KernelError:  # a kernel may forbid a second backward, as torch's own may
             return
         if not torch.equal(first.nan_to_num(), second.nan_to_num()):
             subject.fault(
@@ -172,9 +175,9 @@ def parameters_fresh(subject: Subject) -> str | None:
             moved = changed.exact[output].rounded != subject.exact[output].rounded
             # 0 and infinity are what an inaccurate kernel gives for many parameters alike.
             moved &= np.isfinite(plain) & (plain != 0)
-            wrong = moved & (values == plain) & (right > changed.limits(output) + SLACK)
+            wrong = moved & (values == plain) & (right > changed.limits(output) + CERTIFIED_ULPS)
             # A stale result was right for the old parameters; one that was not is inaccurate, not stale.
-            wrong &= subject.errors(output, plain, index) <= subject.limits(output) + SLACK
+            wrong &= subject.errors(output, plain, index) <= subject.limits(output) + CERTIFIED_ULPS
             # One parameter may be stale alone, and it may be that of one side.
             sides = (moved & (subject.x < 0), moved & (subject.x > 0))
             if any(side.sum() >= 16 and (wrong & side).sum() > 0.75 * side.sum() for side in sides):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,64 +12,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, kernel_error
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Activation, Asked, Effective
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.guard import guarded
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import Reference, reference
-from precision_lab.results import Fault, NotExamined
+from precision_lab.results import Finding, NotExamined, Witness
 from precision_lab.running.case import Case
-from precision_lab.running.guard import guarded
 from precision_lab.running.placement import raise_if_lost
 from precision_lab.running.runner import call, leaf_tensors
 from precision_lab.running.tensors import from_bits, to_numpy, to_tensor
 from precision_lab.scoring import errors as metrics
-from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.properties import BUDGET
+from precision_lab.scoring.statistics import exact_decimal
+from precision_lab.verifying.properties.checks import check_like, differ, hexadecimal, lies, take
+from precision_lab.verifying.properties.pool import POOL, SEED, Index, pool_of
+from precision_lab.verifying.properties.terms import Terms
 
-SLACK = 2.0**-10  # to which an error is certified
 T = TypeVar("T")
 
-POOL = 4097
-SEED = 20261
-
 Pair = tuple[Tensor, Tensor | None]  # forward and d/dx
-Index = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one property found: faults, differences within the bound, and what was not looked at.
-
-    Attributes:
-        inapplicable: why there is nothing to examine; "" where there is.
-    """
-
-    faults: tuple[Fault, ...]
-    notes: tuple[str, ...] = ()
-    not_examined: tuple[NotExamined, ...] = ()
-    inapplicable: str = ""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a kernel is examined.
-
-    Attributes:
-        bounds: by output; what differs within them is a note.
-        accurate: outputs that a measurement has found within their bounds.
-        isolated: the process is the kernel's own, and may die of what it does.
-        budget: seconds for large calls.
-        budget_asked: whether the caller named that budget, or the property itself.
-        announce: told what the kernel is called with, before it is.
-    """
-
-    bounds: Mapping[str, Bound]
-    accurate: frozenset[str] = frozenset()
-    isolated: bool = False
-    budget: float = BUDGET
-    budget_asked: bool = False
-    announce: Callable[[str], None] = lambda words: None
 
 
 class Subject:
@@ -87,21 +47,17 @@ class Subject:
         KernelError: it cannot be given these parameters, or fails in a plain call.
     """
 
-    def __init__(
-        self,
-        case: Case,
-        terms: Terms,
-    ) -> None:
+    def __init__(self, case: Case, terms: Terms) -> None:
         self.case, self.fmt, self.params_name, self.terms = case, case.fmt, case.params_name, terms
         self.contract: CallContract = case.implementation.contract
         self.outputs: tuple[str, ...] = tuple(o for o in ("forward", "grad_x") if o in case.outputs)
         self.parameters = tuple(o for o in case.outputs if o not in ("forward", "grad_x"))
-        self.faults: list[Fault] = []
+        self.faults: list[Finding] = []
         self.notes: list[str] = []
         self.not_examined: list[NotExamined] = []
         generator = np.random.Generator(np.random.PCG64(SEED))
         self.shape = self.contract.shape_for(POOL) or (POOL,)
-        pool = _pool(case, generator)
+        pool = pool_of(case, generator)
         # A pool that just fills the shape of a plain call; its last inputs twice where that is larger.
         self.bits = np.resize(pool, math.prod(self.shape))
         self.x = self.fmt.decode(self.bits)
@@ -167,7 +123,7 @@ class Subject:
         Raises:
             KernelError: it raised, or gave something else than a tensor like x.
         """
-        self.terms.announce(f"x of shape {tuple(x.shape)}, {_lies(x)}")
+        self.terms.announce(f"x of shape {tuple(x.shape)}, {lies(x)}")
         y = self.guarded(lambda: call(self.implementation, x, self.leaves if leaves is None else leaves))
         check_like(y, x, "forward")
         return y
@@ -200,7 +156,7 @@ class Subject:
         """
         if not y.requires_grad:
             raise KernelError("not_differentiable", "the result has no gradient")
-        self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {_lies(upstream)}")
+        self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {lies(upstream)}")
         found = self.guarded(
             lambda: torch.autograd.grad(y, list(sources), upstream, allow_unused=True), "backward: "
         )
@@ -256,10 +212,12 @@ class Subject:
         return found if output == "forward" else np.where(np.isnan(self.x[index]), 0.0, found)
 
     def fault(
-        self, kind: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1
-    ) -> None:
-        about = (self.function.name, self.implementation.name, self.fmt.name)
-        self.faults.append(Fault(kind, *about, output, self.params_name, message, ulps=ulps, count=count))
+        self, code: str, message: str, output: str = "", *, ulps: float = math.nan, count: int = 1,
+        witness: Witness | None = None,
+    ) -> None:  # fmt: skip
+        facts = {"output": output, "ulps": ulps, "count": count, "witness": witness}
+        found = self.case.finding(code, message, output_precision=self.fmt.precision, **facts)
+        self.faults.append(found)
 
     def leave_out(self, what: str, reason: str, *, asked: bool = False) -> None:
         """Says what a property did not look at.
@@ -291,7 +249,7 @@ class Subject:
         Args:
             values: of inputs `index` of the pool, which stood at `places` among `size` elements.
         """
-        plain, limit = self.plain[output][index], self.limits(output, index) + SLACK
+        plain, limit = self.plain[output][index], self.limits(output, index) + CERTIFIED_ULPS
         now, before = self.errors(output, values, index), self.errors(output, plain, index)
         over = (now > limit) & (before <= limit)
         if not over.any():
@@ -301,18 +259,30 @@ class Subject:
                 )
             return
         worst = int(np.argmax(np.where(over, now, -1.0)))
+        witness = self.witness(output, int(index[worst]), float(values[worst]))
         self.fault(
             kind,
             f"{where}: element {int(places[worst])} of {size}, {self.at(int(index[worst]))}, is "
             f"{float(values[worst])!r} ({now[worst]:.4g} ulps off), and {float(plain[worst])!r} "
             f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
-            output, ulps=float(now[worst]), count=int(over.sum()),
+            output, ulps=float(now[worst]), count=int(over.sum()), witness=witness,
+        )  # fmt: skip
+
+    def witness(self, output: str, i: int, computed: float) -> Witness:
+        """An input of the pool, as data, with what came out there in one call."""
+        x, place, got = float(self.x[i]), np.array([i]), np.array([computed])
+        return Witness(
+            bits=hexadecimal(self.bits[i], self.fmt), x=x, x_hex=x.hex(), computed=computed,
+            computed_hex=computed.hex(), computed_bits=hexadecimal(self.fmt.encode(got)[0], self.fmt),
+            exact=exact_decimal(self.function, output, tuple(sorted(self.effective.items())), x),
+            rounded=float(self.exact[output].rounded[i]),
+            error_ulps=float(metrics.ulp_error(got, take(self.exact[output], place))[0]),
         )  # fmt: skip
 
     def at(self, i: int) -> str:
         """An input of the pool in decimal, as hexadecimal float and as bits."""
         x = float(self.x[i])
-        return f"x={x!r} ({x.hex()}, bits 0x{int(self.bits[i]):0{self.fmt.bits // 4}x})"
+        return f"x={x!r} ({x.hex()}, bits {hexadecimal(self.bits[i], self.fmt)})"
 
     def tried(self, where: str, work: Callable[[], None]) -> None:
         """A kernel that fails in one situation is faulty there, and goes on to the next."""
@@ -320,83 +290,3 @@ class Subject:
             work()
         except KernelError as error:
             self.fault(error.kind, f"{where}: {error}")
-
-
-def _pool(case: Case, generator: np.random.Generator) -> NDArray[np.uint64]:
-    """Inputs at which kernels break and a sample of all others, shuffled: place and value independent."""
-    fmt, function, params = case.fmt, case.function, case.effective
-    directed = np.array([found.bits for found in input_sets.directed(fmt, function, params)], fmt.bits_dtype)
-    per_binade = 4 if fmt.bits <= 16 else 2
-    spread = np.union1d(directed, input_sets.stratified(fmt, function, params, per_binade=per_binade))
-    if case.finite:
-        spread = spread[np.isfinite(fmt.decode(spread))]
-    if spread.size > POOL // 2:
-        x = fmt.decode(spread)
-        special = ~np.isfinite(x) | (x == 0)  # few, and each of a kind of its own
-        rest = generator.choice(spread[~special], POOL // 2 - int(special.sum()), replace=False)
-        spread = np.concatenate([spread[special], rest])
-    # The rest where activations live, so that sums and gradients have something to add.
-    normal = fmt.encode(fmt.round(generator.standard_normal(POOL - spread.size) * 2))
-    return generator.permutation(np.concatenate([spread, normal]))
-
-
-def take(exact: Reference, index: Index) -> Reference:
-    """The references of chosen inputs."""
-    return Reference(
-        exact.fmt, exact.rounded[index], exact.tail[index], exact.ulp[index], exact.exact[index],
-        exact.sign[index], exact.tier[index], exact.undecided[index],
-    )  # fmt: skip
-
-
-def differ(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where two results are not the same number; NaN is the same as NaN."""
-    same: NDArray[np.bool_] = (values == others) | (np.isnan(values) & np.isnan(others))
-    return ~same
-
-
-def bits_of(tensor: Tensor) -> Tensor:
-    """A copy of a tensor's bits, so that NaN equals NaN and −0 is not 0."""
-    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    return tensor.detach().clone(memory_format=torch.contiguous_format).view(integer)
-
-
-def check_like(value: object, x: Tensor, what: str) -> None:
-    """Raises a KernelError for a result that is no tensor of x's shape, dtype and device."""
-    if not isinstance(value, Tensor):
-        raise KernelError("wrong_dtype", f"{what} is a {type(value).__name__}, not a tensor")
-    if value.shape != x.shape:
-        raise KernelError("wrong_shape", f"{what} has shape {tuple(value.shape)} for x of {tuple(x.shape)}")
-    if value.dtype != x.dtype:
-        raise KernelError("wrong_dtype", f"{what} is {value.dtype} for x of {x.dtype}")
-    if value.device != x.device:
-        raise KernelError("wrong_device", f"{what} is on {value.device}")
-
-
-def _lies(x: Tensor) -> str:
-    """How a tensor lies in memory, for people."""
-    if x.is_contiguous() and x.storage_offset() == 0:
-        return "contiguous"
-    offset = f", from element {x.storage_offset()} of its memory on" if x.storage_offset() else ""
-    return f"strides {tuple(x.stride())}{offset}"
-
-
-@contextmanager
-def poisoned(subject: Subject) -> Iterator[None]:
-    """torch.empty gives NaN, so that what a kernel leaves unwritten shows. Not for compiled code,
-    which would be compiled anew for it.
-    """
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if subject.implementation.execution.compiled:
-        yield
-        return
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
-Property = Callable[[Subject], Any]  # gives why it does not apply, if it does not

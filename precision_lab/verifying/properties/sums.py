@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.oracle import enclosures
+from precision_lab.verifying.properties.pool import Index
 from precision_lab.verifying.properties.products import Float64
-from precision_lab.verifying.properties.subject import SLACK, Index, Subject
+from precision_lab.verifying.properties.subject import Subject
 
 
 class Sum:
@@ -48,7 +50,7 @@ class Sum:
         single = self.limit * float(weighed @ fmt.ulp(terms)) + float(fmt.ulp(products).sum())
         single += 2 * fmt.min_subnormal * float((1 + np.abs(self.x[index[some]])).sum())
         allowed = single + self.adding(index.size) * size + 2.0**-51 * size
-        return exact, allowed + (0.5 + SLACK) * float(fmt.ulp(np.array([exact]))[0])
+        return exact, allowed + (0.5 + CERTIFIED_ULPS) * float(fmt.ulp(np.array([exact]))[0])
 
     def adding(self, n: int) -> float:
         """Error of a sum of n products relative to the sum of their sizes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
-from precision_lab.oracle import reference
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.tensors import to_numpy
-from precision_lab.verifying.properties.products import LUCKY, Float64, random_significands
-from precision_lab.verifying.properties.subject import SEED, SLACK, Index, Subject
-from precision_lab.verifying.properties.sums import Sum, given_parameters
+from precision_lab.verifying.properties.products import LUCKY, Float64
+from precision_lab.verifying.properties.steps import Exact, Layer, Steps
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.sums import given_parameters
 
-ELEMENTS = 1003
 NAMED_SETS, RANDOM_SETS = 2, 2
 # Where accuracy was not measured, an error of an eighth, at half of the inputs of one sign, is a fault.
 GROSS = 8
@@ -47,59 +46,14 @@ def training_step(subject: Subject) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Exact:
-    """What one step must give: exact values, and how far off the results may be.
-
-    Attributes:
-        leaves: the parameters of the call.
-        values, allowed: of forward and d/dx, by element; what is NaN is not judged.
-        sums: of each parameter's gradient, exact and allowed.
-        measured: whether the kernel's accuracy was measured at these parameters.
-    """
-
-    leaves: Mapping[str, Tensor]
-    x: Tensor
-    upstream: Tensor
-    values: Mapping[str, Float64]
-    allowed: Mapping[str, Float64]
-    sums: Mapping[str, tuple[float, float]]
-    measured: bool = True
-
-
-class _Layer(torch.nn.Module):
-    """A layer that hands its parameters to the kernel."""
-
-    def __init__(self, subject: Subject, leaves: Mapping[str, Tensor], trained: Collection[str]) -> None:
-        super().__init__()
-        self._subject, self._names = subject, tuple(leaves)
-        for name, leaf in leaves.items():
-            self.register_parameter(
-                f"p_{name}", torch.nn.Parameter(leaf.detach().clone(), requires_grad=name in trained)
-            )
-
-    def held(self) -> dict[str, torch.nn.Parameter]:
-        """Parameters by the names that the kernel knows."""
-        return {name: getattr(self, f"p_{name}") for name in self._names}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._subject.forward(x, self.held())
-
-
-class _Step:
-    """Steps of one kernel at a few inputs, with one set of parameters after the other."""
+class _Step(Steps):
+    """Steps of one kernel, with one set of parameters after the other."""
 
     def __init__(self, subject: Subject, outputs: list[str]) -> None:
-        self.subject, self.outputs = subject, outputs
+        super().__init__(subject, outputs)
         self.with_x = "grad_x" in subject.outputs
         self.wrong_alone = False  # whether a parameter's gradient is, at the parameters that were measured
-        self.generator = np.random.Generator(np.random.PCG64(SEED + 4))
-        usual = np.flatnonzero(
-            np.isfinite(subject.x) & (np.abs(subject.x) < 8) & (np.abs(subject.x) > 2.0**-4)
-        )
-        self.usual = usual if usual.size else np.arange(subject.size)
-        self.shape = subject.contract.shape_for(ELEMENTS, len(subject.shape)) or subject.shape
-        self.first, self.second = self._measured(), self._measured()
+        self.first, self.second = self.measured(), self.measured()
         where = BASE if outputs else "in a step of training"
         self.parts: dict[str, Callable[[], None]] = {where: lambda: self._together(where, self.first)}
         if outputs and self.with_x:
@@ -111,53 +65,6 @@ class _Step:
             self.variants["with parameters of shape (1,)"] = self._one_dimensional
         if outputs and subject.fmt.bits < 32:
             self.variants["with FP32 parameters"] = self._wide_parameters
-
-    # -- what is exact --------------------------------------------------------------------------
-
-    def _drawn(self) -> tuple[Index, Float64]:
-        """Inputs of the pool and upstream gradients: of one sign, so that sums do not cancel."""
-        n = math.prod(self.shape)
-        index = self.generator.choice(self.usual, n)
-        return index, -np.abs(random_significands(self.subject.fmt, n, self.generator)) / 2
-
-    def _measured(self) -> _Exact:
-        """A step at the parameters that were measured."""
-        subject = self.subject
-        index, weight = self._drawn()
-        return self._exact(
-            subject.leaves, subject.effective, index, weight,
-            {o: subject.limits(o, index) for o in subject.outputs}, measured=True,
-        )  # fmt: skip
-
-    def _exact(
-        self, leaves: Mapping[str, Tensor], effective: Mapping[str, float], index: Index, weight: Float64,
-        limits: Mapping[str, Float64], *, measured: bool,
-    ) -> _Exact:  # fmt: skip
-        subject, fmt = self.subject, self.subject.fmt
-        x, where = np.unique(subject.x[index], return_inverse=True)
-        values, allowed = {}, {}
-        for output, limit in limits.items():
-            exact = reference(subject.function, output, effective, x, fmt).exact[where]
-            bound = subject.terms.bounds[output]
-            # Of d/dx as in `Products.allowed`; of y at the parameters that were measured its own limit.
-            loose = output == "grad_x" or not measured
-            ulps = 2 * limit + 1 + 2 * SLACK + (2.0 if fmt.bits == 64 else 0.0) if loose else limit + SLACK
-            smallest = fmt.min_normal if bound.flush_subnormals else fmt.min_subnormal
-            expected = exact * weight if output == "grad_x" else exact
-            judged = (np.abs(expected) >= fmt.min_normal) & (np.abs(expected) <= fmt.max_finite / 8)
-            values[output] = np.where(judged, expected, np.nan)
-            allowed[output] = ulps * fmt.ulp(np.where(judged, expected, 0.0)) + 16 * smallest
-        sums = {}
-        for output in self.outputs:
-            bound = subject.terms.bounds[output]
-            widest = bound.max_ulp if measured else 2 * max([bound.max_ulp, *bound.regions.values()]) + 1
-            total = Sum(subject, output, widest, effective, x).at(where, weight)
-            if abs(total[0]) <= fmt.max_finite / 4:
-                sums[output] = total
-        return _Exact(
-            leaves, subject.tensor(index, self.shape), subject.put(weight).reshape(self.shape), values,
-            allowed, sums, measured,
-        )  # fmt: skip
 
     def _other_sets(self) -> None:
         """A step at other parameters: named ones of the function, and a few at random."""
@@ -194,14 +101,14 @@ class _Step:
         except (KernelError, ValueError) as error:  # they do not exist, or become NaN
             subject.leave_out(f"a step of training at the parameters {name!r}", str(error))
             return
-        index, weight = self._drawn()
+        index, weight = self.drawn()
         limits = {
             o: np.full(index.size, max([b.max_ulp, *b.regions.values()]))
             for o, b in subject.terms.bounds.items()
             if o in subject.outputs
         }
         try:
-            exact = self._exact(leaves, effective, index, weight, limits, measured=False)
+            exact = self.exact(leaves, effective, index, weight, limits, measured=False)
         except ValueError as error:  # a raw value that does not exist
             subject.leave_out(f"a step of training at the parameters {name!r}", str(error))
             return
@@ -211,7 +118,7 @@ class _Step:
 
     def _run(
         self,
-        exact: _Exact,
+        exact: Exact,
         *,
         x: bool,
         parameters: Collection[str],
@@ -239,12 +146,12 @@ class _Step:
             found |= dict(zip((["grad_x"] if x else []) + list(parameters), gradients, strict=True))
         return found
 
-    def _alone(self, exact: _Exact, output: str) -> Tensor:
+    def _alone(self, exact: Exact, output: str) -> Tensor:
         """An output of a call in which nothing else is asked for."""
         parameters = [output] if output in self.outputs else []
         return self._run(exact, x=output == "grad_x", parameters=parameters)[output]
 
-    def _together(self, where: str, exact: _Exact) -> None:
+    def _together(self, where: str, exact: Exact) -> None:
         self._judge(where, exact, self._run(exact, x=self.with_x, parameters=self.outputs))
 
     def _without_x(self) -> None:
@@ -276,7 +183,7 @@ class _Step:
         """Two steps whose gradients add up, and a third after zero_grad; then without a graph."""
         subject, first, second = self.subject, self.first, self.second
         trained = [o.removeprefix("grad_") for o in self.outputs]
-        layer = _Layer(subject, first.leaves, trained)
+        layer = Layer(subject, first.leaves, trained)
         added = {}
         for output in first.sums.keys() & second.sums.keys():
             (a, off), (b, off_b) = first.sums[output], second.sums[output]
@@ -313,7 +220,7 @@ class _Step:
     # -- judging --------------------------------------------------------------------------------
 
     def _judge(
-        self, where: str, exact: _Exact, found: Mapping[str, Tensor], alone: _Exact | None = None
+        self, where: str, exact: Exact, found: Mapping[str, Tensor], alone: Exact | None = None
     ) -> None:
         """A fault for each output that is off and is not so where it is asked for alone.
 
@@ -326,7 +233,7 @@ class _Step:
             elif output in exact.values:
                 self._judge_elements(where, exact, alone or exact, output, tensor)
 
-    def _judge_elements(self, where: str, exact: _Exact, alone: _Exact, output: str, tensor: Tensor) -> None:
+    def _judge_elements(self, where: str, exact: Exact, alone: Exact, output: str, tensor: Tensor) -> None:
         expected, allowed = exact.values[output], exact.allowed[output]
 
         def off(t: Tensor) -> tuple[Float64, np.ndarray]:
@@ -356,7 +263,7 @@ class _Step:
                 output, count=int(wrong.sum()),
             )  # fmt: skip
 
-    def _judge_sum(self, where: str, exact: _Exact, alone: _Exact, output: str, tensor: Tensor) -> None:
+    def _judge_sum(self, where: str, exact: Exact, alone: Exact, output: str, tensor: Tensor) -> None:
         expected, allowed = exact.sums[output]
         got = float(tensor.double().sum())
         if abs(got - expected) <= allowed:

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from precision_lab.running.tensors import to_numpy
+from precision_lab.verifying.properties.checks import differ
+from precision_lab.verifying.properties.pool import SEED
 from precision_lab.verifying.properties.products import Float64, Mask, Products, random_significands, spread
-from precision_lab.verifying.properties.subject import SEED, Subject, differ
+from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.views import View
 
 NO_GRADIENT = "the kernel gives no d/dx"
 LOSS_SCALE = 1024.0
@@ -118,13 +121,10 @@ def _nonfinite(
         )  # fmt: skip
 
 
-Layout = Callable[[Tensor], Tensor]
-
-
 def _layouts(subject: Subject, products: Products, significand: Float64) -> None:
     """d/dx is the same however the upstream gradient lies in memory."""
-    ones: Layout = lambda t: torch.ones((), dtype=t.dtype, device=t.device).expand(t.shape)  # noqa: E731
-    layouts: dict[str, Layout] = {
+    ones: View = lambda t: torch.ones((), dtype=t.dtype, device=t.device).expand(t.shape)  # noqa: E731
+    layouts: dict[str, View] = {
         "expanded from one number, as y.sum() gives it": ones,
         "a view at an odd offset": lambda t: torch.cat([t.reshape(-1)[:1], t.reshape(-1)])[1:].view(t.shape),
     }
@@ -157,7 +157,7 @@ def _layouts(subject: Subject, products: Products, significand: Float64) -> None
 
     for name, layout in layouts.items():
 
-        def laid(name: str = name, layout: Layout = layout) -> None:
+        def laid(name: str = name, layout: View = layout) -> None:
             given = layout(drawn)
             copied = given.clone(memory_format=torch.contiguous_format)
             values = gradient(given)

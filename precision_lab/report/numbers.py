@@ -1,40 +1,12 @@
-"""What sections of a report are made of, and how numbers are written in them."""
+"""How numbers are written in a report, and read from JSON."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 Data = Mapping[str, Any]
-Row = Sequence[str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under headings; folded away under its title unless that is empty."""
-
-    headings: Row
-    rows: Sequence[Row]
-    folded: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure's file name and what it shows."""
-
-    name: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    anchor: str
-    title: str
-    parts: tuple[str | Table | Figure, ...]
 
 
 def number(value: Any) -> float:
@@ -57,9 +29,14 @@ def short(value: Any, form: str = ".3g") -> str:
     return "–" if math.isnan(v) else format(v, form)
 
 
+def ratio(value: float, digits: int = 3) -> str:
+    """A number of so many decimals; a dash where it is not finite."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
 def gap_of(value: Any) -> float:
     """A gap as JSON holds it; infinite for a run that diverged."""
     return math.inf if value in (None, "inf") else float(value)
 
 
-__all__ = ["Data", "Figure", "Row", "Section", "Table", "gap_of", "number", "percent", "short"]
+__all__ = ["Data", "gap_of", "number", "percent", "ratio", "short"]

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import torch
 
+from precision_lab.devices import context_is_lost
 from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
-from precision_lab.running.placement import context_is_lost
-from precision_lab.running.switches import switches_kept
+from precision_lab.implementations.switches import switches_kept
 
 T = TypeVar("T")
 

@@ -1,29 +1,34 @@
-"""The report's part on recipes below BF16: JSON → sections that both templates print."""
+"""Recipes below BF16: verdicts, and the numbers behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
-from precision_lab.report.parts import Data, Figure, Section, Table, number, percent, short
-from precision_lab.report.probe import probe_sections
+from precision_lab.report.numbers import Data, number, percent, short
+from precision_lab.report.section import Column, Figure, Section, Table, numeric
+from precision_lab.results import Results
 
 AMPLIFIED = ("kurtosis_in", "kurtosis_out", "amax_in", "amax_out", "crest_in", "crest_out")
 
 
-def sections(data: Data | None) -> list[Section]:
-    """Everything there is to say, in the order it is read."""
-    if not data:
-        return []
-    made = [_verdicts, _kernels, _evidence, _paths, _amplification, _maps, _blocks]
-    found = [section for make in made if (section := make(data)) is not None]
-    return [*found, *(probe_sections(data["probe"]) if data.get("probe") else [])]
+def of_lowprecision(make: Callable[[Data], Section | None]) -> Callable[[Results], Section | None]:
+    """A section that reads the results' part on low precision, and None where there is no such part."""
+
+    @functools.wraps(make)
+    def section(results: Results) -> Section | None:
+        return make(results.lowprecision) if results.lowprecision else None
+
+    return section
 
 
 def _subject(row: Data) -> str:
     return f"{row['function']} ({row['params_name']})"
 
 
-def _verdicts(data: Data) -> Section | None:
+@of_lowprecision
+def verdicts(data: Data) -> Section | None:
+    """May it be trained so."""
     if not data["readiness"]:
         return None
     by: dict[tuple[str, str], dict[str, Data]] = {}
@@ -41,9 +46,9 @@ def _verdicts(data: Data) -> Section | None:
         rows.append(cells)
     kinds, limits = list(next(iter(by.values()))), data["readiness"][0]["limits"]
     titles = {"steady": "normal and Student-t inputs", "outliers": "with outlier channels"}
-    headings = ["activation", "recipe"]
+    headings: list[str | Column] = ["activation", "recipe"]
     for kind in kinds:
-        headings += [titles.get(kind, kind), "forward", "gradient", "clipped"]
+        headings += [titles.get(kind, kind), *numeric("forward", "gradient", "clipped")]
     text = (
         "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
         "that of the gradient that goes back through it (root mean square over channels, each relative to "
@@ -69,7 +74,9 @@ def _verdicts(data: Data) -> Section | None:
     )
 
 
-def _evidence(data: Data) -> Section | None:
+@of_lowprecision
+def stored(data: Data) -> Section | None:
+    """What storage does to the activation and its gradient."""
     rows = []
     for row in data["readiness"]:
         for e in row["evidence"]:
@@ -94,10 +101,10 @@ def _evidence(data: Data) -> Section | None:
             )
     if not rows:
         return None
-    headings = [
-        "activation", "inputs", "recipe", "SQNR (dB)", "effective bits", "underflow", "overflow",
-        "range used", "bias of the mean", "worst channel's SQNR", "channels lost",
-        "gradient's SQNR", "its underflow", "signs lost",
+    headings: list[str | Column] = [
+        "activation", "inputs", "recipe", *numeric("SQNR", unit="dB"),
+        *numeric("effective bits", "underflow", "overflow", "range used", "bias of the mean",
+                 "worst channel's SQNR", "channels lost", "gradient's SQNR", "its underflow", "signs lost"),
     ]  # fmt: skip
     text = (
         "What storage does to the activation and to its gradient, against the oracle's exact values. A "
@@ -106,7 +113,9 @@ def _evidence(data: Data) -> Section | None:
     return Section("stored", "What is stored", (text, Table(headings, rows, f"{len(rows)} tensors")))
 
 
-def _kernels(data: Data) -> Section | None:
+@of_lowprecision
+def kernels(data: Data) -> Section | None:
+    """Kernels' errors, weighed by what a model's inputs were."""
     found: dict[str, dict[str, list[Data]]] = {}
     for row in data["readiness"]:
         for k in row.get("kernels", ()):
@@ -144,9 +153,9 @@ def _kernels(data: Data) -> Section | None:
     )
     if any("raw_" in o for by in found.values() for o in by):
         text += " A module that is trained by raw parameters has their gradients here."
-    headings = [
-        "implementation", "output", "beyond 1 ulp", "wrong sign", "NaN or infinity misplaced",
-        "99 % within (ulp)", "largest (ulp)", "in layer", "input",
+    headings: list[str | Column] = [
+        "implementation", "output", *numeric("beyond 1 ulp", "wrong sign", "NaN or infinity misplaced"),
+        *numeric("99 % within", "largest", unit="ulp"), "in layer", "input",
     ]  # fmt: skip
     replay = (
         "The 99 % quantile and the largest error are of the layer where they are worst; its input is shown "
@@ -154,7 +163,7 @@ def _kernels(data: Data) -> Section | None:
     )
     parts = (
         text,
-        Table(["implementation", *outputs], overview),
+        Table(["implementation", *numeric(*outputs)], overview),
         Table(headings, rows, f"{len(rows)} outputs"),
         replay,
     )
@@ -166,7 +175,9 @@ def _weighed(layers: Sequence[Data], name: str) -> float:
     return float(sum(k["n"] * k[name] for k in layers) / sum(k["n"] for k in layers))
 
 
-def _paths(data: Data) -> Section | None:
+@of_lowprecision
+def paths(data: Data) -> Section | None:
+    """What lies between activation and cast."""
     if not data.get("paths"):
         return None
     by: dict[tuple[str, str], dict[str, Data]] = {}
@@ -183,11 +194,14 @@ def _paths(data: Data) -> Section | None:
         "are two; unfused, with BF16 between; fp8-in, from pre-activations that were stored by the recipe "
         "themselves. Noise of the stored activation, and of its gradient."
     )
-    headings = ["activation", "recipe", *(f"{w}, {p}" for w in ("forward", "gradient") for p in paths)]
-    return Section("paths", "What lies between activation and cast", (text, Table(headings, rows)))
+    headings = [f"{w}, {p}" for w in ("forward", "gradient") for p in paths]
+    table = Table(["activation", "recipe", *numeric(*headings)], rows)
+    return Section("paths", "What lies between activation and cast", (text, table))
 
 
-def _amplification(data: Data) -> Section | None:
+@of_lowprecision
+def amplification(data: Data) -> Section | None:
+    """What becomes of outliers."""
     rows, seen = [], set()
     for row in data["readiness"]:
         for a in row["amplification"]:
@@ -209,11 +223,14 @@ def _amplification(data: Data) -> Section | None:
         "the same pre-activations before and after each activation. SwiGLU's gate is captured, or else "
         "another token's input."
     )
-    headings = ["inputs", "activation", *(k.replace("_", " ") for k in AMPLIFIED)]
-    return Section("amplification", "What becomes of outliers", (text, Table(headings, rows)))
+    columns = numeric(*(k.replace("_", " ") for k in AMPLIFIED))
+    table = Table(["inputs", "activation", *columns], rows)
+    return Section("amplification", "What becomes of outliers", (text, table))
 
 
-def _maps(data: Data) -> Section | None:
+@of_lowprecision
+def maps(data: Data) -> Section | None:
+    """Where formats fail over the range of α."""
     functions = list(dict.fromkeys(m["function"] for m in data["maps"]))
     if not functions:
         return None
@@ -226,7 +243,9 @@ def _maps(data: Data) -> Section | None:
     return Section("regime", "Where formats fail as α grows", (text, *figures))
 
 
-def _blocks(data: Data) -> Section | None:
+@of_lowprecision
+def block_errors(data: Data) -> Section | None:
+    """What a whole MLP block loses."""
     if not data["blocks"]:
         return None
     outputs = list(dict.fromkeys(b["output"] for b in data["blocks"]))
@@ -248,8 +267,17 @@ def _blocks(data: Data) -> Section | None:
         "cosine is the smaller of y's and dx's. A parameter's gradient is one sum whose terms cancel, so "
         "its relative error may be large."
     )
-    headings = ["activation", "recipe", "formulation", *outputs, "cosine"]
+    headings: list[str | Column] = ["activation", "recipe", "formulation", *numeric(*outputs, "cosine")]
     return Section("block-error", "What an MLP block loses", (text, Table(headings, rows)))
 
 
-__all__ = ["sections"]
+__all__ = [
+    "amplification",
+    "block_errors",
+    "kernels",
+    "maps",
+    "of_lowprecision",
+    "paths",
+    "stored",
+    "verdicts",
+]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from precision_lab.running.switches import changed_switches, random_state_kept, switches_kept
-from precision_lab.verifying.verdict import verify
+from precision_lab.implementations.switches import changed_switches, random_state_kept, switches_kept
+from precision_lab.verifying.verify import verify
 
 CHANGES = {
     "dtype": lambda: torch.set_default_dtype(torch.float64),

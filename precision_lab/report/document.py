@@ -1,0 +1,95 @@
+"""Results → the whole report, as a page and as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from precision_lab.report import render_html, render_markdown
+from precision_lab.report.figures_lowprecision import draw_lowprecision
+from precision_lab.report.section import Document, Prose
+from precision_lab.report.sections import SECTIONS
+from precision_lab.report.series import page_data
+from precision_lab.results import Results
+
+HEADING = "How accurate are xIELU, xIPReLU and their relatives in low precision?"
+LEDE = Prose(
+    "Every implementation was run on the inputs of each number format and compared with the exact "
+    "mathematical value, for the function and each of its gradients. Errors are in ulps: a correctly rounded "
+    "result is off by at most 0.5.",
+    digest="The interactive page `report.html` and all figures in `report.json` come from the same run.",
+)
+
+
+def document(results: Results) -> Document:
+    """The report on a study: findings first, every claim linked to the row it was read from."""
+    found = (make(results) for make in SECTIONS)
+    return Document(
+        "Precision of xIELU and its relatives",
+        HEADING,
+        [section for section in found if section is not None],
+        "report.json",
+        LEDE,
+        _facts(results),
+    )
+
+
+def readiness(data: Mapping[str, Any], title: str) -> Document:
+    """The sections on low precision alone."""
+    return Document(title, title, document(_of_lowprecision(data)).sections, "readiness.json")
+
+
+def _of_lowprecision(data: Mapping[str, Any]) -> Results:
+    return Results({}, {}, (), (), (), {}, lowprecision=dict(data))
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """Counts of what has figures, and what was measured where."""
+    sound = [m for m in results.measurements if m.failure is None]
+    return [
+        ("Results checked", f"{sum(m.n_inputs for m in sound):,}"),
+        ("Undecided", f"{sum(m.undecided for m in sound):,}"),
+        ("Cases", f"{len(results.measurements):,}"),
+        ("Functions", str(len({m.function for m in results.measurements}))),
+        ("Formats", ", ".join(dict.fromkeys(m.fmt for m in results.measurements))),
+        ("Processor", results.environment.get("cpu", "unknown")),
+    ]
+
+
+def html(results: Results) -> str:
+    """The page, in one file."""
+    # A "<" in a name could end the script; JSON may spell it by its number.
+    data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return render_html.page(document(results), _pictures(results.lowprecision), data)
+
+
+def markdown(results: Results, figures: Iterable[str]) -> str:
+    """The Markdown report.
+
+    Args:
+        figures: names of the files that are to be found in `figures/`.
+    """
+    return render_markdown.text(document(results), set(figures))
+
+
+def readiness_html(data: Mapping[str, Any], title: str) -> str:
+    """The page on low precision alone."""
+    return render_html.page(readiness(data, title), _pictures(data))
+
+
+def readiness_markdown(data: Mapping[str, Any], title: str) -> str:
+    """The Markdown on low precision alone; its figures are to be found in `figures/`."""
+    return render_markdown.text(readiness(data, title))
+
+
+def _pictures(data: Mapping[str, Any] | None) -> dict[str, str]:
+    """Figures as addresses that hold them, so that the page stays one file."""
+    return {
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+        for name, svg in draw_lowprecision(data).items()
+    }
+
+
+__all__ = ["document", "html", "markdown", "readiness", "readiness_html", "readiness_markdown"]

@@ -1,0 +1,42 @@
+"""The sections of a report: one function each, from the results to a `Section`, or None without any.
+
+To add one, write such a function and list it in `SECTIONS`, where it is to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from precision_lab.report.section import Section
+from precision_lab.report.sections import accuracy, aged, answers, lowprecision, method, probe, use
+from precision_lab.results import Results
+
+SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    answers.findings,
+    accuracy.bits,
+    accuracy.heat_map,
+    accuracy.regions,
+    accuracy.witnesses,
+    use.reductions,
+    use.timings,
+    use.blocks,
+    accuracy.conversions,
+    lowprecision.verdicts,
+    lowprecision.kernels,
+    lowprecision.stored,
+    lowprecision.paths,
+    lowprecision.amplification,
+    lowprecision.maps,
+    lowprecision.block_errors,
+    probe.losses,
+    probe.ablations,
+    aged.prediction,
+    aged.ageing,
+    aged.formulations,
+    aged.remedies,
+    probe.watched,
+    method.environment,
+    method.method,
+)
+
+__all__ = ["SECTIONS"]

@@ -1,0 +1,163 @@
+"""What training and time see: summed gradients, timings, and a block of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from precision_lab.report import published
+from precision_lab.report.numbers import ratio
+from precision_lab.report.rows import anchor
+from precision_lab.report.section import (
+    Cell,
+    Column,
+    Control,
+    Figure,
+    Plot,
+    Prose,
+    Row,
+    Section,
+    Table,
+    numeric,
+)
+from precision_lab.report.tables import ReductionRow, TimingRow
+from precision_lab.report.tables import reductions as reduction_rows
+from precision_lab.report.tables import timings as timing_rows
+from precision_lab.report.wording import reason
+from precision_lab.results import Block, Results
+
+UNITS = ("ns per element", "ratio to SiLU", "ratio to copy")
+
+
+def reductions(results: Results) -> Section | None:
+    """A parameter's gradient, summed over a tensor."""
+    rows = reduction_rows(results)
+    if not rows:
+        return None
+    words = Prose(
+        "What the optimiser receives: the parameter's gradient summed over a tensor, against the exactly "
+        "rounded sum. The condition number of the sum, Σ|terms| / |Σ terms|, says how much of the error the "
+        "data alone would amplify.",
+        digest="Here the relative error of xIELU and xIPReLU, eager, trained parameters.",
+    )
+    columns: list[str | Column] = ["function", "format", "implementation", "output", "data"]
+    columns += numeric("condition")
+    columns += numeric("computed", "exact", digest=False) + numeric("error", unit="ulp", digest=False)
+    columns += numeric("relative error")
+    table = Table(columns, [_reduction_row(row, results.profile.lead) for row in rows], split="sums")
+    return Section("reductions", "Summed parameter gradients", [words, table], nav="Summed gradients")
+
+
+def _reduction_row(row: ReductionRow, lead: Sequence[str]) -> Row:
+    r = row.r
+    figures: list[str | Cell] = [
+        f"{r.condition:.3g}",
+        f"{r.computed:.6g}",
+        f"{r.exact:.6g}",
+        Cell(f"{r.error_ulps:.3g}", row.level),
+        row.relative,
+    ]
+    if r.failure:
+        figures = [Cell(reason(r.failure), span=5)]
+    short = r.function in lead and r.execution in ("eager", "module") and r.output != "grad_beta"
+    data = Cell(r.data.split(":")[0], title=r.data)
+    return Row(
+        [r.function, r.fmt, row.name, row.output, data, *figures],
+        anchor(row.case) if row.first else "",
+        digest=short and not r.failure,
+    )
+
+
+def timings(results: Results) -> Section | None:
+    """Time per element, and its ratios in the same run."""
+    rows = timing_rows(results)
+    if not rows:
+        return None
+    shares = any(t.bandwidth_share is not None for t in results.timings)
+    text = (
+        "Median time per element on this machine, and the same as a ratio to torch's SiLU and to a plain "
+        "copy timed in the same run. They compare formulations on this "
+        + (
+            "GPU; a share of the copy's bandwidth near 100 % means that memory is the limit."
+            if shares
+            else "processor; they say nothing about a GPU."
+        )
+    )
+    controls = [
+        Control("time-format", "format"),
+        Control("time-direction", "direction"),
+        Control("time-unit", "unit", [(unit, unit) for unit in UNITS]),
+    ]
+    directions = dict.fromkeys(t.direction for t in results.timings)
+    stills = [Figure(f"time-{direction}.svg", "Time per element") for direction in directions]
+    columns: list[str | Column] = ["format", "direction", "function", "implementation"]
+    columns += numeric("time", unit="ns") + numeric("quartiles", "× SiLU", "× copy")
+    columns += numeric("GB/s", digest=shares) + (numeric("of copy's GB/s") if shares else [])
+    columns += numeric("compile", unit="s", digest=False)
+    table = Table(columns, [_timing_row(row, shares) for row in rows], folded=f"All {len(rows)} timings")
+    return Section("timings", "Timings", [text, Plot(controls, ["times"], stills), table])
+
+
+def _timing_row(row: TimingRow, shares: bool) -> Row:
+    t = row.t
+    share = "" if t.bandwidth_share is None else f"{100 * t.bandwidth_share:.0f} %"
+    figures: list[str | Cell] = [
+        f"{t.time_ns:.3f}",
+        f"{t.time_ns_low:.3f}–{t.time_ns_high:.3f}",
+        f"{t.ratio_to_silu:.2f}",
+        f"{t.ratio_to_copy:.2f}",
+        Cell(f"{t.effective_gb_per_s:.2f}", digest=ratio(t.effective_gb_per_s, 0)),
+        *([share] if shares else []),
+        "" if t.compile_seconds is None else f"{t.compile_seconds:.1f}",
+    ]
+    if t.failure:
+        figures = [Cell(reason(t.failure), span=len(figures))]
+    names = [t.fmt, t.direction, t.function, row.name]
+    return Row([*names, *figures], anchor(row.case), digest=not t.failure)
+
+
+def blocks(results: Results) -> Section | None:
+    """Each activation in an MLP block of a model."""
+    if not results.blocks:
+        return None
+    columns: list[str | Column] = ["function", "implementation"]
+    columns += numeric("hidden") + numeric("time", unit="ms") + numeric("quartiles", "time × SiLU")
+    columns += numeric("peak", unit="MiB") + numeric("memory × SiLU", "paper: time × SiLU")
+    table = Table(columns, [*map(_block_row, results.blocks)])
+    return Section("blocks", "In an MLP block", [_block_words(results), table], nav="MLP block")
+
+
+def _block_row(b: Block) -> Row:
+    figures: list[str | Cell] = [
+        f"{b.time_ms:.3f}",
+        f"{b.time_ms_low:.3f}–{b.time_ms_high:.3f}",
+        ratio(b.ratio_to_silu),
+        ratio(b.peak_mib, 0),
+        ratio(b.memory_to_silu),
+    ]
+    if b.failure:
+        figures = [Cell(reason(b.failure), span=5)]
+    _, paper = published.BLOCK_TIMES.get(b.function, (0, None))
+    names = [b.function, f"{b.implementation} [{b.execution}]", str(b.hidden)]
+    return Row([*names, *figures, "–" if paper is None else str(paper)])
+
+
+def _block_words(results: Results) -> str:
+    """What the table of MLP blocks shows."""
+    b = results.blocks[0]
+    paper = ", ".join(f"{name} {ms}" for name, (ms, _) in published.BLOCK_TIMES.items())
+    silu = next((b for b in results.blocks if b.function == "silu"), None)
+    ratios = (
+        "Medians, and the ratios of time and of peak memory to SiLU's block in the same rounds."
+        if silu is not None and silu.failure is None
+        else "Medians; SiLU's block, which ratios refer to, gave no figures, so that there are none."
+    )
+    return (
+        f"One forward and backward pass of a Llama-style MLP block in {b.fmt}: {b.tokens} tokens, model "
+        f"width {b.model_width}, hidden width as shown (a gated block has a third matrix and two thirds of "
+        f"the width). {ratios} The paper's Table 1 (arXiv 2411.13010), of another machine, by torch.compile, "
+        f"xIELU and xIPReLU unoptimised, in ms per iteration: {paper}. Its ratios to SiLU stand in the last "
+        "column; each of its blocks took 87 % of the GPU's memory."
+    )
+
+
+__all__ = ["blocks", "reductions", "timings"]
