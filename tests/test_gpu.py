@@ -193,6 +193,7 @@ def test_recipes_store_the_same_bytes_on_a_gpu(name: str, columnwise: bool) -> N
 
 
 def test_a_probes_run_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab.devices import CUDA
     from precision_lab.lowprecision.probe.model import ModelConfig
     from precision_lab.lowprecision.probe.training import Run, Trainer, TrainingConfig
 
@@ -202,7 +203,7 @@ def test_a_probes_run_is_the_same_every_time(monkeypatch: pytest.MonkeyPatch) ->
     try:
         for recipe in ("bf16", "delayed", "nvfp4"):
             runs = [
-                Trainer(config, Run("xielu/stable [operator]", recipe, 0), "cuda").train() for _ in range(2)
+                Trainer(config, Run("xielu/stable [operator]", recipe, 0), CUDA).train() for _ in range(2)
             ]
             assert runs[0].weights == runs[1].weights, recipe
     finally:

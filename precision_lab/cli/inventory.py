@@ -52,7 +52,8 @@ def tables(
 @clear_errors
 def list_(json_path: JsonOption = None) -> None:
     """Functions, formats and implementations the lab knows."""
-    from precision_lab.cli.printing import catalogue, console_for, print_catalogue
+    from precision_lab.cli.catalogue import catalogue, print_catalogue
+    from precision_lab.cli.printing import console_for
 
     outputs = Outputs({"--json": json_path})
     data = catalogue()

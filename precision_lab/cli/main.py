@@ -55,3 +55,7 @@ def main() -> None:
     if "" not in sys.path:
         sys.path.insert(0, "")
     app()
+
+
+if __name__ == "__main__":
+    main()

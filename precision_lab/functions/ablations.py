@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from precision_lab.functions.base import UNIT, Activation, Affine, Monotone, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Monotone, Parameter
+from precision_lab.functions.terms import UNIT, Affine, Term, theta
 from precision_lab.functions.xielu import ALPHA_N, ALPHA_P, BETA, NEGATIVE, POSITIVE, XIELU
 from precision_lab.functions.xiprelu import XIPRELU
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Affine, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Parameter
+from precision_lab.functions.terms import Affine, Term, theta
 
 ALPHA = Parameter("alpha", 0.8, positive=True, raw="softplus")
 SCALE = Affine(1, (("alpha", 2),))

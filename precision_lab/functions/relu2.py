@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import UNIT, Activation, Monotone, Term
+from precision_lab.functions.base import Activation, Monotone
+from precision_lab.functions.terms import UNIT, Term
 
 RELU2 = Activation(
     name="relu2",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Monotone, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Monotone, Parameter
+from precision_lab.functions.terms import Term, theta
 
 SELU = Activation(
     name="selu",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Affine, Term, theta
+from precision_lab.functions.base import Activation
 from precision_lab.functions.expanded import ALPHA, SCALE
+from precision_lab.functions.terms import Affine, Term, theta
 
 XELU = Activation(
     name="xelu",

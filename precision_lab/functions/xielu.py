@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Monotone, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Monotone, Parameter
+from precision_lab.functions.terms import Term, theta
 
 # α_p ~ 170 is reported for the first layers of a large trained model, both α near
 # their lower limits for deep ones; α_n ≤ β has no root and no raw value.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from precision_lab.functions.base import Activation, Parameter, Term, theta
+from precision_lab.functions.base import Activation, Parameter
+from precision_lab.functions.terms import Term, theta
 from precision_lab.functions.xielu import ALPHA_P, BETA, CONTINUOUS, LAWS, PARAMETER_SETS, POSITIVE
 
 ALPHA_N = Parameter("alpha_n", 0.8, positive=True, raw="softplus")

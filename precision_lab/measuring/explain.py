@@ -15,8 +15,9 @@ from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FP32, FloatFormat, output_format
 from precision_lab.functions import Activation
-from precision_lab.functions.base import PlainContext, Term, collect, split_exponentials
+from precision_lab.functions.base import PlainContext
 from precision_lab.functions.basis import BASIS
+from precision_lab.functions.terms import Term, collect, split_exponentials
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions

@@ -13,8 +13,8 @@ from mpmath.libmp import from_man_exp, fzero, mpf_neg, mpf_shift
 
 from precision_lab.exceptions import UndecidedError, UsageError, door
 from precision_lab.functions import Activation, get_function
-from precision_lab.functions.base import split_exponentials
 from precision_lab.functions.basis import BASIS
+from precision_lab.functions.terms import split_exponentials
 from precision_lab.oracle.balls import Ball, MpContext
 
 # x = 2^-1074 squared away from 1 needs about 2200 bits; 2^16 leaves room for parameters

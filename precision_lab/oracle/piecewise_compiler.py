@@ -20,24 +20,17 @@ every bound; a damaged file is compiled again.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import io
-import marshal
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
-from precision_lab.functions import basis as basis_module
-from precision_lab.functions.basis import BASIS, BasisFunction
+from precision_lab.functions.basis import BasisFunction
 from precision_lab.numeric.error_free import U
 from precision_lab.oracle import arb_series as arb_module
-from precision_lab.system.cache_files import cache_directory, read_checked, write_checked
 from precision_lab.system.ieee import require
 
 Float64 = NDArray[np.float64]
@@ -298,65 +291,3 @@ def compile_table(basis: BasisFunction, side: int, double: bool) -> Table:
         np.array([basis.beyond if basis.approach[0 if side < 0 else 1] is not None else math.inf]),
         np.array([p.proof for p in pieces]),
     )
-
-
-# -- on disk ----------------------------------------------------------------------------------
-
-
-def _key(name: str, side: int, double: bool) -> str:
-    """Everything a table depends on: definitions, this compiler and Arb's version."""
-    import flint
-
-    digest = hashlib.sha256(f"{VERSION}:{name}:{side}:{double}:{flint.__version__}".encode())
-    basis = BASIS[name]
-    # A function registered at run time stands in no module that is read below.
-    for formula in (basis.formula, basis.slope):
-        digest.update(b"" if formula is None else marshal.dumps(formula.__code__))
-    fields = (basis.at_minus_infinity, basis.at_plus_infinity, basis.approach, basis.beyond)
-    digest.update(repr(fields).encode())
-    for module in (basis_module, arb_module, inspect.getmodule(_key)):
-        assert module is not None
-        digest.update(inspect.getsource(module).encode())
-    return digest.hexdigest()
-
-
-FIELDS = ("layout", "coefficients", "lows", "bounds", "central", "remainder", "asymptote", "beyond", "proof")
-
-
-def _unpacked(content: bytes) -> Table:
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return Table(*(stored[field] for field in FIELDS))
-
-
-def _packed(table: Table) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{field: getattr(table, field) for field in FIELDS})
-    return buffer.getvalue()
-
-
-def table(name: str, side: int, double: bool) -> Table:
-    """The table of a registered basis function, from memory, from disk or compiled now.
-
-    Args:
-        side: -1 for x < 0, 1 for x > 0.
-        double: for the second tier.
-    """
-    return _table(BASIS[name], side, double)
-
-
-@lru_cache(maxsize=256)
-def _table(basis: BasisFunction, side: int, double: bool) -> Table:
-    name = basis.name
-    tier = "dd" if double else "float64"
-    sign = "negative" if side < 0 else "positive"
-    key = _key(name, side, double)
-    folder = cache_directory()
-    if folder is None:
-        return compile_table(basis, side, double)
-    path = folder / f"{name.replace(chr(39), '_prime')}-{sign}-{tier}-{key[:24]}.table"
-    content = read_checked(path, key)
-    if content is not None:
-        return _unpacked(content)
-    made = compile_table(basis, side, double)
-    write_checked(path, key, _packed(made))
-    return made

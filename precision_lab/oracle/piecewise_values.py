@@ -12,7 +12,8 @@ from precision_lab.functions.basis import BASIS
 from precision_lab.numeric.error_free import dd_plus_dd, dd_times_float
 from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.double_double import ball_add, ball_times
-from precision_lab.oracle.piecewise_compiler import DEGREE, DEGREE_DD, LOWS, table
+from precision_lab.oracle.piecewise_compiler import DEGREE, DEGREE_DD, LOWS
+from precision_lab.oracle.piecewise_tables import table
 
 Float64 = NDArray[np.float64]
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from precision_lab.exceptions import UsageError
 from precision_lab.formats.ball_rounding import float_above
 from precision_lab.functions import Activation
-from precision_lab.functions.base import Term, split_exponentials
 from precision_lab.functions.basis import BASIS
+from precision_lab.functions.terms import Term, split_exponentials
 from precision_lab.numeric.error_free import U
 from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.exponential import (

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from precision_lab.exceptions import KernelError, first_line
+from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.implementations.base import Implementation
@@ -24,7 +24,7 @@ from precision_lab.running.case import Case
 from precision_lab.running.clock import FEWEST, Clock, first_call
 from precision_lab.running.placement import raise_if_lost, require_capability
 from precision_lab.running.selfcheck import require_ieee
-from precision_lab.running.tensors import Float64, from_bits, store, to_numpy, to_tensor
+from precision_lab.running.tensors import from_bits, store, to_numpy, to_tensor
 from precision_lab.running.torch_compile import compiled_kernel
 
 
@@ -191,20 +191,20 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
         clock = None
     y = guarded(lambda: call(implementation, point, expanded, clock))
     stored = core if implementation.storage is None else implementation.storage
-    _check(y, point, stored, "forward")
+    check_result(y, point, stored, "forward")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     # The forward's result is what was there before a backward could write into it.
     forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
     result: dict[str, Tensor | Failure] = {}
-    gradients = _gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation, clock)
+    found = gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation, clock)
     require_ieee()
     for output in outputs:
         target = case.output_format(output)
         try:
-            value = forward if output == "forward" else gradients[output.removeprefix("grad_")]
+            value = forward if output == "forward" else found[output.removeprefix("grad_")]
             if isinstance(value, KernelError):
                 raise value
-            _check(value, point, stored, output)
+            check_result(value, point, stored, output)
             if core is not fmt:
                 value = store(value, target, saturating=implementation.saturating)
             result[output] = value.detach()
@@ -213,7 +213,7 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     return result
 
 
-def _gradients(
+def gradients(
     y: Tensor,
     sources: Mapping[str, Tensor],
     wanted: set[str],
@@ -255,7 +255,7 @@ def _differentiated(
         return torch.autograd.grad(y, sources, grad_outputs=upstream, allow_unused=True)
 
 
-def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
+def check_result(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
     if not isinstance(value, Tensor):
         raise KernelError("wrong_dtype", f"{output} is a {type(value).__name__}, not a tensor")
     if value.shape != x.shape:
@@ -266,48 +266,3 @@ def _check(value: Any, x: Tensor, fmt: FloatFormat, output: str) -> None:
         raise KernelError("wrong_dtype", f"{output} is {value.dtype} for x of {torch_dtype(fmt)}")
     if value.device != x.device:
         raise KernelError("wrong_device", f"{output} is on {value.device} for x on {x.device}")
-
-
-def run_reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[float, FloatFormat] | Failure]:
-    """Parameter gradients of Σ upstream·y as autograd reduces them, and the format they come in.
-
-    Args:
-        x, upstream: values of the format, shape (n,).
-
-    Raises:
-        DeviceLostError: the kernel destroyed the CUDA context.
-    """
-    case = case.giving(*(o for o in case.outputs if o not in ("forward", "grad_x")))
-    try:
-        require_capability(case.implementation)
-        return _reduced(case, x, upstream)
-    except KernelError as error:
-        return dict.fromkeys(case.outputs, Failure(error.kind, str(error)))
-    except torch.OutOfMemoryError as error:
-        reason = f"{x.size} inputs at once: {first_line(error)}"
-        return dict.fromkeys(case.outputs, Failure("out_of_memory", reason))
-    except RuntimeError as error:
-        raise_if_lost(case.implementation, error)
-        raise
-
-
-def _reduced(case: Case, x: Float64, upstream: Float64) -> dict[str, tuple[float, FloatFormat] | Failure]:
-    implementation, core = case.implementation, case.core
-    point, weight = (
-        to_tensor(values, core).to(implementation.device.torch) for values in (x, case.fmt.round(upstream))
-    )
-    leaves = leaf_tensors(case)
-    names = {output.removeprefix("grad_") for output in case.outputs}
-    for name in names & set(leaves):
-        leaves[name].requires_grad_()
-    y = guarded(lambda: call(implementation, point, leaves))
-    _check(y, point, core, "forward")
-    gradients = _gradients(y, leaves, names, weight, implementation)
-    result: dict[str, tuple[float, FloatFormat] | Failure] = {}
-    for output in case.outputs:
-        got = gradients[output.removeprefix("grad_")]
-        if isinstance(got, KernelError):
-            result[output] = Failure(got.kind, str(got))
-        else:
-            result[output] = (float(got.double().sum()), core)
-    return result

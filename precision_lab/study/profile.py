@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.formats import get_format
 from precision_lab.functions import get_function
-from precision_lab.implementations import IMPLEMENTATIONS, get_implementation
+from precision_lab.implementations import IMPLEMENTATIONS, get_execution, get_implementation
 from precision_lab.implementations.subject import implementation_of, spelled
 from precision_lab.lowprecision.recipes.recipes import get_recipe
-from precision_lab.results.profile import CHECKS, DEFAULT, Check, Profile, merged
+from precision_lab.results.profile import DEFAULT, Check, Profile, merged
 from precision_lab.system.toml_file import read_toml
 
 
@@ -27,8 +28,19 @@ def _baselines(value: Mapping[str, str]) -> None:
         get_implementation(get_function(function), name)
 
 
+def _parameter_sets(value: Any) -> None:
+    for function, names in value.items():
+        known = get_function(function).parameter_sets
+        for name in names:
+            if name not in known:
+                raise unknown_name(f"parameter set of {function}", name, known)
+
+
 READERS: Mapping[str, Check] = {
-    **CHECKS,
+    "function": get_function,
+    "format": get_format,
+    "execution": get_execution,
+    "parameter sets": _parameter_sets,
     "subject": implementation_of,
     "recipe": get_recipe,
     "formulation": _formulation,

@@ -18,7 +18,7 @@ from precision_lab.oracle import enclosures
 from precision_lab.oracle.program import Curve
 from precision_lab.results import Failure, Reduction
 from precision_lab.running.case import Case
-from precision_lab.running.runner import run_reduced
+from precision_lab.running.reduced import run_reduced
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 

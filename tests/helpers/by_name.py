@@ -237,9 +237,9 @@ def effective_parameters(implementation: Any, params: Any, fmt: Named) -> dict[s
 
 
 def run_reduced(implementation: Any, x: Any, upstream: Any, fmt: Named, params: Any) -> Any:
-    from precision_lab.running import runner
+    from precision_lab.running import reduced
 
-    return runner.run_reduced(case(implementation, None, fmt, params), x, upstream)
+    return reduced.run_reduced(case(implementation, None, fmt, params), x, upstream)
 
 
 def sweep(

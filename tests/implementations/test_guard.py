@@ -22,7 +22,7 @@ BROAD = {
     "implementations/guard.py": "the kernel's: the one place",
     "exceptions.py": "the lab's: out of a public function it comes as an InternalError",
     "cli/errors.py": "the lab's: exit code 3",
-    "verifying/isolation.py": "the lab's in a kernel's process, which says so to its parent",
+    "verifying/kernel_process.py": "the lab's in a kernel's process, which says so to its parent",
     "measuring/every_input.py": "raised again, when the other threads have stopped",
     "running/precompile.py": "raised again, when the other processes have ended",
     "system/atomic_file.py": "raised again, when the half-written file is gone",

@@ -1,53 +1,19 @@
-"""Names are looked up at the doors of these rooms; what decides is a definition, never a name."""
+"""What a captured module is, is read at one door; behind it a definition decides, never a name."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-import precision_lab
 from precision_lab.functions import FUNCTIONS, SWIGLU, XIPRELU
 from precision_lab.lowprecision.capture.recognised import GATED_FORMS, activation_of, parameters_of
 from precision_lab.lowprecision.probe.ageing import degree
 from precision_lab.lowprecision.readiness.passage import forward_passage
 from precision_lab.lowprecision.readiness.readiness import modelled_layers, readiness
 from precision_lab.study.mlp_block import Shape
-
-PACKAGE = Path(precision_lab.__file__).parent
-LOOKUP = re.compile(r"(?<!\.)\b(?:get_function|get_format|get_implementation|implementation_of|resolve)\(")
-# Module to what comes there by name.
-DOORS = {
-    "golden/tables.py": "a table's file name, and the command line's functions",
-    "lowprecision/capture/recognised.py": "what a capture says of a layer",
-    "lowprecision/probe/grids.py": "subjects of a probe's configuration",
-    "lowprecision/probe/run.py": "the subject of a run",
-    "lowprecision/readiness/readiness.py": "arguments of `readiness`",
-    "study/lowprecision.py": "formulations of the study profile",
-    "study/profile.py": "a profile's file",
-    "study/settings.py": "blocks of the study profile",
-}
-
-
-def lookups(text: str) -> list[str]:
-    return [found[0] for found in LOOKUP.finditer(text)]
-
-
-def test_names_are_looked_up_at_the_doors_alone() -> None:
-    rooms = (path for room in ("golden", "lowprecision", "study") for path in (PACKAGE / room).rglob("*.py"))
-    found = {
-        path.relative_to(PACKAGE).as_posix() for path in rooms if lookups(path.read_text(encoding="utf-8"))
-    }
-    assert found == set(DOORS)
-
-
-def test_a_lookup_is_seen() -> None:
-    assert lookups('f(get_function("xielu"), get_format(fmt))') == ["get_function(", "get_format("]
-    assert not lookups("from precision_lab.functions import get_function; Path(place).resolve()")
 
 
 def test_a_gate_is_an_operand_of_the_definition() -> None:

@@ -23,6 +23,7 @@ from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsE
 from precision_lab.formats import get_format
 from precision_lab.measuring import every_input
 from precision_lab.measuring import sweep as sweep_module
+from precision_lab.measuring.sweep_files import SweepFiles
 from precision_lab.results import strict_json
 from precision_lab.scoring import columns
 from precision_lab.scoring.tally import Tally
@@ -232,19 +233,19 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[sweep_module._Store, int]:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepFiles, int]:
     folder = tmp_path_factory.mktemp("swept")
     found = sweep(EXPM1, "bf16", ("forward",), shards=1, directory=folder)
     assert found.measurements[0].n_inputs == 1 << 16
     with np.load(io.BytesIO((folder / "shard-00000.npz").read_bytes()[32:])) as arrays:
         rows = len(arrays["forward/rows"])
     manifest = json.loads((folder / "sweep.json").read_text())
-    return sweep_module._Store(folder, manifest, resume=True), rows // 2
+    return SweepFiles(folder, manifest, resume=True), rows // 2
 
 
 @pytest.mark.parametrize("what", FORGED)
 def test_counts_that_no_sweep_comes_to_are_refused_under_a_right_checksum(
-    what: str, swept: tuple[sweep_module._Store, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    what: str, swept: tuple[SweepFiles, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     store, cells = swept
     expected = (("forward",), cells, 1, 1 << 16)

@@ -26,7 +26,7 @@ from mpmath.libmp import to_rational
 from precision_lab.functions import basis as basis_module
 from precision_lab.functions.basis import BASIS, BasisFunction
 from precision_lab.oracle import arb_series as arb_module
-from precision_lab.oracle import piecewise_compiler
+from precision_lab.oracle import piecewise_compiler, piecewise_tables
 from precision_lab.oracle import piecewise_values as pieces
 from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.piecewise_compiler import (
@@ -37,8 +37,8 @@ from precision_lab.oracle.piecewise_compiler import (
     TARGET,
     TARGET_DD,
     Table,
-    table,
 )
+from precision_lab.oracle.piecewise_tables import table
 from precision_lab.oracle.piecewise_values import Packed, enclose, pack, table_tile
 
 NAMES = (
@@ -461,10 +461,10 @@ def test_a_pieces_bound_is_all_of_its_parts(side: int, double: bool) -> None:
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "cache"))
-    piecewise_compiler._table.cache_clear()
+    piecewise_tables._table.cache_clear()
     attacks.cache_clear()
     yield tmp_path / "cache"
-    piecewise_compiler._table.cache_clear()
+    piecewise_tables._table.cache_clear()
     attacks.cache_clear()
 
 
@@ -484,7 +484,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def again() -> Table:
     """sigmoid's positive side, as the next process would get it."""
-    piecewise_compiler._table.cache_clear()
+    piecewise_tables._table.cache_clear()
     return table("sigmoid", 1, False)
 
 
@@ -543,25 +543,25 @@ def test_a_table_that_cannot_be_replaced_leaves_no_litter(empty_cache: Path, com
 
 
 def test_changed_settings_get_a_new_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {piecewise_compiler._key(name, side, d) for name in NAMES for side in SIDES for d in (False, True)}
+    keys = {piecewise_tables._key(name, side, d) for name in NAMES for side in SIDES for d in (False, True)}
     assert len(keys) == 4 * len(NAMES)
     keys.clear()
-    keys.add(piecewise_compiler._key("silu", 1, False))
+    keys.add(piecewise_tables._key("silu", 1, False))
     true = inspect.getsource
     for changed in (basis_module, arb_module, piecewise_compiler):
         with monkeypatch.context() as patch:
             patch.setattr(
-                piecewise_compiler.inspect,
+                piecewise_tables.inspect,
                 "getsource",
                 lambda m, c=changed: true(m) + ("\n" if m is c else ""),
             )
-            keys.add(piecewise_compiler._key("silu", 1, False))
+            keys.add(piecewise_tables._key("silu", 1, False))
     with monkeypatch.context() as patch:
         patch.setattr("flint.__version__", "another")
-        keys.add(piecewise_compiler._key("silu", 1, False))
+        keys.add(piecewise_tables._key("silu", 1, False))
     with monkeypatch.context() as patch:
         patch.setattr(piecewise_compiler, "VERSION", piecewise_compiler.VERSION + 1)
-        keys.add(piecewise_compiler._key("silu", 1, False))
+        keys.add(piecewise_tables._key("silu", 1, False))
     assert len(keys) == 6
 
 
@@ -634,5 +634,5 @@ def test_a_changed_formula_gets_a_new_table(with_own: None, monkeypatch: pytest.
         OWN["tanh"][0], formula=lambda m, x: 2 * m.sigmoid(3 * x) - 1, text="tanh(3x/2)"
     )
     monkeypatch.setitem(BASIS, "tanh", twice)
-    piecewise_compiler._table.cache_clear()  # as in the next process
+    piecewise_tables._table.cache_clear()  # as in the next process
     assert not identical(before, table("tanh", 1, False))

@@ -19,7 +19,7 @@ from flint import arb
 
 from precision_lab.formats import FORMATS, FP64
 from precision_lab.functions import XIELU, Activation, Effective
-from precision_lab.functions.base import Affine, Term
+from precision_lab.functions.terms import Affine, Term
 from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference
 from precision_lab.oracle.program import Curve
 from precision_lab.study.reduction import ExactSum

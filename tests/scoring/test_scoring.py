@@ -512,7 +512,7 @@ def test_a_thread_that_flushes_is_refused() -> None:
 
 
 def test_functions_with_an_exponential_for_positive_x_are_refused_clearly() -> None:
-    from precision_lab.functions.base import UNIT, Term
+    from precision_lab.functions.terms import UNIT, Term
 
     growing = replace(get_function("elu"), positive=(Term(UNIT, "exp"),))
     with pytest.raises(ValueError, match=r"elu.forward contains e\^x for x > 0"):

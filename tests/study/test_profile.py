@@ -49,7 +49,7 @@ def test_the_shipped_file_names_nothing_unknown() -> None:
 
 
 def test_by_default_every_function_is_measured_in_the_registrys_order() -> None:
-    computed = {i.function for i in IMPLEMENTATIONS}
+    computed = {i.function for i in IMPLEMENTATIONS.values()}
     assert StudySettings().chosen_functions() == tuple(f for f in FUNCTIONS.values() if f in computed)
     quick = [f.name for f in StudySettings(quick=True).chosen_functions()]
     assert quick == ["xielu", "xiprelu", "relu2", "silu"]

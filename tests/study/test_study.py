@@ -161,21 +161,21 @@ def test_a_study_keeps_the_binades_it_draws_and_witnesses_beyond_one_ulp() -> No
     from sample_results import measurement, statistics
 
     from precision_lab.results import Binade
-    from precision_lab.study.study import _stored
+    from precision_lab.study.stored import stored
 
     part = replace(statistics(8, 1.23456789), mean_ulp=0.0123456789, lean=-0.123456789)
     m = replace(
         measurement("naive"), binades=tuple(Binade(-1, e, part) for e in (-41, -40, 8, 9)),
         regions={"positive": part, "zero": statistics(8, 1.0)}, max_ulp=1.23456789, environment={"cpu": "x"},
     )  # fmt: skip
-    found = _stored(m)
+    found = stored(m)
     assert [b.exponent for b in found.binades] == [-40, 8]
     kept = found.regions["positive"]
     assert (kept.max_ulp, kept.mean_ulp, kept.lean) == (1.23457, 0.0123457, -0.123457)
     assert kept.witness == part.witness and found.regions["zero"].witness is None
     assert (found.max_ulp, found.witness, found.environment) == (1.23456789, m.witness, {})
     assert found.binades[0].statistics.max_ulp == 1.23457
-    assert _stored(replace(m, params_name="wide")).binades == ()
+    assert stored(replace(m, params_name="wide")).binades == ()
 
 
 def test_cases_with_one_reference_are_neighbours() -> None:

@@ -210,7 +210,7 @@ def test_figures_are_medians_and_quartiles_of_each_contenders_rounds():
     device = Scripted("cpu", script=rounds)
     kernel = get_implementation("xielu", "naive")
     contenders = [
-        timing._Contender(implementation, direction, lambda name=name: name, 3.25)
+        timing.Contender(implementation, direction, lambda name=name: name, 3.25)
         for implementation, direction, name in (
             (None, "copy", "copy"), (None, "forward", "forward"), (kernel, "forward", "kernel"),
         )
@@ -227,9 +227,9 @@ def test_on_a_gpu_the_share_of_bandwidth_is_a_copys():
     device = Scripted("cpu", is_accelerator=True, script=times)
     kernel = get_implementation("xielu", "naive")
     contenders = [
-        timing._Contender(None, "copy", lambda: "copy", 0.0),
-        timing._Contender(None, BOTH, lambda: BOTH, 0.0),
-        timing._Contender(kernel, BOTH, lambda: "kernel", 0.0),
+        timing.Contender(None, "copy", lambda: "copy", 0.0),
+        timing.Contender(None, BOTH, lambda: BOTH, 0.0),
+        timing.Contender(kernel, BOTH, lambda: "kernel", 0.0),
     ]
     (t,) = timing._measure(contenders, BF16, 1000, 1, device)
     # Ten bytes an element in 10 ms, where the copy moves four in 2 ms.

@@ -135,7 +135,7 @@ def test_the_command_runs_without_a_home(tmp_path: Path) -> None:
         "import pwd\n"
         "def unknown(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = unknown\n"
-        "from precision_lab.oracle.piecewise_compiler import table\n"
+        "from precision_lab.oracle.piecewise_tables import table\n"
         "table('silu', 1, False)\n"
         "from precision_lab.cli.main import main\n"
         "main()\n"

@@ -16,7 +16,7 @@ from test_children import gone, started
 
 from precision_lab.system import warm_start
 from precision_lab.system.children import module_path
-from precision_lab.verifying import isolation
+from precision_lab.verifying import child
 from precision_lab.verifying.verify import verify
 
 if sys.platform != "linux":
@@ -240,7 +240,7 @@ def test_started_anew_a_process_says_the_same(kernels: Path, monkeypatch: pytest
     forked = run(kernels, "aborts")
     assert warm_start.server_pid() is not None
     assert "aborted (SIGABRT) at kernels.py, line 8 in aborts" in forked.failures[0]
-    monkeypatch.setattr(isolation, "fork_process", lambda *_, **__: None)
+    monkeypatch.setattr(child, "fork_process", lambda *_, **__: None)
     anew = run(kernels, "aborts")
     assert (anew.measurements, anew.faults) == (forked.measurements, forked.faults)
 
@@ -252,16 +252,16 @@ def test_for_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(command)
         raise OSError("no process, thank you")
 
-    monkeypatch.setattr(isolation, "fork_process", lambda *_, **__: pytest.fail("forked"))
+    monkeypatch.setattr(child, "fork_process", lambda *_, **__: pytest.fail("forked"))
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(OSError, match="thank you"):
-        isolation._started(5, 1, forked=False)
-    assert asked[0][-2:] == ["precision_lab.isolation", "5"]
+        child._started(5, 1, forked=False)
+    assert asked[0][-2:] == ["precision_lab.verifying.kernel_process", "5"]
 
 
 SERVED = """
 import os, sys, time
-from precision_lab import warm_start
+from precision_lab.system import warm_start
 from precision_lab.verifying.verify import verify
 verify(f"{sys.argv[1]}/kernels.py:good", "relu", fmts=("bf16",), outputs=("forward",), properties=False)
 with open(f"{sys.argv[1]}/server.pid", "w") as file:
@@ -285,13 +285,14 @@ def test_what_the_server_imports_starts_nothing_that_a_fork_would_lose() -> None
     """
     script = """
 import json, os, sys
-from precision_lab import warm_start
-warm_start._prepare()
+from precision_lab.system import warm_start
+from precision_lab.verifying.kernel_process import WARM
+warm_start._prepare(WARM)
 if os.fork() == 0:
     os._exit(0)
 threads = len(os.listdir("/proc/self/task"))
 started = sorted({"jax", "mlx", "triton", "transformers"} & set(sys.modules))
-prepared = "precision_lab.oracle.ladder" in sys.modules
+prepared = "precision_lab.oracle.reference" in sys.modules
 print(json.dumps([threads, started, prepared, sys.modules["torch"].cuda.is_initialized()]))
 """
     environment = {**os.environ, "PYTHONPATH": module_path()}

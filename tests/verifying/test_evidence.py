@@ -474,7 +474,7 @@ def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
     kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif 'precision_lab.verifying.isolation' in ' '.join(sys.orig_argv):\n"
+        "import sys\nif 'precision_lab.verifying.kernel_process' in ' '.join(sys.orig_argv):\n"
         "    from precision_lab.implementations.contract import CallContract\n"
         "    CallContract.shape_for = None\n",
         encoding="utf-8",

@@ -6,15 +6,20 @@ import io
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sample_results import measurement, statistics, witness
 
 from precision_lab.cli.printing import console_for, print_verdict
+from precision_lab.devices import CPU
 from precision_lab.results import Binade, Finding, Measurement, Severity, strict_json
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge, worse_than
 from precision_lab.verifying.junit import junit_xml
+from precision_lab.verifying.make_plan import Request, make_plan
+from precision_lab.verifying.replay import replayed
 from precision_lab.verifying.verdict import Verdict
 
 PLACE = witness(1.0, -256.0, -0.5)
@@ -119,3 +124,25 @@ def test_the_next_steps_of_the_worst_are_printed_before_the_outcome() -> None:
     assert shown(VERDICT)[-4:] == [*(f"next: {step}" for step in VERDICT.next_steps[:3]), "fail"]
     assert not any(line.startswith("next: ") for line in shown(VERDICT, brief=True))
     assert shown(Verdict((row(),), ()))[-1] == "pass"
+
+
+def test_a_propertys_replay_calls_the_kernel_as_it_was_called() -> None:
+    params = {"alpha_p": 2.0, "alpha_n": 1.5, "beta": 0.5}
+    request = Request(
+        function="xielu",
+        fmts=("bf16",),
+        outputs=("forward",),
+        max_ulp=2.0,
+        params={"init": params},
+        finite=True,
+    )
+    kernel: Any = SimpleNamespace(target="my kernels.py:f", options=lambda: ["--compiled"], device=CPU)
+    seen = replayed(make_plan(request), kernel, finding("depends_on_length"), "lengths")
+    assert seen.replay == (
+        "precision-lab verify 'my kernels.py:f' --function xielu --format bf16 --properties lengths "
+        "--output forward --param alpha_p=2.0 --param alpha_n=1.5 --param beta=0.5 --max-ulp 2.0 --compiled "
+        "--finite"
+    )
+    assert replayed(make_plan(request), kernel, seen, "sizes") == seen
+    kernel.target = ""
+    assert replayed(make_plan(request), kernel, finding("raised"), "sizes").replay == ""

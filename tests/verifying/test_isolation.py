@@ -318,9 +318,9 @@ def test_the_child_runs_the_same_lab_as_its_parent(
 def test_the_end_of_a_process_is_named_by_its_cause(
     code: int | None, words: str, target: str, kind: str, said: str
 ) -> None:
-    from precision_lab.verifying.isolation import _death
+    from precision_lab.verifying.child import death
 
-    failure = _death(code, words, target)
+    failure = death(code, words, target)
     assert (failure.kind, failure.message) == (kind, said)
 
 
@@ -360,19 +360,19 @@ def test_a_death_outside_a_measurement_says_where_and_breaks_what_was_examined(
 def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
     kernels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from precision_lab.verifying import isolation
+    from precision_lab.verifying import child as its
 
     sizes = []
-    listen = isolation._Child._listen
+    listen = its.Child._listen
 
     def noted(child) -> bool:  # type: ignore[no-untyped-def]
         found = listen(child)
         sizes.append(len(child._said))
         return found
 
-    monkeypatch.setattr(isolation._Child, "_listen", noted)
+    monkeypatch.setattr(its.Child, "_listen", noted)
     (measured,) = run(kernels, "floods", time_limit=60.0).measurements
-    assert isolation.NOISE < max(sizes) <= 2 * isolation.NOISE
+    assert its.NOISE < max(sizes) <= 2 * its.NOISE
     assert measured.failure is not None
     assert "aborted (SIGABRT) at reference.py" in measured.failure.message
     assert "0x1.8000000000000p+0" in measured.failure.message
@@ -380,21 +380,23 @@ def test_what_a_kernel_prints_takes_no_more_than_its_end_is_worth(
 
 def job(target: str) -> dict[str, object]:
     """What a child is told."""
-    from precision_lab.verifying.isolation import _packed
     from precision_lab.verifying.plan import Plan
+    from precision_lab.verifying.wire import packed
 
     plan = Plan(RELU, (BF16,), None, {"init": {}})
-    return {"target": target, "plan": _packed(plan), "framework": None, "compiled": False, "device": "cpu"}
+    return {"target": target, "plan": packed(plan), "framework": None, "compiled": False, "device": "cpu"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system has no /proc")
 def test_a_child_that_ended_by_itself_leaves_nothing_open() -> None:
-    from precision_lab.verifying.isolation import _Child
+    from precision_lab.verifying.child import Child
 
-    with _Child(job("no such file.py:kernel")) as child:  # after which there is a server, for the next too
+    with Child(
+        job("no such file.py:kernel"), forked=True
+    ) as child:  # after which there is a server, for the next too
         assert "error" in (child.line(300.0) or {})
     before = sorted(os.listdir("/proc/self/fd"))
-    with _Child(job("no such file.py:kernel")) as child:
+    with Child(job("no such file.py:kernel"), forked=True) as child:
         assert "error" in (child.line(300.0) or {})
         child._process.wait()
     assert sorted(os.listdir("/proc/self/fd")) == before
@@ -409,7 +411,7 @@ def test_what_a_child_compiled_is_vouched_for_before_its_parent_goes_on(
 ) -> None:
     """It is killed as soon as it has said that it is at its end."""
     from precision_lab.running import inductor_cache
-    from precision_lab.verifying.isolation import _Child
+    from precision_lab.verifying.child import Child
 
     monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path / "lab"))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -422,7 +424,7 @@ def kernel(x):
 """
     (tmp_path / "compiles.py").write_text(source, encoding="utf-8")
     narrow = {"narrow": ["bf16", "init", "forward"], "size": 1 << 16, "window": None}  # nothing is scored
-    with _Child({**job(f"{tmp_path / 'compiles.py'}:kernel"), **narrow}) as child:
+    with Child({**job(f"{tmp_path / 'compiles.py'}:kernel"), **narrow}, forked=True) as child:
         while "end" not in (child.line(300.0) or {"end": True}):
             pass
     assert "made.so" in inductor_cache._sealed(tmp_path / "lab" / "inductor")

@@ -9,7 +9,7 @@ import pytest
 from sample_results import measurement, statistics, witness
 
 from precision_lab.devices import CPU
-from precision_lab.formats import BF16
+from precision_lab.formats import BF16, FP32
 from precision_lab.functions import RELU, XIELU
 from precision_lab.implementations.contract import CallContract
 from precision_lab.measuring.measure import measure
@@ -265,7 +265,7 @@ def bound_file(path: Path, text: str) -> str:
 
 def test_one_accepted_kind_accepts_no_other_kind_and_no_other_format(tmp_path: Path) -> None:
     file = bound_file(tmp_path / "b.toml", '[xielu.bf16]\naccepted = ["depends_on_length"]')
-    plan = planned(fmts=("bf16", "fp32"), max_ulp=None, bound_file=file)
+    plan = planned(fmts=(BF16, FP32), max_ulp=None, bound_file=file)
     rows = [Measured(measured(fmt=fmt, output_fmt=fmt)) for fmt in ("bf16", "fp32")]
     known = judged(plan, *rows, Examined((fault("depends_on_length"),)))
     assert (known.outcome, kinds(known.known)) == ("pass", ["depends_on_length"])
@@ -328,8 +328,8 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
     )  # fmt: skip
     asked = []
     monkeypatch.setattr(laws, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
-    implementation, _ = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
-    found = collect(plan, trial.events(plan, implementation))
+    loaded = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
+    found = collect(plan, trial.events(plan, loaded))
     assert asked == [7.0]
     assert found.outcome == "pass"
 

@@ -101,7 +101,7 @@ def function_of(module: nn.Module) -> tuple[str, Activation | None]:
     if isinstance(told, Activation):
         return told.name, told
     if isinstance(told, str) and told:
-        return told, FUNCTIONS.get(told)
+        return told, FUNCTIONS.get(told, None)
     if isinstance(module, nn.GELU):
         found: Activation | None = GELU_TANH if module.approximate == "tanh" else GELU
     else:
