@@ -205,8 +205,9 @@ class Results:
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
                 lowprecision=data.get("lowprecision"),
             )
-            assert found.profile  # raises where it cannot be read
-            return checked(found)
+            checked(found)
+            _ = found.profile  # raises where it cannot be read
+            return found
         except (
             ArithmeticError, AttributeError, KeyError, MemoryError, RecursionError, TypeError, ValueError
         ) as error:  # fmt: skip

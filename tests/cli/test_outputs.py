@@ -225,11 +225,11 @@ def test_an_interrupted_report_goes_on_where_it_was(tmp_path: Path, monkeypatch:
 
     real, calls = measure.measure_all, []
 
-    def counted(implementation, outputs, fmt, *rest, **options):  # type: ignore[no-untyped-def]
+    def counted(case):  # type: ignore[no-untyped-def]
         if len(calls) == 1:
             raise KeyboardInterrupt
-        calls.append(fmt)
-        return real(implementation, outputs, fmt, *rest, **options)
+        calls.append(case.fmt)
+        return real(case)
 
     monkeypatch.setattr(measure, "measure_all", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -239,9 +239,7 @@ def test_an_interrupted_report_goes_on_where_it_was(tmp_path: Path, monkeypatch:
         Cases(tmp_path, settings)
     with pytest.raises(UsageError, match="other settings, another version or another machine"):
         Cases(tmp_path, replace(settings, formats=("bf16",)), resume=True)
-    monkeypatch.setattr(
-        measure, "measure_all", lambda i, o, fmt, *a, **k: calls.append(fmt) or real(i, o, fmt, *a, **k)
-    )
+    monkeypatch.setattr(measure, "measure_all", lambda case: calls.append(case.fmt) or real(case))
     cases = Cases(tmp_path, settings, resume=True)
     resumed = study.run(settings, cases=cases)
     assert len(calls) == len({(m.implementation, m.execution, m.fmt) for m in whole.measurements}) - 1

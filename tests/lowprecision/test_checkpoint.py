@@ -16,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from precision_lab.devices import CPU
 from precision_lab.lowprecision.probe import checkpoint, probe
 from precision_lab.lowprecision.probe.checkpoint import Checkpoints
 from precision_lab.lowprecision.probe.model import ModelConfig
@@ -83,11 +84,12 @@ import os, signal, sys
 import torch
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
+from precision_lab.devices import CPU
 from test_checkpoint import CONFIG, Run, Trainer, probe
 torch.set_num_threads(1)
 train = Trainer.train
 Trainer.train = lambda self, path: train(self, path, lambda done: done == 5 and os.kill(os.getpid(), 9))
-probe._job("run", CONFIG, {run!r}, "cpu", Path({str(tmp_path / "killed")!r}), ())
+probe._job("run", CONFIG, {run!r}, CPU, Path({str(tmp_path / "killed")!r}), ())
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
@@ -99,7 +101,7 @@ probe._job("run", CONFIG, {run!r}, "cpu", Path({str(tmp_path / "killed")!r}), ()
     monkeypatch.setattr(Trainer, "train", lambda self, path: train(self, path, steps.append))
     written = []
     for folder in ("killed", "whole"):
-        probe._job("run", CONFIG, run, "cpu", tmp_path / folder, ())
+        probe._job("run", CONFIG, run, CPU, tmp_path / folder, ())
         found = json.loads(probe.file_of(tmp_path / folder, "run", run).read_text())
         written.append((found["run"], {k: v for k, v in found["record"].items() if k != "seconds"}))
     assert written[0] == written[1]
