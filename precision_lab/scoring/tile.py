@@ -12,7 +12,7 @@ results do not depend on the width of vectors, the number of threads or the orde
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from precision_lab.scoring.columns import (
 )
 from precision_lab.scoring.constant_tile import score_constant
 from precision_lab.scoring.one_value import FLOOR, Counts, first, rounding_code, witness
-from precision_lab.scoring.tile_records import Extent, Left, Scratch, Tile, leave, pattern_of
+from precision_lab.scoring.tile_records import Extent, Found, Judged, Left, Scratch, Tile, leave, pattern_of
 from precision_lab.scoring.tile_sums import (
     INFINITY32,
     ROUNDER,
@@ -55,33 +55,6 @@ from precision_lab.scoring.tile_sums import (
 INFINITY_BITS = 0x7FF0000000000000
 LARGEST32 = float(np.finfo(np.float32).max)  # larger errors count as this there: only infinities stand out
 ROUNDED = 2.0**-50  # what rounding the difference can do to an error around 1/2
-
-
-class Judged(NamedTuple):
-    """One computed value beside the exact one, in ulps.
-
-    Attributes:
-        difference: computed − exact; size: |exact|.
-        near: the bound, as a distance from a tie. doubtful: ulp, error or rounding are not certain.
-    """
-
-    difference: float
-    size: float
-    near: float
-    doubtful: bool
-
-
-class Found(NamedTuple):
-    """What a tile's results add up to; float64 bits of the largest error, else counts and units."""
-
-    undecided: int
-    misrounded: int
-    nonfinite: int
-    largest_bits: int
-    nearest: int
-    nearest_relative: int
-    roundings: int
-    negative: int
 
 
 @compiled

@@ -65,6 +65,33 @@ class Scratch(NamedTuple):
     bins: Any
 
 
+class Judged(NamedTuple):
+    """One computed value beside the exact one, in ulps.
+
+    Attributes:
+        difference: computed − exact; size: |exact|.
+        near: the bound, as a distance from a tie. doubtful: ulp, error or rounding are not certain.
+    """
+
+    difference: float
+    size: float
+    near: float
+    doubtful: bool
+
+
+class Found(NamedTuple):
+    """What a tile's results add up to; float64 bits of the largest error, else counts and units."""
+
+    undecided: int
+    misrounded: int
+    nonfinite: int
+    largest_bits: int
+    nearest: int
+    nearest_relative: int
+    roundings: int
+    negative: int
+
+
 @compiled
 def leave(left: Left, index: int) -> None:
     """Appends one input."""

@@ -1,15 +1,16 @@
-"""Follows a format, a kernel or a parameter set through a measurement: the files whose functions are given it.
+"""Follows a format, a kernel or a parameter set through a measurement: files whose functions are given it.
 
     python tests/helpers/journey.py            # of the lab that is installed, or stands in PYTHONPATH
 
-A function is given it where an argument is the object itself, its name, or a record that holds it; functions that
-are entered while a module is imported do not count. `climbs`: how often the next file stands on a higher floor.
+A function is given it where an argument is the object itself, its name, or a record that holds it.
+`climbs`: how often the next file stands on a higher floor.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def holds(what: str, value: Any, depth: int = 2) -> bool:
 
 
 def followed(what: str) -> tuple[list[str], int]:
-    """Files in the order in which they are given it, the same file in a row once; and how often names were looked up."""
+    """Files in the order in which they are given it; how often names were looked up."""
     stays: list[str] = []
     lookups = 0
 
@@ -82,10 +83,11 @@ def main() -> None:
     for what in NAMES:
         stays, lookups = followed(what)
         files = list(dict.fromkeys(stays))
-        climbs = sum(heights.get(b, 0) > heights.get(a, 0) for a, b in zip(stays, stays[1:], strict=False))
-        print(
-            f"{what}: {len(files)} files, {len(stays)} stays, {climbs} climbs ({lookups} look-ups of names in all): {', '.join(files)}"
+        climbs = sum(heights.get(b, 0) > heights.get(a, 0) for a, b in itertools.pairwise(stays))
+        counts = (
+            f"{len(files)} files, {len(stays)} stays, {climbs} climbs, {lookups} look-ups of names in all"
         )
+        print(f"{what}: {counts}: {', '.join(files)}")
 
 
 if __name__ == "__main__":
