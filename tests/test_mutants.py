@@ -16,6 +16,7 @@ LEAST = 150
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
     "__main__.py": "starts a command, or says why not",
+    "scoring/tile_records.py": "names what the stages of scoring a tile hand on",
     "system/atomic_file.py": "writes files whole or not at all",
     "system/children.py": "ends processes",
     "system/progress.py": "names what progress is told with",

@@ -1,6 +1,6 @@
 """Rounds an mpmath ball into a format, or says that it cannot tell.
 
-`oracle.scoring.decide` does the same for enclosures of floats.
+`oracle.decide` does the same for enclosures of floats.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from precision_lab.formats import FloatFormat
 
 # Every reported ulp error is certified to this.
 CERTIFIED_ULPS = 2.0**-10
+# The smallest positive float64: what underflow loses at most, and what stands in for a number that is not 0
+# but vanishes in float64.
 SMALLEST = 2.0**-1074
 # The tail of what lies below half the smallest number, nearer to it than float64 tells: 1/2 would say that
 # its sign matters. Beside any other tie a tail may read 1/2, and `rounded` says on which side it is.

@@ -1,4 +1,7 @@
-"""The error of one computed value against an enclosure, certified or not; every tier asks it."""
+"""An enclosure's correct rounding, tail and ulp, certified or not: what the error of a value is taken from.
+
+A fast form of `FloatFormat.ulp` and `round`; what an error is, `scoring.errors` defines.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import BESIDE_HALF, CERTIFIED_ULPS
+from precision_lab.formats.ball_rounding import BESIDE_HALF, CERTIFIED_ULPS, SMALLEST
 from precision_lab.numeric.error_free import two_sum
 from precision_lab.numeric.jit import entry
 
-CERTIFIED = CERTIFIED_ULPS
-STEP = 2.0**-1074  # the smallest float64
 # `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
 PRECISION, EMIN, EMAX, MAX_FINITE, MAX_SIGNIFICAND, HAS_INFINITY, SATURATING = range(7)
 
@@ -55,9 +56,9 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
     error = radius / ulp
     if radius != 0:
         # The division underflows where the radius is tiny and the ulp is not; 0 would say "exact".
-        error += STEP
+        error += SMALLEST
     if scaled_low * ulp != low:  # it underflowed
-        error += abs(scaled_low) + STEP
+        error += abs(scaled_low) + SMALLEST
     side = 1.0 if tail > 0 else -1.0
     # How far inside the rounding interval; 0.5 − |tail| is exact near 0, so what is left of `lost` counts.
     margin = (0.5 - abs(tail)) - side * lost
@@ -70,11 +71,11 @@ def decide(high: float, low: float, radius: float, nudge: int, fmt: Any) -> tupl
     if abs(tail) == 0.5 and (margin != 0 or (nudge != 0 and whole == 0)):
         tail = math.copysign(BESIDE_HALF, tail)
     # One more step: the product of a subnormal error may be the error itself.
-    clear = error == 0 or abs(margin) > error * (1 + 2.0**-40) + STEP
+    clear = error == 0 or abs(margin) > error * (1 + 2.0**-40) + SMALLEST
     error += abs(lost)
     direction = high if high != 0 else (low if low != 0 else float(nudge))
     number = math.copysign(whole * ulp, direction)
-    certain = one_binade and clear and error <= CERTIFIED
+    certain = one_binade and clear and error <= CERTIFIED_ULPS
     if abs(number) > fmt[MAX_FINITE]:
         if fmt[SATURATING] != 0:
             number = math.copysign(fmt[MAX_FINITE], number)

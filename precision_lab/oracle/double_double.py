@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from precision_lab.formats.ball_rounding import SMALLEST
 from precision_lab.numeric.error_free import (
     PRODUCT_SAFE,
     U,
@@ -28,7 +29,6 @@ from precision_lab.oracle.exponential import EXP_FLOOR, INVERSE_LN2, REDUCED
 
 # A radius below is a sum of at most eight products and sums of nonnegative floats, each rounded once.
 SLACK = 1.0 + 2.0**-49
-STEP = 2.0**-1074
 BLOCK = 256
 
 
@@ -40,7 +40,7 @@ def parts(value: Fraction) -> tuple[float, float, float]:
         return math.inf, 0.0, math.inf
     low = float(value - Fraction(high))
     rest = abs(value - Fraction(high) - Fraction(low))
-    return high, low, 0.0 if not rest else float(rest) * SLACK + STEP
+    return high, low, 0.0 if not rest else float(rest) * SLACK + SMALLEST
 
 
 @compiled
@@ -78,11 +78,11 @@ def ball_times(
     exact = al == 0 and bl == 0 and ar == 0 and br == 0
     if not (zero_a or zero_b):
         if not exact and (abs(p) < 2.0**-700 or (abs(lows) < PRODUCT_SAFE and (al != 0 or bl != 0))):
-            radius += 64 * STEP
+            radius += 64 * SMALLEST
         if not exact and spread < PRODUCT_SAFE and (ar != 0 or br != 0):
-            radius += 64 * STEP
+            radius += 64 * SMALLEST
         if abs(p) < PRODUCT_SAFE:
-            radius += abs(p) * 2.0**-50 + 4 * STEP
+            radius += abs(p) * 2.0**-50 + 4 * SMALLEST
     return s, e, radius
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.formats.ball_rounding import SMALLEST
 from precision_lab.numeric.jit import entry
 from precision_lab.oracle import piecewise_values
 from precision_lab.oracle.double_double import (
     BLOCK,
     EXP_RELATIVE_DD,
     Q_RELATIVE_DD,
-    STEP,
     ball_add,
     ball_times,
     exp_block,
@@ -49,7 +49,7 @@ TINY = 2.0**-400  # below, squares of x come near the smallest numbers
 
 
 def enclose(curve: Curve, x: Float64) -> tuple[Float64, Float64, Float64, NDArray[np.int64]]:
-    """high, low, radius and nudge of an output at finite nonzero x; see `scoring.decide` for nudge.
+    """high, low, radius and nudge of an output at finite nonzero x; see `decide` for nudge.
 
     A nudge of ±2 stands for less than 2^-1900, which is nothing in fp64 either.
 
@@ -122,7 +122,7 @@ def _enclose(x: Any, slots: Any, weights: Any, tables: Any, factor: Any, found: 
                         bh, br = 0.0, EXP_FLOOR_BOUND
                     else:
                         # Underflow costs the low part and the two products here half a step each.
-                        bh, bl, br = eh[i], el[i], eh[i] * EXP_RELATIVE_DD * 1.001 + 2 * STEP
+                        bh, bl, br = eh[i], el[i], eh[i] * EXP_RELATIVE_DD * 1.001 + 2 * SMALLEST
                 elif slot in (Q, EXPM1):
                     bh, bl, br = qh[i], ql[i], qh[i] * Q_RELATIVE_DD * 1.001
                     if p > -TINY:  # its low parts, or itself, may have underflowed

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.formats.ball_rounding import SMALLEST
 from precision_lab.functions.basis import BASIS
 from precision_lab.numeric.error_free import dd_plus_dd, dd_times_float
 from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits, fma
-from precision_lab.oracle.double_double import STEP, ball_add, ball_times
+from precision_lab.oracle.double_double import ball_add, ball_times
 from precision_lab.oracle.piecewise_compiler import DEGREE, DEGREE_DD, LOWS
 from precision_lab.oracle.piecewise_tables import table
 
@@ -22,11 +22,10 @@ FRACTION = (1 << 52) - 1
 # What underflow adds to a second-tier piece whose values are below 2^-960, half a step at a time: 8 fused
 # steps and two roundings of each of 13 products in `horner_dd`, and 34 products in the piece's bound
 # (`piecewise._horner_dd`). |u| ≤ 1 does not magnify them. First-tier sums are charged 2^-1000.
-UNDERFLOW = 64 * STEP
+UNDERFLOW = 64 * SMALLEST
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """First-tier tables of several basis functions in common arrays; row 2k is x < 0, 2k + 1 is x > 0.
 
     Attributes:

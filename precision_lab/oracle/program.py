@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from mpmath.libmp import from_float, mpf_abs, mpf_add, mpf_sub, to_float
@@ -84,9 +85,8 @@ class Curve:
         return high, low, float_above(cut_off), 0
 
 
-@dataclass(frozen=True)
-class Program:
-    """Several outputs of one function as arrays for the first tier.
+class Program(NamedTuple):
+    """Several outputs of one function as arrays for the first tier; compiled code takes it whole.
 
     Attributes:
         slots: of each term, shape (3, outputs, MAX_TERMS); -1 where there is no further term.
@@ -99,7 +99,6 @@ class Program:
         tables: of the basis functions in slots TABLE, TABLE + 1, …
     """
 
-    curves: tuple[Curve, ...]
     slots: NDArray[np.int64]
     weights: NDArray[np.float64]
     relative: NDArray[np.float64]
@@ -160,7 +159,7 @@ def program(curves: tuple[Curve, ...]) -> Program:
             for k, found in enumerate((_near_zero(curve, stretch), _far_out(curve, stretch))):
                 if found is not None:
                     windows[stretch, j, k], pivots[stretch, j, k] = found
-    return Program(curves, slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
+    return Program(slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
 
 
 Pivot = tuple[tuple[float, float], tuple[float, int]]

@@ -31,7 +31,6 @@ TIERS = ("special", "float64", "double_double", "mpmath")
 SPECIAL, FLOAT64, DOUBLE_DOUBLE, MPMATH = range(4)
 MP_START = 128  # bits of precision that mpmath starts with; doubled up to MAX_PRECISION
 EXACT_BITS = 64  # relative bits of `Reference.exact`, and what makes its sign certain
-STAND_IN = 2.0**-1074  # for a number that is not 0 but vanishes in float64
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Reference:
         tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where
             `rounded` is 0, ±1/2 is a tie and nothing beside it.
         ulp: ulp of the exact value.
-        exact: the exact value to about float64 precision, for display and relative errors; ±STAND_IN where
+        exact: the exact value to about float64 precision, for display and relative errors; ±SMALLEST where
             it is not 0 but too small for that, which in fp64 is no value to compare with: `rounded == 0` and
             |tail| < 1/2 say that it is below half the smallest subnormal.
         sign: of the exact value: -1, 0, +1; 0 also where it is proven to be below half the
@@ -145,7 +144,7 @@ def _settle(
         rounded[i], tail[i], ulp[i], certain[i] = decide(high[i], low[i], radius[i], nudge[i], fmt)
         # Not 0, only too small to be told from it: the smallest float64 stands for it.
         vanished = high[i] == 0 and (radius[i] > 0 or nudge[i] != 0)
-        exact[i] = (STAND_IN if nudge[i] >= 0 else -STAND_IN) if vanished else high[i]
+        exact[i] = (SMALLEST if nudge[i] >= 0 else -SMALLEST) if vanished else high[i]
         size = abs(high[i])
         known = size * (1 - 2.0**-50) > radius[i] or (size == 0 and radius[i] == 0)
         sign[i] = (1 if high[i] > 0 else -1) if known and size > 0 else 0

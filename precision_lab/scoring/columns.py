@@ -20,9 +20,11 @@ from precision_lab.numeric.jit import bits_to_float32, compiled, float_to_bits
 N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS = range(8)
 MAX_ERROR, MAX_PATTERN, MAX_VALUE = 8, 9, 10  # |error| as float64 bits, the input and the computed value
 MAX_RELATIVE = 11  # largest relative error, as float32 bits
-SIGN_PATTERN, SIGN_VALUE = 12, 13  # first input of wrong sign, and the computed value
-NONFINITE_PATTERN, NONFINITE_VALUE = 14, 15
-SUMS = 16  # Σ |error| as Σ_k limb_k·2^(31k − 20)
+# Of columns that compiled functions take as an argument: see `jit.ZERO`.
+_column: Any = np.int64
+SIGN_PATTERN, SIGN_VALUE = _column(12), 13  # first input of wrong sign, and the computed value
+NONFINITE_PATTERN, NONFINITE_VALUE = _column(14), 15
+SUMS = _column(16)  # Σ |error| as Σ_k limb_k·2^(31k − 20)
 LIMBS = 36  # errors up to float64's largest number of ulps
 FIRST_COLUMNS = SUMS + LIMBS  # the columns that version 1 of a digest covers
 
@@ -52,6 +54,7 @@ BITS_SCALE = 2.0**12  # correct bits are summed in units of 2^-12
 # Errors are summed in units of 2^-20 ulp while a tile's are below 2^31, beyond in units of 2^-50 of the
 # tile's largest or smaller.
 SUM_BITS = 20
+SUM_UNIT = 2.0**SUM_BITS
 LIMB = (1 << 31) - 1
 PACKED = 15  # bits of each of a tile's counts of roundings, packed into one integer
 CLIP = 1024.0  # larger errors count as this in squares: a tile's sum is then below 2^50

@@ -1,12 +1,18 @@
-"""Errors of computed values against a `Reference`: pure functions on arrays of shape (n,)."""
+"""What an error is: pure functions of computed values and a `Reference`, on arrays of shape (n,).
+
+An ulp is `FloatFormat.ulp` of the exact value. These are the definitions; `oracle.decide` with `one_value`,
+`tile` and `score.cu` are fast forms of them, which tests/scoring/test_one_ulp.py holds to them and to
+fractions.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.formats.ball_rounding import SMALLEST
 from precision_lab.oracle import Reference
-from precision_lab.oracle.reference import STAND_IN
+from precision_lab.scoring.monotony import MONOTONE_ULPS
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -93,9 +99,9 @@ def monotonicity_violations(computed: Float64, exact: Reference, order: NDArray[
     with np.errstate(invalid="ignore", over="ignore"):  # inf − inf; beyond the range only the sign counts
         step = np.diff(computed[order])
         # What stands in for too small a number is of no size that a step could have.
-        stands_in = (exact.rounded == 0) & (np.abs(exact.exact) == STAND_IN)
+        stands_in = (exact.rounded == 0) & (np.abs(exact.exact) == SMALLEST)
         true_step = np.diff(np.where(stands_in, 0.0, exact.exact)[order])
-    certain = np.abs(true_step) > 2.0**-9 * np.maximum(exact.ulp[order][1:], exact.ulp[order][:-1])
+    certain = np.abs(true_step) > MONOTONE_ULPS * np.maximum(exact.ulp[order][1:], exact.ulp[order][:-1])
     with np.errstate(invalid="ignore"):
         return int(np.count_nonzero(certain & (np.sign(step) * np.sign(true_step) < 0)))
 

@@ -6,16 +6,19 @@ neighbouring inputs of one cell, so it has one sign, one binade and one region.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits, fma
+from precision_lab.numeric.jit import ZERO, bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.exponential import exp_tile, q_tile
 from precision_lab.oracle.piecewise_values import table_tile
-from precision_lab.oracle.program import EXP, EXPM1, MAX_TERMS, ONE, POSITIVE, TABLE, X2, X3, Q, X
+from precision_lab.oracle.program import EXP, EXPM1, MAX_TERMS, ONE, POSITIVE, TABLE, X2, X3, Program, Q, X
 from precision_lab.scoring.columns import MONOTONE
-from precision_lab.scoring.tile import count_moves, moves_against, score_tile
+from precision_lab.scoring.monotony import count_moves, moves_against
+from precision_lab.scoring.one_value import Counts
+from precision_lab.scoring.tile import score_tile
+from precision_lab.scoring.tile_records import Extent, Left, Scratch, Tile
 
 TILE = 1024
 # What `probe` must hold; products of its pairs show whether this thread flushes subnormals.
@@ -99,31 +102,44 @@ def fill(x: Any, n: int, stretch_needed: Any, values: Any, errors: Any, tables: 
             )
 
 
-@entry
-def score_chunk(
-    x: Any, ys: Any, outputs: int, runs: Any, patterns: Any, offset: int, fmts: Any,
-    slots: Any, weights: Any, relative: Any, absolute: Any, needed: Any, windows: Any, pivots: Any,
-    tables: Any,
-    rows: Any, histograms: Any, left: Any, n_left: Any, edges: Any, probe: Any,
-) -> int:  # fmt: skip
-    """Scores every output of a chunk; returns what `flushes` saw, before or after.
+class Chunk(NamedTuple):
+    """Inputs and what was computed there.
 
-    Args:
+    Attributes:
         x: inputs as float32, ascending by pattern, shape (n,).
         ys: computed values as float32, a tuple of arrays of shape (n,), of which `outputs` count.
         runs: start, end, cell and stretch of each run of one cell, shape (r, 4).
         patterns: int64, shape (n,), or empty where input i has pattern offset + i.
-        fmts: a row per output; see `scoring`.
-        windows, pivots: |x| from and below which a `pivot` and `side` of `score_tile` hold, two each.
-        rows, histograms: per output, shape (outputs, …); added to.
-        left, n_left: per output, indices that this tier cannot decide, and how many.
+    """
+
+    x: Any
+    ys: Any
+    outputs: int
+    runs: Any
+    patterns: Any
+    offset: int
+
+
+@entry
+def score_chunk(
+    chunk: Chunk, program: Program, fmts: Any, counts: Counts, left: Left, edges: Any, probe: Any
+) -> int:
+    """Scores every output of a chunk; returns what `flushes` saw, before or after.
+
+    Args:
+        fmts: a row per output; see `decide`.
+        counts: rows and histograms per output, shape (outputs, …); added to.
+        left: per output, indices that this tier cannot decide, and how many, shape (outputs, 1).
         edges: per output, the first and last input's (index, y, s, b), index -1 where there is none.
     """
+    x, ys, outputs, runs, patterns, offset = chunk
+    slots, weights, relative, absolute, needed, windows, pivots, tables = program
     seen = flushes(probe)
     values, errors = np.empty((needed.shape[1], TILE)), np.empty((needed.shape[1] - TABLE, TILE))
-    s, b, error = np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    error32, size32 = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    bins = np.empty(TILE, np.uint16)
+    s, b = np.empty(TILE), np.empty(TILE)
+    scratch = Scratch(
+        np.empty(TILE), np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint16)
+    )
     previous = np.zeros((outputs, 4))
     for r in range(runs.shape[0]):
         cell, stretch = runs[r, 2], runs[r, 3]
@@ -131,38 +147,49 @@ def score_chunk(
         for start in range(runs[r, 0], runs[r, 1], TILE):
             n = min(TILE, runs[r, 1] - start)
             fill(x[start : start + n], n, needed[stretch], values, errors, tables, stretch)
-            nearest = min(abs(x[start]), abs(x[start + n - 1]))
-            farthest = max(abs(x[start]), abs(x[start + n - 1]))
             for j in range(outputs):
                 y = ys[j][start : start + n]
+                smallest = largest = widest = 0.0
                 if slots[stretch, j, 0] < 0:  # the function is 0 here
                     s[:n], b[:n] = 0.0, 0.0
-                    smallest = largest = widest = 0.0
                 else:
                     smallest, largest, widest = weighted_sum(
                         values, errors, slots[stretch, j], weights[stretch, j],
                         relative[stretch, j], absolute[stretch, j], n, s, b,
                     )  # fmt: skip
-                pivot: Any = 0.0
-                side: Any = np.int64(0)
-                for w in range(2):
-                    if windows[stretch, j, w, 0] <= nearest and farthest < windows[stretch, j, w, 1]:
-                        pivot, side = pivots[stretch, j, w, 0], np.int64(pivots[stretch, j, w, 1])
-                n_left[j] = score_tile(
-                    y, s, b, n, start, smallest, largest, widest,
-                    pivot, side, fmts[j], rows[j], histograms[j], cell, patterns, offset,
-                    left[j], n_left[j], error, error32, size32, bins,
-                )  # fmt: skip
+                pivot, side = _pivot(
+                    windows[stretch, j], pivots[stretch, j], abs(x[start]), abs(x[start + n - 1])
+                )
+                score_tile(
+                    Tile(y, s, b, n, start, cell, patterns, offset),
+                    Extent(smallest, largest, widest, pivot, side),
+                    fmts[j],
+                    Counts(counts.rows[j], counts.histogram[j]),
+                    Left(left.indices[j], left.count[j]),
+                    scratch,
+                )
                 moves = count_moves(y, s, b, n, fmts[j]) if largest > 0 else 0
                 last = previous[j]
                 if connected or start > runs[r, 0]:
                     moves += moves_against(last[1], last[2], last[3], np.float64(y[0]), s[0], b[0], fmts[j])
                 elif edges[j, 0, 0] < 0:
-                    _keep(edges[j, 0], start, y, s, b, 0)
-                rows[j, 2 * cell, MONOTONE] += moves
+                    _keep(edges[j, 0], start, y, s, b, ZERO)
+                counts.rows[j, 2 * cell, MONOTONE] += moves
                 _keep(last, start + n - 1, y, s, b, n - 1)
                 _keep(edges[j, 1], start + n - 1, y, s, b, n - 1)
     return seen | flushes(probe)
+
+
+@compiled
+def _pivot(windows: Any, pivots: Any, one_end: float, other_end: float) -> tuple[float, int]:
+    """What holds for an output at all inputs between two sizes: the pivot and side of `Extent`."""
+    nearest, farthest = min(one_end, other_end), max(one_end, other_end)
+    pivot: Any = 0.0
+    side: Any = np.int64(0)
+    for w in range(2):
+        if windows[w, 0] <= nearest and farthest < windows[w, 1]:
+            pivot, side = pivots[w, 0], np.int64(pivots[w, 1])
+    return pivot, side
 
 
 @compiled

@@ -1,6 +1,7 @@
 // The oracle's first tier and its scoring for CUDA: one block per tile, the same operations as
-// piecewise_values.py, first_tier.py and tile.py, whose bounds hold here because every
-// floating-point operation rounds once as it is written there. Nothing may be contracted, reordered or
+// exponential.py, piecewise_values.py, first_tier.py and tile.py, whose bounds hold here because every
+// floating-point operation rounds once as it is written there. What an error is, errors.py defines: this is a
+// fast form of it (tests/scoring/test_one_ulp.py). Nothing may be contracted, reordered or
 // approximated: all arithmetic goes through the functions below, which compilers leave alone. All
 // counts are integers, so that the order of threads and blocks changes nothing.
 // Longer than 300 lines: it is compiled at run time, from one source that includes nothing of the lab's.
@@ -91,7 +92,7 @@ REDUCTION(block_min, (a < b ? a : b))
 enum { ONE, X, X2, X3, EXP, EXPM1, Q, TABLE };
 enum { NEAR, FAR, POSITIVE };
 #define MAX_TERMS 6
-// Columns of a row: tally.py.
+// Columns of a row: columns.py.
 enum { N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, MAX_ERROR, MAX_PATTERN,
        MAX_VALUE, MAX_RELATIVE, SIGN_PATTERN, SIGN_VALUE, NONFINITE_PATTERN, NONFINITE_VALUE, SUMS };
 #define LIMBS 36
@@ -114,21 +115,21 @@ enum { N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS, M
 #define SUM_UNIT 0x1p20
 #define CLIP 1024.0
 #define LARGEST32 0x1.fffffep127
-// Fields of a format: scoring.py.
+// Fields of a format: decide.py.
 enum { PRECISION, EMIN, EMAX, MAX_FINITE, MAX_SIGNIFICAND, HAS_INFINITY, SATURATING };
 // Of a tile's record, settled into rows afterwards.
 enum { T_ROW, T_BITS, T_PATTERN, T_VALUE, T_SIGN, T_SIGN_VALUE, T_NONFINITE, T_NONFINITE_VALUE, T_FIELDS };
 #define NO_PATTERN 0x7fffffffffffffffLL
 #define INFINITY_BITS 0x7ff0000000000000LL
 #define INFINITY32_BITS 0x7f800000
-#define CERTIFIED 0x1p-10
+#define CERTIFIED_ULPS 0x1p-10
 #define WITHIN (1 - 0x1p-11)
 #define FLOOR 0x1p-40
 #define MONOTONE_ULPS 0x1p-9
 #define ROUNDER 0x1.8p52
 #define ROUNDER_BITS 0x4338000000000000LL
 
-// tally.value_bits: a NaN is kept as x86's, whatever this processor's is.
+// columns.value_bits: a NaN is kept as x86's, whatever this processor's is.
 DEVICE i64 value_bits(double a) { return a == a ? bits_of(a) : (i64)0xfff8000000000000ULL; }
 DEVICE double magnitude(double a) { return from_bits(bits_of(a) & 0x7fffffffffffffffLL); }
 // 2^e for normal results.
@@ -211,7 +212,7 @@ DEVICE double horner(const double* row, double u) {
     return h;
 }
 
-// pieces.table_tile at one input; `first` is the magnitude of the tile's first one.
+// piecewise_values.table_tile at one input; `first` is the magnitude of the tile's first one.
 DEVICE double table_at(double x, double first, int side, Tables t, double* bound) {
     const i64* layout = t.layout + side * t.width;
     const double* asymptote = t.asymptotes + 3 * side;
@@ -254,7 +255,7 @@ DEVICE double slot_at(i64 slot, double x, double first, int stretch, Tables t, d
     return table_at(x, first, 2 * (int)(slot - TABLE) + (stretch == POSITIVE ? 1 : 0), t, bound);
 }
 
-// fused.weighted_sum at one input.
+// first_tier.weighted_sum at one input.
 DEVICE double weighted_sum(
     double x, double first, int stretch, const i64* slots, const double* weights, double relative,
     double absolute, Tables t, double* bound) {
@@ -271,7 +272,7 @@ DEVICE double weighted_sum(
     return s;
 }
 
-// scoring._judge
+// tile._judge
 DEVICE double judge(double computed, double value, double bound, i64 precision, i64 emin, double* m, double* near, bool* doubtful) {
     double size = magnitude(value);
     i64 exponent = bits_of(size) >> 52;
@@ -283,23 +284,23 @@ DEVICE double judge(double computed, double value, double bound, i64 precision, 
     *near = add(tolerance, 0x1p-50);
     bool outside = (sub(size, bound) <= bottom && exponent > emin + 1023) || add(size, bound) >= mul(2, bottom);
     *m = mul(size, inverse);
-    *doubtful = !(tolerance <= CERTIFIED) || outside || magnitude(sub(magnitude(difference), 0.5)) <= *near;
+    *doubtful = !(tolerance <= CERTIFIED_ULPS) || outside || magnitude(sub(magnitude(difference), 0.5)) <= *near;
     return difference;
 }
 
-// What a tile adds up of its results' rounding.
+// What a tile adds up of its results' rounding: a part of tile.Found.
 struct Roundings {
     i64 nearest, nearest_relative, counts, below;
 };
 
-// scoring._gap and scoring._rounding, added up.
+// tile._gap and one_value.rounding_code, added up as tile._count does.
 DEVICE void add_rounding(
     Roundings* sums, double size, double near, bool valid, double a, bool misrounded, bool toward, bool negative, double unit) {
     double gap = sub(sub(add(size, ROUNDER), ROUNDER), size);
     if (!valid || !(magnitude(gap) < sub(0.5, near))) gap = 0;
     sums->nearest += nearest_integer(mul(gap, SUM_UNIT));
     sums->nearest_relative += nearest_integer(mul((double)divf(narrow(gap), narrow(size)), unit));
-    if (magnitude(gap) > CERTIFIED && a < WITHIN) {
+    if (magnitude(gap) > CERTIFIED_ULPS && a < WITHIN) {
         i64 code = 1 + (gap > 0 ? (i64)1 << PACKED : 0);
         if (misrounded) code += toward ? (i64)1 << 3 * PACKED : (i64)1 << 2 * PACKED;
         sums->counts += code;
@@ -307,7 +308,7 @@ DEVICE void add_rounding(
     }
 }
 
-// tally.correct_bits
+// columns.correct_bits
 DEVICE float correct_bits(int bits) {
     float exponent = (float)((bits >> 23) - 127);
     float t = subf(from_bits32((bits & 0x7fffff) | 0x3f800000), 1.0f);
@@ -320,7 +321,7 @@ DEVICE float correct_bits(int bits) {
     return -addf(mulf(p, t), exponent);
 }
 
-// scoring.moves_against
+// monotony.moves_against
 DEVICE bool moves_against(double y0, double s0, double b0, double y1, double s1, double b1, const double* fmt) {
     double step = sub(s1, s0), size = larger(magnitude(s0), magnitude(s1));
     i64 exponent = (bits_of(size) >> 52) - 1023;
@@ -409,12 +410,13 @@ KERNEL score_tiles(
         end[0] = y[0], end[1] = s[0], end[2] = b[0];
         end[3] = y[n - 1], end[4] = s[n - 1], end[5] = b[n - 1];
     }
-    // scoring.count_moves
+    // monotony.count_moves
     i64 moves = 0;
     EACH(i, n) if (i > 0) moves += moves_against(y[i - 1], s[i - 1], b[i - 1], y[i], s[i], b[i], fmt);
     moves = block_sum(moves);
     if (threadIdx.x == 0 && moves) atomic_add(rows + 2 * cell * COLUMNS + MONOTONE, moves);
 
+    // first_tier._pivot
     double nearest = first < last ? first : last, farthest = first < last ? last : first, pivot = 0;
     i64 side = 0;
     for (int w = 0; w < 2; w++)
@@ -423,7 +425,7 @@ KERNEL score_tiles(
             side = (i64)pivots[2 * w + 1];
         }
 
-    // scoring.score_tile
+    // tile.score_tile, and of it constant_tile.score_constant: infinities, the largest number, 0.
     double overflow = mul(add(mul(2, fmt[MAX_SIGNIFICAND]), 1), power((i64)fmt[EMAX] - precision));
     double high = mul(add(largest, widest), 1 + 0x1p-51), low = mul(sub(smallest, widest), 1 - 0x1p-51);
     if (low > overflow && fmt[HAS_INFINITY] != 0 && fmt[SATURATING] == 0) {
@@ -493,6 +495,7 @@ KERNEL score_tiles(
             return;
         }
     }
+    // tile._straddles
     bool straddles = (smallest < normal && normal <= largest) || (low <= half_subnormal && half_subnormal <= high && largest > 0);
     straddles = straddles || (low <= 0 && !(side != 0 && pivot == 0));
     if (straddles || high >= max_finite || high == 0) {
@@ -501,6 +504,7 @@ KERNEL score_tiles(
         EACH(i, n) left[place + i] = start + i;
         return;
     }
+    // tile._common_ulp
     double top = side >= 0 || largest < pivot || pivot == 0 ? largest : mul(pivot, 1 - 0x1p-53);
     i64 exponent = (bits_of(top) >> 52) - 1023;
     if (exponent < emin) exponent = emin;
@@ -509,13 +513,13 @@ KERNEL score_tiles(
     bool below = high < end || (side < 0 && 0 < pivot && pivot <= end);
     double tolerance = mul(widest, inverse);
     i64 undecided = 0, misrounded = 0, nonfinite = 0, worst = 0;
-    bool uniform = above && below && tolerance <= CERTIFIED;
+    bool uniform = above && below && tolerance <= CERTIFIED_ULPS;
     double near = add(tolerance, 0x1p-50);
     i64 known_sign = side != 0 && pivot == 0 ? bits_of((double)side) : 0;
     i64 relative_bits = precision + 16 < 60 ? precision + 16 : 60;
     double relative_unit = power(relative_bits);
     Roundings sums = {0, 0, 0, 0};
-    if (uniform) {
+    if (uniform) {  // tile._errors_in_one_binade
         EACH(i, n) {
             double difference = mul(sub((double)y[i], s[i]), inverse), a = magnitude(difference), beyond = sub(a, 0.5);
             bool doubtful = magnitude(beyond) <= near;
@@ -528,14 +532,14 @@ KERNEL score_tiles(
             float kept32 = narrow(smaller(larger(kept, FLOOR), LARGEST32));
             error[i] = toward ? -kept : kept;
             error32[i] = toward ? -kept32 : kept32;
-            size32[i] = narrow(size);
+            size32[i] = doubtful ? from_bits32(INFINITY32_BITS) : narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
             add_rounding(&sums, size, near, !doubtful, a, beyond > near, toward, sign < 0, relative_unit);
         }
         worst = block_max(worst);
         uniform = worst < INFINITY_BITS;
     }
-    if (!uniform) {
+    if (!uniform) {  // tile._errors_one_by_one
         undecided = misrounded = worst = 0;
         sums = {0, 0, 0, 0};
         EACH(i, n) {
@@ -553,7 +557,7 @@ KERNEL score_tiles(
             float kept32 = finite || doubtful ? narrow(smaller(larger(kept, FLOOR), LARGEST32)) : from_bits32(INFINITY32_BITS);
             error[i] = toward ? -kept : kept;
             error32[i] = toward ? -kept32 : kept32;
-            size32[i] = narrow(size);
+            size32[i] = doubtful ? from_bits32(INFINITY32_BITS) : narrow(size);
             if (bits_of(kept) > worst) worst = bits_of(kept);
             add_rounding(&sums, size, its_near, valid, a, a > 0.5, toward, sign < 0, relative_unit);
         }
@@ -562,20 +566,8 @@ KERNEL score_tiles(
     undecided = block_sum(undecided), misrounded = block_sum(misrounded), nonfinite = block_sum(nonfinite);
     sums.nearest = block_sum(sums.nearest), sums.nearest_relative = block_sum(sums.nearest_relative);
     sums.counts = block_sum(sums.counts), sums.below = block_sum(sums.below);
-    if (undecided) {
-        EACH(i, n) {
-            bool doubtful;
-            double m, its_near;
-            if (uniform)
-                doubtful = magnitude(sub(magnitude(mul(sub((double)y[i], s[i]), inverse)), 0.5)) <= near;
-            else
-                judge((double)y[i], s[i], b[i], precision, emin, &m, &its_near, &doubtful);
-            if (doubtful) {
-                left[take_places(n_left, 1)] = start + i;
-                size32[i] = from_bits32(INFINITY32_BITS);
-            }
-        }
-    }
+    if (undecided) EACH(i, n) if (is_infinite32(size32[i])) left[take_places(n_left, 1)] = start + i;
+    // tile._keep_witnesses, _count_signs and _count_zero_signs
     i64 first_nonfinite = n, first_worst = n, first_wrong = n, wrong = 0, zero_sign = 0;
     bool look_at_signs = largest > half_subnormal && (nonfinite || from_bits(worst) >= 0.5);
     EACH(i, n) {
@@ -596,7 +588,7 @@ KERNEL score_tiles(
     first_nonfinite = block_min(first_nonfinite), first_worst = block_min(first_worst);
     first_wrong = block_min(first_wrong), wrong = block_sum(wrong), zero_sign = block_sum(zero_sign);
 
-    // scoring._sum_errors
+    // tile_sums.sum_errors
     i64 scale = (worst >> 52) - 1023 - 30;
     if (scale < 0) scale = 0;
     double unit = power(SUM_BITS - scale);
@@ -610,6 +602,7 @@ KERNEL score_tiles(
     }
     total = block_sum(total), signed_total = block_sum(signed_total), squares = block_sum(squares);
 
+    // tile_sums.count_bins
     bool one_bin = from_bits(worst) < 0x1p-12 && nonfinite == 0;
     if (!one_bin) {
         EACH(i, BINS / 2) bins[i] = 0;
@@ -625,7 +618,7 @@ KERNEL score_tiles(
             atomic_add(histogram + 2 * i + 1, bins[i] >> 16);
         }
     }
-    // scoring._sum_bits
+    // tile_sums.sum_relative
     const float least = narrow(power(-precision));
     int largest_relative = 0;
     i64 relative_sum = 0, relative_squares = 0;
@@ -645,6 +638,7 @@ KERNEL score_tiles(
     largest_relative = (int)block_max(largest_relative);
     relative_sum = block_sum(relative_sum), relative_squares = block_sum(relative_squares);
     __syncthreads();
+    // tile_sums.sum_bits
     int quarter = n >> 2;
     i64 correct = 0;
     EACH(i, quarter) {
@@ -654,6 +648,7 @@ KERNEL score_tiles(
     EACH(k, n - 4 * quarter) correct += (int)addf(mulf(correct_bits(bits_of32(error32[4 * quarter + k])), (float)BITS_SCALE), 0.5f);
     correct = block_sum(correct);
 
+    // tile._add, and what the stages above added there
     if (threadIdx.x) return;
     atomic_add(row + N, n - undecided);
     atomic_add(row + VALID, n - undecided - nonfinite);

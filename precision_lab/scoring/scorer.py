@@ -13,9 +13,10 @@ from precision_lab.inputs.cells import SPECIAL_STRETCH
 from precision_lab.oracle.program import program
 from precision_lab.oracle.reference import FLOAT64, SPECIAL, format_row
 from precision_lab.scoring import columns, errors, first_tier
+from precision_lab.scoring.one_value import Counts, score_many, settled
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import EDGE_COLUMNS, MASK, MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
-from precision_lab.scoring.tile import score_many
+from precision_lab.scoring.tile_records import Left
 
 MAX_OUTPUTS = 8  # a tuple of arrays has its length in its type: one length, one compilation
 BATCH = 1 << 16  # inputs left by the first tier are taken on together
@@ -79,17 +80,13 @@ class Scorer:
             return
         count = len(self.outputs)
         if self._fast:
-            left, n_left = np.empty((count, x.size), np.int64), np.zeros(count, np.int64)
+            left, n_left = np.empty((count, x.size), np.int64), np.zeros((count, 1), np.int64)
             edges = np.full((count, 2, 4), -1.0)
-            p = self._program
             padded = (*ys, *[_NOTHING] * (MAX_OUTPUTS - count))
             listed = np.zeros(0, np.int64) if patterns is None else patterns
             seen = first_tier.score_chunk(
-                x, padded, count, ordinary, listed, first, self._fmts,
-                p.slots, p.weights, p.relative, p.absolute, p.needed, p.windows, p.pivots,
-                (p.tables.layout, p.tables.coefficients, p.tables.bounds, p.tables.asymptotes),
-                self._rows, self._histograms,
-                left, n_left, edges, first_tier.PROBE,
+                first_tier.Chunk(x, padded, count, ordinary, listed, first), self._program, self._fmts,
+                Counts(self._rows, self._histograms), Left(left, n_left), edges, first_tier.PROBE,
             )  # fmt: skip
             if seen:
                 raise EnvironmentAltersResultsError(
@@ -101,7 +98,7 @@ class Scorer:
             everything = np.concatenate([np.arange(a, b) for a, b in ordinary[:, :2]])
         for j, tally in enumerate(self.tallies):
             if self._fast:
-                chosen = left[j, : n_left[j]]
+                chosen = left[j, : n_left[j, 0]]
                 tally.tiers[FLOAT64] += total - chosen.size
                 if self._keeps_edges:
                     self._keep_edges(tally, edges[j], listed, first)
@@ -144,8 +141,8 @@ class Scorer:
         exact = self.standards[j].reference(x.astype(np.float64))
         tally.tiers += np.bincount(exact.tier, minlength=tally.tiers.size)
         score_many(
-            tally.rows, tally.histogram, cell, self._fmts[j], pattern, y.astype(np.float64),
-            exact.rounded, exact.tail, exact.ulp, exact.exact, exact.sign, exact.undecided,
+            Counts(tally.rows, tally.histogram), cell, self._fmts[j], pattern, y.astype(np.float64),
+            settled(exact), exact.undecided,
         )  # fmt: skip
         if not self._fast:  # the first tier judges monotony in passing
             order = np.arange(x.size)
@@ -212,10 +209,11 @@ class Scorer:
                 pattern = first + start + int(i) if patterns is None else int(patterns[start + i])
                 if exact.undecided[k]:
                     tally.undecided = np.append(tally.undecided, pattern)
+                here = slice(k, k + 1)
                 score_many(
-                    tally.rows, tally.histogram, np.array([cell]), self._fmts[j], np.array([pattern]),
-                    y[i : i + 1], exact.rounded[k : k + 1], exact.tail[k : k + 1], exact.ulp[k : k + 1],
-                    exact.exact[k : k + 1], np.array([sign], np.int8), exact.undecided[k : k + 1],
+                    Counts(tally.rows, tally.histogram), np.array([cell]), self._fmts[j], np.array([pattern]),
+                    y[i : i + 1], settled(exact, here)._replace(sign=np.array([sign], np.int8)),
+                    exact.undecided[here],
                 )  # fmt: skip
             if not nan.any():
                 continue

@@ -23,9 +23,9 @@ from precision_lab.results import Binade, Measurement, Statistics, Witness
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring.bias import judged_rows, normal_bias, signed_statistics
+from precision_lab.scoring.monotony import moves_against
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
-from precision_lab.scoring.tile import moves_against
 
 QUANTILES = ("0.5", "0.9", "0.99", "0.999")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
+from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Parameters
 from precision_lab.numeric.error_free import PRODUCT_SAFE, two_products
 from precision_lab.oracle import enclosures
@@ -140,7 +141,7 @@ def _score(blank: Reduction, got: Failure | tuple[float, FloatFormat], exact: Ex
     ulp = float(dtype.ulp(np.array([value]))[0])
     if not math.isfinite(computed):
         return replace(blank, condition=exact.condition, computed=computed, exact=value)
-    if exact.error > 2.0**-10 * ulp:
+    if exact.error > CERTIFIED_ULPS * ulp:
         raise AssertionError(f"sum of {blank.function}.{blank.output} certified only to {exact.error!r}")
     difference = math.fsum((computed, *(-part for part in exact.parts)))
     return replace(

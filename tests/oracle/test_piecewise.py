@@ -234,8 +234,7 @@ def test_functions_packed_together_keep_their_tables() -> None:
         for side in SIDES:
             row = 2 * k + max(side, 0)
             x = attacks(name, side, False)[::7]
-            mine = dataclasses.replace(
-                together,
+            mine = together._replace(
                 layout=together.layout[[row, row]],
                 asymptotes=together.asymptotes[[row, row]],
             )

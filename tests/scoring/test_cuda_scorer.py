@@ -40,8 +40,8 @@ from precision_lab.results.execution import EAGER, FP8_BF16, FP8_FP32
 from precision_lab.running.case import Case
 from precision_lab.scoring import columns
 from precision_lab.scoring.cuda_scorer import _tiles, source
+from precision_lab.scoring.one_value import Counts, score_many, settled
 from precision_lab.scoring.tally import Tally
-from precision_lab.scoring.tile import score_many
 
 needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")
 CPU = torch.device("cpu")
@@ -194,10 +194,8 @@ def test_results_beyond_a_saturating_format_are_settled_in_the_first_tier(
     rows, histogram = columns.empty(cell.starts.size), np.zeros(columns.BINS, np.int64)
     runs = cell.runs(bits.astype(np.uint64))
     which = np.repeat(runs[:, 2], runs[:, 1] - runs[:, 0])
-    score_many(
-        rows, histogram, which, format_row(fmt, True), bits, y,
-        exact.rounded, exact.tail, exact.ulp, exact.exact, exact.sign, exact.undecided,
-    )  # fmt: skip
+    counts = Counts(rows, histogram)
+    score_many(counts, which, format_row(fmt, True), bits, y, settled(exact), exact.undecided)
     rows[:, columns.MONOTONE] = here.rows[:, columns.MONOTONE]  # which only the first tier judges
     assert np.array_equal(rows, here.rows) and np.array_equal(histogram, here.histogram)
 

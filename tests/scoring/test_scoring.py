@@ -242,7 +242,7 @@ def tally_of(x: np.ndarray, y: np.ndarray, bound: float) -> Tally:
     found = cells(source, "relu", {})
     scorer = Scorer(found, "relu", ("forward",), {}, (get_format("bf16"),))
     known = scorer._program
-    scorer._program = replace(known, absolute=np.where(known.relative > 0, bound, known.absolute))
+    scorer._program = known._replace(absolute=np.where(known.relative > 0, bound, known.absolute))
     patterns = source.encode(x).astype(np.uint64)
     scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
     return scorer.finish()[0]
