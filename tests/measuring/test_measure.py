@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from answers import bits_of, correctly_rounded, tensor_of
-from by_name import get_implementation, measure_all
+from by_name import Implementation, get_implementation, measure_all
 
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
@@ -379,3 +379,17 @@ def test_an_adapter_that_makes_a_parameter_impossible_is_named():
     lossy = dataclasses.replace(naive, name="lossy", effective=lambda params, fmt: {**params, "alpha_n": 0.0})
     with pytest.raises(ValueError, match=r"^alpha_n=0\.8 becomes 0\.0 in lossy \[eager\] for bf16, and must"):
         measure_all(lossy, ("forward",), "bf16", {})
+
+
+@pytest.mark.parametrize(("saturating", "wrong"), [(True, 0), (False, 1)])
+def test_what_is_beyond_a_format_is_judged_by_whether_storage_saturates(saturating, wrong):
+    """ReLU of ∞, stored as 448: right where storage clamps, and no NaN where it does not."""
+
+    def kernel(x):
+        return x.clamp(0, 448).to(torch.float8_e4m3fn)
+
+    to_e4m3 = Implementation(
+        "to e4m3", "relu", kernel, "eager", ("bf16",), "storage", "", saturating=saturating, storage="e4m3"
+    )
+    (m,) = measure_all(to_e4m3, ("forward",), "bf16", inputs=np.array([1.0, np.inf]))
+    assert (m.failure, m.n_inputs, m.nonfinite_mismatch) == (None, 2, wrong)
