@@ -17,6 +17,7 @@ import gfloat.formats
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from precision_lab.exceptions import UsageError
 from precision_lab.formats import FORMATS, KERNEL_FORMATS, FloatFormat, get_format, kernel_format
@@ -144,6 +145,15 @@ def test_every_code_is_what_the_record_says(fmt: FloatFormat) -> None:
     assert (magnitudes == 0).any() == fmt.has_zero
     if fmt.signed:
         same(values[fmt.n_magnitudes :], -magnitudes)
+
+
+@small
+def test_the_torch_dtype_is_that_of_the_same_name_as_in_ml_dtypes(fmt: FloatFormat) -> None:
+    name = np.dtype(ML_DTYPES[fmt.name]).name
+    if fmt.torch_name is None:
+        assert not hasattr(torch, name), f"{fmt.name} has a torch dtype: {name}"
+    else:
+        assert fmt.torch_name == name and isinstance(getattr(torch, name), torch.dtype)
 
 
 def test_what_a_format_is_good_for() -> None:
@@ -364,6 +374,5 @@ def row(fmt: FloatFormat) -> str:
 
 def test_the_documentation_has_the_table() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "low-precision.md").read_text(encoding="utf-8")
-    assert [fmt.name for fmt in FORMATS.values() if row(fmt) not in text] == [], "\n".join(
-        map(row, FORMATS.values())
-    )
+    missing = [row(fmt) for fmt in FORMATS.values() if row(fmt) not in text]
+    assert missing == [], "\n".join(["rows that docs/low-precision.md lacks:", *missing])
