@@ -25,12 +25,8 @@ from mpmath.libmp import (
 )
 
 from precision_lab.formats import FloatFormat
+from precision_lab.numeric.certainty import CERTIFIED_ULPS, SMALLEST
 
-# Every reported ulp error is certified to this.
-CERTIFIED_ULPS = 2.0**-10
-# The smallest positive float64: what underflow loses at most, and what stands in for a number that is not 0
-# but vanishes in float64.
-SMALLEST = 2.0**-1074
 # The tail of what lies below half the smallest number, nearer to it than float64 tells: 1/2 would say that
 # its sign matters. Beside any other tie a tail may read 1/2, and `rounded` says on which side it is.
 BESIDE_HALF = 0.5 - 2.0**-54
@@ -127,4 +123,4 @@ def _binade(size: Any, outward: int, radius: Any, fmt: FloatFormat) -> tuple[int
     return exponent, above_bottom, below_end
 
 
-__all__ = ["BESIDE_HALF", "CERTIFIED_ULPS", "SMALLEST", "float_above", "float_near", "round_ball"]
+__all__ = ["BESIDE_HALF", "float_above", "float_near", "round_ball"]

@@ -14,8 +14,6 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
-import mpmath
-
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.functions.basis import BASIS
 from precision_lab.functions.terms import Affine, Term, collect, derivative_of
@@ -238,6 +236,8 @@ class PlainContext:
     """Context of plain mpmath numbers: enough to find roots, never to certify a value."""
 
     def __init__(self, precision: int) -> None:
+        import mpmath  # nothing but roots needs it: a definition alone loads nothing heavy
+
         self.mp = mpmath.MPContext()
         self.mp.prec = precision
         self.pi = +self.mp.pi

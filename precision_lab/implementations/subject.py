@@ -7,7 +7,7 @@ from precision_lab.formats import FP32
 from precision_lab.functions import get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
-from precision_lab.results.execution import EAGER
+from precision_lab.results.execution import labelled
 
 
 def implementation_of(subject: str) -> Implementation:
@@ -24,8 +24,7 @@ def implementation_of(subject: str) -> Implementation:
 
 def spelled(implementation: Implementation) -> str:
     """The formulation, with its execution where that is not eager: what `implementations.resolve` takes."""
-    execution = implementation.execution
-    return implementation.name if execution == EAGER else f"{implementation.name} [{execution.name}]"
+    return labelled(implementation.name, implementation.execution.name)
 
 
 __all__ = ["implementation_of", "spelled"]

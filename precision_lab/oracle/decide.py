@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import BESIDE_HALF, CERTIFIED_ULPS, SMALLEST
+from precision_lab.formats.ball_rounding import BESIDE_HALF
+from precision_lab.numeric.certainty import CERTIFIED_ULPS, SMALLEST
 from precision_lab.numeric.error_free import two_sum
 from precision_lab.numeric.jit import entry
 

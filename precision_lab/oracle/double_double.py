@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import SMALLEST
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.error_free import (
     PRODUCT_SAFE,
     U,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formats.ball_rounding import SMALLEST
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.jit import entry
 from precision_lab.oracle import piecewise_values
 from precision_lab.oracle.double_double import (

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formats.ball_rounding import SMALLEST
 from precision_lab.functions.basis import BASIS
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.error_free import dd_plus_dd, dd_times_float
 from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.double_double import ball_add, ball_times

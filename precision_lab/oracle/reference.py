@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FloatFormat, get_format
-from precision_lab.formats.ball_rounding import SMALLEST, float_above, float_near, round_ball
+from precision_lab.formats.ball_rounding import float_above, float_near, round_ball
 from precision_lab.functions import Activation, get_function
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.jit import entry
 from precision_lab.oracle import double_double_tier
 from precision_lab.oracle.balls import MpContext

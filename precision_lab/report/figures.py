@@ -11,6 +11,7 @@ from typing import Any
 from precision_lab.report.series import HeatCell, Line, draw_order, heat, lines, style
 from precision_lab.report.tables import figure
 from precision_lab.results import Results, Timing
+from precision_lab.results.execution import labelled
 
 HEADLINE = "headline.png"
 TITLES = {"forward": "forward", "grad_x": "d/dx", "grad_alpha_n": "d/dα_n"}
@@ -177,10 +178,7 @@ def _map(cells: Iterable[HeatCell]) -> Any:
 def _times(rows: list[Timing], lead: Sequence[str]) -> Any:
     ordered = sorted(rows, key=lambda t: -t.time_ns)
     drawn, (ax,) = _canvas(8.2, 0.9 + 0.19 * len(ordered))
-    names = [
-        f"{t.function} · {t.implementation}" + ("" if t.execution == "eager" else f" [{t.execution}]")
-        for t in ordered
-    ]
+    names = [f"{t.function} · {labelled(t.implementation, t.execution)}" for t in ordered]
     low = [max(0.0, t.time_ns - t.time_ns_low) for t in ordered]
     high = [max(0.0, t.time_ns_high - t.time_ns) for t in ordered]
     colours = ["#2f74d0" if t.function in lead else "#9aa6b5" for t in ordered]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.report.rows import label
 from precision_lab.report.wording import (
-    CERTAINTY,
     SAFE_ULPS,
     Finding,
     by_key,
@@ -69,11 +69,11 @@ def safety(group: Iterable[Measurement]) -> str:
     if strays:
         # Witnesses are of smallest magnitude: an infinite one means that every finite x is right.
         at_infinity = all(w is not None and math.isinf(w.x) for w in strays)
-        right = all(m.max_ulp <= SAFE_ULPS + CERTAINTY for m in rows)
+        right = all(m.max_ulp <= SAFE_ULPS + CERTIFIED_ULPS for m in rows)
         return "finite x" if at_infinity and right else "unsafe"
-    if all(m.max_ulp <= SAFE_ULPS + CERTAINTY for m in rows):
+    if all(m.max_ulp <= SAFE_ULPS + CERTIFIED_ULPS for m in rows):
         return "safe"
-    if all(worst_outside_roots(m) <= SAFE_ULPS + CERTAINTY for m in rows):
+    if all(worst_outside_roots(m) <= SAFE_ULPS + CERTIFIED_ULPS for m in rows):
         return "outside roots"
     return "unsafe"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.report.rows import label
 from precision_lab.report.wording import (
-    CERTAINTY,
     REGION_WORDS,
     ROOTS,
     SAFE_ULPS,
@@ -22,13 +22,14 @@ from precision_lab.report.wording import (
     written,
 )
 from precision_lab.results import Measurement, Witness
+from precision_lab.results.execution import EAGER
 
 AT_INFINITY = "a wrong limit at infinite x, right for all finite x"
 
 
 def eps_clamp(sound: list[Measurement]) -> Iterator[Finding]:
     """Does clamping at −eps turn the gradient's sign, and shift f(0)."""
-    clamped = [m for m in sound if m.implementation.startswith("eps-") and m.execution == "eager"]
+    clamped = [m for m in sound if m.implementation.startswith("eps-") and m.execution == EAGER.name]
     for (function,), rows in by_key(clamped, "function").items():
         zone = [m for m in rows if m.output == "grad_x" and "eps_zone" in m.regions]
         flipped = [m for m in zone if m.regions["eps_zone"].wrong_sign]
@@ -129,7 +130,7 @@ def _size(witness: Witness | None) -> float:
 
 def breaks(sound: list[Measurement]) -> Iterator[Finding]:
     """Where each eager formulation loses most outside the roots."""
-    rows = [m for m in sound if m.execution == "eager" and m.params_name == "init"]
+    rows = [m for m in sound if m.execution == EAGER.name and m.params_name == "init"]
     for (function, name), everything in by_key(rows, "function", "implementation").items():
         details: list[str] = []
         cited: list[tuple[float, Measurement, Witness | None]] = []
@@ -138,7 +139,7 @@ def breaks(sound: list[Measurement]) -> Iterator[Finding]:
                 (s.max_ulp, m, region)
                 for m in group
                 for region, s in m.regions.items()
-                if region not in ROOTS and s.max_ulp > SAFE_ULPS + CERTAINTY
+                if region not in ROOTS and s.max_ulp > SAFE_ULPS + CERTIFIED_ULPS
             ]
             if not parts:
                 continue

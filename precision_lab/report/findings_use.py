@@ -6,9 +6,9 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.report.rows import label, reduction_case, timing_case
 from precision_lab.report.wording import (
-    CERTAINTY,
     SAFE_ULPS,
     Finding,
     by_key,
@@ -47,10 +47,10 @@ def modules(sound: list[Measurement]) -> Iterator[Finding]:
             )
             cited += [worst, *flagged]
         hurt = max(cited, key=worst_outside_roots)
-        clean = worst_outside_roots(hurt) <= SAFE_ULPS + CERTAINTY
+        clean = worst_outside_roots(hurt) <= SAFE_ULPS + CERTIFIED_ULPS
         clean &= not any(m.wrong_sign or m.nonfinite_mismatch for m in cited)
         verdict = "stays within 1 ulp outside the roots" if clean else "does not keep 1 ulp outside the roots"
-        if not clean and worst_outside_roots(hurt) <= SAFE_ULPS + CERTAINTY:
+        if not clean and worst_outside_roots(hurt) <= SAFE_ULPS + CERTIFIED_ULPS:
             verdict = "keeps 1 ulp outside the roots, but has wrong signs, NaN or infinities"
         yield Finding(
             "module",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from precision_lab.results import Measurement, Reduction, Timing
+from precision_lab.results.execution import labelled
 
 
 def anchor(case: str) -> str:
@@ -35,4 +36,4 @@ def timing_case(t: Timing) -> str:
 
 def label(m: Measurement | Reduction | Timing) -> str:
     """Implementation and, unless it is plain eager, its execution."""
-    return m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
+    return labelled(m.implementation, m.execution)

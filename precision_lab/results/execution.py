@@ -71,3 +71,8 @@ EXECUTIONS = Registry(
     ),
 )  # fmt: skip
 ARRAYS = tuple(e.framework for e in (NUMPY, JAX, MLX))  # frameworks of arrays, beside torch
+
+
+def labelled(implementation: str, execution: str) -> str:
+    """NAME, or NAME [EXECUTION] where that is not eager: as `implementations.resolve` reads it."""
+    return implementation if execution == EAGER.name else f"{implementation} [{execution}]"

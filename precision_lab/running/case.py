@@ -96,10 +96,6 @@ class Case:
         """Storage format of an output."""
         return self.implementation.output_format(self.fmt, output)
 
-    @property
-    def output_formats(self) -> tuple[FloatFormat, ...]:
-        return tuple(self.output_format(output) for output in self.outputs)
-
     def giving(self, *outputs: str) -> Case:
         """The same case, asked for other outputs."""
         return replace(self, outputs=outputs)

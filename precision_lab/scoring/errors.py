@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formats.ball_rounding import SMALLEST
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle import Reference
 from precision_lab.scoring.monotony import MONOTONE_ULPS
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.jit import compiled, entry, float32_to_bits, float_to_bits
 from precision_lab.oracle import Reference
 from precision_lab.oracle.decide import EMIN, PRECISION

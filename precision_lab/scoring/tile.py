@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.jit import TRUE, ZERO, bits_to_float, compiled, float_to_bits
 from precision_lab.oracle.decide import EMIN, MAX_FINITE, PRECISION
 from precision_lab.scoring.columns import (

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Parameters
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.error_free import PRODUCT_SAFE, two_products
 from precision_lab.oracle import enclosures
 from precision_lab.oracle.program import Curve

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.results import (
     Finding,
     Measurement,
@@ -16,6 +16,7 @@ from precision_lab.results import (
     exact_interval,
     replay_command,
 )
+from precision_lab.results.execution import labelled
 from precision_lab.results.severity import ORDINARY
 from precision_lab.verifying.bounds import Bound, Leaning, leaning
 
@@ -123,7 +124,7 @@ def _ordinary(m: Measurement, code: str) -> int | None:
 def _finding(
     m: Measurement, code: str, message: str, witness: Witness | None = None, **facts: Any
 ) -> Finding:
-    name = m.implementation if m.execution == "eager" else f"{m.implementation} [{m.execution}]"
+    name = labelled(m.implementation, m.execution)
     return Finding(
         code=code, function=m.function, implementation=name, fmt=m.fmt, output=m.output,
         params_name=m.params_name, message=message, witness=witness, output_precision=m.output_precision,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mpmath.libmp import fone, from_float, from_man_exp, fzero, mpf_add, mpf_gt, mpf_shift, mpf_sub
 
 from precision_lab.formats import FORMATS, FloatFormat
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS, float_above, round_ball
+from precision_lab.formats.ball_rounding import float_above, round_ball
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle.decide import decide
 from precision_lab.oracle.reference import format_row
 

@@ -7,6 +7,7 @@ beside each computed values that are right, near, far, of the other sign, infini
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from exact_rounding import exact_rounding, exact_ulp, overflowed, same
 
 from precision_lab.formats import KERNEL_FORMATS, FloatFormat, get_format
 from precision_lab.functions import get_function
+from precision_lab.numeric.certainty import CERTIFIED_ULPS, SMALLEST
 from precision_lab.oracle import Reference
 from precision_lab.oracle.decide import decide
 from precision_lab.oracle.program import NEAR, POSITIVE, Curve, program
@@ -292,3 +294,12 @@ def test_the_cuda_sources_tiles_are_the_same(tmp_path: Path) -> None:
                 compiled.launch("settle", n, 1, [n, tiles_, ends, formula[0], records, theirs, stage])
             rows[:, columns.MONOTONE] = here[:, columns.MONOTONE] = 0  # steps between tiles are not asked for
             assert np.argwhere(rows != here).tolist() == [], (name, saturating, weight, each)
+
+
+def test_errors_are_certified_as_far_as_the_documents_and_the_gpus_program_say() -> None:
+    root = Path(__file__).parents[2]
+    program_text = (root / "precision_lab/scoring/score.cu").read_text("utf-8")
+    (defined,) = re.findall(r"#define CERTIFIED_ULPS (\S+)", program_text)
+    assert float.fromhex(defined) == CERTIFIED_ULPS == 2**-10
+    assert math.ulp(0.0) == SMALLEST
+    assert "2⁻¹⁰ ulp" in (root / "docs/architecture.md").read_text("utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.verifying.properties.checks import poisoned
 from precision_lab.verifying.properties.pool import POOL, Index
 from precision_lab.verifying.properties.subject import Pair, Subject

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle import Reference, reference
 from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.pool import SEED, Index

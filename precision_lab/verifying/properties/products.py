@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.verifying.properties.subject import Subject
 
 Float64 = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from precision_lab.exceptions import KernelError
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.results.execution import EAGER
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle import reference
 from precision_lab.verifying.properties.pool import SEED, Index
 from precision_lab.verifying.properties.products import Float64, random_significands

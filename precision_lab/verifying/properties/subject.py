@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError, kernel_error
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
 from precision_lab.functions import Activation, Asked, Effective
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.guard import guarded
 from precision_lab.inputs import sets as input_sets
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle import Reference, reference
 from precision_lab.results import Finding, NotExamined, Witness
 from precision_lab.running.case import Case

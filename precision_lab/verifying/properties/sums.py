@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from precision_lab.formats.ball_rounding import CERTIFIED_ULPS
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle import enclosures
 from precision_lab.verifying.properties.pool import Index
 from precision_lab.verifying.properties.products import Float64
