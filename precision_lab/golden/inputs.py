@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from mpmath.libmp import fhalf, from_float, mpf_abs, mpf_shift, mpf_sub, to_floa
 from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat, output_format
-from precision_lab.functions import Activation
 from precision_lab.oracle import evaluate, reference
+from precision_lab.oracle.program import Curve
 
 Float64 = NDArray[np.float64]
 
@@ -58,9 +58,7 @@ class _Chosen:
         return x[order], ["; ".join(self.reasons[int(b)]) for b in bits[order]]
 
 
-def choose_inputs(
-    function: Activation, output: str, params: Mapping[str, float], fmt: FloatFormat
-) -> tuple[Float64, list[str]]:
+def choose_inputs(curve: Curve, fmt: FloatFormat) -> tuple[Float64, list[str]]:
     """The inputs of a table for one output and parameter set, ascending, and why each is there."""
     chosen = _Chosen(fmt)
     chosen.add((-0.0, 0.0), "zero")
@@ -70,19 +68,17 @@ def choose_inputs(
         chosen.add((-value, value), name, neighbours=True)
     chosen.add((-1e-6,), "eps 1e-6", neighbours=True)
     chosen.add((1e-6,), "eps 1e-6")
-    for of in dict.fromkeys(("forward", "grad_x", output)):
+    for of in dict.fromkeys(("forward", "grad_x", curve.output)):
         if not of.startswith("grad_raw_"):  # a raw gradient has the roots of the effective one
-            chosen.add(function.roots(of, params), f"root of {of}", neighbours=True)
+            chosen.add(curve.function.roots(of, curve.params), f"root of {of}", neighbours=True)
     log_max = math.log(fmt.max_finite)
     chosen.add((-log_max, log_max), "exp(|x|) reaches the largest finite", neighbours=True)
-    chosen.add(
-        _switches(function, output, params, fmt), "result stops being finite or nonzero", neighbours=True
-    )
+    chosen.add(_switches(curve, fmt), "result stops being finite or nonzero", neighbours=True)
     exponents = np.linspace(fmt.emin, fmt.emax, 7).round().astype(int)
     chosen.add((s * 2.0**e for e in exponents for s in (-1.0, 1.0)), "power of two")
-    for reason, x in _hard_cases(function, output, params, fmt):
+    for reason, x in _hard_cases(curve, fmt):
         chosen.add((x,), reason)
-    random = _generator(function, output, fmt, "rows")
+    random = _generator(curve, fmt, "rows")
     body = np.ldexp(random.uniform(1, 2, 6), random.integers(max(-12, fmt.emin), 5, 6))
     chosen.add(np.copysign(body, random.choice((-1.0, 1.0), 6)).tolist(), "random")
     chosen.add((-math.inf, math.inf), "infinity")
@@ -90,23 +86,23 @@ def choose_inputs(
     return chosen.sorted()
 
 
-def _generator(function: Activation, output: str, fmt: FloatFormat, purpose: str) -> np.random.Generator:
+def _generator(curve: Curve, fmt: FloatFormat, purpose: str) -> np.random.Generator:
     """Random numbers that depend on the table, not on the order in which tables are written."""
-    return np.random.default_rng(zlib.crc32(f"{function.name}/{output}/{fmt.name}/{purpose}".encode()))
+    return np.random.default_rng(
+        zlib.crc32(f"{curve.function.name}/{curve.output}/{fmt.name}/{purpose}".encode())
+    )
 
 
-def _switches(
-    function: Activation, output: str, params: Mapping[str, float], fmt: FloatFormat
-) -> Iterator[float]:
+def _switches(curve: Curve, fmt: FloatFormat) -> Iterator[float]:
     """Last input, going out from ±1, with a finite result, and with a nonzero one, where that ends."""
-    target = output_format(fmt, output)
+    target = output_format(fmt, curve.output)
     start, end = (int(o) for o in fmt.ordinal(np.array([1.0, fmt.max_finite])))
     for sign in (-1, 1):
         for property_ in ("finite", "nonzero"):
 
             def holds(ordinal: int, sign: int = sign, property_: str = property_) -> bool:
                 x = fmt.from_ordinal(np.array([sign * ordinal]))
-                rounded = float(reference(function, output, params, x, target).rounded[0])
+                rounded = float(reference(curve.function, curve.output, curve.params, x, target).rounded[0])
                 return math.isfinite(rounded) if property_ == "finite" else rounded != 0
 
             low, high = start, end
@@ -118,19 +114,17 @@ def _switches(
             yield float(fmt.from_ordinal(np.array([sign * low]))[0])
 
 
-def _hard_cases(
-    function: Activation, output: str, params: Mapping[str, float], fmt: FloatFormat
-) -> Iterator[tuple[str, float]]:
+def _hard_cases(curve: Curve, fmt: FloatFormat) -> Iterator[tuple[str, float]]:
     """The first exact tie and the hardest other input to round among the scanned ones."""
-    target = output_format(fmt, output)
+    target = output_format(fmt, curve.output)
     low, high = (int(o) for o in fmt.ordinal(np.array(SCANNED)))
     if 2 * (high - low) <= SCAN_LIMIT:
         ordinals, scanned = np.arange(low, high), "all"
     else:
-        drawn = _generator(function, output, fmt, "scan").integers(low, high, SCAN_LIMIT // 2)
+        drawn = _generator(curve, fmt, "scan").integers(low, high, SCAN_LIMIT // 2)
         ordinals, scanned = np.unique(drawn), f"{SCAN_LIMIT} sampled"
     x = fmt.from_ordinal(np.concatenate((-ordinals[::-1], ordinals)))
-    ref = reference(function, output, params, x, target)
+    ref = reference(curve.function, curve.output, curve.params, x, target)
     usable = ~ref.undecided & np.isfinite(ref.rounded) & (np.abs(ref.rounded) >= target.min_normal)
     distance = np.where(usable, np.abs(0.5 - np.abs(ref.tail)), 1.0)
     ties = np.flatnonzero(distance == 0)
@@ -140,7 +134,7 @@ def _hard_cases(
     nearest = [int(i) for i in np.argsort(distance, kind="stable") if 0 < distance[i] < 0.125]
     measured = []
     for i in nearest[:REFINED]:
-        ulps = _exact_ulps(function, output, params, float(x[i]), float(ref.rounded[i]), float(ref.ulp[i]))
+        ulps = _exact_ulps(curve, float(x[i]), float(ref.rounded[i]), float(ref.ulp[i]))
         # From the exact tail: as a float64 it may read 0.5 long before it is a tie.
         to_midpoint = abs(float(to_float(mpf_sub(fhalf, mpf_abs(ulps)))))
         if to_midpoint > 2.0**-200:
@@ -150,18 +144,14 @@ def _hard_cases(
         yield f"hardest of {scanned} with 2^-8<=|x|<16: {to_midpoint:.2g} ulps from a midpoint", hardest
 
 
-def _exact_ulps(
-    function: Activation, output: str, params: Mapping[str, float], x: float, rounded: float, ulp: float
-) -> Any:
+def _exact_ulps(curve: Curve, x: float, rounded: float, ulp: float) -> Any:
     """(exact − rounded) in ulps as a raw mpmath number, to EXACT_BITS of the exact value."""
-    value = evaluate(function, x, params, output=output, bits=EXACT_BITS)
+    value = evaluate(curve.function, x, curve.params, output=curve.output, bits=EXACT_BITS)
     return mpf_shift(mpf_sub(value._mpf_, from_float(rounded)), 1 - math.frexp(ulp)[1])
 
 
-def exact_tail(
-    function: Activation, output: str, params: Mapping[str, float], x: float, rounded: float, ulp: float
-) -> float:
+def exact_tail(curve: Curve, x: float, rounded: float, ulp: float) -> float:
     """(exact − rounded) in ulps, from the exact value rather than from a vectorised tier."""
-    tail = float(to_float(_exact_ulps(function, output, params, x, rounded, ulp)))
+    tail = float(to_float(_exact_ulps(curve, x, rounded, ulp)))
     # Below that it is what EXACT_BITS left of an exact value, or could not see.
     return tail if abs(tail) > 2.0**-200 else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mpmath.libmp import to_str
@@ -14,6 +14,7 @@ from precision_lab.formats import FloatFormat, output_format
 from precision_lab.functions import Activation
 from precision_lab.golden.inputs import EXACT_BITS, choose_inputs, exact_tail
 from precision_lab.oracle import evaluate, reference
+from precision_lab.oracle.program import Curve
 
 Float64 = NDArray[np.float64]
 
@@ -21,47 +22,39 @@ COLUMNS = ("set", "output", "input_bits", "input", "rounded_bits", "tail_ulps", 
 EXACT_DIGITS = 40
 
 
-def _exact_text(function: Activation, output: str, params: Mapping[str, float], x: float) -> str:
+def _exact_text(curve: Curve, x: float) -> str:
     """The exact value to 40 digits; at ±inf the limit, to 15."""
     if math.isnan(x):
         return "nan"
     if math.isinf(x):
-        return f"{function.limit(output, params, 1 if x > 0 else -1):.15g}"
-    value = evaluate(function, x, params, output=output, bits=EXACT_BITS)
+        return f"{curve.function.limit(curve.output, curve.params, 1 if x > 0 else -1):.15g}"
+    value = evaluate(curve.function, x, curve.params, output=curve.output, bits=EXACT_BITS)
     return str(to_str(value._mpf_, EXACT_DIGITS)).removesuffix(".0")
 
 
-def _nearest(
-    function: Activation, output: str, params: Mapping[str, float], x: float, target: FloatFormat
-) -> float:
+def _nearest(curve: Curve, x: float, target: FloatFormat) -> float:
     """Correct rounding where only the exact value's binade is open (elu(-1e30) is 1 or hardly less).
 
     Raises:
         UndecidedError: the exact value is not within a quarter ulp of a number of the format.
     """
-    value = evaluate(function, x, params, output=output, bits=EXACT_BITS)
+    value = evaluate(curve.function, x, curve.params, output=curve.output, bits=EXACT_BITS)
     candidate = target.round(np.array([float(value)]))
-    tail = exact_tail(function, output, params, x, float(candidate[0]), float(target.ulp(candidate)[0]))
+    tail = exact_tail(curve, x, float(candidate[0]), float(target.ulp(candidate)[0]))
     if not abs(tail) < 0.25:
-        raise UndecidedError(f"{function.name} {output} at x={x!r} to {target.name}, {dict(params)}")
+        raise UndecidedError(
+            f"{curve.function.name} {curve.output} at x={x!r} to {target.name}, {dict(curve.params)}"
+        )
     return float(candidate[0])
 
 
-def lines(
-    function: Activation,
-    set_name: str,
-    output: str,
-    params: Mapping[str, float],
-    fmt: FloatFormat,
-    x: Float64,
-    reasons: Sequence[str],
-) -> list[str]:
+def lines(curve: Curve, set_name: str, fmt: FloatFormat, x: Float64, reasons: Sequence[str]) -> list[str]:
     """The table's lines for these inputs."""
-    target = output_format(fmt, output)
-    ref = reference(function, output, params, x, target)
+    target = output_format(fmt, curve.output)
+    ref = reference(curve.function, curve.output, curve.params, x, target)
     rounded = ref.rounded.copy()
     for i in np.flatnonzero(ref.undecided).tolist():
-        rounded[i] = _nearest(function, output, params, float(x[i]), target)
+        rounded[i] = _nearest(curve, float(x[i]), target)
     # A zero's sign carries no claim, except that a negative value that rounds to zero keeps its own.
     rounded = np.where((rounded == 0) & (ref.sign >= 0), 0.0, rounded)
     rounded_bits = target.encode(rounded)
@@ -72,15 +65,15 @@ def lines(
         elif math.isinf(value):
             tail = f"{ref.tail[i]:.6g}"
         else:
-            tail = f"{exact_tail(function, output, params, value, float(rounded[i]), float(ref.ulp[i])):.6g}"
+            tail = f"{exact_tail(curve, value, float(rounded[i]), float(ref.ulp[i])):.6g}"
         cells = (
             set_name,
-            output,
+            curve.output,
             f"0x{bits:0{fmt.bits // 4}x}",
             repr(value),
             f"0x{int(rounded_bits[i]):0{target.bits // 4}x}",
             tail,
-            _exact_text(function, output, params, value),
+            _exact_text(curve, value),
             reasons[i],
         )
         lines.append("\t".join(cells))
@@ -115,8 +108,9 @@ def table_text(function: Activation, fmt: FloatFormat) -> str:
     """The whole file of one function and input format."""
     text = header(function, fmt)
     for set_name, output, params in _tabled(function):
-        x, reasons = choose_inputs(function, output, params, fmt)
-        text += lines(function, set_name, output, params, fmt, x, reasons)
+        curve = Curve(function, output, params)
+        x, reasons = choose_inputs(curve, fmt)
+        text += lines(curve, set_name, fmt, x, reasons)
     return "\n".join(text) + "\n"
 
 

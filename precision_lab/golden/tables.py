@@ -18,6 +18,7 @@ from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.formats import BF16, E4M3, FP16, FP32, FloatFormat, get_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.golden.rows import COLUMNS, header, lines, table_text
+from precision_lab.oracle.program import Curve
 from precision_lab.system.children import worker_pool
 
 TABLE_FORMATS = (FP32, BF16, FP16, E4M3)
@@ -171,9 +172,9 @@ def check_rows(table: GoldenTable) -> None:
     for row in table.rows:
         groups.setdefault((row.parameter_set, row.output), []).append(row)
     for (set_name, output), rows in groups.items():
-        params = dict(table.parameter_sets[set_name])
+        curve = Curve(function, output, dict(table.parameter_sets[set_name]))
         x = np.array([row.x for row in rows])
-        again = lines(function, set_name, output, params, fmt, x, [row.reason for row in rows])
+        again = lines(curve, set_name, fmt, x, [row.reason for row in rows])
         for row, line in zip(rows, again, strict=True):
             if table.text[row.line - 1] != line:
                 raise DamagedFileError(

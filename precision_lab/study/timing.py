@@ -15,6 +15,7 @@ import gc
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -42,6 +43,16 @@ from precision_lab.system.progress import Progress
 # On a GPU: 256 MiB of a 16-bit format, and sets of inputs that take turns.
 DEVICE_ELEMENTS = 2**27
 DEVICE_BYTES = 2**26  # of a tensor at least: with less, a second-level cache would be measured
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How contenders take turns: tensors of n elements of a format, on a device, so many rounds."""
+
+    fmt: FloatFormat
+    n: int
+    rounds: int
+    device: Device
 
 
 @compiler_settings_kept()
@@ -88,10 +99,10 @@ def time_implementations(
         report("timing", next(started), total)
 
     for fmt, group in zip(formats, chosen, strict=True):
+        turns = Turns(fmt, n, rounds, device)
         for together in _groups(group, device):
             timings += survivor.attempt(
-                partial(_time_together, together, fmt, n, rounds, device, starting),
-                partial(_all_failed, together, fmt, n, device),
+                partial(_time_together, together, turns, starting), partial(_all_failed, together, turns)
             )
     report("timing", total, total)
     return timings
@@ -105,55 +116,43 @@ def _groups(implementations: Sequence[Implementation], device: Device) -> list[l
 
 
 def _time_together(
-    implementations: Sequence[Implementation],
-    fmt: FloatFormat,
-    n: int,
-    rounds: int,
-    device: Device,
-    starting: Callable[[], None],
+    implementations: Sequence[Implementation], turns: Turns, starting: Callable[[], None]
 ) -> list[Timing]:
     """Timings of implementations that take turns; on a GPU with fewer elements where memory does not do."""
-    least = min(n, DEVICE_BYTES * 8 // fmt.bits)
+    device = turns.device
+    least = min(turns.n, DEVICE_BYTES * 8 // turns.fmt.bits)
     while True:
-        timings = _attempt(implementations, fmt, n, rounds, device, starting)
+        timings = _attempt(implementations, turns, starting)
         if device.is_accelerator:
             gc.collect()  # a graph and what it keeps may be a cycle
             device.release_memory()
         short = any(t.failure is not None and t.failure.kind == "out_of_memory" for t in timings)
-        if not (device.is_accelerator and short and n > least):
+        if not (device.is_accelerator and short and turns.n > least):
             return timings
-        n, starting = max(n // 2, least), lambda: None
+        turns, starting = replace(turns, n=max(turns.n // 2, least)), lambda: None
 
 
 def _attempt(
-    implementations: Sequence[Implementation],
-    fmt: FloatFormat,
-    n: int,
-    rounds: int,
-    device: Device,
-    starting: Callable[[], None],
+    implementations: Sequence[Implementation], turns: Turns, starting: Callable[[], None]
 ) -> list[Timing]:
     timings: list[Timing] = []
     try:
-        contenders = baselines(fmt, n, device)
+        contenders = baselines(turns.fmt, turns.n, turns.device)
     except torch.OutOfMemoryError as error:
-        return _all_failed(implementations, fmt, n, device, timed_failure("torch's SiLU", n, error))
+        return _all_failed(implementations, turns, timed_failure("torch's SiLU", turns.n, error))
     for implementation in implementations:
         starting()
-        made, failures = prepare(implementation, fmt, n, device)
+        made, failures = prepare(implementation, turns.fmt, turns.n, turns.device)
         contenders += made
         timings += [
-            _failed(implementation, fmt, direction, n, failure) for direction, failure in failures.items()
+            _failed(implementation, turns, direction, failure) for direction, failure in failures.items()
         ]
-    return timings + _measure(contenders, fmt, n, rounds, device)
+    return timings + _measure(contenders, turns)
 
 
-def _all_failed(
-    implementations: Sequence[Implementation], fmt: FloatFormat, n: int, device: Device, failure: Failure
-) -> list[Timing]:
-    return [
-        _failed(i, fmt, direction, n, failure) for i in implementations for direction in directions_on(device)
-    ]
+def _all_failed(implementations: Sequence[Implementation], turns: Turns, failure: Failure) -> list[Timing]:
+    directions = directions_on(turns.device)
+    return [_failed(i, turns, direction, failure) for i in implementations for direction in directions]
 
 
 def _that_fit(device: Device) -> int:
@@ -166,10 +165,9 @@ def _that_fit(device: Device) -> int:
     return n
 
 
-def _measure(
-    contenders: Sequence[Contender], fmt: FloatFormat, n: int, rounds: int, device: Device
-) -> list[Timing]:
+def _measure(contenders: Sequence[Contender], turns: Turns) -> list[Timing]:
     """Timings of what was prepared; a contender that fails now has a row that says so, the others go on."""
+    fmt, n, rounds, device = turns.fmt, turns.n, turns.rounds, turns.device
     seconds = np.full((rounds, len(contenders)), np.nan)
     failures: dict[int, Failure] = {}
     for round_ in range(rounds):
@@ -193,7 +191,7 @@ def _measure(
         # Nothing can be said without what the ratios refer to.
         failure = next((failures[i] for i in (k, base["copy"], base[direction]) if i in failures), None)
         if failure is not None:
-            timings.append(_failed(implementation, fmt, direction, n, failure))
+            timings.append(_failed(implementation, turns, direction, failure))
             continue
         moved = _bytes_moved(implementation, fmt, direction)
         timings.append(
@@ -228,17 +226,15 @@ def _bytes_moved(implementation: Implementation, fmt: FloatFormat, direction: st
     return sum(parts.values()) if direction == BOTH else parts[direction]
 
 
-def _failed(
-    implementation: Implementation, fmt: FloatFormat, direction: str, n: int, failure: Failure
-) -> Timing:
+def _failed(implementation: Implementation, turns: Turns, direction: str, failure: Failure) -> Timing:
     nan = float("nan")
     return Timing(
         function=implementation.function.name,
         implementation=implementation.name,
         execution=implementation.execution.name,
-        fmt=fmt.name,
+        fmt=turns.fmt.name,
         direction=direction,
-        n=n,
+        n=turns.n,
         repeats=0,
         time_ns=nan,
         time_ns_low=nan,

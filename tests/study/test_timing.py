@@ -215,7 +215,7 @@ def test_figures_are_medians_and_quartiles_of_each_contenders_rounds():
             (None, "copy", "copy"), (None, "forward", "forward"), (kernel, "forward", "kernel"),
         )
     ]  # fmt: skip
-    (t,) = timing._measure(contenders, BF16, 1000, 5, device)
+    (t,) = timing._measure(contenders, timing.Turns(BF16, 1000, 5, device))
     assert (t.time_ns_low, t.time_ns, t.time_ns_high) == pytest.approx((6000.0, 7000.0, 8000.0))
     assert (t.ratio_to_silu, t.ratio_to_copy) == pytest.approx((7 / 4, 7 / 2))
     assert t.effective_gb_per_s == pytest.approx(4 / 7000)  # two bytes read and two written
@@ -231,7 +231,7 @@ def test_on_a_gpu_the_share_of_bandwidth_is_a_copys():
         timing.Contender(None, BOTH, lambda: BOTH, 0.0),
         timing.Contender(kernel, BOTH, lambda: "kernel", 0.0),
     ]
-    (t,) = timing._measure(contenders, BF16, 1000, 1, device)
+    (t,) = timing._measure(contenders, timing.Turns(BF16, 1000, 1, device))
     # Ten bytes an element in 10 ms, where the copy moves four in 2 ms.
     assert t.bandwidth_share == pytest.approx((10 / 10) / (4 / 2))
 
