@@ -169,7 +169,7 @@ def test_a_resumed_sweep_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     part = tmp_path / "part"
     calls = 0
 
-    def stop(done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
         nonlocal calls
         calls += 1
         if done > total // 2:

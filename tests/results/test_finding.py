@@ -22,7 +22,7 @@ from precision_lab.results.codes import ACCURACY, CODES, ENGINEERING, RUNNING, C
 from precision_lab.results.finding import SCHEMA
 from precision_lab.results.finding_schema import PATH, finding_schema, schema_text
 
-PACKAGE = Path(precision_lab.__file__).parent
+ROOT = Path(__file__).parents[2]
 PLACES = (*REGIONS, "subnormal_result", "")
 CRITICAL, MAJOR, MINOR, NOTE = Severity
 
@@ -46,7 +46,7 @@ def literals() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Texts that the package's code uses otherwise than to compare with, and those given as a code."""
     used: list[str] = []
     given: list[str] = []
-    for path in PACKAGE.rglob("*.py"):
+    for path in Path(precision_lab.__file__).parent.rglob("*.py"):
         if path.name == "codes.py":
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -297,7 +297,7 @@ def test_foreign_text_changes_no_finding(text: str) -> None:
 
 def test_stored_rows_of_the_field_are_findings() -> None:
     """Written by an earlier version, with words of their own where the severity stands now."""
-    stored = json.loads((PACKAGE.parent / "reports/field/field.json").read_text(encoding="utf-8"))
+    stored = json.loads((ROOT / "reports/field/field.json").read_text(encoding="utf-8"))
     rows = [row for entry in stored for row in entry["defects"]]
     found = [Finding.from_json(row) for row in rows]
     assert len(found) > 100 and [f.code for f in found] == [row["kind"] for row in rows]
@@ -351,8 +351,7 @@ def check(value: Any, schema: Any = None, root: Any = None, place: str = "") -> 
 
 
 def test_the_schema_in_docs_is_the_records() -> None:
-    root = PACKAGE.parent
-    assert (root / PATH).read_text(encoding="utf-8") == schema_text()
+    assert (ROOT / PATH).read_text(encoding="utf-8") == schema_text()
     assert finding_schema()["$id"].endswith(f":{SCHEMA}")
 
 

@@ -38,6 +38,7 @@ from precision_lab.oracle.reference import FLOAT64, format_row
 from precision_lab.results import Failure
 from precision_lab.results.execution import EAGER, FP8_BF16, FP8_FP32
 from precision_lab.running.case import Case
+from precision_lab.running.clock import Clock
 from precision_lab.scoring import columns
 from precision_lab.scoring.cuda_scorer import _tiles, source
 from precision_lab.scoring.one_value import Counts, score_many, settled
@@ -211,11 +212,11 @@ def test_too_little_memory_means_smaller_pieces(
     sizes: list[int] = []
     usual = every_input.run_tensors
 
-    def scarce(case: Case, point: torch.Tensor) -> object:
+    def scarce(case: Case, point: torch.Tensor, clock: Clock | None = None) -> object:
         sizes.append(point.numel())
         if point.numel() > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        return usual(case, point)
+        return usual(case, point, clock)
 
     monkeypatch.setattr(every_input, "run_tensors", scarce)
     limit = 2 * every_input.CHUNK
