@@ -131,6 +131,7 @@ def test_the_profile_is_read_and_is_the_one_that_the_page_explains() -> None:
         assert all(f"`{key}`" in row for key in vars(getattr(found, table)))
 
 
+@pytest.mark.slow
 @runs("probe_gpu.toml")
 def test_the_probe_for_a_gpu_trains_to_its_end(tmp_path: Path) -> None:
     """All its recipes and kinds of run, a sliver of the work; checkpoints come as often as in the file."""

@@ -278,14 +278,19 @@ module.sweep(case, shards=128,
 """
 
 
-def test_a_sweep_killed_at_any_moment_resumes_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "moments", [(20,), pytest.param((1, 20, 60), marks=pytest.mark.slow)], ids=["once", "three times"]
+)
+def test_a_sweep_killed_at_any_moment_resumes_to_the_same_bits(
+    moments: tuple[int, ...], tmp_path: Path
+) -> None:
     def run(folder: Path, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", KILLED, str(folder), *more])
 
     assert run(tmp_path / "whole").wait() == 0
     folder = tmp_path / "killed"
     more: tuple[str, ...] = ()
-    for shards in (1, 20, 60):  # killed as soon as so many are there
+    for shards in moments:  # killed as soon as so many are there
         process = run(folder, *more)
         while process.poll() is None and len(list(folder.glob("shard-*"))) < shards:
             time.sleep(0.002)

@@ -29,7 +29,8 @@ def switches():
 
 # How kernels that hang or die are kept apart is tested in test_isolation.py, in less time.
 DIE = {"aborts", "exits", "hangs_on_one", "killed", "segfaults"}
-FIRST = {s.name for s in {(s.kinds, s.function): s for s in reversed(ZOO)}.values()} - DIE
+ALIVE = [s for s in reversed(ZOO) if s.name not in DIE]
+FIRST = {s.name for s in ({s.function: s for s in ALIVE} | {s.kinds: s for s in ALIVE}).values()}
 CASES = [pytest.param(s, id=s.name, marks=[pytest.mark.slow] * (s.name not in FIRST)) for s in ZOO]
 
 

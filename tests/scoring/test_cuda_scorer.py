@@ -59,7 +59,7 @@ SETS = {function: sets[: 4 if function == XIELU else 1] for function, sets in SE
 FEW = [(i, fmt, SETS[i.function][n % len(SETS[i.function])]) for n, (i, fmt) in enumerate(SUBJECTS)]
 MORE = [(i, fmt, name) for i, fmt in SUBJECTS for name in SETS[i.function] if (i, fmt, name) not in FEW]
 PARTS = [
-    *(pytest.param(FEW[k::6], id=f"{k}") for k in range(6)),
+    *(pytest.param(FEW[k::6], id=f"{k}", marks=[pytest.mark.slow] * (k % 2)) for k in range(6)),
     *(pytest.param(MORE[k::6], id=f"other sets {k}", marks=pytest.mark.slow) for k in range(6)),
 ]
 
@@ -106,8 +106,14 @@ def _find(function: str, name: str) -> Implementation:
 
 
 @needs_compiler
-@pytest.mark.parametrize("at_once", [1, 3, 256])
-@pytest.mark.parametrize(("function", "name"), [("xielu", "naive"), ("gelu", "torch"), ("relu2", "torch")])
+@pytest.mark.parametrize(
+    ("function", "name", "at_once"),
+    [
+        pytest.param(*subject, at_once, marks=[] if n == k else [pytest.mark.slow])
+        for n, subject in enumerate((("xielu", "naive"), ("gelu", "torch"), ("relu2", "torch")))
+        for k, at_once in enumerate((1, 3, 256))
+    ],
+)
 def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
     function: str, name: str, at_once: int, program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:

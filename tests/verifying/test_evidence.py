@@ -391,6 +391,7 @@ def test_a_replay_asks_a_module_with_raw_parameters_for_what_it_was_asked_for() 
         replayed("XIELUActivation", fault)
 
 
+@pytest.mark.slow
 def test_a_kernel_given_as_an_object_is_replayed_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SOURCE, encoding="utf-8")
     (tmp_path / "test_it.py").write_text(

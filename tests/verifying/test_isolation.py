@@ -233,7 +233,7 @@ def test_a_kernel_that_reads_finds_nothing(kernels: Path) -> None:
 
 
 def test_a_backward_that_hangs_leaves_the_forward_and_is_left_alone(kernels: Path) -> None:
-    verdict = run(kernels, "hangs_backward", outputs=None, properties=True, time_limit=3.0)
+    verdict = run(kernels, "hangs_backward", outputs=None, properties=("shapes",), time_limit=2.0)
     forward, gradient = sorted(verdict.measurements, key=lambda m: m.output)
     assert forward.failure is None and forward.n_inputs == 1 << 16
     assert gradient.failure is not None and gradient.failure.kind == "hung"
