@@ -81,6 +81,7 @@ def test_the_c_kernel_passes(tmp_path: Path) -> None:
     assert verify(f"{library}:xielu", "xielu", fmts=("fp32",), isolate=False).passed
 
 
+@pytest.mark.slow
 @runs("triton_xielu.py")
 def test_the_triton_series_is_right_next_to_zero() -> None:
     pytest.importorskip("triton")

@@ -216,7 +216,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["xielu", "xiprelu"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_one_parameter_and_one_per_element_give_the_same_bits(kind: str, dtype: torch.dtype) -> None:
     """What is measured per element is what a module with single parameters computes."""
     from precision_lab.kernels import triton_stable

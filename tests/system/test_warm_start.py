@@ -270,7 +270,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_server_ends_with_whom_it_serves(kernels: Path, tmp_path: Path, number: signal.Signals) -> None:
     parent, pids = started(SERVED, tmp_path, "server")
     parent.send_signal(number)

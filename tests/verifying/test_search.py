@@ -136,7 +136,7 @@ def test_too_few_evaluations_are_refused():
         search("torch", "relu", evaluations=10)
 
 
-@pytest.mark.parametrize("function", ["xielu", "xiprelu"])
+@pytest.mark.parametrize("function", ["xielu", pytest.param("xiprelu", marks=pytest.mark.slow)])
 def test_the_stable_kernels_keep_every_law(function):
     assert check_laws("stable", function, max_examples=15) == []
 
