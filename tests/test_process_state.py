@@ -99,6 +99,6 @@ def test_a_kernels_file_of_the_same_name_is_not_an_earlier_tests(tmp_path: Path,
 
 def test_a_variable_that_is_new_is_left_behind_and_a_module_that_is_new_is_not() -> None:
     before = process_state()
-    assert left_behind(before, before | {"precision_lab.new": {"NAME": 1}}) == {}
+    assert left_behind(before, before | {"precision_lab.new": before["precision_lab.formats"]}) == {}
     assert left_behind(before, before | {"$NEW": "1"}) == {"$NEW": (None, "1")}
     assert "PYTEST_CURRENT_TEST" in os.environ and "$PYTEST_CURRENT_TEST" not in before

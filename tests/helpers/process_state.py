@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Any
+from array import array
+from typing import Any, NamedTuple
 
 import flint
 import mpmath
@@ -30,16 +31,9 @@ def process_state() -> dict[str, Any]:
         "subnormal numbers are kept": not ieee.flushes(),
         "rounding is to nearest": ieee.rounds_to_nearest(),
     }
-    for name in [name for name in sys.modules if name.startswith("precision_lab")]:
-        # An attribute is the same object as before, and as long where it is a collection. Numbers alone:
-        # so many tuples would start the collector of garbage.
-        attributes: dict[str, int] = {}
-        for k, v in vars(sys.modules[name]).items():
-            if k[:2] != "__":
-                attributes[k] = id(v)
-                if type(v) in COLLECTIONS:
-                    attributes[f"len({k})"] = len(v)
-        found[name] = attributes
+    for name, module in list(sys.modules.items()):
+        if name.startswith("precision_lab"):
+            found[name] = _attributes(name, vars(module))
     if torch := sys.modules.get("torch"):
         found |= {
             "torch.get_default_dtype": torch.get_default_dtype(),
@@ -53,6 +47,39 @@ def process_state() -> dict[str, Any]:
     return found
 
 
+class Attributes(NamedTuple):
+    """An attribute is the same object as before, and as long where it is a collection.
+
+    Numbers alone, in arrays: so many tuples would start the collector of garbage, five thousand times.
+    """
+
+    names: tuple[str, ...]
+    collections: tuple[str, ...]
+    identities: array[int]
+    lengths: array[int]
+
+    def by_name(self) -> dict[str, int]:
+        lengths = {f"len({name})": n for name, n in zip(self.collections, self.lengths, strict=True)}
+        found = dict(zip(self.names, self.identities, strict=True)) | lengths
+        return {name: value for name, value in found.items() if name[:2] != "__"}
+
+
+_SEEN: dict[str, Attributes] = {}
+
+
+def _attributes(name: str, values: dict[str, Any]) -> Attributes:
+    identities = array("Q", map(id, values.values()))
+    seen = _SEEN.get(name)
+    if seen is None or seen.identities != identities or len(seen.names) != len(values):
+        collections = tuple(k for k, v in values.items() if type(v) in COLLECTIONS and k[:2] != "__")
+        seen = Attributes(tuple(values), collections, identities, array("Q"))
+    lengths = array("Q", [len(values[k]) for k in seen.collections])
+    if seen.lengths != lengths:
+        seen = seen._replace(lengths=lengths)
+    _SEEN[name] = seen
+    return seen
+
+
 def left_behind(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What differs, as (before, after); a module or an attribute that was imported in between does not."""
     found = {}
@@ -61,8 +88,10 @@ def left_behind(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tupl
         if was == now:
             continue
         if name.startswith("precision_lab"):
-            both = (was or {}).keys() & (now or {}).keys()
-            found |= {f"{name}.{key}": (was[key], now[key]) for key in sorted(both) if was[key] != now[key]}
+            if was and now:
+                old, new = was.by_name(), now.by_name()
+                changed = sorted(key for key in old.keys() & new.keys() if old[key] != new[key])
+                found |= {f"{name}.{key}": (old[key], new[key]) for key in changed}
         elif name[0] == "$" or (name in before and name in after):
             found[name] = (was, now)
     return found

@@ -1,0 +1,20 @@
+"""Parametrised tests of which some run by default, the rest being slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def one_in(n: int, cases: Iterable[Any]) -> list[Any]:
+    """The cases, as values or as `pytest.param`; all but every n-th are slow."""
+    found = []
+    for k, case in enumerate(cases):
+        marks = [pytest.mark.slow] if k % n else []
+        if hasattr(case, "marks"):
+            found.append(pytest.param(*case.values, id=case.id, marks=[*case.marks, *marks]))
+        else:
+            found.append(pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks))
+    return found
