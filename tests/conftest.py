@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import os
 import sys
@@ -16,6 +17,10 @@ from process_state import left_behind, process_state
 # for. On two cores that was two thirds of the time of a test that trains.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# What the libraries made lives as long as the process: looked through for garbage a thousand times, a
+# million objects were a tenth of the tests' time.
+gc.set_threshold(700, 10, 1000)
 
 # Triton decides when it is imported whether kernels, its own library's included, are interpreted: in a
 # process without a GPU they are. Only tests with the fixture `interpreter` run any.

@@ -138,10 +138,11 @@ def test_verify_fails_an_inaccurate_kernel_with_a_witness_that_replays(kernels: 
 def test_verify_takes_a_module_class_an_importable_name_and_a_registered_one(
     kernels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    succeed("verify", f"{kernels}:Module", "--function", "relu")
+    succeed("verify", f"{kernels}:Module", "--function", "relu", "--format", "bf16")
     monkeypatch.syspath_prepend(str(kernels.parent))
-    succeed("verify", "my_kernels:my_relu", "--function", "relu")
-    assert "stable [eager]" in succeed("verify", "stable", "--function", "xielu", "--output", "grad_x")
+    succeed("verify", "my_kernels:my_relu", "--function", "relu", "--format", "bf16")
+    stable = ("verify", "stable", "--function", "xielu", "--output", "grad_x", "--format", "bf16")
+    assert "stable [eager]" in succeed(*stable)
 
 
 def test_verify_names_a_kernel_that_raises(kernels: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 from precision_lab.results import (
     Binade,
@@ -204,6 +205,7 @@ TIMED = {
 }
 
 
+@cache
 def sample_results(*, accurate: bool = False, formats: tuple[str, ...] = ("fp32", "bf16", "fp16")) -> Results:
     """A study of xIELU and a few others; `accurate`: one where no formulation has a fault."""
     measurements = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 from by_name import as_implementation, get_implementation, measure_all, sweep, sweep_chunks
+from typer.testing import CliRunner
 
+from precision_lab.cli.main import app
 from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsError
 from precision_lab.formats import get_format
 from precision_lab.measuring import every_input
@@ -413,13 +414,8 @@ def test_shards_of_another_oracle_or_environment_are_not_gone_on_with(
 # -- the command ----------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "precision_lab", "sweep", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+def command(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["sweep", *arguments], env={"COLUMNS": "200"})
 
 
 def test_the_command_prints_regions_tiers_and_the_digest(tmp_path: Path) -> None:
@@ -427,7 +423,7 @@ def test_the_command_prints_regions_tiers_and_the_digest(tmp_path: Path) -> None
     result = command(
         *arguments, "--out", str(tmp_path / "out"), "--json", str(tmp_path / "m.json"), "--max-ulp", "1"
     )
-    assert result.returncode == 1, result.stderr
+    assert result.exit_code == 1, result.stderr
     data = json.loads((tmp_path / "m.json").read_text())
     assert data["measurements"][0]["n_inputs"] == 65536
     assert f"digest {data['digest']}" in result.stdout
@@ -436,6 +432,6 @@ def test_the_command_prints_regions_tiers_and_the_digest(tmp_path: Path) -> None
     assert "near_zero_negative" in result.stdout and "settled by special 2050" in result.stdout
     assert "precision-lab explain xielu --bits" in result.stdout
     again = command(*arguments, "--out", str(tmp_path / "out"))
-    assert again.returncode == 2 and "--resume" in again.stderr
+    assert again.exit_code == 2 and "--resume" in again.stderr
     resumed = command(*arguments, "--out", str(tmp_path / "out"), "--resume")
-    assert resumed.returncode == 0 and data["digest"] in resumed.stdout
+    assert resumed.exit_code == 0 and data["digest"] in resumed.stdout

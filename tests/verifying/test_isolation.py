@@ -1,4 +1,7 @@
-"""A stranger's kernel in its own process: deaths are named, and everything else goes on."""
+"""A stranger's kernel in its own process: deaths are named, and everything else goes on.
+
+The exhaustive run adds a hang that is met twice, which waits for four time limits.
+"""
 
 from __future__ import annotations
 
@@ -232,6 +235,7 @@ def test_a_kernel_that_reads_finds_nothing(kernels: Path) -> None:
     assert run(kernels, "reads").passed
 
 
+@pytest.mark.slow
 def test_a_backward_that_hangs_leaves_the_forward_and_is_left_alone(kernels: Path) -> None:
     verdict = run(kernels, "hangs_backward", outputs=None, properties=("shapes",), time_limit=2.0)
     forward, gradient = sorted(verdict.measurements, key=lambda m: m.output)
