@@ -1,4 +1,7 @@
-"""Definitions keep their own promises: limits, roots, laws, continuity, constraints."""
+"""Definitions keep their own promises: limits, roots, laws, continuity, constraints.
+
+The exhaustive run adds the roots with every second set of parameters.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Every definition and gradient against its independent Arb witness, at 200 bits, in exact arithmetic.
 
-The exhaustive run adds ten times as many random points.
+By default every second output is compared at the edges; the exhaustive run adds the others, and ten times
+as many random points.
 """
 
 from __future__ import annotations

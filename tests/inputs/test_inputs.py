@@ -1,4 +1,7 @@
-"""Input sets: what they must contain, and the region of every input."""
+"""Input sets: what they must contain, and the region of every input.
+
+The exhaustive run adds the reasons of the directed cases of two functions in three.
+"""
 
 from __future__ import annotations
 

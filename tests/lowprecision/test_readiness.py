@@ -1,4 +1,7 @@
-"""Risks, verdicts, maps, errors of a block, and what of it is reported."""
+"""Risks, verdicts, maps, errors of a block, and what of it is reported.
+
+The exhaustive run adds a second gate's product.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The instrument's own power: every faulty kernel is caught under its right name, and no right one is.
 
-By default one specimen of each combination of kinds runs, for each function; the exhaustive run adds the
-others, and those that die.
+By default one specimen of each kind and of each function runs, and every second control; the exhaustive run
+adds the others, and those that die.
 """
 
 from __future__ import annotations
