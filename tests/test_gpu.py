@@ -15,6 +15,7 @@ from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.results import Failure
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.tally import Tally
 from precision_lab.study.conversions import conversions
 from precision_lab.verifying.verify import verify
@@ -55,7 +56,7 @@ def test_both_oracles_agree_on_every_statistic(implementation: object) -> None:
         formats = [subject.output_format(fmt, o) for o in good]
         args = (inputs.cells, subject.function, tuple(good), effective, formats)
         patterns = inputs.bits.astype(np.uint64)
-        rest = (inputs.cells.runs(patterns), patterns.view(np.int64))
+        rest = (inputs.cells.runs(patterns), Patterns.of(patterns))
         x = fmt.decode(inputs.bits).astype(np.float32)
         options = {"saturating": subject.saturating}
         here = _scored(Scorer, args, options, x, list(good.values()), rest)

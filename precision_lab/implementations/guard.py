@@ -26,7 +26,7 @@ def guarded(work: Callable[[], T], before: str = "") -> T:
     Raises:
         KernelError: it raised; its author's code may raise anything.
         torch.OutOfMemoryError: the device's memory is too small, which is no fault of its own.
-        RuntimeError: it destroyed the device's context; `devices.raise_if_lost` names it.
+        RuntimeError: it destroyed the device's context; `running.placement.raise_if_lost` names it.
         KeyboardInterrupt: the user's, in a process that is not the kernel's own.
     """
     try:

@@ -28,7 +28,7 @@ class Cells:
     Cell i holds the patterns from starts[i] to before starts[i + 1]; arrays of shape (cells,).
 
     Attributes:
-        region: index into `inputs.REGIONS`.
+        region: index into `inputs.sets.REGIONS`.
         sign, exponent: of the inputs; both 0 for ±0, infinities and NaN.
         stretch: which of the oracle's formulas applies; -1 for ±0, infinities and NaN.
     """

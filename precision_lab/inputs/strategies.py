@@ -140,7 +140,7 @@ def near_root(
 def boundaries(
     fmt: str | FloatFormat, function: str | Activation, params: Mapping[str, float] | None = None
 ) -> SearchStrategy[float]:
-    """Edges of binades and of the format, the clamp, roots, overflow: `inputs.directed`, the finite ones."""
+    """Edges of binades and the format, the clamp, roots, overflow: finite ones of `inputs.sets.directed`."""
     target, definition = get_format(fmt), get_function(function)
     cases = input_sets.directed(target, definition, params)
     bits = np.array([case.bits for case in cases], target.bits_dtype)

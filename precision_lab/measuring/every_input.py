@@ -18,6 +18,7 @@ from precision_lab.running.case import Case
 from precision_lab.running.clock import Clock
 from precision_lab.running.runner import core_tensor, run, run_tensors
 from precision_lab.running.tensors import patterns_on_device
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import Tally
@@ -97,7 +98,9 @@ def sweep_chunks(
                 # The place is kept, so that the outputs share one pass; its counts are dropped.
                 computed[output] = np.zeros(size, np.float32)
         x = bits.view(np.float32) if fmt.bits == 32 else fmt.decode(bits).astype(np.float32)
-        mine.scorer.score(x, list(computed.values()), cells.runs_between(first, first + size), None, first)
+        mine.scorer.score(
+            x, list(computed.values()), cells.runs_between(first, first + size), Patterns(first)
+        )
 
     count = workers or os.cpu_count() or 1
     pending: set[Future[None]] = set()
@@ -161,7 +164,8 @@ def _sweep_on_device(
             # Made anew: a kernel may have written into its input.
             x = patterns_on_device(fmt, first, count * size, device).float()
             found = {}
-            scorer.score(x, values, cells.runs_between(first, first + count * size, every=size), None, first)
+            runs = cells.runs_between(first, first + count * size, every=size)
+            scorer.score(x, values, runs, Patterns(first))
         except torch.OutOfMemoryError as error:
             trouble = first_line(error)
         # Outside of the handler, whose error still holds what its functions held.

@@ -25,6 +25,7 @@ from precision_lab.running.placement import on_device
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.statistics import finish
@@ -173,6 +174,6 @@ def _scored(
             bits, ys = bits[points.order], [y[order] for y in ys]
         patterns = bits.astype(np.uint64)
         x = place(fmt.decode(bits).astype(np.float64 if fmt.bits == 64 else np.float32))
-        scorer.score(x, ys, points.cells.runs(patterns), patterns.view(np.int64))
+        scorer.score(x, ys, points.cells.runs(patterns), Patterns.of(patterns))
         found |= dict(zip(good, scorer.finish(), strict=True))
     return {output: found[output] for output in computed}

@@ -155,7 +155,7 @@ class Results:
     seconds: dict[str, float]  # wall time per stage: "oracle", "eager", "compiled", "compile", "timing"
     conversions: tuple[Conversion, ...] = ()
     blocks: tuple[Block, ...] = ()
-    lowprecision: dict[str, Any] | None = None  # as `lowprecision.study.examine` gives it
+    lowprecision: dict[str, Any] | None = None  # as `study.lowprecision.examine` gives it
     schema: int = SCHEMA
 
     @property

@@ -1,6 +1,6 @@
 """Scores values that lie on a device where they lie: the first tier there, the rest of the ladder here.
 
-A tile is the same as on the CPU (`oracle.fused`), so every statistic is the same bit for bit.
+A tile is the same as on the CPU (`scoring.tile`), so every statistic is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from precision_lab.oracle import POSITIVE
 from precision_lab.oracle.reference import FLOAT64
 from precision_lab.scoring import columns
 from precision_lab.scoring.first_tier import TILE
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.scorer import Scorer
 
 Int64 = NDArray[np.int64]
@@ -33,7 +34,7 @@ END = 6  # y, s and its bound at a tile's first and last input
 
 
 class Program(Protocol):
-    """Something that runs the kernels of `oracle/score.cu`."""
+    """Something that runs the kernels of `score.cu`."""
 
     def launch(self, name: str, blocks: int, threads: int, arguments: Sequence[Argument]) -> None: ...
 
@@ -90,7 +91,7 @@ class DeviceScorer(Scorer):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def score(  # type: ignore[override]
-        self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Int64 | None = None, first: int = 0
+        self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Patterns
     ) -> None:
         """Counts a chunk of inputs; see `Scorer.score`. All on the device but `runs` and `patterns`.
 
@@ -99,13 +100,12 @@ class DeviceScorer(Scorer):
         """
         special = runs[:, 3] == SPECIAL_STRETCH
         ordinary = runs[~special]
-        scored = self._first_tier(x, ys, ordinary, patterns, first) if ordinary.size else []
+        scored = self._first_tier(x, ys, ordinary, patterns) if ordinary.size else []
         # From here on nothing is asked of the device's memory.
         self._fed += x.numel()
         for start, end, cell, _ in runs[special].tolist():
-            part = None if patterns is None else patterns[start:end]
             values = [y[start:end].cpu().numpy() for y in ys]
-            self._score_special(x[start:end].cpu().numpy(), values, 0, end - start, cell, part, first + start)
+            self._score_special(x[start:end].cpu().numpy(), values, cell, patterns.between(start, end))
         total = int((ordinary[:, 1] - ordinary[:, 0]).sum())
         for j, found in enumerate(scored):
             tally = self.tallies[j]
@@ -113,31 +113,25 @@ class DeviceScorer(Scorer):
             self._histograms[j] += found.histogram
             tally.tiers[FLOAT64] += total - found.left.size
             if self._keeps_edges:
-                self._keep_tile_edges(tally, found.tiles, found.ends, patterns, first)
+                self._keep_tile_edges(tally, found, patterns)
             if found.left.size:
                 index = found.left
                 cell = ordinary[np.searchsorted(ordinary[:, 0], index, side="right") - 1, 2]
-                pattern = first + index if patterns is None else patterns[index]
-                self._left[j].append((found.x, found.y, cell, pattern))
+                self._left[j].append((found.x, found.y, cell, patterns.at(index)))
                 self._escalate_when_many(j)
-        self._keep_nearest(ordinary, [_Peek(y) for y in ys], patterns, first)  # type: ignore[misc]
+        self._keep_nearest(ordinary, [_Peek(y) for y in ys], patterns)  # type: ignore[misc]
 
-    def _first_tier(
-        self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Int64 | None, first: int
-    ) -> list[_Scored]:
+    def _first_tier(self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Patterns) -> list[_Scored]:
         """What the first tier counts of each output, and what it leaves."""
-        tiles = _tiles(runs, first if self._chunk else 0, self._chunk)
-        on_device = self._put(tiles)
-        listed = None if patterns is None else self._put(patterns)
+        tiles = _tiles(runs, patterns.first if self._chunk else 0, self._chunk)
+        listed = None if patterns.listed is None else self._put(patterns.listed)
         left = torch.empty(x.numel(), dtype=torch.int64, device=self._device)
-        return [self._of_tiles(j, x, y, listed, first, tiles, on_device, left) for j, y in enumerate(ys)]
+        given = _Given(x, listed, patterns.first, tiles, self._put(tiles), left)
+        return [self._of_tiles(j, y, given) for j, y in enumerate(ys)]
 
-    def _of_tiles(
-        self, j: int, x: Tensor, y: Tensor, patterns: Tensor | None, first: int, tiles: Int64,
-        on_device: Tensor, left: Tensor,
-    ) -> _Scored:  # fmt: skip
+    def _of_tiles(self, j: int, y: Tensor, given: _Given) -> _Scored:
         rows = self._put(columns.empty(self.cells.starts.size))
-        count = tiles.shape[0]
+        on_device, left, count = given.on_device, given.left, given.tiles.shape[0]
         histogram = torch.zeros(columns.BINS, dtype=torch.int64, device=self._device)
         n_left = torch.zeros(1, dtype=torch.int64, device=self._device)
         ends = torch.empty(count, END, dtype=torch.float64, device=self._device)
@@ -147,9 +141,9 @@ class DeviceScorer(Scorer):
         self._runs_on.launch(
             "score_tiles", count, THREADS,
             [
-                x, y, patterns, first, on_device, 1, fmt, slots, weights, relative, absolute, windows, pivots,
-                layout, coefficients, bounds, asymptotes, layout.shape[1], rows, histogram, left, n_left,
-                ends, records,
+                given.x, y, given.listed, given.first, on_device, 1, fmt, slots, weights, relative, absolute,
+                windows, pivots, layout, coefficients, bounds, asymptotes, layout.shape[1], rows, histogram,
+                left, n_left, ends, records,
             ],
         )  # fmt: skip
         for stage in range(3):
@@ -157,22 +151,32 @@ class DeviceScorer(Scorer):
                 "settle", -(-count // THREADS), THREADS, [count, on_device, ends, fmt, records, rows, stage]
             )
         index = left[: int(n_left)].sort().values
-        arrays = (rows, histogram, ends, index, x[index], y[index])
-        return _Scored(tiles, *(array.cpu().numpy() for array in arrays))
+        arrays = (rows, histogram, ends, index, given.x[index], y[index])
+        return _Scored(given.tiles, *(array.cpu().numpy() for array in arrays))
 
-    def _keep_tile_edges(
-        self, tally: Any, tiles: Int64, ends: NDArray[np.float64], patterns: Int64 | None, first: int
-    ) -> None:
+    def _keep_tile_edges(self, tally: Any, found: _Scored, patterns: Patterns) -> None:
         """The first and last ordinary input of every chunk, as the CPU keeps them."""
-        starts = tiles[:, 0] + first
+        tiles, ends = found.tiles, found.ends
+        starts = tiles[:, 0] + patterns.first
         chunk = starts // self._chunk if self._chunk else np.zeros(starts.size, np.int64)
         opening = np.flatnonzero(np.diff(chunk, prepend=-1))
         closing = np.append(opening[1:] - 1, chunk.size - 1)
-        listed = np.zeros(0, np.int64) if patterns is None else patterns
         for a, b in zip(opening.tolist(), closing.tolist(), strict=True):
             begin = (float(tiles[a, 0]), *ends[a, :3])
             end = (float(tiles[b, 0] + tiles[b, 1] - 1), *ends[b, 3:])
-            self._keep_edges(tally, np.array([begin, end]), listed, first)
+            self._keep_edges(tally, np.array([begin, end]), patterns)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the first tier reads of a chunk, whichever output it counts; `left` is where it leaves indices."""
+
+    x: Tensor
+    listed: Tensor | None
+    first: int
+    tiles: Int64
+    on_device: Tensor
+    left: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from precision_lab.oracle.program import program
 from precision_lab.oracle.reference import FLOAT64, SPECIAL, format_row
 from precision_lab.scoring import columns, errors, first_tier
 from precision_lab.scoring.one_value import Counts, score_many, settled
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import EDGE_COLUMNS, MASK, MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
 from precision_lab.scoring.tile_records import Left
@@ -57,16 +58,15 @@ class Scorer:
         self._special = [standard.reference(points) for standard in standards]
 
     def score(
-        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], runs: NDArray[np.int64],
-        patterns: NDArray[np.int64] | None = None, first: int = 0,
-    ) -> None:  # fmt: skip
+        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], runs: NDArray[np.int64], patterns: Patterns
+    ) -> None:
         """Counts a chunk of inputs.
 
         Args:
             x: inputs in ascending order of their patterns; float32, or float64 for an fp64 format.
             ys: computed values of each output, of the same dtype.
             runs: of `Cells.runs`.
-            patterns: of the inputs; None where they are first, first + 1, …
+            patterns: of the inputs.
 
         Raises:
             EnvironmentAltersResultsError: this thread flushes subnormals, before or after.
@@ -75,7 +75,10 @@ class Scorer:
         special = runs[:, 3] == SPECIAL_STRETCH
         ordinary = np.ascontiguousarray(runs[~special])
         for run in runs[special]:
-            self._score_special(x, ys, int(run[0]), int(run[1]), int(run[2]), patterns, first)
+            here = slice(int(run[0]), int(run[1]))
+            self._score_special(
+                x[here], [y[here] for y in ys], int(run[2]), patterns.between(here.start, here.stop)
+            )
         if ordinary.size == 0:
             return
         count = len(self.outputs)
@@ -83,9 +86,9 @@ class Scorer:
             left, n_left = np.empty((count, x.size), np.int64), np.zeros((count, 1), np.int64)
             edges = np.full((count, 2, 4), -1.0)
             padded = (*ys, *[_NOTHING] * (MAX_OUTPUTS - count))
-            listed = np.zeros(0, np.int64) if patterns is None else patterns
             seen = first_tier.score_chunk(
-                first_tier.Chunk(x, padded, count, ordinary, listed, first), self._program, self._fmts,
+                first_tier.Chunk(x, padded, count, ordinary, patterns.as_array, patterns.first),
+                self._program, self._fmts,
                 Counts(self._rows, self._histograms), Left(left, n_left), edges, first_tier.PROBE,
             )  # fmt: skip
             if seen:
@@ -101,15 +104,14 @@ class Scorer:
                 chosen = left[j, : n_left[j, 0]]
                 tally.tiers[FLOAT64] += total - chosen.size
                 if self._keeps_edges:
-                    self._keep_edges(tally, edges[j], listed, first)
+                    self._keep_edges(tally, edges[j], patterns)
             else:
                 chosen = everything
             if chosen.size:
                 cell = ordinary[np.searchsorted(ordinary[:, 0], chosen, side="right") - 1, 2]
-                pattern = first + chosen if patterns is None else patterns[chosen]
-                self._left[j].append((x[chosen], ys[j][chosen], cell, pattern))
+                self._left[j].append((x[chosen], ys[j][chosen], cell, patterns.at(chosen)))
                 self._escalate_when_many(j)
-        self._keep_nearest(ordinary, ys, patterns, first)
+        self._keep_nearest(ordinary, ys, patterns)
 
     def finish(self) -> list[Tally]:
         """The tallies, with what was still waiting for the slower tiers.
@@ -152,52 +154,41 @@ class Scorer:
         if exact.undecided.any():
             tally.undecided = np.concatenate([tally.undecided, pattern[exact.undecided]])
 
-    def _keep_edges(self, tally: Tally, edges: NDArray[Any], patterns: NDArray[np.int64], first: int) -> None:
+    def _keep_edges(self, tally: Tally, edges: NDArray[Any], patterns: Patterns) -> None:
         for edge in edges:
             if edge[0] >= 0:
-                index = int(edge[0])
                 line = np.empty(EDGE_COLUMNS, np.int64)
-                line[0] = patterns[index] if patterns.size else first + index
+                line[0] = patterns.at(int(edge[0]))
                 line[1:] = columns.values_bits(edge[1:])
                 tally.edges = np.concatenate([tally.edges, line[None]])
 
-    def _keep_nearest(
-        self,
-        runs: NDArray[np.int64],
-        ys: Sequence[NDArray[Any]],
-        patterns: NDArray[np.int64] | None,
-        first: int,
-    ) -> None:
+    def _keep_nearest(self, runs: NDArray[np.int64], ys: Sequence[NDArray[Any]], patterns: Patterns) -> None:
         """The inputs next to ±0: each sign's first, patterns being ascending."""
         signs = self.cells.sign[runs[:, 2]]
         for row, sign in ((POSITIVE, 1), (NEGATIVE, -1)):
             found = np.flatnonzero(signs == sign)
             if found.size:
-                index = int(runs[found[0], 0])
-                self._note(row, index, ys, patterns, first)
+                self._note(row, int(runs[found[0], 0]), ys, patterns)
 
-    def _note(
-        self, row: int, index: int, ys: Sequence[NDArray[Any]], patterns: NDArray[np.int64] | None, first: int
-    ) -> None:
-        pattern = first + index if patterns is None else int(patterns[index])
+    def _note(self, row: int, index: int, ys: Sequence[NDArray[Any]], patterns: Patterns) -> None:
+        pattern = int(patterns.at(index))
         for tally, y in zip(self.tallies, ys, strict=True):
             known = tally.near[row]
             if known[0] == -1 or pattern & MASK < int(known[0]) & MASK:
                 known[:] = pattern, int(columns.values_bits(np.float64(y[index])))
 
     def _score_special(
-        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], start: int, end: int, cell: int,
-        patterns: NDArray[np.int64] | None, first: int,
-    ) -> None:  # fmt: skip
+        self, x: NDArray[Any], ys: Sequence[NDArray[Any]], cell: int, patterns: Patterns
+    ) -> None:
         """±0, infinities and NaN: what f is there follows from its definition and limits alone."""
         with np.errstate(invalid="ignore"):  # signalling NaNs
-            part = np.asarray(x[start:end], np.float64)
+            part = np.asarray(x, np.float64)
         nan = np.isnan(part)
         for j, (tally, exact, standard) in enumerate(
             zip(self.tallies, self._special, self.standards, strict=True)
         ):
             with np.errstate(invalid="ignore"):
-                y = np.asarray(ys[j][start:end], np.float64)
+                y = np.asarray(ys[j], np.float64)
             tally.tiers[SPECIAL] += part.size
             for i in np.flatnonzero(~nan):
                 k = (1 if np.signbit(part[i]) else 0) + (2 if part[i] else 0)
@@ -205,8 +196,8 @@ class Scorer:
                 if part[i] == 0 and sign == 0 and self.outputs[j] == "forward":
                     sign = -1 if np.signbit(part[i]) else 1  # f(±0) = ±0
                 if part[i] == 0:
-                    self._note(MINUS_ZERO if k == 1 else PLUS_ZERO, start + int(i), ys, patterns, first)
-                pattern = first + start + int(i) if patterns is None else int(patterns[start + i])
+                    self._note(MINUS_ZERO if k == 1 else PLUS_ZERO, int(i), ys, patterns)
+                pattern = int(patterns.at(i))
                 if exact.undecided[k]:
                     tally.undecided = np.append(tally.undecided, pattern)
                 here = slice(k, k + 1)
@@ -224,7 +215,7 @@ class Scorer:
             wrong = np.flatnonzero(nan & ~np.isnan(y))
             if wrong.size and self.outputs[j] == "forward":
                 at = int(wrong[0])
-                pattern = first + start + at if patterns is None else int(patterns[start + at])
+                pattern = int(patterns.at(at))
                 row[columns.MISROUNDED] += wrong.size
                 row[columns.NONFINITE] += wrong.size
                 if pattern < row[columns.NONFINITE_PATTERN]:

@@ -30,8 +30,8 @@ class Tally:
     """Counts of one output.
 
     Attributes:
-        rows: two per cell, see `oracle.tally`.
-        histogram: of |error|, see `oracle.tally.bin_edge`.
+        rows: two per cell, see `scoring.columns`.
+        histogram: of |error|, see `scoring.columns.bin_edge`.
         tiers: inputs that each tier settled.
         undecided: patterns that no tier could decide, in no particular order.
         edges: first and last input of every chunk, so that monotony can be judged across chunks.

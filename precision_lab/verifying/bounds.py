@@ -17,7 +17,7 @@ class Bound:
     Attributes:
         max_ulp: largest error in ulps of the exact value; 0.5 is correct rounding.
         reason: where the number comes from, for people.
-        regions: other limits for single regions of `inputs.REGIONS` and for `subnormal_result`.
+        regions: other limits for single regions of `inputs.sets.REGIONS` and for `subnormal_result`.
         flush_subnormals: whether a subnormal input or result may be taken for zero.
         zero_sign: whether a zero of the wrong sign breaks the promise.
         wrong_sign, nonfinite: inputs that may have the wrong sign, or a wrong infinity or NaN.

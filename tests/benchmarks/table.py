@@ -41,6 +41,7 @@ import time
 import numpy as np, torch
 start = time.perf_counter()
 import numba
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.inputs.cells import cells
@@ -55,7 +56,7 @@ found = cells(source, XIELU, params)
 scorer = Scorer((Standard(Curve(XIELU, "forward", params), found, source),))
 patterns = bits.astype(np.uint64)
 x = source.decode(bits).astype(np.float32)
-scorer.score(x, [x], found.runs(patterns), patterns.view(np.int64))
+scorer.score(x, [x], found.runs(patterns), Patterns.of(patterns))
 scorer.finish()
 print(imported - start, time.perf_counter() - imported)
 """

@@ -16,6 +16,7 @@ from by_name import Scorer, cells, get_implementation, implementations_for, run
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
 from precision_lab.oracle import evaluate, reference
+from precision_lab.scoring.patterns import Patterns
 
 pytestmark = pytest.mark.bench
 
@@ -43,7 +44,7 @@ class Chunk:
         return Scorer(self.cells, self.function, self.outputs, self.params, fmts)
 
     def score(self, scorer: Scorer) -> None:
-        scorer.score(self.bits.view(np.float32), self.ys, self.runs, None, self.start)
+        scorer.score(self.bits.view(np.float32), self.ys, self.runs, Patterns(self.start))
 
     def forward(self) -> None:
         run(self.kernel, self.bits, "fp32", self.params, ("forward",))
@@ -107,7 +108,7 @@ def test_all_of_a_16_bit_format(benchmark: Any, fmt: str) -> None:
     scorer = Scorer(found, "xielu", ("forward",), params, (source,))
 
     def work() -> None:
-        scorer.score(x, [y], runs, patterns.view(np.int64))
+        scorer.score(x, [y], runs, Patterns.of(patterns))
         scorer._escalate(0)
 
     timed(benchmark, work, bits.size, tier="all")

@@ -42,6 +42,7 @@ from precision_lab.running.clock import Clock
 from precision_lab.scoring import columns
 from precision_lab.scoring.cuda_scorer import _tiles, source
 from precision_lab.scoring.one_value import Counts, score_many, settled
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.tally import Tally
 
 needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")
@@ -89,9 +90,9 @@ def test_every_statistic_of_every_16_bit_run_is_the_same(
         there = DeviceScorer(*common, **options, device=CPU, program=program)
         patterns = inputs.bits.astype(np.uint64)
         x, runs = fmt.decode(inputs.bits).astype(np.float32), inputs.cells.runs(patterns)
-        here.score(x, list(good.values()), runs, patterns.view(np.int64))
+        here.score(x, list(good.values()), runs, Patterns.of(patterns))
         ys = [torch.from_numpy(v) for v in good.values()]
-        there.score(torch.from_numpy(x), ys, runs, patterns.view(np.int64))
+        there.score(torch.from_numpy(x), ys, runs, Patterns.of(patterns))
         for output, ours, theirs in zip(good, here.finish(), there.finish(), strict=True):
             assert _different(ours, theirs) == [], (implementation.label, fmt.name, params_name, output)
 
@@ -159,8 +160,8 @@ def test_any_nan_is_the_same_nan(program: host_program.HostProgram) -> None:
         common = (inputs.cells, "xielu", ("grad_x",), params, (fmt,))
         here = Scorer(*common, edges=True)
         there = DeviceScorer(*common, edges=True, device=CPU, program=program)
-        here.score(x, [values], runs, patterns.view(np.int64))
-        there.score(torch.from_numpy(x), [torch.from_numpy(values)], runs, patterns.view(np.int64))
+        here.score(x, [values], runs, Patterns.of(patterns))
+        there.score(torch.from_numpy(x), [torch.from_numpy(values)], runs, Patterns.of(patterns))
         found += [here.finish()[0], there.finish()[0]]
     assert found[0].rows[:, columns.NONFINITE].any()
     assert len({tally.digest() for tally in found}) == 1

@@ -27,6 +27,7 @@ from precision_lab.oracle.program import Curve, program
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring import first_tier as fused
+from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.tally import Tally
 
 SETS = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
@@ -69,7 +70,7 @@ def score(function: str, output: str, params: Any, fmt: str, bits: np.ndarray, y
     scorer = Scorer(found, function, (output,), params, (source,))
     patterns = bits.astype(np.uint64)
     x = source.decode(bits).astype(np.float32)
-    scorer.score(x, [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
+    scorer.score(x, [y.astype(np.float32)], found.runs(patterns), Patterns.of(patterns))
     return scorer.finish()[0]
 
 
@@ -244,7 +245,7 @@ def tally_of(x: np.ndarray, y: np.ndarray, bound: float) -> Tally:
     known = scorer._program
     scorer._program = known._replace(absolute=np.where(known.relative > 0, bound, known.absolute))
     patterns = source.encode(x).astype(np.uint64)
-    scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), patterns.view(np.int64))
+    scorer.score(x.astype(np.float32), [y.astype(np.float32)], found.runs(patterns), Patterns.of(patterns))
     return scorer.finish()[0]
 
 
@@ -349,7 +350,7 @@ def test_a_saturated_tile_of_the_wrong_sign_is_wrong() -> None:
         scorer = Scorer(found, "prelu", ("forward",), params, (get_format("e4m3"),), saturating=True)
         patterns = source.encode(source.round(x)).astype(np.uint64)
         y = np.full(24, sign * 448, np.float32)
-        scorer.score(x.astype(np.float32), [y], found.runs(patterns), patterns.view(np.int64))
+        scorer.score(x.astype(np.float32), [y], found.runs(patterns), Patterns.of(patterns))
         total = scorer.finish()[0].rows.sum(axis=0)
         assert (total[columns.N], total[columns.WRONG_SIGN], total[columns.MISROUNDED]) == (24, wrong, wrong)
 
@@ -549,7 +550,7 @@ def test_fp64_is_certified_through_the_second_tier(function: str) -> None:
         y = computed(exact, k)
         scorer = Scorer(found, function, (output,), params, (source,))
         patterns = bits.astype(np.uint64)
-        scorer.score(x, [y], found.runs(patterns), patterns.view(np.int64))
+        scorer.score(x, [y], found.runs(patterns), Patterns.of(patterns))
         tally = scorer.finish()[0]
         true, seen = expected(exact, y, x, output), counted(tally, source.precision)
         assert tally.undecided.size == 0
@@ -598,7 +599,7 @@ def test_the_sign_of_what_vanishes_in_fp64_matters_to_nobody(function: str, x: f
     assert abs(exact.exact[0]) == 2.0**-1074 and exact.rounded[0] == 0 and exact.sign[0] == -1
     scorer = Scorer(cells(source, function, params), function, ("forward",), params, (source,))
     patterns = bits.astype(np.uint64)
-    scorer.score(np.array([x]), [y], scorer.cells.runs(patterns), patterns.view(np.int64))
+    scorer.score(np.array([x]), [y], scorer.cells.runs(patterns), Patterns.of(patterns))
     total = scorer.finish()[0].rows.sum(axis=0)
     assert total[columns.WRONG_SIGN] == 0 and not metrics.wrong_sign(y, exact)[0]
     assert total[columns.ZERO_SIGN] == int(value == 0 and not np.signbit(value))
