@@ -458,12 +458,13 @@ def test_stretches_are_told_apart_as_the_formulas_need() -> None:
 # -- what results must not depend on ----------------------------------------------------------------
 
 DIGEST = """
-import numpy as np
+from precision_lab.formats import BF16
+from precision_lab.functions import GELU, SILU, XIELU
 from precision_lab.implementations import get_implementation
 from precision_lab.measuring.sweep import sweep
-for function, name in (("xielu", "expm1"), ("silu", "torch"), ("gelu", "torch")):
-    i = get_implementation(function, name)
-    print(sweep(i, "bf16", i.measured_outputs()).digest)
+from precision_lab.running.case import case_of
+for function, name in ((XIELU, "expm1"), (SILU, "torch"), (GELU, "torch")):
+    print(sweep(case_of(get_implementation(function, name), BF16)).digest)
 """
 
 
