@@ -94,11 +94,10 @@ def explain(
     """The exact value of one output at one input, and every implementation's.
 
     Args:
-        executions: by default all that are not compiled.
         x: rounded to the format if it is not one of its values.
         bits: bit pattern in the format; instead of x.
         params: asked values; rounded to the format, as an eager kernel receives them.
-        executions: which of the registered executions to run.
+        executions: which of the registered executions to run, by default all that are not compiled.
         kernel: a kernel of the caller's, shown first.
 
     Raises:
@@ -117,6 +116,7 @@ def explain(
     names, index = regions(np.array([point]), fmt, function, values)
     finite = math.isfinite(point)
     value = evaluate(function, point, values, output=output, bits=BITS)
+    shown = _implementations(function, executions, kernel, device)
     return Explanation(
         function=function.name,
         output=output,
@@ -138,7 +138,7 @@ def explain(
         if finite
         else math.nan,
         lost_as_expm1=_lost(function, output, values, point, split_everything=False) if finite else math.nan,
-        rows=tuple(_rows(_cases(function, fmt, output, asked, executions, kernel, device), point)),
+        rows=tuple(_rows([case_of(i, fmt, asked, (output,)) for i in shown], point)),
     )
 
 
@@ -223,10 +223,12 @@ def _with_expm1(terms: Sequence[Term]) -> tuple[Term, ...]:
     return collect(parts)
 
 
-def _cases(
-    function: Activation, fmt: FloatFormat, output: str, params: Mapping[str, float],
-    executions: Sequence[Execution] | None, kernel: Implementation | None, device: Device,
-) -> list[Case]:  # fmt: skip
+def _implementations(
+    function: Activation,
+    executions: Sequence[Execution] | None,
+    kernel: Implementation | None,
+    device: Device,
+) -> list[Implementation]:
     """The caller's kernel, then the registered ones."""
     if executions is None:
         executions = [e for e in EXECUTIONS.values() if not e.compiled]
@@ -235,8 +237,7 @@ def _cases(
         for i in IMPLEMENTATIONS.values()
         if i.function == function and i.execution in executions and i.runs_on(device)
     ]
-    every = [*([on_device(kernel, device)] if kernel else []), *registered]
-    return [case_of(implementation, fmt, params, (output,)) for implementation in every]
+    return [*([on_device(kernel, device)] if kernel else []), *registered]
 
 
 def _rows(cases: Sequence[Case], x: float) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
-from precision_lab.measuring.sweep_files import SCHEMA, SweepFiles
+from precision_lab.measuring.sweep_files import SCHEMA, Extent, SweepFiles
 from precision_lab.numeric.jit import source_stamp
 from precision_lab.results import Failure, Measurement
 from precision_lab.running.case import Case
@@ -122,7 +122,7 @@ def sweep(
         found: dict[str, Tally | Failure] | None = None
         if store is not None:
             try:
-                found = store.read(shard, outputs, cells.starts.size, len(mine), size)
+                found = store.read(shard, outputs, Extent(cells.starts.size, len(mine), size))
                 resumed += found is not None
             except DamagedFileError:
                 redone += 1

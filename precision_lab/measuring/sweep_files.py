@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,20 +30,28 @@ _COUNTS = (
 )  # fmt: skip
 
 
-def _tally(output: str, arrays: Arrays, cells: int, chunks: int, size: int) -> Tally:
+class Extent(NamedTuple):
+    """What a shard covers: `chunks` of `size` inputs each, counted in `cells`."""
+
+    cells: int
+    chunks: int
+    size: int
+
+
+def _tally(output: str, arrays: Arrays, extent: Extent) -> Tally:
     """One output's counts; a checksum says that they are as written, not by whom.
 
     Raises:
         DamagedFileError: a shape, or counts that so many inputs do not come to.
     """
-    inputs = chunks * size
+    inputs = extent.chunks * extent.size
     shapes: dict[str, tuple[int, ...]] = {
-        "rows": (2 * cells, columns.COLUMNS),
+        "rows": (2 * extent.cells, columns.COLUMNS),
         "histogram": (columns.BINS,),
         "tiers": (len(TIERS),),
         "near": (4, 2),
     }
-    for name, longest, row in (("undecided", inputs, ()), ("edges", 2 * chunks, (EDGE_COLUMNS,))):
+    for name, longest, row in (("undecided", inputs, ()), ("edges", 2 * extent.chunks, (EDGE_COLUMNS,))):
         shapes[name] = arrays.shape(f"{output}/{name}")
         if len(shapes[name]) != 1 + len(row) or shapes[name][1:] != row or shapes[name][0] > longest:
             raise DamagedFileError(f"{output}/{name} has shape {shapes[name]}")
@@ -99,14 +107,8 @@ class SweepFiles:
     def _path(self, shard: int) -> Path:
         return self.directory / f"shard-{shard:05d}.npz"
 
-    def read(
-        self, shard: int, outputs: Sequence[str], cells: int, chunks: int, size: int
-    ) -> dict[str, Tally | Failure] | None:
+    def read(self, shard: int, outputs: Sequence[str], extent: Extent) -> dict[str, Tally | Failure] | None:
         """The shard's counts; None where it was not done yet.
-
-        Args:
-            cells: of the inputs.
-            chunks, size: of the shard, and inputs of each.
 
         Raises:
             DamagedFileError: the file is not what was written, or holds what no sweep counts.
@@ -124,9 +126,7 @@ class SweepFiles:
             failures = json.loads(arrays.text("failures", _LONGEST_FAILURES))
             for output in outputs:
                 found[output] = (
-                    Failure(**failures[output])
-                    if output in failures
-                    else _tally(output, arrays, cells, chunks, size)
+                    Failure(**failures[output]) if output in failures else _tally(output, arrays, extent)
                 )
         except (ValueError, TypeError, RecursionError, DamagedFileError) as error:
             raise DamagedFileError(f"{path}: {error}") from error

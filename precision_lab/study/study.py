@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure, Measurement, Reduction, Results, Timing
@@ -115,9 +115,8 @@ def run(
     compiled = tuple(i for i in implementations if i.execution.compiled)
     others = tuple(i for i in implementations if not i.execution.compiled)
 
-    measurements = _timed(
-        seconds, "measure", lambda: _measure(others, settings, report, "measure", survivor, cases)
-    )
+    going = _Going(settings, report, survivor, cases)
+    measurements = _timed(seconds, "measure", lambda: _measure(going, others, "measure"))
     if compiled:
         formats = settings.chosen_formats()
         timed = settings.functions_timed_compiled() if settings.timing else ()
@@ -128,14 +127,10 @@ def run(
                 lambda: precompile(compiled, formats, timed=timed, progress=report), lambda failure: {}
             ),
         )
-        measurements += _timed(
-            seconds,
-            "measure compiled",
-            lambda: _measure(compiled, settings, report, "compiled", survivor, cases),
-        )
+        measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
     reductions: list[Reduction] = []
     if settings.reductions:
-        reductions = _timed(seconds, "reductions", lambda: _reduce(others, settings, report, survivor, cases))
+        reductions = _timed(seconds, "reductions", lambda: _reduce(going, others))
     timings: list[Timing] = []
     if settings.timing:
         timings = _timed(
@@ -207,26 +202,28 @@ def _cases(implementations: Iterable[Implementation], settings: StudySettings) -
     return sorted(cases, key=position)
 
 
-def _measure(
-    implementations: Sequence[Implementation],
-    settings: StudySettings,
-    report: Progress,
-    stage: str,
-    survivor: Survivor,
-    kept: Cases,
-) -> list[Measurement]:
+class _Going(NamedTuple):
+    """A study under way: what is chosen, who is told, what has gone on without a device, what is kept."""
+
+    settings: StudySettings
+    report: Progress
+    survivor: Survivor
+    kept: Cases
+
+
+def _measure(going: _Going, implementations: Sequence[Implementation], stage: str) -> list[Measurement]:
     from precision_lab.measuring.measure import measure_all
 
-    cases = _cases(implementations, settings)
+    cases = _cases(implementations, going.settings)
     results: list[Measurement] = []
     for done, case in enumerate(cases):
-        report(stage, done, len(cases))
-        measured = partial(survivor.attempt, partial(measure_all, case), partial(_unmeasured, case))
-        results += kept.keep(
+        going.report(stage, done, len(cases))
+        measured = partial(going.survivor.attempt, partial(measure_all, case), partial(_unmeasured, case))
+        results += going.kept.keep(
             f"measure {_words(case)} {case.params_name}", Measurement,
             lambda measured=measured: [stored(m) for m in measured()],  # type: ignore[misc]
         )  # fmt: skip
-    report(stage, len(cases), len(cases))
+    going.report(stage, len(cases), len(cases))
     return results
 
 
@@ -238,30 +235,24 @@ def _unmeasured(case: Case, failure: Failure) -> list[Measurement]:
     return [replace(case, inputs="").unmeasured(output, failure) for output in case.outputs]
 
 
-def _reduce(
-    implementations: Sequence[Implementation],
-    settings: StudySettings,
-    report: Progress,
-    survivor: Survivor,
-    kept: Cases,
-) -> list[Reduction]:
+def _reduce(going: _Going, implementations: Sequence[Implementation]) -> list[Reduction]:
     from precision_lab.study.reduction import failed_reductions, measure_reductions
 
     cases = [
         case
-        for case in _cases(implementations, settings)
+        for case in _cases(implementations, going.settings)
         if case.params_name == "init" and any(o not in ("forward", "grad_x") for o in case.outputs)
     ]
     results: list[Reduction] = []
     for done, case in enumerate(cases):
-        report("reductions", done, len(cases))
-        results += kept.keep(
+        going.report("reductions", done, len(cases))
+        results += going.kept.keep(
             f"reductions {_words(case)}", Reduction,
             partial(
-                survivor.attempt, partial(measure_reductions, case), partial(failed_reductions, case)
+                going.survivor.attempt, partial(measure_reductions, case), partial(failed_reductions, case)
             ),
         )  # fmt: skip
-    report("reductions", len(cases), len(cases))
+    going.report("reductions", len(cases), len(cases))
     return results
 
 

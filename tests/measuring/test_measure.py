@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from answers import bits_of, correctly_rounded, tensor_of
-from by_name import Implementation, get_implementation, measure_all
+from by_name import Implementation, as_implementation, get_implementation, measure_all, sweep
 
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
@@ -78,6 +78,23 @@ def test_nan_in_place_of_a_number_is_a_mismatch_and_no_ulp_figure():
     assert m.nonfinite_mismatch == 1
     assert m.nonfinite_witness.x == 1.0
     assert m.max_ulp == 0.0
+
+
+@pytest.mark.parametrize(
+    ("at", "bits"), [(torch.inf, "0x7f80"), (-torch.inf, "0xff80"), (torch.nan, "0x7f81")]
+)
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_wrong_answer_to_infinity_or_nan_is_shown_at_its_own_bits(at, bits, swept):
+    def kernel(x, **_):
+        there = torch.isnan(x) if at != at else x == at
+        return torch.where(there, 1.0 if at != at or at > 0 else torch.inf, torch.relu(x))
+
+    if swept:
+        (m,) = sweep(as_implementation(kernel, "relu", ("bf16",)), "bf16", ("forward",)).measurements
+    else:
+        m = measure(kernel, "relu", fmt="bf16")
+    assert m.nonfinite_mismatch == (254 if at != at else 1)
+    assert m.nonfinite_witness.bits == bits
 
 
 def test_all_nan_is_not_a_perfect_score():

@@ -24,7 +24,7 @@ from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsE
 from precision_lab.formats import get_format
 from precision_lab.measuring import every_input
 from precision_lab.measuring import sweep as sweep_module
-from precision_lab.measuring.sweep_files import SweepFiles
+from precision_lab.measuring.sweep_files import Extent, SweepFiles
 from precision_lab.results import strict_json
 from precision_lab.scoring import columns
 from precision_lab.scoring.tally import Tally
@@ -249,7 +249,7 @@ def test_counts_that_no_sweep_comes_to_are_refused_under_a_right_checksum(
     what: str, swept: tuple[SweepFiles, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     store, cells = swept
-    expected = (("forward",), cells, 1, 1 << 16)
+    expected = (("forward",), Extent(cells, 1, 1 << 16))
     assert isinstance(store.read(0, *expected)["forward"], Tally)
     with np.load(io.BytesIO(store._path(0).read_bytes()[32:])) as file:
         arrays = dict(file)

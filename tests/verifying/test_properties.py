@@ -20,7 +20,7 @@ from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.properties.checks import differ
 from precision_lab.verifying.properties.registry import _merged, examine
 from precision_lab.verifying.properties.sizes import _rows_of
-from precision_lab.verifying.properties.subject import Subject
+from precision_lab.verifying.properties.subject import Others, Subject
 
 
 def relu(x, **_):
@@ -47,7 +47,8 @@ def test_a_difference_within_the_bound_is_a_note_and_one_beyond_it_a_fault() -> 
     def held(*off: float) -> list[Finding]:
         subject.faults, subject.notes = [], []
         values = subject.x[index] + np.array(off)
-        subject.hold("depends_on_length", "there", "forward", values, index, np.array([10, 20, 30]), 99)
+        others = Others(values, index, np.array([10, 20, 30]), 99)
+        subject.hold("depends_on_length", "there", "forward", others)
         return subject.faults
 
     assert held(2.0**-7, -(2.0**-6), 0.0) == []

@@ -23,7 +23,7 @@ from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.readiness.quality import Quality, quality
 from precision_lab.lowprecision.readiness.remedies import smoothing_scales
-from precision_lab.lowprecision.readiness.values import computed_at, computed_table, exact_table
+from precision_lab.lowprecision.readiness.values import computed_at, computed_table, exact_at, exact_table
 from precision_lab.lowprecision.recipes.base import Recipe
 from precision_lab.lowprecision.recipes.quantized import BEYOND, Quantized, as_matrix, per_element
 from precision_lab.lowprecision.recipes.recipes import Unscaled, get_recipe
@@ -94,6 +94,11 @@ class _Way:
         return self.recipe.name == "fp32" or (bool(self.recipe.fused) and self.path != "unfused")
 
     @property
+    def output(self) -> Literal["forward", "grad_x"]:
+        """What of the activation is cast."""
+        return "forward" if self.upstream is None else "grad_x"
+
+    @property
     def role(self) -> Literal["input", "gradient"]:
         return "input" if self.upstream is None else "gradient"
 
@@ -133,7 +138,7 @@ def forward_passage(
         KernelError: the implementation failed.
     """
     way = _Way(get_recipe(recipe), path, kernel, gate, state, generator, growth, known_amax, smooth)
-    return _passage(function, params, x, "forward", way)
+    return _passage(function, params, x, way)
 
 
 def gradient_passage(
@@ -163,13 +168,11 @@ def gradient_passage(
         get_recipe(recipe), path, kernel, gate, state, generator, growth, known_amax, upstream=upstream,
         gate_in_upstream=gate_in_upstream,
     )  # fmt: skip
-    return _passage(function, params, x, "grad_x", way)
+    return _passage(function, params, x, way)
 
 
-def _passage(
-    function: Activation, params: Mapping[str, float] | None, x: Tensor, output: str, way: _Way
-) -> Passage:
-    recipe, gate, fused = way.recipe, way.gate, way.fused
+def _passage(function: Activation, params: Mapping[str, float] | None, x: Tensor, way: _Way) -> Passage:
+    recipe, gate, fused, output = way.recipe, way.gate, way.fused, way.output
     if way.path not in get_args(Path):
         raise unknown_name("path", way.path, get_args(Path))
     if x.dtype != torch.bfloat16 or x.ndim == 0:
@@ -188,7 +191,10 @@ def _passage(
         state = _warm(recipe, "input", amax(rows))
         arrived = recipe.quantize(rows, state=state, generator=way.generator)
         point = arrived.dequantize().cpu().double().numpy()
-        computed = computed_at(function, output, values, way.kernel, point)
+        if way.kernel is None:
+            computed = exact_at(function, output, values, point)
+        else:
+            computed = computed_at(way.kernel, output, values, point)
     elif way.kernel is None:
         computed = exact_table(function, output, values)[pattern]  # rounded below, and once
     else:

@@ -14,7 +14,7 @@ from precision_lab.functions import Activation
 from precision_lab.implementations.base import Implementation
 from precision_lab.oracle import reference
 from precision_lab.results import Failure
-from precision_lab.running.case import case_of
+from precision_lab.running.case import Case, case_of
 from precision_lab.running.runner import run
 
 Float64 = NDArray[np.float64]
@@ -33,28 +33,25 @@ def exact_table(function: Activation, output: str, params: Params) -> Float64:
     Raises:
         ValueError: as `oracle.reference`.
     """
-    return _at(function, output, params, BF16.decode(BF16.all_bits()))
+    return exact_at(function, output, params, BF16.decode(BF16.all_bits()))
 
 
-def _at(function: Activation, output: str, params: Params, x: Float64) -> Float64:
+def exact_at(function: Activation, output: str, params: Params, x: Float64) -> Float64:
+    """An output at these numbers, unrounded."""
     points, where = np.unique(x, return_inverse=True)
     exact = reference(function, output, linear_params(function, params), points, "fp64").exact
     found: Float64 = exact[where.reshape(x.shape)]
     return found
 
 
-def computed_at(
-    function: Activation, output: str, params: Params, kernel: Implementation | None, x: Float64
-) -> Float64:
-    """What a kernel computes in FP32 for these FP32 numbers; exact values, unrounded, without one.
+def computed_at(kernel: Implementation, output: str, params: Params, x: Float64) -> Float64:
+    """What a kernel computes in FP32 for these FP32 numbers.
 
     Raises:
         KernelError: the implementation failed.
     """
-    if kernel is None:
-        return _at(function, output, params, x)
     points, where = np.unique(x, return_inverse=True)
-    return _run(kernel, output, params, points, FP32)[where.reshape(x.shape)]
+    return _run(_case(kernel, output, params, FP32), points)[where.reshape(x.shape)]
 
 
 @lru_cache(maxsize=64)
@@ -64,14 +61,18 @@ def computed_table(kernel: Implementation, output: str, params: Params, fmt: Flo
     Raises:
         KernelError: the implementation failed.
     """
-    return _run(kernel, output, params, BF16.decode(BF16.all_bits()), fmt)
+    return _run(_case(kernel, output, params, fmt), BF16.decode(BF16.all_bits()))
 
 
-def _run(kernel: Implementation, output: str, params: Params, x: Float64, fmt: FloatFormat) -> Float64:
-    found = run(case_of(kernel, fmt, linear_params(kernel.function, params), (output,)), x)[output]
+def _case(kernel: Implementation, output: str, params: Params, fmt: FloatFormat) -> Case:
+    return case_of(kernel, fmt, linear_params(kernel.function, params), (output,))
+
+
+def _run(case: Case, x: Float64) -> Float64:
+    found = run(case, x)[case.outputs[0]]
     if isinstance(found, Failure):
         raise KernelError(found.kind, found.message)
     return found.astype(np.float64)
 
 
-__all__ = ["Params", "computed_at", "computed_table", "exact_table", "linear_params"]
+__all__ = ["Params", "computed_at", "computed_table", "exact_at", "exact_table", "linear_params"]

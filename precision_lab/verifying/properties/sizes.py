@@ -14,7 +14,7 @@ from precision_lab.running.tensors import to_numpy
 from precision_lab.verifying.properties.checks import bits_of, poisoned
 from precision_lab.verifying.properties.lengths import unless_refused, unwritten_in
 from precision_lab.verifying.properties.pool import Index
-from precision_lab.verifying.properties.subject import Pair, Subject
+from precision_lab.verifying.properties.subject import Others, Pair, Subject
 from precision_lab.verifying.properties.views import View
 
 # Rows as wide as those of models that are served, and every residue of 16 beyond a usual width.
@@ -160,7 +160,6 @@ def _run_large(subject: Subject, base: tuple[int, ...], view: View, name: str) -
         some = differs[: 1 << 16]  # a wrong half of a large call shows in its first elements
         values = np.asarray(to_numpy(got.reshape(-1)[some], subject.fmt), np.float64)
         index = (places[some] % subject.size).cpu().numpy()
-        subject.hold(
-            "depends_on_length", f"in a call of shape {tuple(x.shape)} ({name})", output, values, index,
-            some.cpu().numpy(), got.numel(), note=False,
-        )  # fmt: skip
+        others = Others(values, index, some.cpu().numpy(), got.numel())
+        where = f"in a call of shape {tuple(x.shape)} ({name})"
+        subject.hold("depends_on_length", where, output, others, note=False)

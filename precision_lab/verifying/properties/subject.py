@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +34,16 @@ from precision_lab.verifying.properties.terms import Terms
 T = TypeVar("T")
 
 Pair = tuple[Tensor, Tensor | None]  # forward and d/dx
+
+
+@dataclass(frozen=True)
+class Others:
+    """Results of another call: of inputs `index` of the pool, which stood at `places` among `size`."""
+
+    values: NDArray[np.float64]
+    index: Index
+    places: Index
+    size: int
 
 
 class Subject:
@@ -236,19 +247,12 @@ class Subject:
         for output, values in self.values(pair).items():
             differs = np.flatnonzero(differ(values, self.plain[output][index]))
             if differs.size:
-                self.hold(
-                    kind, where, output, values[differs], index[differs], differs, values.size, note=note
-                )
+                others = Others(values[differs], index[differs], differs, values.size)
+                self.hold(kind, where, output, others, note=note)
 
-    def hold(
-        self, kind: str, where: str, output: str, values: NDArray[np.float64], index: Index, places: Index,
-        size: int, *, note: bool = True,
-    ) -> None:  # fmt: skip
-        """Judges results that are not the plain call's.
-
-        Args:
-            values: of inputs `index` of the pool, which stood at `places` among `size` elements.
-        """
+    def hold(self, kind: str, where: str, output: str, others: Others, *, note: bool = True) -> None:
+        """Judges results that are not the plain call's."""
+        values, index = others.values, others.index
         plain, limit = self.plain[output][index], self.limits(output, index) + CERTIFIED_ULPS
         now, before = self.errors(output, values, index), self.errors(output, plain, index)
         over = (now > limit) & (before <= limit)
@@ -259,10 +263,11 @@ class Subject:
                 )
             return
         worst = int(np.argmax(np.where(over, now, -1.0)))
-        witness = self.witness(output, int(index[worst]), float(values[worst]))
+        place, i = int(others.places[worst]), int(index[worst])
+        witness = self.witness(output, i, float(values[worst]))
         self.fault(
             kind,
-            f"{where}: element {int(places[worst])} of {size}, {self.at(int(index[worst]))}, is "
+            f"{where}: element {place} of {others.size}, {self.at(i)}, is "
             f"{float(values[worst])!r} ({now[worst]:.4g} ulps off), and {float(plain[worst])!r} "
             f"({before[worst]:.4g} ulps off) in one plain call of {self.size}",
             output, ulps=float(now[worst]), count=int(over.sum()), witness=witness,
