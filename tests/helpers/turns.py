@@ -18,3 +18,13 @@ def one_in(n: int, cases: Iterable[Any]) -> list[Any]:
         else:
             found.append(pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=marks))
     return found
+
+
+def in_turn(first: list[Any], second: list[Any]) -> list[Any]:
+    """Every pair, flat; the first of `first` runs with the first of `second`, and so on; the rest is slow."""
+    found = []
+    for k, a in enumerate(first):
+        for j, b in enumerate(second):
+            values = (*a, b) if isinstance(a, tuple) else (a, b)
+            found.append(pytest.param(*values, marks=[] if k % len(second) == j else [pytest.mark.slow]))
+    return found

@@ -1,7 +1,8 @@
 """One ulp: `scoring.errors` defines what an error is, is held to fractions, and holds all that is faster.
 
 Directed values of every kernel format: edges of binades, subnormals, ties, the overflow threshold, ±0; and
-beside each computed values that are right, near, far, of the other sign, infinite and NaN.
+beside each computed values that are right, near, far, of the other sign, infinite and NaN. By default each
+format has one of the weights in turn; the exhaustive run adds the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from exact_rounding import exact_rounding, exact_ulp, overflowed, same
+from turns import in_turn
 
 from precision_lab.formats import KERNEL_FORMATS, FloatFormat, get_format
 from precision_lab.functions import get_function
@@ -221,8 +223,7 @@ def first_tier_rows(given: Tiles, fmt: FloatFormat, saturating: bool, weight: fl
     return rows
 
 
-@pytest.mark.parametrize("weight", WEIGHTS)
-@pytest.mark.parametrize(("name", "saturating"), NARROW)
+@pytest.mark.parametrize(("name", "saturating", "weight"), in_turn(NARROW, WEIGHTS))
 def test_a_tile_is_counted_as_defined(name: str, saturating: bool, weight: float) -> None:
     """Of one binade, where it is decided at all; most are."""
     fmt = get_format(name)
@@ -236,8 +237,7 @@ def test_a_tile_is_counted_as_defined(name: str, saturating: bool, weight: float
     assert decided > len(given.values) / 4
 
 
-@pytest.mark.parametrize("weight", WEIGHTS[1:3])
-@pytest.mark.parametrize(("name", "saturating"), NARROW)
+@pytest.mark.parametrize(("name", "saturating", "weight"), in_turn(NARROW, WEIGHTS[1:3]))
 def test_a_value_beside_a_nan_is_counted_as_defined(name: str, saturating: bool, weight: float) -> None:
     """A tile with a NaN is judged input by input; the NaN is a mismatch or right, and no error."""
     fmt = get_format(name)

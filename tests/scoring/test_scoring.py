@@ -18,6 +18,7 @@ import numba
 import numpy as np
 import pytest
 from by_name import Scorer, cells
+from turns import in_turn
 
 from precision_lab.exceptions import EnvironmentAltersResultsError
 from precision_lab.formats import FORMATS, get_format
@@ -31,16 +32,6 @@ from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.tally import Tally
 
 SETS = [(f.name, params) for f in FUNCTIONS.values() for params in f.parameter_sets]
-
-
-def in_turn(first: list[Any], second: list[Any]) -> list[Any]:
-    """Every pair, flat; the first of `first` runs with the first of `second`, and so on; the rest is slow."""
-    found = []
-    for k, a in enumerate(first):
-        for j, b in enumerate(second):
-            values = (*a, b) if isinstance(a, tuple) else (a, b)
-            found.append(pytest.param(*values, marks=[] if k % len(second) == j else [pytest.mark.slow]))
-    return found
 
 
 def computed(exact: Any, seed: int) -> np.ndarray:
