@@ -462,13 +462,16 @@ def test_exit_codes(kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def breaks(*_: object, **__: object) -> None:
         raise KeyError("a bug of ours")
 
-    monkeypatch.setattr(doors, "make_plan", breaks)
-    broken = run("verify", f"{kernels}:relu", "--function", "relu")
-    assert broken.exit_code == 3
-    assert "the lab's own trouble" in broken.stderr
-    file = Path(broken.stderr.rpartition("the traceback is in ")[2].strip())
-    assert "a bug of ours" in file.read_text(encoding="utf-8")
-    file.unlink()
+    # In the door that the command calls, and in the command itself.
+    for place in (f"{doors.__name__}.make_plan", "precision_lab.cli.printing.print_verdict"):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, breaks)
+            broken = run("verify", f"{kernels}:relu", "--function", "relu", "--properties", "none")
+        assert broken.exit_code == 3
+        assert "the lab's own trouble" in broken.stderr
+        file = Path(broken.stderr.rpartition("the traceback is in ")[2].strip())
+        assert "a bug of ours" in file.read_text(encoding="utf-8")
+        file.unlink()
 
 
 def test_trouble_of_the_lab_in_the_kernels_process_is_not_the_kernels(
