@@ -20,13 +20,15 @@ OTHERS = {"my_kernels.py", "path/to/file.py", "common/recipe/__init__.py", "dela
 FILES = re.compile(r"^\w+\.(html|md|json|py|cu|toml)$")
 
 
+PATHS = [
+    path.as_posix() for room in (PACKAGE, ROOT / "tests", ROOT / "docs", ROOT / "reference")
+    for path in room.rglob("*.*") if path.suffix in (".py", ".cu")
+]  # fmt: skip
+
+
 def missing_files(text: str) -> Iterator[str]:
-    paths = [
-        path for room in (PACKAGE, ROOT / "tests", ROOT / "docs", ROOT / "reference")
-        for path in room.rglob("*.*") if path.suffix in (".py", ".cu")
-    ]  # fmt: skip
     for name in set(FILE.findall(text)) - OTHERS:
-        if "NAME" not in name and not any(path.as_posix().endswith(f"/{name}") for path in paths):
+        if "NAME" not in name and not any(path.endswith(f"/{name}") for path in PATHS):
             yield name
 
 

@@ -24,7 +24,7 @@ class Patterns:
     @classmethod
     def of(cls, bits: NDArray[Any]) -> Patterns:
         """Those of an array of patterns of any width."""
-        return cls(0, bits.astype(np.uint64).view(np.int64))
+        return cls(0, bits.astype(np.uint64, copy=False).view(np.int64))
 
     def at(self, index: Any) -> Any:
         """The pattern of an input of the chunk, or of several."""

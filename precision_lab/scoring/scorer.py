@@ -74,11 +74,8 @@ class Scorer:
         self._fed += x.size
         special = runs[:, 3] == SPECIAL_STRETCH
         ordinary = np.ascontiguousarray(runs[~special])
-        for run in runs[special]:
-            here = slice(int(run[0]), int(run[1]))
-            self._score_special(
-                x[here], [y[here] for y in ys], int(run[2]), patterns.between(here.start, here.stop)
-            )
+        for start, end, cell, _ in runs[special].tolist():
+            self._score_special(x[start:end], [y[start:end] for y in ys], cell, patterns.between(start, end))
         if ordinary.size == 0:
             return
         count = len(self.outputs)

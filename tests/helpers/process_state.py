@@ -70,7 +70,7 @@ _SEEN: dict[str, Attributes] = {}
 def _attributes(name: str, values: dict[str, Any]) -> Attributes:
     identities = array("Q", map(id, values.values()))
     seen = _SEEN.get(name)
-    if seen is None or seen.identities != identities or len(seen.names) != len(values):
+    if seen is None or seen.identities != identities:
         collections = tuple(k for k, v in values.items() if type(v) in COLLECTIONS and k[:2] != "__")
         seen = Attributes(tuple(values), collections, identities, array("Q"))
     lengths = array("Q", [len(values[k]) for k in seen.collections])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -20,11 +20,15 @@ def one_in(n: int, cases: Iterable[Any]) -> list[Any]:
     return found
 
 
-def in_turn(first: list[Any], second: list[Any]) -> list[Any]:
-    """Every pair, flat; the first of `first` runs with the first of `second`, and so on; the rest is slow."""
-    found = []
+def in_turn(first: Iterable[Any], second: Sequence[Any], every: int = 0) -> list[Any]:
+    """Every pair, flat; the first of `first` runs with the first of `second`, and so on; the rest is slow.
+
+    Args:
+        every: each runs with one in so many of `second`, one further on each time; by default with one.
+    """
+    found, every = [], every or len(second)
     for k, a in enumerate(first):
         for j, b in enumerate(second):
             values = (*a, b) if isinstance(a, tuple) else (a, b)
-            found.append(pytest.param(*values, marks=[] if k % len(second) == j else [pytest.mark.slow]))
+            found.append(pytest.param(*values, marks=[pytest.mark.slow] if (j - k) % every else []))
     return found

@@ -14,7 +14,7 @@ import pytest
 import scalar_recipes as scalar
 from gfloat import decode_float
 from gfloat.formats import format_info_ocp_e2m1, format_info_ocp_e4m3, format_info_ocp_e5m2
-from turns import one_in
+from turns import in_turn
 
 torch = pytest.importorskip("torch")
 
@@ -78,13 +78,7 @@ def tensors(dtype: str) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(x.astype(np.float32)).to(DTYPES[dtype]) for name, x in some.items()}
 
 
-# Turned round for every second dtype, so that every second tensor is another there.
-CASES = [
-    pytest.param(dtype, name, id=f"{dtype}-{name}")
-    for k, dtype in enumerate(DTYPES)
-    for name in [*tensors("fp32")][:: -1 if k % 2 else 1]
-]
-each_tensor = pytest.mark.parametrize(("dtype", "name"), one_in(2, CASES))
+each_tensor = pytest.mark.parametrize(("dtype", "name"), in_turn(DTYPES, [*tensors("fp32")], every=2))
 
 
 def same_codes(found: torch.Tensor, expected: np.ndarray, fmt: str) -> None:

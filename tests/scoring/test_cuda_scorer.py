@@ -27,6 +27,7 @@ from by_name import (
     sweep_chunks,
     sweep_on_device,
 )
+from turns import in_turn
 
 from precision_lab.devices import CPU as HOST
 from precision_lab.formats import get_format
@@ -109,11 +110,7 @@ def _find(function: str, name: str) -> Implementation:
 @needs_compiler
 @pytest.mark.parametrize(
     ("function", "name", "at_once"),
-    [
-        pytest.param(*subject, at_once, marks=[] if n == k else [pytest.mark.slow])
-        for n, subject in enumerate((("xielu", "naive"), ("gelu", "torch"), ("relu2", "torch")))
-        for k, at_once in enumerate((1, 3, 256))
-    ],
+    in_turn((("xielu", "naive"), ("gelu", "torch"), ("relu2", "torch")), (1, 3, 256)),
 )
 def test_a_sweep_in_large_pieces_is_the_cpus_sweep(
     function: str, name: str, at_once: int, program: host_program.HostProgram, monkeypatch: pytest.MonkeyPatch

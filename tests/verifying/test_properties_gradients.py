@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from turns import one_in
+from turns import in_turn, one_in
 
 torch = pytest.importorskip("torch")
 
@@ -39,8 +39,6 @@ from precision_lab.verifying.properties.sums import Sum
 
 GRADIENTS = ("upstream", "reductions", "operands", "training_step")
 ALL = ("fp64", "fp32", "bf16", "fp16")
-# Turned round in every second format, so that every second one is another there.
-EACH = [(fmt, name) for k, fmt in enumerate(ALL) for name in GRADIENTS[:: -1 if k % 2 else 1]]
 
 
 def silu(x: Any) -> Any:
@@ -105,7 +103,7 @@ def test_a_sum_is_exact_to_what_it_allows(fmt: str) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "function"), [(silu, "silu"), (swiglu, "swiglu"), (prelu, "prelu")])
-@pytest.mark.parametrize(("fmt", "name"), one_in(2, EACH))
+@pytest.mark.parametrize(("fmt", "name"), in_turn(ALL, GRADIENTS, every=2))
 def test_a_right_kernel_has_right_gradients(kernel: Any, function: str, fmt: str, name: str) -> None:
     if fmt == "fp64":  # a float64 kernel is not exact to an ulp in float64
         kernel = {silu: torch.nn.functional.silu}.get(kernel, kernel)

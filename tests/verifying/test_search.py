@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 import torch
 from by_name import get_implementation, law
+from turns import in_turn
 
 from precision_lab.exceptions import KernelError
 from precision_lab.functions import XIELU
@@ -26,12 +27,7 @@ EAGER = implementations_for(XIELU, get_execution("eager"))
 
 
 @pytest.mark.parametrize(
-    ("implementation", "output"),
-    [
-        pytest.param(i, output, id=f"{i.name}-{output}", marks=[pytest.mark.slow] * ((n + k) % 2))
-        for n, i in enumerate(EAGER)
-        for k, output in enumerate(("forward", "grad_x"))
-    ],
+    ("implementation", "output"), in_turn(EAGER, ("forward", "grad_x")), ids=lambda v: getattr(v, "name", v)
 )
 def test_it_comes_within_5_percent_of_the_true_maximum(implementation, output):
     true = measure(implementation, "xielu", fmt="bf16", output=output).max_ulp
