@@ -1,0 +1,479 @@
+"""PTX text → `ptx.Module`. Whatever is not understood is refused by name and line, never skipped."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from precision_lab.emulator.faults import Unsupported
+from precision_lab.emulator.ptx import (
+    Address,
+    Float,
+    Instruction,
+    Integer,
+    Kernel,
+    Module,
+    Not,
+    Operand,
+    Pair,
+    Parameter,
+    Place,
+    Register,
+    Sink,
+    Special,
+    Symbol,
+    Variable,
+    Vector,
+)
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>[ \t\r\f\v]+|//[^\n]*|/\*.*?\*/)
+  | (?P<newline>\n)
+  | (?P<string>"[^"\n]*")
+  | (?P<number>0[fF][0-9a-fA-F]{8}(?!\w)|0[dD][0-9a-fA-F]{16}(?!\w)|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?
+      |\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\d+U?)
+  | (?P<word>[.%$A-Za-z_][\w$]*(?:(?:\.|::)[\w$]+)*)
+  | (?P<mark>[{}()\[\];:,@!|+\-=<>*&~])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BITS = {
+    "pred": 1, "b8": 8, "u8": 8, "s8": 8, "b16": 16, "u16": 16, "s16": 16, "f16": 16, "bf16": 16, "b32": 32,
+    "u32": 32, "s32": 32, "f32": 32, "f16x2": 32, "bf16x2": 32, "b64": 64, "u64": 64, "s64": 64, "f64": 64,
+    "f32x2": 64, "b128": 128,
+}  # fmt: skip
+_SPACES = ("shared", "global", "const", "local")
+SPECIALS = frozenset({
+    *(f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"),
+    "%laneid", "%warpid", "%nwarpid", "%lanemask_eq", "%lanemask_le", "%lanemask_lt", "%lanemask_ge", "%lanemask_gt",
+})  # fmt: skip
+# Directives that say something about code generation or debugging, and nothing about what is computed.
+_SILENT = ("pragma", "noreturn", "weak", "visible", "extern", "minnctapersm", "maxnreg", "common")
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    line: int
+
+
+@dataclass
+class _Body:
+    """What is gathered of one kernel."""
+
+    instructions: list[Instruction] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    variables: dict[str, Variable] = field(default_factory=dict)
+    scopes: list[dict[str, Register]] = field(default_factory=list)
+    opened: int = 0
+    place: Place | None = None
+
+
+@lru_cache(maxsize=256)
+def parse(text: str) -> Module:
+    """The kernels of a PTX program.
+
+    Raises:
+        Unsupported: the text has something that is not emulated, or is no PTX.
+    """
+    return _Parser(text).module()
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at, line = 0, 1
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Unsupported(f"PTX line {line}: {text[at : at + 20]!r} is not understood")
+        kind, found = match.lastgroup, match.group()
+        if kind not in ("space", "newline"):
+            assert kind is not None
+            yield _Token(kind, found, line)
+        line += found.count("\n")
+        at = match.end()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._tokens = list(_tokens(text.rstrip("\0")))  # NVRTC ends it as C ends a string
+        self._at = 0
+        self._files: dict[str, str] = self._file_names()
+        self._globals: dict[str, Variable] = {}
+
+    # -- tokens ---------------------------------------------------------------------------------
+
+    def _peek(self, ahead: int = 0) -> str:
+        at = self._at + ahead
+        return self._tokens[at].text if at < len(self._tokens) else ""
+
+    def _next(self) -> _Token:
+        if self._at >= len(self._tokens):
+            raise Unsupported("the PTX ends in the middle of a statement")
+        self._at += 1
+        return self._tokens[self._at - 1]
+
+    def _expect(self, text: str) -> _Token:
+        token = self._next()
+        if token.text != text:
+            raise Unsupported(f"PTX line {token.line}: expected {text!r}, found {token.text!r}")
+        return token
+
+    def _accept(self, text: str) -> bool:
+        if self._peek() == text:
+            self._at += 1
+            return True
+        return False
+
+    def _integer(self) -> int:
+        token = self._next()
+        if token.kind != "number":
+            raise Unsupported(f"PTX line {token.line}: expected a number, found {token.text!r}")
+        return int(token.text.rstrip("U"), 0)
+
+    def _skip_line(self, line: int) -> None:
+        while self._at < len(self._tokens) and self._tokens[self._at].line == line:
+            self._at += 1
+
+    def _file_names(self) -> dict[str, str]:
+        """By number; they stand at the end of what Triton emits."""
+        found = {}
+        for first, number, name in zip(self._tokens, self._tokens[1:], self._tokens[2:], strict=False):
+            if first.text == ".file" and name.kind == "string":
+                found[number.text] = name.text.strip('"').rsplit("/", 1)[-1]
+        return found
+
+    # -- the module -----------------------------------------------------------------------------
+
+    def module(self) -> Module:
+        version, target = (0, 0), ""
+        kernels: dict[str, Kernel] = {}
+        while self._at < len(self._tokens):
+            token = self._next()
+            word = token.text
+            if word == ".version":
+                major, _, minor = self._next().text.partition(".")
+                version = (int(major), int(minor))
+            elif word == ".target":
+                target = self._next().text
+                while self._accept(","):
+                    self._next()
+            elif word == ".address_size":
+                if self._integer() != 64:
+                    raise Unsupported(f"PTX line {token.line}: only 64-bit addresses are emulated")
+            elif word in (".file", ".pragma"):
+                self._skip_line(token.line)
+            elif word == ".section":
+                self._skip_section()
+            elif word == ".entry":
+                kernel = self._kernel()
+                kernels[kernel.name] = kernel
+            elif word == ".func":
+                raise Unsupported(f"PTX line {token.line}: device functions (.func) are not emulated")
+            elif word[1:] in _SPACES:
+                for variable in self._variables(word[1:]):
+                    self._globals[variable.name] = variable
+            elif word[0] == "." and word[1:] in _SILENT:
+                continue
+            else:
+                raise Unsupported(f"PTX line {token.line}: {word!r} is not understood")
+        if not target:
+            raise Unsupported("no .target: this is no PTX")
+        return Module(version, target, kernels)
+
+    def _skip_section(self) -> None:
+        """Debug information."""
+        while self._next().text != "{":
+            pass
+        while self._next().text != "}":
+            pass
+
+    # -- declarations ---------------------------------------------------------------------------
+
+    def _kernel(self) -> Kernel:
+        name = self._next().text
+        parameters: list[Parameter] = []
+        if self._accept("("):
+            while not self._accept(")"):
+                parameters.append(self._parameter(parameters))
+                self._accept(",")
+        block, most = None, 0
+        while self._peek() != "{":
+            token = self._next()
+            if token.text in (".reqntid", ".maxntid"):
+                sizes = [self._integer()]
+                while self._accept(","):
+                    sizes.append(self._integer())
+                sizes += [1] * (3 - len(sizes))
+                if token.text == ".reqntid":
+                    block = (sizes[0], sizes[1], sizes[2])
+                most = sizes[0] * sizes[1] * sizes[2]
+            elif token.text in (".minnctapersm", ".maxnreg"):
+                self._integer()
+            elif token.text in (".reqnctapercluster", ".explicitcluster", ".maxclusterrank"):
+                raise Unsupported(f"PTX line {token.line}: clusters of blocks ({token.text}) are not emulated")
+            elif token.text == ".pragma":
+                self._next()
+                self._accept(";")
+            else:
+                raise Unsupported(f"PTX line {token.line}: {token.text!r} is not understood")
+        body = self._body()
+        return Kernel(
+            name, tuple(parameters), tuple(body.instructions), body.labels, {**self._globals, **body.variables},
+            block, most,
+        )  # fmt: skip
+
+    def _parameter(self, before: list[Parameter]) -> Parameter:
+        self._expect(".param")
+        align, size, name = 0, 0, ""
+        while self._peek() not in (",", ")"):
+            token = self._next()
+            if token.text == ".align":
+                align = self._integer()  # of what a pointer points to, where .ptr came before
+            elif token.text[0] == "." and token.text[1:] in _BITS:
+                size = _BITS[token.text[1:]] // 8
+            elif token.text in (".ptr", ".global", ".const", ".shared", ".local"):
+                continue
+            elif token.text == "[":
+                size *= self._integer()
+                self._expect("]")
+            elif token.kind == "word" and token.text[0] != ".":
+                name = token.text
+            else:
+                raise Unsupported(f"PTX line {token.line}: {token.text!r} in a parameter is not understood")
+        # A scalar is aligned to its size; only an array of bytes says its alignment.
+        step = size if size in (1, 2, 4, 8) else max(align, 1)
+        end = before[-1].offset + before[-1].size if before else 0
+        return Parameter(name, size, -(-end // step) * step)
+
+    def _variables(self, space: str) -> Iterator[Variable]:
+        """One declaration, which may name several."""
+        align, size = 0, 0
+        while True:
+            token = self._next()
+            if token.text == ".align":
+                align = self._integer()
+            elif token.text in (".v2", ".v4"):
+                size *= int(token.text[2])
+            elif token.text[0] == "." and token.text[1:] in _BITS:
+                size = max(size, 1) * _BITS[token.text[1:]] // 8
+            elif token.kind == "word" and token.text[0] != ".":
+                break
+            else:
+                raise Unsupported(f"PTX line {token.line}: {token.text!r} in a variable is not understood")
+        while True:
+            count = 1
+            while self._accept("["):
+                count *= 0 if self._peek() == "]" else self._integer()
+                self._expect("]")
+            initial = b""
+            if self._accept("="):
+                initial = self._initial(size, token)
+            yield Variable(token.text, space, max(align, size), size * count, initial)
+            if not self._accept(","):
+                break
+            token = self._next()
+        self._expect(";")
+
+    def _initial(self, size: int, name: _Token) -> bytes:
+        values: list[int] = []
+        many = self._accept("{")
+        while True:
+            negative = self._accept("-")
+            token = self._next()
+            if token.kind != "number":
+                raise Unsupported(f"PTX line {token.line}: {name.text} begins as {token.text!r}: not emulated")
+            value = _number(token.text)
+            bits = value.value if isinstance(value, Integer) else value.bits
+            values.append(-bits if negative else bits)
+            if not (many and self._accept(",")):
+                break
+        if many:
+            self._expect("}")
+        return b"".join((v & ((1 << 8 * size) - 1)).to_bytes(size, "little") for v in values)
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def _body(self) -> _Body:
+        body = _Body()
+        self._expect("{")
+        body.scopes.append({})
+        while body.scopes:
+            token = self._next()
+            word = token.text
+            if word == "{":
+                body.opened += 1
+                body.scopes.append({})
+            elif word == "}":
+                body.scopes.pop()
+            elif word == ".reg":
+                self._registers(body)
+            elif word == ".loc":
+                self._location(body, token.line)
+            elif word[0] == "." and word[1:] in _SPACES:
+                for variable in self._variables(word[1:]):
+                    body.variables[variable.name] = variable
+            elif word == ".pragma":
+                self._next()
+                self._expect(";")
+            elif word in (".branchtargets", ".calltargets", ".callprototype"):
+                raise Unsupported(f"PTX line {token.line}: indirect branches and calls are not emulated")
+            elif word == ";":
+                continue
+            elif token.kind == "word" and self._peek() == ":":
+                self._at += 1
+                body.labels[word] = len(body.instructions)
+            else:
+                self._at -= 1
+                body.instructions.append(self._instruction(body))
+        return body
+
+    def _location(self, body: _Body, line: int) -> None:
+        """.loc FILE LINE COLUMN, perhaps with the place that it was inlined at: the innermost counts."""
+        file, number = self._next().text, self._integer()
+        self._integer()
+        body.place = Place(self._files.get(file, f"file {file}"), number) if number else body.place
+        while self._accept(","):
+            word = self._next().text
+            if word == "function_name":
+                self._next()
+                if self._accept("+"):
+                    self._integer()
+            elif word == "inlined_at":
+                for _ in range(3):
+                    self._integer()
+            else:
+                raise Unsupported(f"PTX line {line}: {word!r} in .loc is not understood")
+
+    def _registers(self, body: _Body) -> None:
+        token = self._next()
+        if token.text[1:] not in _BITS:
+            raise Unsupported(f"PTX line {token.line}: registers of type {token.text} are not emulated")
+        bits = max(_BITS[token.text[1:]], 16) if token.text != ".pred" else 1
+        mark = f"@{body.opened}" if len(body.scopes) > 1 else ""
+        while True:
+            name = self._next().text
+            if self._accept("<"):
+                count = self._integer()
+                self._expect(">")
+                names = [f"{name}{k}" for k in range(count)]
+            else:
+                names = [name]
+            for each in names:
+                body.scopes[-1][each] = Register(each + mark, bits)
+            if not self._accept(","):
+                break
+        self._expect(";")
+
+    def _instruction(self, body: _Body) -> Instruction:
+        first = self._at
+        guard: Register | Not | None = None
+        if self._accept("@"):
+            contrary = self._accept("!")
+            register = self._register(body, self._next())
+            guard = Not(register) if contrary else register
+        name = self._next()
+        if name.kind != "word":
+            raise Unsupported(f"PTX line {name.line}: {name.text!r} is no instruction")
+        opcode, *modifiers = re.split(r"\.", name.text)
+        operands: list[Operand] = []
+        if self._peek() != ";":
+            operands.append(self._operand(body))
+            while self._accept(","):
+                operands.append(self._operand(body))
+        end = self._next()
+        if end.text != ";":
+            raise Unsupported(f"PTX line {end.line}: {end.text!r} in {name.text} is not understood")
+        text = _written([t.text for t in self._tokens[first : self._at - 1]])
+        return Instruction(opcode, tuple(modifiers), tuple(operands), guard, name.line, body.place, text)
+
+    def _register(self, body: _Body, token: _Token) -> Register:
+        for scope in reversed(body.scopes):
+            if token.text in scope:
+                return scope[token.text]
+        raise Unsupported(f"PTX line {token.line}: the register {token.text} is not declared or not emulated")
+
+    def _operand(self, body: _Body) -> Operand:
+        operand = self._simple(body)
+        if self._accept("|"):
+            return Pair(operand, self._simple(body))
+        return operand
+
+    def _simple(self, body: _Body) -> Operand:
+        token = self._next()
+        if token.text == "{":
+            items = [self._simple(body)]
+            while self._accept(","):
+                items.append(self._simple(body))
+            self._expect("}")
+            return Vector(tuple(items))
+        if token.text == "[":
+            return self._address(body)
+        if token.text == "!":
+            return Not(self._register(body, self._next()))
+        if token.text == "-":
+            return _negative(self._next())
+        if token.kind == "number":
+            return _number(token.text)
+        if token.text == "_":
+            return Sink()
+        if token.kind != "word":
+            raise Unsupported(f"PTX line {token.line}: {token.text!r} is not understood")
+        for scope in reversed(body.scopes):
+            if token.text in scope:
+                return scope[token.text]
+        if token.text in SPECIALS:
+            return Special(token.text)
+        if token.text[0] == "%":
+            raise Unsupported(f"PTX line {token.line}: the register {token.text} is not declared or not emulated")
+        if token.text == "WARP_SZ":
+            return Integer(32)
+        if self._accept("+"):
+            raise Unsupported(f"PTX line {token.line}: {token.text}+… as a value is not emulated")
+        return Symbol(token.text)
+
+    def _address(self, body: _Body) -> Address:
+        base = self._simple(body)
+        if not isinstance(base, Register | Symbol | Integer):
+            raise Unsupported(f"PTX line {self._tokens[self._at - 1].line}: an address of {base} is not emulated")
+        offset = 0
+        while self._peek() in ("+", "-"):
+            sign = 1 if self._next().text == "+" else -1
+            sign = -sign if self._accept("-") else sign
+            offset += sign * self._integer()
+        self._expect("]")
+        return Address(base, offset)
+
+
+def _number(text: str) -> Integer | Float:
+    if text[:2] in ("0f", "0F"):
+        bits = int(text[2:], 16)
+        return Float(bits, 32, struct.unpack("<f", struct.pack("<I", bits))[0])
+    if text[:2] in ("0d", "0D"):
+        bits = int(text[2:], 16)
+        return Float(bits, 64, struct.unpack("<d", struct.pack("<Q", bits))[0])
+    if "." in text or (("e" in text or "E" in text) and text[:2] not in ("0x", "0X")):
+        return Float(struct.unpack("<Q", struct.pack("<d", float(text)))[0], 0, float(text))
+    text = text.rstrip("U")
+    return Integer(int(text, 8) if len(text) > 1 and text.isdigit() and text[0] == "0" else int(text, 0))
+
+
+def _negative(token: _Token) -> Integer | Float:
+    value = _number(token.text)
+    if isinstance(value, Integer):
+        return Integer(-value.value)
+    if value.width:
+        raise Unsupported(f"PTX line {token.line}: the negative of {token.text} is not emulated")
+    return Float(value.bits ^ (1 << 63), 0, -value.value)
+
+
+def _written(words: list[str]) -> str:
+    """Words as a person writes an instruction."""
+    text = " ".join(words)
+    return re.sub(r"@ ?(!? ?)", lambda m: "@" + m.group(1).strip(), re.sub(r" ([,\]}|])", r"\1", text)).replace(
+        "[ ", "["
+    )

@@ -1,0 +1,47 @@
+"""Approximate instructions: what a conforming device may return, by the models of `nominal`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from precision_lab.emulator import nominal
+from precision_lab.emulator.faults import unsupported
+from precision_lab.emulator.ptx import Instruction
+from precision_lab.emulator.reference.lanes import UNSIGNED, Lanes, Mask
+from precision_lab.emulator.reference.modifiers import Modifiers
+from precision_lab.emulator.reference.step import Step
+
+_TYPES = {"f32": 32, "f16": 16, "bf16": 16, "f16x2": 32, "bf16x2": 32, "f64": 64}
+
+
+def approximate(i: Instruction, index: int) -> Step:
+    """ex2, lg2, rcp, rsqrt, sqrt, tanh, sin, cos with .approx; div with .approx or .full.
+
+    Args:
+        index: of the instruction, by which a launch chooses its result.
+    """
+    modifiers = Modifiers(i)
+    kind = modifiers.type(*_TYPES)
+    how, ftz = modifiers.one_of("approx", "full"), modifiers.flag("ftz")
+    modifiers.end()
+    if not how or (how == "full") > (i.opcode == "div"):
+        raise unsupported(i)
+    scalar, bits = kind.removesuffix("x2"), _TYPES[kind]
+    op = f"{i.opcode}.{how}.{scalar}"
+    if op not in nominal.OPERATIONS:
+        raise unsupported(i)
+    evaluate = partial(nominal.evaluate, op, ftz)
+
+    def step(lanes: Lanes, live: Mask) -> None:
+        moved = lanes.launch.choice.of(index)
+        given = [lanes.spread(lanes.read(i, o, bits)) for o in i.operands[1:]]
+        if kind.endswith("x2"):
+            low, high = (evaluate(moved, (given[0] >> np.uint32(s)).astype(np.uint16)) for s in (0, 16))
+            found = low.astype(np.uint32) | (high.astype(np.uint32) << np.uint32(16))
+        else:
+            found = evaluate(moved, *(np.ascontiguousarray(g) for g in given))
+        lanes.write(i, i.operands[0], found.astype(UNSIGNED[bits]), live)
+
+    return step
