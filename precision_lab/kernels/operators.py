@@ -23,6 +23,7 @@ from precision_lab.kernels.stable import (
 )
 
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+PARAMETER_DTYPES = (*TRITON_DTYPES, torch.float64)  # that Triton's kernels read and round to themselves
 _PLAIN = {
     "xielu": (xielu_forward, xielu_backward),
     "xiprelu": (xiprelu_forward, xiprelu_backward),
@@ -61,6 +62,8 @@ def _broadcasts(value: Tensor, x: Tensor) -> bool:
 
 def _dense(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory order of `torch.empty_like(like)`, copied only where it is not already."""
+    if x.is_contiguous() and like.is_contiguous():
+        return x
     order = torch.empty_like(like, device="meta").stride()
     return x if x.stride() == order else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
@@ -71,10 +74,17 @@ def _scalars(parameters: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _parameters(x: Tensor, parameters: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], bool]:
-    """Parameters in float64 as the Triton kernels take them, and whether there is one per element."""
+    """Parameters as the Triton kernels take them, and whether there is one per element, in float64."""
     if all(p.numel() == 1 for p in parameters):
-        return tuple(p.double().reshape(1) for p in parameters), False
+        return tuple(p if p.dtype in PARAMETER_DTYPES else p.double() for p in parameters), False
     return tuple(_dense(p.double().expand_as(x), x) for p in parameters), True
+
+
+def _as_parameter(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The kernel's gradient summed to the parameter's shape and rounded once, unless it was already."""
+    if gradient.dtype == parameter.dtype and gradient.shape == parameter.shape:
+        return _dense(gradient, parameter)
+    return _dense(round_once(gradient.sum_to_size(parameter.shape), parameter.dtype), parameter)
 
 
 def forward(name: str, x: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
@@ -117,12 +127,10 @@ def backward(
         return _dense(d_x, x), d_p, d_n, d_b
     given, each = _parameters(x, parameters)
     dense = _dense(x, x)
-    d_x, *sums = triton.backward(name, _dense(dy, x), dense, given, each, needed[3])
+    d_x, *found = triton.backward(name, _dense(dy, x), dense, given, each, needed[1:])
     gradients = [
-        _dense(round_once(part.sum_to_size(p.shape) if each else part.reshape(p.shape), p.dtype), p)
-        if wanted
-        else x.new_empty(0)
-        for part, p, wanted in zip(sums, parameters, needed[1:], strict=True)
+        _as_parameter(part, p) if wanted else x.new_empty(0)
+        for part, p, wanted in zip(found, parameters, needed[1:], strict=True)
     ]
     return d_x if needed[0] else x.new_empty(0), gradients[0], gradients[1], gradients[2]
 

@@ -113,6 +113,57 @@ def store64(pointer, offsets, value, count, MASKED: tl.constexpr):
         tl.store(pointer + offsets, value)
 
 
+@triton.jit
+def load_parameter(pointer):
+    """One parameter in FP64, exactly; int16 are the bits of bf16."""
+    value = tl.load(pointer)
+    if value.dtype == tl.float64:
+        return value
+    if value.dtype == tl.int16:
+        value = (value.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    return value.to(tl.float32).to(tl.float64)
+
+
+@triton.jit
+def store_rounded(pointer, value):
+    """An FP64 number rounded once to the pointer's dtype, to nearest, ties to even; int16: bits of bf16.
+
+    A format of 16 bits is reached through FP32, rounded to odd: toward 0, the last bit set if anything was
+    cut off. FP32 has more than two bits beyond both, subnormal numbers included, so that the second rounding is
+    right (Boldo and Melquiond, IEEE Trans. Computers 57, 2008).
+    """
+    dtype: tl.constexpr = pointer.dtype.element_ty
+    if dtype == tl.float64:
+        tl.store(pointer, value)
+    else:
+        nearest = value.to(tl.float32)
+        if dtype == tl.float32:
+            tl.store(pointer, nearest)
+        else:
+            back = nearest.to(tl.float64)
+            bits = nearest.to(tl.int32, bitcast=True)
+            # One less is the next number toward 0, from infinity the largest.
+            bits = bits - (tl.abs(back) > tl.abs(value)).to(tl.int32)
+            odd = (bits | (back != value).to(tl.int32)).to(tl.float32, bitcast=True)
+            FORMAT: tl.constexpr = FP16 if dtype == tl.float16 else BF16 if dtype == tl.bfloat16 else BITS
+            store(pointer, 0, odd, 1, False, FORMAT)
+
+
+@triton.jit
+def store_zeros(pointer, offsets, x, count, MASKED: tl.constexpr, FORMAT: tl.constexpr):
+    """Writes x where it is 0, of either sign, and nothing elsewhere."""
+    zero = x == 0
+    if MASKED:
+        zero = zero & (offsets < count)
+    if FORMAT == BITS:
+        stored = (x.to(tl.int32, bitcast=True) >> 16).to(tl.int16)
+    elif FORMAT == BF16:
+        stored = x.to(tl.bfloat16)
+    else:
+        stored = x.to(tl.float16)
+    tl.store(pointer + offsets, stored, mask=zero)
+
+
 # Whether kernels run in Triton's interpreter, which is chosen when they are defined.
 INTERPRETED: tl.constexpr = tl.constexpr(not isinstance(load, triton.runtime.JITFunction))
 
@@ -253,7 +304,7 @@ def prepare_forward(alpha_n, beta):
     exists = (ratio > 0) & (ratio < 1) & (a != 0)
     rho = tl.where(exists, ratio, 0.5)
     root = root_of_f(rho)
-    _, expm1, _ = exponentials64(root)
+    exp, expm1, _ = exponentials64(root)
     slope = a * expm1 + b
     high, low = split(root)
     # Beyond −21, α_n·eˣ within 2⁻²² of itself is nearer to the truth than a root within 2⁻⁵²: there the
@@ -261,8 +312,13 @@ def prepare_forward(alpha_n, beta):
     # holds if FP32 has both coefficients exactly.
     exact = (a.to(tl.float32).to(tl.float64) == a) & ((b - a).to(tl.float32).to(tl.float64) == b - a)
     exists = exists & ((root > -21.0) | (exact == 0))
-    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.125, -1.0).to(tl.float32)
-    return high, low, reach, slope.to(tl.float32), (a + (a - b) * root).to(tl.float32)
+    # A root that FP32 calls 0 is nearer than any x but ±0, and these are not to be in a window.
+    exists = exists & (high != 0)
+    # If it has not, the line's terms of size α_n are |r/t| times f, and only the window has digits left. Up to
+    # |r|/8 the series leaves out less than e^(7r/8) of α_n, where f is an eighth of it.
+    width = tl.where(root > -21.0, tl.minimum(-root, 1.0), -root)
+    reach = tl.where(exists, width * 0.125, -1.0).to(tl.float32)
+    return high, low, reach, slope.to(tl.float32), (a * exp).to(tl.float32)
 
 
 @triton.jit
@@ -393,9 +449,12 @@ def prepare_forward64(alpha_n, beta):
     """
     ratio = beta / tl.where(alpha_n == 0, 1.0 + 0.0 * alpha_n, alpha_n)
     # Farther out than −40 eʳ is below 2⁻⁵⁷, and the line that is left crosses 0 where fp32 tells.
-    exists = (ratio > 0) & (ratio < 0.975) & (alpha_n != 0)
+    # That needs exact coefficients, which α_n and β have if they are FP32 numbers; others keep the window.
+    near = ratio < 0.975
+    exact = (alpha_n.to(tl.float32).to(tl.float64) == alpha_n) & (beta.to(tl.float32).to(tl.float64) == beta)
+    exists = (ratio > 0) & (ratio < 1) & (alpha_n != 0) & (near | (exact == 0))
     root = root_of_f(tl.where(exists, ratio, 0.5))
-    eh, el = exp_pair(root)
+    eh, el = exp_pair(tl.maximum(root, -700.0))
     # α_n·(eʳ − 1) + (β − α_n)·r, every product and sum as a pair.
     dh, dl = two_sum(eh, -1.0 + 0.0 * eh)
     ph, pl = two_product(alpha_n, dh)
@@ -413,8 +472,9 @@ def prepare_forward64(alpha_n, beta):
     _, expm1, _ = exponentials64(root)
     slope = alpha_n * expm1 + beta
     rest = -value / slope
-    reach = tl.where(exists, tl.minimum(-root, 1.0) * 0.0009765625, -1.0)
-    return root, rest, reach, slope, alpha_n * eh
+    # Up to |r|/8 the series leaves out less than e^(7r/8) of α_n, where f is an eighth of it: 2⁻⁴⁷ of f.
+    width = tl.where(near, tl.minimum(-root, 1.0) * 0.0009765625, -root * 0.125)
+    return root, rest, tl.where(exists, width, -1.0), slope, alpha_n * eh
 
 
 @triton.jit
@@ -442,6 +502,20 @@ def prepare_backward64(alpha_n, beta):
 
 
 # FP32 -------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def keeps_zeros(alpha_n64, beta64):
+    """Whether `forward32` gives ±0 for ±0; if not, that must be seen to.
+
+    At x = ±0 it is x·(a·x + β), with a = α_n of xIPReLU and α_n·H0 of xIELU. If α_n is finite, a·x is ±0; and
+    then the sum is β for β > 0, and +0 for β = +0, since +0 + (±0) is +0. So if β is finite too, the product
+    has the sign of x. For β < 0 it has the other; so it may for β = −0, since −0 + (−0) is −0; 0·∞ is NaN.
+    α_p, which is for x > 0, is not met, nor is the window: see `prepare_forward`.
+    """
+    alpha_n, beta = alpha_n64.to(tl.float32), beta64.to(tl.float32)
+    bits = beta.to(tl.int32, bitcast=True)  # neither negative nor −0, and below infinity's
+    return (bits >= 0) & (bits < 0x7F800000) & (tl.abs(alpha_n) < float("inf"))
 
 
 @triton.jit

@@ -1,13 +1,18 @@
-"""The stable xIELU and xIPReLU as two Triton kernels: forward, and backward with its reductions.
+"""The stable xIELU and xIPReLU as Triton kernels: forward, and backward with its reductions.
 
-Each reads every input once and writes every output once. A fixed number of programs walk over
-the tiles, so that the roots are found once per program, and the order in which α-gradients
-are summed depends on the tensor's size alone: the same bits on every run. Devices of one compute capability
-give the same; another's compiler may contract other products, and a sum may differ in its last bits.
+Each reads every input once and writes every output once; only with single parameters that may turn the sign
+of a zero (β < 0), forward reads 16-bit inputs again. Parameters are read in their own dtype. A kernel of one
+program before them finds the root of f, or in fp32 of f′; one after backward adds the sums of its programs.
+
+A fixed number of programs walk over the tiles, so that the order in which gradients of parameters are summed
+depends on the tensor's size alone: the same bits on every run of one compiled kernel. Another compute
+capability or release of Triton may contract other products, lay the elements of a tile out otherwise or add
+them in another order, and then a sum may differ in its last bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,15 +31,39 @@ FORMATS = {
     torch.float16: elements.FP16.value,
     torch.bfloat16: elements.BF16.value,
 }
-# 8 programs of 8 warps fill each of an H200's 132 multiprocessors; a constant, so that the order of sums is
-# the same on every device.
+# A constant and not the device's, so that the order of sums is the tensor's. A multiprocessor of compute
+# capability 9.0 has 65,536 registers: 8 programs of 8 warps fit if a thread uses 32, as it does in the 16-bit
+# forward kernels (a test counts), so that the 132 of an H100 or H200 hold all programs at once. Backward and
+# fp32 use more: there some programs begin when others have ended.
 PROGRAMS = 1024
-# Fusing is asked for, since releases of Triton differ in their default. No step depends on its absence:
-# products that must be rounded are made by `elements.rounded_product`.
+# Fusing is asked for, since releases of Triton differ in their default. Bounds do not depend on its absence:
+# products that must be rounded are made by `elements.rounded_product`. Bits may.
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
 COLUMNS: tl.constexpr = tl.constexpr(8)  # of a backward tile: 16 bytes of a 16-bit format, in one thread
 FORWARD_BLOCK = 4096
 BACKWARD_ROWS = 256
+
+
+@triton.jit
+def roots_kernel(n_ptr, b_ptr, roots_ptr, FORMAT: tl.constexpr, SLOPE: tl.constexpr):
+    """What depends on single parameters alone and takes long: `prepare_…`'s numbers for f, or with SLOPE f′.
+
+    One program, launched before the kernel that reads them.
+    """
+    alpha_n, beta = elements.load_parameter(n_ptr), elements.load_parameter(b_ptr)
+    if SLOPE:
+        high, low, reach, gap = elements.prepare_backward64(alpha_n, beta)
+        tl.store(roots_ptr + 3, gap)
+    else:
+        if FORMAT == FP32:
+            high, low, reach, slope, weight = elements.prepare_forward64(alpha_n, beta)
+        else:
+            high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
+        tl.store(roots_ptr + 3, slope)
+        tl.store(roots_ptr + 4, weight)
+    tl.store(roots_ptr, high)
+    tl.store(roots_ptr + 1, low)
+    tl.store(roots_ptr + 2, reach)
 
 
 @triton.jit
@@ -59,31 +88,39 @@ def _forward_tile(
         if EACH:
             high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
         y = elements.forward32(x, alpha_p, alpha_n, beta, high, low, reach, slope, weight, KIND)
-    # A sum of +0 and −0 is +0: zeros go through as they came.
-    elements.store(y_ptr, at, tl.where(x == 0, x, y), count, MASKED, FORMAT)
+    if EACH or FORMAT == FP32:
+        # f(±0) is ±0, but forward64 adds +0 to −0, and any parameters may be of these elements.
+        elements.store(y_ptr, at, tl.where(x == 0, x, y), count, MASKED, FORMAT)
+    else:
+        elements.store(y_ptr, at, y, count, MASKED, FORMAT)
+        if not elements.keeps_zeros(alpha_n, beta):
+            # Read again: kept until here, x would cost registers that other parameters do not need.
+            tl.debug_barrier()
+            x = elements.load(x_ptr, at, count, MASKED, FORMAT)
+            elements.store_zeros(y_ptr, at, x, count, MASKED, FORMAT)
 
 
 @triton.jit
 def forward_kernel(
-    x_ptr, y_ptr, p_ptr, n_ptr, b_ptr, n,
+    x_ptr, y_ptr, p_ptr, n_ptr, b_ptr, roots_ptr, n,
     KIND: tl.constexpr, FORMAT: tl.constexpr, EACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """y = f(x) for n elements; EACH: parameters per element instead of one of each."""
+    """y = f(x) for a block of n elements; EACH: parameters per element instead of one of each.
+
+    Args:
+        roots_ptr: of one xIELU, what `roots_kernel` wrote.
+    """
     program = tl.program_id(0).to(tl.int64)  # offsets go beyond 2³¹
     programs = tl.num_programs(0).to(tl.int64)
-    alpha_p, alpha_n, beta = (
-        tl.full((), 0.0, tl.float64),
-        tl.full((), 0.0, tl.float64),
-        tl.full((), 0.0, tl.float64),
-    )
+    alpha_p, alpha_n, beta = 0.0, 0.0, 0.0
     high, low, reach, slope, weight = 0.0, 0.0, -1.0, 0.0, 0.0
     if not EACH:
-        alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
+        alpha_p = elements.load_parameter(p_ptr)
+        alpha_n = elements.load_parameter(n_ptr)
+        beta = elements.load_parameter(b_ptr)
         if KIND == elements.XIELU:
-            if FORMAT == FP32:
-                high, low, reach, slope, weight = elements.prepare_forward64(alpha_n, beta)
-            else:
-                high, low, reach, slope, weight = elements.prepare_forward(alpha_n, beta)
+            high, low, reach = tl.load(roots_ptr), tl.load(roots_ptr + 1), tl.load(roots_ptr + 2)
+            slope, weight = tl.load(roots_ptr + 3), tl.load(roots_ptr + 4)
     full = n // BLOCK
     for tile in tl.range(program, full, programs):
         base = tile * BLOCK
@@ -91,13 +128,12 @@ def forward_kernel(
             x_ptr + base, y_ptr + base, p_ptr + base, n_ptr + base, b_ptr + base,
             alpha_p, alpha_n, beta, high, low, reach, slope, weight, BLOCK, KIND, FORMAT, EACH, False, BLOCK,
         )  # fmt: skip
-    if program == full % programs:
+    if (program == full % programs) & (full * BLOCK < n):
         base = full * BLOCK
-        if base < n:
-            _forward_tile(
-                x_ptr + base, y_ptr + base, p_ptr + base, n_ptr + base, b_ptr + base, alpha_p, alpha_n, beta,
-                high, low, reach, slope, weight, (n - base).to(tl.int32), KIND, FORMAT, EACH, True, BLOCK,
-            )  # fmt: skip
+        _forward_tile(
+            x_ptr + base, y_ptr + base, p_ptr + base, n_ptr + base, b_ptr + base, alpha_p, alpha_n, beta,
+            high, low, reach, slope, weight, (n - base).to(tl.int32), KIND, FORMAT, EACH, True, BLOCK,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -149,28 +185,33 @@ def _backward_tile(
 
 @triton.jit
 def backward_kernel(
-    dy_ptr, x_ptr, dx_ptr, p_ptr, n_ptr, b_ptr, dp_ptr, dn_ptr, db_ptr, sums_ptr, n,
-    KIND: tl.constexpr, FORMAT: tl.constexpr, EACH: tl.constexpr, SUM_BETA: tl.constexpr, ROWS: tl.constexpr,
+    dy_ptr, x_ptr, dx_ptr, p_ptr, n_ptr, b_ptr, roots_ptr, dp_ptr, dn_ptr, db_ptr, sums_ptr, n,
+    KIND: tl.constexpr, FORMAT: tl.constexpr, EACH: tl.constexpr, ROWS: tl.constexpr,
+    SUM_P: tl.constexpr, SUM_N: tl.constexpr, SUM_B: tl.constexpr,
 ):  # fmt: skip
-    """dx, and either every parameter's gradient per element (EACH) or three partial sums per program.
+    """dx, and either every parameter's gradient per element (EACH) or each program's sums of the wanted ones.
 
     Eight neighbours are added in the arithmetic's own precision, everything beyond with
     compensation (FP32) or in FP64: the error is a few 2⁻²⁴ of Σ|terms|, whatever n is.
+
+    Args:
+        roots_ptr: of one xIELU in fp32, what `roots_kernel` wrote. In 16 bits the root of f′ is a logarithm
+            and one step of Newton's: every program finds it in less time than a launch takes.
+        sums_ptr: of α_p for every program, then of α_n, then of β.
     """
     program = tl.program_id(0).to(tl.int64)  # offsets go beyond 2³¹
     programs = tl.num_programs(0).to(tl.int64)
     BLOCK: tl.constexpr = ROWS * COLUMNS
-    alpha_p, alpha_n, beta = (
-        tl.full((), 0.0, tl.float64),
-        tl.full((), 0.0, tl.float64),
-        tl.full((), 0.0, tl.float64),
-    )
+    alpha_p, alpha_n, beta = 0.0, 0.0, 0.0
     high, low, reach, gap = 0.0, 0.0, -1.0, 0.0
     if not EACH:
-        alpha_p, alpha_n, beta = tl.load(p_ptr), tl.load(n_ptr), tl.load(b_ptr)
+        alpha_p = elements.load_parameter(p_ptr)
+        alpha_n = elements.load_parameter(n_ptr)
+        beta = elements.load_parameter(b_ptr)
         if KIND == elements.XIELU:
             if FORMAT == FP32:
-                high, low, reach, gap = elements.prepare_backward64(alpha_n, beta)
+                high, low = tl.load(roots_ptr), tl.load(roots_ptr + 1)
+                reach, gap = tl.load(roots_ptr + 2), tl.load(roots_ptr + 3)
             else:
                 high, low, reach, gap = elements.prepare_backward(alpha_n, beta)
     kind: tl.constexpr = tl.float64 if FORMAT == FP32 else tl.float32
@@ -185,11 +226,12 @@ def backward_kernel(
             dp_ptr + base, dn_ptr + base, db_ptr + base,
             alpha_p, alpha_n, beta, high, low, reach, gap, BLOCK, KIND, FORMAT, EACH, False, ROWS,
         )  # fmt: skip
-        if not EACH:
+        if SUM_P:
             sum_p, lost_p = _add(sum_p, lost_p, p)
+        if SUM_N:
             sum_n, lost_n = _add(sum_n, lost_n, q)
-            if SUM_BETA:
-                sum_b, lost_b = _add(sum_b, lost_b, b)
+        if SUM_B:
+            sum_b, lost_b = _add(sum_b, lost_b, b)
     if program == full % programs:
         base = full * BLOCK
         if base < n:
@@ -198,15 +240,39 @@ def backward_kernel(
                 dp_ptr + base, dn_ptr + base, db_ptr + base, alpha_p, alpha_n, beta,
                 high, low, reach, gap, (n - base).to(tl.int32), KIND, FORMAT, EACH, True, ROWS,
             )  # fmt: skip
-            if not EACH:
+            if SUM_P:
                 sum_p, lost_p = _add(sum_p, lost_p, p)
+            if SUM_N:
                 sum_n, lost_n = _add(sum_n, lost_n, q)
-                if SUM_BETA:
-                    sum_b, lost_b = _add(sum_b, lost_b, b)
-    if not EACH:
-        tl.store(sums_ptr + 3 * program, tl.sum(sum_p.to(tl.float64) - lost_p.to(tl.float64), axis=0))
-        tl.store(sums_ptr + 3 * program + 1, tl.sum(sum_n.to(tl.float64) - lost_n.to(tl.float64), axis=0))
-        tl.store(sums_ptr + 3 * program + 2, tl.sum(sum_b.to(tl.float64) - lost_b.to(tl.float64), axis=0))
+            if SUM_B:
+                sum_b, lost_b = _add(sum_b, lost_b, b)
+    if SUM_P:
+        total = tl.sum(sum_p.to(tl.float64) - lost_p.to(tl.float64), axis=0)
+        tl.store(sums_ptr + program, total)
+    if SUM_N:
+        total = tl.sum(sum_n.to(tl.float64) - lost_n.to(tl.float64), axis=0)
+        tl.store(sums_ptr + programs + program, total)
+    if SUM_B:
+        total = tl.sum(sum_b.to(tl.float64) - lost_b.to(tl.float64), axis=0)
+        tl.store(sums_ptr + 2 * programs + program, total)
+
+
+@triton.jit
+def finish_kernel(sums_ptr, dp_ptr, dn_ptr, db_ptr, programs, SIZE: tl.constexpr):
+    """Each wanted gradient (the others are None): the programs' partial sums added in FP64, rounded once.
+
+    One program. Missing ones count as 0, so that the order of additions is SIZE's, which is constant.
+    """
+    at = tl.arange(0, SIZE)
+    if dp_ptr is not None:
+        parts = tl.load(sums_ptr + at, mask=at < programs, other=0.0)
+        elements.store_rounded(dp_ptr, tl.sum(parts, axis=0))
+    if dn_ptr is not None:
+        parts = tl.load(sums_ptr + programs + at, mask=at < programs, other=0.0)
+        elements.store_rounded(dn_ptr, tl.sum(parts, axis=0))
+    if db_ptr is not None:
+        parts = tl.load(sums_ptr + 2 * programs + at, mask=at < programs, other=0.0)
+        elements.store_rounded(db_ptr, tl.sum(parts, axis=0))
 
 
 INTERPRETED: bool = elements.INTERPRETED.value
@@ -217,11 +283,14 @@ def _quiet() -> AbstractContextManager[Any]:
     return np.errstate(all="ignore") if INTERPRETED else nullcontext()
 
 
-def _stored(tensor: Tensor) -> tuple[Tensor, int]:
-    """The tensor as the kernel takes it, and how it is stored."""
-    if INTERPRETED and tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16), BITS.value
-    return tensor, FORMATS[tensor.dtype]
+def _bits(tensor: Tensor) -> Tensor:
+    """The tensor as kernels take it: the interpreter reads bf16 as bits."""
+    return tensor.view(torch.int16) if INTERPRETED and tensor.dtype == torch.bfloat16 else tensor
+
+
+def _format(tensor: Tensor) -> int:
+    """How the tensor's elements are stored."""
+    return BITS.value if INTERPRETED and tensor.dtype == torch.bfloat16 else FORMATS[tensor.dtype]
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
@@ -229,51 +298,74 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
+def _roots(parameters: tuple[Tensor, Tensor, Tensor], fmt: int, slope: bool) -> Tensor:
+    """The numbers that `roots_kernel` finds, on their way to the next kernel."""
+    dtype = torch.float64 if fmt == FP32.value else torch.float32
+    found = torch.empty(5, dtype=dtype, device=parameters[1].device)
+    roots_kernel[(1,)](
+        _bits(parameters[1]), _bits(parameters[2]), found, FORMAT=fmt, SLOPE=slope, num_warps=1,
+        enable_fp_fusion=OPTIONS["enable_fp_fusion"],
+    )  # fmt: skip
+    return found
+
+
 def forward(kind: str, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], each: bool) -> Tensor:
-    """f(x) of a dense tensor in memory order.
+    """f(x) of a dense tensor in memory order: one kernel, and one more for the root of a single xIELU.
 
     Args:
         kind: "xielu" or "xiprelu". x: float32, float16 or bfloat16, no gaps between its elements.
-        parameters: α_p, α_n and β in float64: one element each, or with `each` laid out like x.
+        parameters: α_p, α_n and β, one element each, of float64 or a dtype that x may have; or with `each`
+            float64, laid out like x.
     """
     y = torch.empty_like(x)
     n = x.numel()
     if n == 0:
         return y
-    given, fmt = _stored(x)
-    grid = (min(triton.cdiv(n, FORWARD_BLOCK), PROGRAMS),)
+    fmt = _format(x)
     with _quiet(), on_device_of(x):
-        forward_kernel[grid](
-            given, _stored(y)[0], *parameters, n,
+        roots = _roots(parameters, fmt, False) if kind == "xielu" and not each else None
+        forward_kernel[(triton.cdiv(n, FORWARD_BLOCK),)](
+            _bits(x), _bits(y), *map(_bits, parameters), roots, n,
             KIND=KINDS[kind], FORMAT=fmt, EACH=each, BLOCK=FORWARD_BLOCK, **OPTIONS,
         )  # fmt: skip
     return y
 
 
 def backward(
-    kind: str, dy: Tensor, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], each: bool, sum_beta: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dx, and the gradients of α_p, α_n and β: float64 sums, or with `each` float64 per element.
+    kind: str,
+    dy: Tensor,
+    x: Tensor,
+    parameters: tuple[Tensor, Tensor, Tensor],
+    each: bool,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """dx and the gradients of α_p, α_n and β: like these, or with `each` float64 per element.
+
+    One kernel; one more, before it, for the root of a single xIELU in fp32; and one after it that adds up the
+    sums, if any is wanted.
 
     Args:
         dy: like x in dtype and memory order; the others as `forward`.
-        sum_beta: β's sum is wanted too; else it is 0.
+        wanted: of α_p, α_n and β, whether its sum is; else it is None.
     """
     dx = torch.empty_like(x)
-    n = x.numel()
-    programs = max(min(triton.cdiv(n, BACKWARD_ROWS * COLUMNS.value), PROGRAMS), 1)
-    sums = torch.zeros(programs, 3, dtype=torch.float64, device=x.device)
-    gradients = [torch.empty_like(x, dtype=torch.float64) if each else sums for _ in range(3)]
-    if n:
-        given, fmt = _stored(x)
-        with _quiet(), on_device_of(x):
+    n, fmt = x.numel(), _format(x)
+    programs = min(triton.cdiv(n, BACKWARD_ROWS * COLUMNS.value), PROGRAMS)
+    summed = [w and not each for w in wanted]
+    sums = torch.empty(3, programs, dtype=torch.float64, device=x.device) if any(summed) else dx
+    gradients = [torch.empty_like(x, dtype=torch.float64) if each else None for _ in range(3)]
+    places = gradients if each else (sums, sums, sums)
+    with _quiet(), on_device_of(x):
+        if n:
+            alone = kind == "xielu" and not each and fmt == FP32.value
+            roots = _roots(parameters, fmt, True) if alone else None
             backward_kernel[(programs,)](
-                _stored(dy)[0], given, _stored(dx)[0], *parameters, *gradients, sums, n,
-                KIND=KINDS[kind], FORMAT=fmt, EACH=each, SUM_BETA=sum_beta,
-                ROWS=BACKWARD_ROWS, **OPTIONS,
+                _bits(dy), _bits(x), _bits(dx), *map(_bits, parameters), roots, *places, sums, n,
+                KIND=KINDS[kind], FORMAT=fmt, EACH=each, ROWS=BACKWARD_ROWS,
+                SUM_P=summed[0], SUM_N=summed[1], SUM_B=summed[2], **OPTIONS,
             )  # fmt: skip
-    if each:
-        return dx, gradients[0], gradients[1], gradients[2]
-    total = sums.sum(0)  # one reduction of a fixed shape: the same order every time
-    # Each in memory of its own: results of an operator may not be views of one another.
-    return dx, total[0].clone(), total[1].clone(), total[2].clone()
+        if any(summed):
+            gradients = [torch.empty_like(p) if w else None for p, w in zip(parameters, summed, strict=True)]
+            written = [None if g is None else _bits(g) for g in gradients]
+            finish_kernel[(1,)](sums, *written, programs, SIZE=PROGRAMS)
+    return dx, gradients[0], gradients[1], gradients[2]

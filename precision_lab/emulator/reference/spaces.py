@@ -100,38 +100,31 @@ class Space:
     def stored(
         self, lanes: Lanes, i: Instruction, lane: Index, at: Index, values: Array, size: int, order: Order
     ) -> None:
-        """Looks for two threads that store to one byte in no order, then stores."""
-        raw = np.ascontiguousarray(values).view(np.uint8).reshape(lane.size, size)
-        if self.marks is not None:
-            for k in range(size):
-                self._race(lanes, i, lane, at + k, raw[:, k], order)
-        for k in range(size):
-            self.data[at + k] = raw[:, k]
-            self.states[at + k] = WRITTEN
+        """Stores, and looks for two threads that store to one byte in no order.
 
-    def _race(self, lanes: Lanes, i: Instruction, lane: Index, at: Index, byte: Array, order: Order) -> None:
-        assert self.marks is not None
+        Raises:
+            Fault: two do, and what they store differs.
+        """
+        raw = np.ascontiguousarray(values).view(np.uint8).reshape(lane.size, size)
         mine = order.marks(lane)
-        before = self.marks[at]
-        unordered = order.unordered(before, lane) & (self.data[at] != byte)
-        self.marks[at] = mine
-        last = self.marks[at]  # of several lanes at one place, one mark stays
-        unordered |= last != mine
-        if not unordered.any():
-            return
-        # Lanes at one place that store the same do no harm.
-        for k in np.flatnonzero(unordered):
-            same = at == at[k]
-            if order.unordered(before[k : k + 1], lane[k : k + 1])[0] and self.data[at[k]] != byte[k]:
-                other = order.thread(int(before[k]))
-            elif (byte[same] != byte[k]).any():
-                other = int(lane[same][byte[same] != byte[k]][0])
-            else:
-                continue
+        for k in range(size):
+            place, byte = at + k, raw[:, k]
+            if self.marks is not None:
+                before = self.marks[place]
+                self._race(lanes, i, lane, order.unordered(before, lane) & (self.data[place] != byte), before, order)
+                self.marks[place] = mine
+            self.data[place] = byte
+            if self.marks is not None:  # of several lanes at one place one has won
+                self._race(lanes, i, lane, self.data[place] != byte, self.marks[place], order)
+            self.states[place] = WRITTEN
+
+    def _race(self, lanes: Lanes, i: Instruction, lane: Index, wrong: Array, marks: Index, order: Order) -> None:
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
             raise fault(
                 lanes, i, "race",
                 f"two threads store different values to {self.name} memory with no order between them, the other "
-                f"is {position(lanes, other)}", int(lane[k]),
+                f"is {position(lanes, order.thread(int(marks[first])))}", int(lane[first]),
             )  # fmt: skip
 
     def loaded(self, lanes: Lanes, i: Instruction, lane: Index, at: Index, size: int, order: Order) -> None:
