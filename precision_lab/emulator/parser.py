@@ -36,7 +36,7 @@ _TOKEN = re.compile(
   | (?P<string>"[^"\n]*")
   | (?P<number>0[fF][0-9a-fA-F]{8}(?!\w)|0[dD][0-9a-fA-F]{16}(?!\w)|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?
       |\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\d+U?)
-  | (?P<word>[.%$A-Za-z_][\w$]*(?:(?:\.|::)[\w$]+)*)
+  | (?P<word>\.[A-Za-z_]\w*(?:::\w+)*|[%$A-Za-z_][\w$]*(?:(?:\.|::)[\w$]+)*)
   | (?P<mark>[{}()\[\];:,@!|+\-=<>*&~])
     """,
     re.VERBOSE | re.DOTALL,
@@ -377,7 +377,7 @@ class _Parser:
             register = self._register(body, self._next())
             guard = Not(register) if contrary else register
         name = self._next()
-        if name.kind != "word":
+        if name.kind != "word" or name.text[0] == ".":
             raise Unsupported(f"PTX line {name.line}: {name.text!r} is no instruction")
         opcode, *modifiers = re.split(r"\.", name.text)
         operands: list[Operand] = []

@@ -81,7 +81,7 @@ def narrow(x: Array, fmt: Format, direction: str, *, saturate: bool = False) -> 
     negative, size = np.signbit(x), np.abs(x)
     finite = np.isfinite(size)
     size = np.where(finite, size, 0.0)
-    exponent = np.maximum(np.frexp(size)[1] - 1, fmt.emin).astype(np.int64)
+    exponent = np.where(size == 0, fmt.emin, np.maximum(np.frexp(size)[1] - 1, fmt.emin)).astype(np.int64)
     units = np.ldexp(size, fmt.precision - 1 - exponent)  # of the last place: exact, below 2^precision
     whole = _integer(units, direction, negative).astype(np.int64)
     # Consecutive numbers have consecutive codes, subnormals and steps to the next binade included.
