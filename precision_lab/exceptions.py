@@ -53,6 +53,9 @@ class KernelError(PrecisionLabError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type[KernelError], tuple[str, str]]:
+        return KernelError, (self.kind, str(self))
+
 
 class DamagedFileError(PrecisionLabError):
     """A results, table or cache file does not hold what its checksum or schema says."""

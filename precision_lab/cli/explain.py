@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -60,9 +59,10 @@ def explain(
     from precision_lab.devices import get_device
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.adapters.target import find
+    from precision_lab.implementations.adapters.target import Called
     from precision_lab.measuring import explain as explaining
     from precision_lab.results.execution import EXECUTIONS
+    from precision_lab.running.own_process import on
 
     outputs = Outputs({"--json": json_path})
     point, pattern = _point(x), _pattern(bits)
@@ -70,13 +70,15 @@ def explain(
     asked = values.of(function)
     own = None
     if kernel is not None:
-        own = find(kernel, definition, (source,), framework=call.framework, compiled=call.compiled)
-        own = replace(own, contract=call.contract)
+        own = Called(kernel, call.framework, call.compiled, call.contract)
     elif call.framework is not None or call.multiple_of != 1 or call.shape:
         raise UsageError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
         )
-    found = explaining.explain(
+    place = get_device(call.device)
+    found = on(
+        place,
+        explaining.explain,
         definition,
         fmt=source,
         x=point,
@@ -85,7 +87,7 @@ def explain(
         params=asked,
         executions=[e for e in EXECUTIONS.values() if not e.compiled or (call.compiled and kernel is None)],
         kernel=own,
-        device=get_device(call.device),
+        device=place,
     )
     show = partial(print_explanation, found, console_for(stderr=outputs.to_stderr))
     if not outputs.deliver(show, {"--json": lambda: json_text(found.to_json())}):

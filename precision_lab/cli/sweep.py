@@ -61,25 +61,24 @@ def sweep(
     from precision_lab.devices import get_device
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.adapters.target import find
-    from precision_lab.measuring.sweep import sweep as run_sweep
-    from precision_lab.running.case import case_of
-    from precision_lab.running.placement import on_device
+    from precision_lab.implementations.adapters.target import Called
+    from precision_lab.measuring.sweep import Asked, sweep_target
+    from precision_lab.running.own_process import on
     from precision_lab.verifying.bounds import Bound
     from precision_lab.verifying.judge import describe, judge
 
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
     source = kernel_format(fmt)
-    chosen = on_device(find(implementation, get_function(function), (source,)), get_device(device))
-    case = case_of(
-        chosen, source, values.of(function), tuple(output) if output else None,
-        params_name="given" if values.param else values.params,
+    get_device(device).check()
+    asked = Asked(
+        Called(implementation), get_function(function), source, values.of(function),
+        tuple(output) if output else None, "given" if values.param else values.params, get_device(device),
     )  # fmt: skip
     with Rate(fmt) as progress, kept_on_interrupt(kept.words()):
-        found = run_sweep(
-            case, shards=kept.shards, directory=kept.out, resume=kept.resume, workers=workers,
-            progress=progress,
+        found = on(
+            asked.device, sweep_target, asked, shards=kept.shards, directory=kept.out, resume=kept.resume,
+            workers=workers, progress=progress,
         )  # fmt: skip
     failures = (
         [] if bound is None else [describe(fault) for m in found.measurements for fault in judge(m, bound)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,10 @@ class Device:
         kind: the name without an index.
         spelling: the names that are understood, for people.
         title: what sentences call it.
+        platform: what its kernels are written for; those of one platform run on every device of it.
         is_accelerator: it has memory of its own, runs beside the host, and scores results where they are.
+        chooses: what its approximate instructions return, within the manual's bound, can be chosen.
+        own_process: it only exists in a process that was started for it (`running.own_process`).
     """
 
     name: str
@@ -38,7 +42,10 @@ class Device:
     kind: ClassVar[str]
     spelling: ClassVar[str]
     title: ClassVar[str]
+    platform: ClassVar[str] = "cpu"
     is_accelerator: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    own_process: ClassVar[bool] = False
 
     @classmethod
     def understands(cls, name: str) -> bool:
@@ -56,6 +63,23 @@ class Device:
         Raises:
             ValueError: this process has no such device.
         """
+
+    def check(self) -> None:
+        """Looks whether it can be had, without changing this process where it has one of its own.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if not self.own_process:
+            self.require()
+
+    def variables(self) -> dict[str, str | None]:
+        """What of the environment a process of its own is started with; None for what must not be there."""
+        return {}
+
+    def objection(self, result: Tensor) -> str:
+        """Why a result says nothing of this device; "" where it does."""
+        return ""
 
     def model(self) -> str:
         """What it is, for people."""

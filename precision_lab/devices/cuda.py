@@ -27,6 +27,7 @@ class Cuda(Device):
     kind = "cuda"
     spelling = "'cuda' or 'cuda:N'"
     title = "a GPU"
+    platform = "cuda"
     is_accelerator = True
 
     @classmethod

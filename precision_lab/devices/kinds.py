@@ -5,9 +5,10 @@ from __future__ import annotations
 from precision_lab.devices.base import Device
 from precision_lab.devices.cpu import Cpu
 from precision_lab.devices.cuda import Cuda
+from precision_lab.devices.emulated import Emulated
 from precision_lab.exceptions import UsageError
 
-_KINDS: tuple[type[Device], ...] = (Cpu, Cuda)
+_KINDS: tuple[type[Device], ...] = (Cpu, Cuda, Emulated)
 
 
 def kinds() -> tuple[type[Device], ...]:
@@ -31,16 +32,16 @@ def get_device(device: str | Device) -> Device:
 
 
 def usable_device(device: str | Device) -> Device:
-    """The device of that name, which this process can use and now does.
+    """The device of that name, which this process uses now; one that has its own process can be had there.
 
     Raises:
         ValueError: no such kind, or none here.
     """
     found = get_device(device)
-    found.require()
+    found.check()
     return found
 
 
 def context_is_lost(error: BaseException) -> bool:
     """Whether an error is of those after which the process can use some device no more."""
-    return any(kind(kind.kind).is_lost(error) for kind in _KINDS)
+    return any(kind(kind.kind).is_lost(error) for kind in _KINDS if not kind.own_process)

@@ -15,7 +15,12 @@ class Fault(KernelError):
     """
 
     def __init__(
-        self, kind: str, message: str, instruction: Instruction, block: tuple[int, ...], thread: tuple[int, ...]
+        self,
+        kind: str,
+        message: str,
+        instruction: Instruction,
+        block: tuple[int, ...],
+        thread: tuple[int, ...],
     ) -> None:
         super().__init__(kind, f"{message}, by thread {thread} of block {block}{where(instruction)}")
         self.instruction = instruction
@@ -36,6 +41,6 @@ def unsupported(instruction: Instruction, why: str = "") -> Unsupported:
 
 
 def where(instruction: Instruction) -> str:
-    """", at FILE:LINE (PTX line N: `text`)", for the end of a sentence."""
+    """ ", at FILE:LINE (PTX line N: `text`)", for the end of a sentence."""
     place = f" at {instruction.place}" if instruction.place else ""
     return f",{place} (PTX line {instruction.line}: {instruction.text})"

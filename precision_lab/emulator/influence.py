@@ -26,7 +26,19 @@ from precision_lab.emulator.ptx import (
 )
 
 APPROXIMATE = ("ex2", "lg2", "rcp", "rsqrt", "sqrt", "tanh", "sin", "cos", "div")
-_WITHOUT_RESULT = ("st", "red", "bra", "ret", "exit", "bar", "barrier", "fence", "membar", "prefetch", "stmatrix")
+_WITHOUT_RESULT = (
+    "st",
+    "red",
+    "bra",
+    "ret",
+    "exit",
+    "bar",
+    "barrier",
+    "fence",
+    "membar",
+    "prefetch",
+    "stmatrix",
+)
 _CROSSING = ("shfl", "vote", "redux", "ldmatrix")  # what a lane gets from others
 Sites = frozenset[int]
 NONE: Sites = frozenset()
@@ -36,6 +48,12 @@ _CROSSED = -1  # among sites: a lane has it from another
 def is_approximate(i: Instruction) -> bool:
     """Whether what it returns is the device's to choose, within the manual's bound."""
     return i.opcode in APPROXIMATE and ("approx" in i.modifiers or "full" in i.modifiers)
+
+
+def operation(i: Instruction) -> str:
+    """What an approximate instruction is called in `approximate`: "ex2.approx.f32" also where it flushes."""
+    how = "full" if "full" in i.modifiers else "approx"
+    return f"{i.opcode}.{how}.{i.type.removesuffix('x2')}"
 
 
 @dataclass(frozen=True)
@@ -233,7 +251,12 @@ def _moved(
         if isinstance(source, Register) and isinstance(to, Register) and source.bits == to.bits:
             return list(state.parts.get(source.name, [NONE] * max(to.bits // 16, 1)))
         return None
-    if i.opcode == "cvt" and len(sources) == 2 and i.modifiers[-1] == "f32" and i.modifiers[-2] in ("bf16x2", "f16x2"):
+    if (
+        i.opcode == "cvt"
+        and len(sources) == 2
+        and i.modifiers[-1] == "f32"
+        and i.modifiers[-2] in ("bf16x2", "f16x2")
+    ):
         return [_sites(state, sources[1]), _sites(state, sources[0])]
     if i.type in ("f16x2", "bf16x2") and i.opcode not in ("setp", "cvt", "set"):
         own = {index} if is_approximate(i) else set()

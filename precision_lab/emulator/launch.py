@@ -60,14 +60,20 @@ class Launch:
     def __post_init__(self) -> None:
         name, threads = self.kernel.name, self.block[0] * self.block[1] * self.block[2]
         if min(*self.grid, *self.block) < 1 or threads > MOST_THREADS or self.grid[0] >= 1 << 31:
-            raise Unsupported(f"{name}: grid={self.grid}, block={self.block}: no device accepts such a launch")
+            raise Unsupported(
+                f"{name}: grid={self.grid}, block={self.block}: no device accepts such a launch"
+            )
         if self.kernel.block is not None and self.kernel.block != self.block:
             raise Unsupported(f"{name}: block={self.block}; it was compiled for {self.kernel.block}")
         if self.kernel.most_threads and threads > self.kernel.most_threads:
-            raise Unsupported(f"{name}: block={self.block}; it was compiled for {self.kernel.most_threads} threads")
+            raise Unsupported(
+                f"{name}: block={self.block}; it was compiled for {self.kernel.most_threads} threads"
+            )
         sizes = [p.size for p in self.kernel.parameters]
         if [len(a) for a in self.arguments] != sizes:
-            raise Unsupported(f"{name}: arguments of {[len(a) for a in self.arguments]} bytes, expected {sizes}")
+            raise Unsupported(
+                f"{name}: arguments of {[len(a) for a in self.arguments]} bytes, expected {sizes}"
+            )
 
     @property
     def threads(self) -> int:

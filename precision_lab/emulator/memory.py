@@ -53,7 +53,9 @@ class Memory:
         try:
             maps = [mmap.mmap(-1, size, flags=flags) for _ in range(2)]
         except OSError as error:
-            raise UsageError(f"size={size}: the system does not give so much address space ({error})") from error
+            raise UsageError(
+                f"size={size}: the system does not give so much address space ({error})"
+            ) from error
         bases = [ctypes.addressof(ctypes.c_char.from_buffer(m)) for m in maps]
         return cls(bases[0], bases[1], size, maps)
 
@@ -65,7 +67,9 @@ class Memory:
         """
         at = self._next
         if at + count + GAP > self.size:
-            raise MemoryError(f"{count} bytes do not fit beside the {at} in use; there are {self.size} in all")
+            raise MemoryError(
+                f"{count} bytes do not fit beside the {at} in use; there are {self.size} in all"
+            )
         self._next = -(-(at + count + GAP) // ALIGNMENT) * ALIGNMENT
         self.states[at : at + count] = ALLOCATED
         return self.base + at

@@ -215,7 +215,9 @@ class _Parser:
             elif token.text in (".minnctapersm", ".maxnreg"):
                 self._integer()
             elif token.text in (".reqnctapercluster", ".explicitcluster", ".maxclusterrank"):
-                raise Unsupported(f"PTX line {token.line}: clusters of blocks ({token.text}) are not emulated")
+                raise Unsupported(
+                    f"PTX line {token.line}: clusters of blocks ({token.text}) are not emulated"
+                )
             elif token.text == ".pragma":
                 self._next()
                 self._accept(";")
@@ -286,7 +288,9 @@ class _Parser:
             negative = self._accept("-")
             token = self._next()
             if token.kind != "number":
-                raise Unsupported(f"PTX line {token.line}: {name.text} begins as {token.text!r}: not emulated")
+                raise Unsupported(
+                    f"PTX line {token.line}: {name.text} begins as {token.text!r}: not emulated"
+                )
             value = _number(token.text)
             bits = value.value if isinstance(value, Integer) else value.bits
             values.append(-bits if negative else bits)
@@ -429,7 +433,9 @@ class _Parser:
         if token.text in SPECIALS:
             return Special(token.text)
         if token.text[0] == "%":
-            raise Unsupported(f"PTX line {token.line}: the register {token.text} is not declared or not emulated")
+            raise Unsupported(
+                f"PTX line {token.line}: the register {token.text} is not declared or not emulated"
+            )
         if token.text == "WARP_SZ":
             return Integer(32)
         if self._accept("+"):
@@ -439,7 +445,9 @@ class _Parser:
     def _address(self, body: _Body) -> Address:
         base = self._simple(body)
         if not isinstance(base, Register | Symbol | Integer):
-            raise Unsupported(f"PTX line {self._tokens[self._at - 1].line}: an address of {base} is not emulated")
+            raise Unsupported(
+                f"PTX line {self._tokens[self._at - 1].line}: an address of {base} is not emulated"
+            )
         offset = 0
         while self._peek() in ("+", "-"):
             sign = 1 if self._next().text == "+" else -1
@@ -474,6 +482,6 @@ def _negative(token: _Token) -> Integer | Float:
 def _written(words: list[str]) -> str:
     """Words as a person writes an instruction."""
     text = " ".join(words)
-    return re.sub(r"@ ?(!? ?)", lambda m: "@" + m.group(1).strip(), re.sub(r" ([,\]}|])", r"\1", text)).replace(
-        "[ ", "["
-    )
+    return re.sub(
+        r"@ ?(!? ?)", lambda m: "@" + m.group(1).strip(), re.sub(r" ([,\]}|])", r"\1", text)
+    ).replace("[ ", "[")

@@ -65,8 +65,8 @@ class Implementation:
     contract: CallContract = field(default_factory=CallContract)
 
     def runs_on(self, device: Device) -> bool:
-        """Whether it can run on devices of this kind."""
-        return any(device.kind == known.kind for known in self.known_devices)
+        """Whether it can run on devices of this platform."""
+        return any(device.platform == known.platform for known in self.known_devices)
 
     @property
     def known_devices(self) -> tuple[Device, ...]:

@@ -19,6 +19,7 @@ from precision_lab.functions.base import PlainContext
 from precision_lab.functions.basis import BASIS
 from precision_lab.functions.terms import Term, collect, split_exponentials
 from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations.adapters.target import Called
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions
 from precision_lab.oracle import TIERS, Reference, evaluate, reference
@@ -88,7 +89,7 @@ def explain(
     output: str = "forward",
     params: Mapping[str, float] | None = None,
     executions: Sequence[Execution] | None = None,
-    kernel: Implementation | None = None,
+    kernel: Implementation | Called | None = None,
     device: Device = CPU,
 ) -> Explanation:
     """The exact value of one output at one input, and every implementation's.
@@ -99,6 +100,7 @@ def explain(
         params: asked values; rounded to the format, as an eager kernel receives them.
         executions: which of the registered executions to run, by default all that are not compiled.
         kernel: a kernel of the caller's, shown first.
+        device: where they run; for one with a process of its own this is called there.
 
     Raises:
         ValueError: neither or both of x and bits, a pattern the format does not have, or an
@@ -116,7 +118,8 @@ def explain(
     names, index = regions(np.array([point]), fmt, function, values)
     finite = math.isfinite(point)
     value = evaluate(function, point, values, output=output, bits=BITS)
-    shown = _implementations(function, executions, kernel, device)
+    own = kernel.load(function, (fmt,)) if isinstance(kernel, Called) else kernel
+    shown = _implementations(function, executions, own, device)
     return Explanation(
         function=function.name,
         output=output,

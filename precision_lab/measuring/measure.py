@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from precision_lab.exceptions import KernelError, door, first_line
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
+from precision_lab.implementations.adapters.target import find, handed_over
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.points import Inputs
 from precision_lab.measuring.every_input import every_chunk, standards, sweep_chunks
 from precision_lab.results import Failure, Measurement
+from precision_lab.results.conformity import Conformity
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.clock import Clock, is_plain
+from precision_lab.running.own_process import on
 from precision_lab.running.placement import on_device
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.selfcheck import require_ieee
@@ -55,7 +58,8 @@ def measure(
             reference uses the rounded ones.
         inputs: "exhaustive" (all 2^32 in fp32), "stratified", "stratified:N" or an array of float64
             values; by default exhaustive for 8- and 16-bit formats.
-        device: where the kernel runs and is scored: "cpu", "cuda" or "cuda:N".
+        device: where the kernel runs and is scored: "cpu", "cuda", "cuda:N", or an emulated GPU such as
+            "sm_90", where the kernel is a registered name, a TARGET, or what another process finds by name.
 
     Raises:
         ValueError: unknown function, format, output, implementation or parameter, or a device
@@ -64,14 +68,37 @@ def measure(
         EnvironmentAltersResultsError: subnormals are flushed to zero.
         DeviceLostError: the kernel destroyed the process's CUDA context.
     """
-    definition, source = get_function(function), kernel_format(fmt)
+    definition, source, place = get_function(function), kernel_format(fmt), get_device(device)
     definition.check_output(output)
-    implementation = on_device(resolve(kernel, definition, source), get_device(device))
-    case = case_of(implementation, source, params, (output,), inputs=inputs, params_name=params_name)
-    result = measure_all(case)[0]
+    if place.own_process:
+        kernel = handed_over(kernel, place.name)
+    asked = _Asked(definition, source, output, params, inputs, params_name)
+    result = on(place, _measured, kernel, asked, place)
     if result.failure is not None:
         raise KernelError(result.failure.kind, result.failure.message)
     return result
+
+
+class _Asked(NamedTuple):
+    """What `measure` was asked for, beside the kernel."""
+
+    function: Activation
+    fmt: FloatFormat
+    output: str
+    params: Mapping[str, float] | None
+    inputs: Inputs | None
+    params_name: str
+
+
+def _measured(kernel: Any, asked: _Asked, device: Device) -> Measurement:
+    if isinstance(kernel, str):
+        kernel = find(kernel, asked.function, (asked.fmt,))
+    implementation = on_device(resolve(kernel, asked.function, asked.fmt), device)
+    case = case_of(
+        implementation, asked.fmt, asked.params, (asked.output,), inputs=asked.inputs,
+        params_name=asked.params_name,
+    )  # fmt: skip
+    return measure_all(case)[0]
 
 
 @compiler_settings_kept()
@@ -97,8 +124,9 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
             last = half - half // 256
             chunks = [*range(last), *range(half, half + last)]
         found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress, clock=clock)
+        conforming: Mapping[str, Conformity] = {}
     else:
-        found = _score_listed(case, clock)
+        found, conforming = _score_listed(case, clock)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
     # torch's worker threads; looking at them waits for both cores.
     require_ieee(workers=case.implementation.execution.compiled)
@@ -106,21 +134,29 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
         case.blank(output, result)
         if isinstance(result, Failure)
         else replace(
-            finish(case.blank(output), standard, result), time_ns_per_element=clock.per_element(output)
+            finish(case.blank(output), standard, result),
+            time_ns_per_element=clock.per_element(output),
+            conformity=conforming.get(output),
         )
         for (output, result), standard in zip(found.items(), standards(case, tuple(found)), strict=True)
     ]
 
 
-def _score_listed(case: Case, clock: Clock) -> dict[str, Tally | Failure]:
-    """One run of the kernel over inputs that fit in memory."""
+def _score_listed(case: Case, clock: Clock) -> tuple[dict[str, Tally | Failure], Mapping[str, Conformity]]:
+    """One run of the kernel over inputs that fit in memory, and where its device can be chosen, all others."""
     bits = case.points.bits
     assert bits is not None
     if case.implementation.device.is_accelerator and case.fmt.bits <= 32:
-        return _score_on_device(case, bits, clock)
+        return _score_on_device(case, bits, clock), {}
     if is_plain(case.implementation):
         _begun(case.implementation, case.fmt, case.outputs)
-    return _scored(case, run(case, bits, clock), Scorer, lambda array: array)
+    computed = run(case, bits, clock)
+    scored = _scored(case, computed, Scorer, lambda array: array)
+    if not case.implementation.device.chooses:
+        return scored, {}
+    from precision_lab.measuring.conforming import conformities
+
+    return scored, conformities(case, computed)
 
 
 @lru_cache(maxsize=4096)

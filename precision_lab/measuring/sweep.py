@@ -14,13 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from precision_lab.devices import Device
 from precision_lab.exceptions import DamagedFileError, UsageError
+from precision_lab.formats import FloatFormat
+from precision_lab.functions import Activation
+from precision_lab.implementations.adapters.target import Called
 from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.measuring.sweep_files import SCHEMA, Extent, SweepFiles
 from precision_lab.numeric.jit import source_stamp
 from precision_lab.results import Failure, Measurement
-from precision_lab.running.case import Case
+from precision_lab.running.case import Case, case_of
 from precision_lab.running.clock import Clock
+from precision_lab.running.placement import on_device
 from precision_lab.running.selfcheck import environment, require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring.statistics import finish
@@ -149,6 +154,34 @@ def sweep(
         store.write_result(result.to_json())  # without times, so that the same counts are the same bytes
     timed = (m if m.failure else replace(m, time_ns_per_element=clock.per_element(m.output)) for m in counted)
     return replace(result, measurements=tuple(timed))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A case by the names that another process finds its kernel by."""
+
+    kernel: Called
+    function: Activation
+    fmt: FloatFormat
+    params: Mapping[str, float]
+    outputs: tuple[str, ...] | None
+    params_name: str
+    device: Device
+
+
+def sweep_target(
+    asked: Asked,
+    *,
+    shards: int,
+    directory: Path | None,
+    resume: bool,
+    workers: int | None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """`sweep` of a kernel that is loaded where this is called."""
+    implementation = on_device(asked.kernel.load(asked.function, (asked.fmt,)), asked.device)
+    case = case_of(implementation, asked.fmt, asked.params, asked.outputs, params_name=asked.params_name)
+    return sweep(case, shards=shards, directory=directory, resume=resume, workers=workers, progress=progress)
 
 
 def _digest(totals: Mapping[str, Tally | Failure], version: int) -> str:

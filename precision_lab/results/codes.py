@@ -84,6 +84,11 @@ ACCURACY = {
         "a rounding that leans to one side", MINOR,
         "Round to nearest, ties to even, where {fmt} is stored; look for a cast that truncates.",
     ),
+    "depends_on_device": Code(
+        "inputs whose results are within the bound on one device and not on another", NOTE,
+        "Measure it on the device in question (--device cuda), or compute {output} without the instruction "
+        "that is named.",
+    ),
     "undecided": Code(
         "inputs that the oracle could not decide", NOTE,
         "Nothing is known of these inputs: report them to the lab, with the replay.",
@@ -140,6 +145,38 @@ RUNNING = {
     ),
     "unsupported_device": Code(
         "a device that lacks what the kernel needs", NOTE, "Verify it on a device that has what is named."
+    ),
+    # On an emulated device, what a sanitizer sees.
+    "out_of_bounds": Code(
+        "memory read or written outside of every allocation", CRITICAL,
+        "Mask the access at the named line by the number of elements.",
+    ),
+    "misaligned": Code(
+        "an access at an address that is no multiple of its size", CRITICAL,
+        "Read single elements, or copy to aligned memory, where a view may begin anywhere.",
+    ),
+    "unwritten_read": Code(
+        "memory read that nobody has written", CRITICAL,
+        "Write or zero the buffer of the named line before it is read, its tail included.",
+    ),
+    "race": Code(
+        "two threads at one place in memory, one of which writes, with no order between them", CRITICAL,
+        "Give each thread its own elements, use an atomic operation, or put a barrier between the two.",
+    ),
+    "divergent_barrier": Code(
+        "a barrier or shuffle that a part of its threads never reaches", CRITICAL,
+        "Take the barrier out of the branch, or let all threads take the same one.",
+    ),
+    "endless_loop": Code(
+        "a loop with no end in sight", CRITICAL, "Look at what ends the loop of the named line."
+    ),
+    "unsupported_instruction": Code(
+        "not measured: an instruction, or a way to launch, that is not emulated", NOTE,
+        "Measure it on a real device (--device cuda), or compile for a target without that instruction.",
+    ),
+    "not_emulated": Code(
+        "not measured: torch's own operators took part, which have no code for this device here", NOTE,
+        "Measure it on a real device (--device cuda), or compile it (--compiled).",
     ),
     "disturbs_report": Code(
         "something written where the lab's own report goes", MAJOR,

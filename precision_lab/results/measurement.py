@@ -11,6 +11,7 @@ from typing import Any
 
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS
+from precision_lab.results.conformity import Conformity
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
@@ -177,6 +178,7 @@ class Measurement(Signed):
     asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
     options: str = ""  # with which the command line calls the kernel as it was called
     output_precision: int = 0  # of the output's format, in bits; 0 in results of earlier versions
+    conformity: Conformity | None = None  # where the device's instructions may return one of several results
 
     def __post_init__(self) -> None:
         make_plain(self, "implementation", "params_name")
@@ -213,6 +215,8 @@ class Measurement(Signed):
         values["regions"] = {k: Statistics.from_json(v) for k, v in data["regions"].items()}
         values["binades"] = _rows(data["binades"])
         values["failure"] = _failure(data["failure"])
+        if data.get("conformity") is not None:
+            values["conformity"] = Conformity.from_json(data["conformity"])
         found = checked(cls(**values))
         _check_counts(found)
         return found

@@ -31,7 +31,7 @@ def on_device(implementation: Implementation, device: Device) -> Implementation:
 
 def require_capability(implementation: Implementation) -> None:
     """Raises a KernelError where the device is too old for the implementation."""
-    if not implementation.device.is_accelerator or implementation.capability == (0, 0):
+    if implementation.device.platform != "cuda" or implementation.capability == (0, 0):
         return
     major, minor = implementation.device.capability()
     if (major, minor) < implementation.capability:

@@ -205,6 +205,9 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
             if isinstance(value, KernelError):
                 raise value
             check_result(value, point, stored, output)
+            if objection := implementation.device.objection(value):
+                words = f"{output} is not examined on {implementation.device.name}: {objection}"
+                raise KernelError("not_emulated", words)
             if core is not fmt:
                 value = store(value, target, saturating=implementation.saturating)
             result[output] = value.detach()

@@ -22,7 +22,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from typing import IO, ClassVar
 
 IDLE = 120.0  # seconds without a request after which a server ends
 START_LIMIT = 300.0  # seconds for importing torch, and for a fork
@@ -103,11 +103,10 @@ class _Server:
 
 
 class _Running:
-    """The server of this process; attributes of a class, since modules hold nothing that changes."""
+    """The servers of this process, by what they are for; modules hold nothing that changes."""
 
     lock = threading.Lock()
-    server: _Server | None = None
-    inherited = ""
+    servers: ClassVar[dict[str, tuple[_Server, str]]] = {}  # and what each has inherited
 
 
 def _inherited(command: list[str], environment: Mapping[str, str]) -> str:
@@ -121,13 +120,14 @@ def _inherited(command: list[str], environment: Mapping[str, str]) -> str:
     ])  # fmt: skip
 
 
-def server_pid() -> int | None:
+def server_pid(purpose: str = "") -> int | None:
     """The process that waits to fork others for this one, if there is one."""
-    return None if _Running.server is None else _Running.server.pid
+    found = _Running.servers.get(purpose)
+    return None if found is None else found[0].pid
 
 
 def fork_process(
-    command: list[str], environment: Mapping[str, str], *, pipe: int, noise: int
+    command: list[str], environment: Mapping[str, str], *, pipe: int, noise: int, purpose: str = ""
 ) -> Forked | None:
     """A process that runs what `serve` was given, with the descriptor `pipe` open beside the standard ones.
 
@@ -137,6 +137,7 @@ def fork_process(
     Args:
         command: starts a server when the number of a descriptor is added.
         noise: its standard output and error.
+        purpose: each has a server of its own, such as a device.
     """
     if sys.platform != "linux":
         return None
@@ -144,29 +145,33 @@ def fork_process(
     inherited = _inherited(command, environment)
     with _Running.lock:
         for _ in range(2):  # one that was idle for too long may end at this moment
-            fresh = _Running.server is None or _Running.inherited != inherited
+            known = _Running.servers.get(purpose)
+            fresh = known is None or known[1] != inherited
             if fresh:
-                _end()
-                _Running.server, _Running.inherited = _Server(command, environment), inherited
-            assert _Running.server is not None
-            found = _Running.server.fork(pipe, noise)
+                _end(purpose)
+                _Running.servers[purpose] = (_Server(command, environment), inherited)
+            found = _Running.servers[purpose][0].fork(pipe, noise)
             if found is not None:
                 return found
-            _end()
+            _end(purpose)
             if fresh:
                 return None
     return None
 
 
-def _end() -> None:
-    if _Running.server is not None:
-        mine = json.loads(_Running.inherited)[0] == os.getpid()
+def _end(purpose: str) -> None:
+    known = _Running.servers.pop(purpose, None)
+    if known is not None:
+        server, inherited = known
+        mine = json.loads(inherited)[0] == os.getpid()
         if mine:  # in a fork of the process it serves, it is still that one's
-            _Running.server.end()
-        _Running.server = None
+            server.end()
 
 
-atexit.register(_end)
+@atexit.register
+def _end_all() -> None:
+    for purpose in list(_Running.servers):
+        _end(purpose)
 
 
 # -- the server -----------------------------------------------------------------------------
@@ -184,14 +189,23 @@ def _prepare(modules: Sequence[str]) -> None:
     gc.freeze()  # what is here stays: collected in a fork, it would only be copied
 
 
-def serve(control: int, child: Callable[[int], None], modules: Sequence[str]) -> None:
+def serve(
+    control: int,
+    child: Callable[[int], None],
+    modules: Sequence[str],
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """The server: forks a process for every request, until nobody can ask or nobody has asked for long.
 
     Args:
         control: a socket; each message on it brings the descriptors of `_Server.fork`.
         child: what the process does, given the number of its pipe.
         modules: what is imported first.
+        before: what is done before that.
     """
+    # What goes wrong here goes wrong in the process of the kernel too, which says so.
+    with contextlib.suppress(Exception):
+        before()
     _prepare(modules)
     # Where numpy's BLAS has a thread: it ends it before every fork.
     warnings.filterwarnings("ignore", ".*is multi-threaded.*fork", DeprecationWarning)

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from precision_lab.devices import Device
 from precision_lab.exceptions import LIBRARIES
 from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
 from precision_lab.results import Failure
-from precision_lab.system.children import module_path
+from precision_lab.running.own_process import environment_of
 from precision_lab.system.warm_start import Forked, fork_process
 from precision_lab.verifying.kernel_process import SERVER
 from precision_lab.verifying.wire import CLOSED, LOST, STRAY
@@ -45,14 +46,15 @@ class Disturbed(Exception):
         )
 
 
-def _started(pipe: int, noise: int, *, forked: bool) -> subprocess.Popen[bytes] | Forked:
+def _started(pipe: int, noise: int, device: Device) -> subprocess.Popen[bytes] | Forked:
     """A new process that reads a job; forked where that may be, since importing torch takes seconds.
 
     Not for a GPU: a driver, once it was asked for anything, does not survive a fork.
     """
-    environment = {**os.environ, "PYTHONPATH": module_path()}
-    if forked:
-        found = fork_process([*_COMMAND, SERVER], environment, pipe=pipe, noise=noise)
+    environment = environment_of(device)
+    if not device.is_accelerator:
+        purpose = device.name if device.own_process else ""
+        found = fork_process([*_COMMAND, SERVER], environment, pipe=pipe, noise=noise, purpose=purpose)
         if found is not None:
             return found
     return subprocess.Popen(
@@ -64,7 +66,7 @@ def _started(pipe: int, noise: int, *, forked: bool) -> subprocess.Popen[bytes] 
 class Child:
     """A process that runs one plan; what it says arrives line by line."""
 
-    def __init__(self, job: Mapping[str, Any], *, forked: bool) -> None:
+    def __init__(self, job: Mapping[str, Any], device: Device) -> None:
         read, write = os.pipe()
         self._noise, noise = os.pipe()
         os.set_blocking(self._noise, False)
@@ -73,7 +75,7 @@ class Child:
         self._key = secrets.token_hex(8)
         self._lines = 0
         self._stopped = False
-        self._process = _started(write, noise, forked=forked)
+        self._process = _started(write, noise, device)
         os.close(write)
         os.close(noise)
         assert self._process.stdin is not None

@@ -38,7 +38,7 @@ class _Job:
     def start(self, plan: Plan, **more: Any) -> Child:
         what = {"target": self.target, "framework": self.framework, "compiled": self.compiled}
         job = {**what, "device": self.device.name, "plan": packed(plan), **more}
-        return Child(job, forked=not self.device.is_accelerator)
+        return Child(job, self.device)
 
 
 @dataclass

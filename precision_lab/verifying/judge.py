@@ -16,6 +16,7 @@ from precision_lab.results import (
     exact_interval,
     replay_command,
 )
+from precision_lab.results.conformity import CERTIFIED, DEPENDS, REFUTED, Conformity
 from precision_lab.results.execution import labelled
 from precision_lab.results.severity import ORDINARY
 from precision_lab.verifying.bounds import Bound, Leaning, leaning
@@ -41,6 +42,8 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[Finding, ...]:
                 m, "undecided", f"undecided for {m.undecided} of {m.n_inputs} inputs; that is not a pass"
             )
         )
+    if m.conformity is not None and (found := _by_device(m, bound, m.conformity)) is not None:
+        return (*broken, *found)
     broken += _inaccurate(m, bound)
     if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
         broken.append(_counted(m, "wrong_sign", "wrong sign", bound.wrong_sign, m.sign_witness))
@@ -53,6 +56,46 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[Finding, ...]:
         text = f"a zero of the wrong sign for {m.zero_sign_mismatch} inputs"
         broken.append(_finding(m, "zero_sign", text, count=m.zero_sign_mismatch))
     return tuple(broken)
+
+
+def standing(m: Measurement, bound: Bound) -> str:
+    """What a bound is on conforming devices: certified, refuted or dependent, as `results.conformity` has it;
+    "" where nobody knows, or nothing of the result is the device's to choose.
+    """
+    found = m.conformity
+    if found is None or found.unknown:
+        return ""
+    precision = m.precision_bits
+    least = max((s.least - bound.limit(name, precision) for name, s in found.regions.items()), default=0.0)
+    most = max((s.most - bound.limit(name, precision) for name, s in found.regions.items()), default=0.0)
+    counts = [
+        (sum(getattr(s, kind)[k] for s in found.regions.values()) > limit)
+        for k in (0, 1)
+        for kind, limit in (("wrong_sign", bound.wrong_sign), ("nonfinite", bound.nonfinite))
+    ]
+    if least > CERTIFIED_ULPS or any(counts[:2]):
+        return REFUTED
+    return DEPENDS if most > CERTIFIED_ULPS or any(counts[2:]) else CERTIFIED
+
+
+def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding] | None:
+    """What is to be said where devices may differ; None where the nominal result decides."""
+    names = ", ".join(found.instructions)
+    if found.unknown:
+        text = (
+            f"what other devices return for {names} within the manual's bound was not tried: {found.unknown}"
+        )
+        return [*_inaccurate(m, bound), _finding(m, "depends_on_device", text)]
+    if standing(m, bound) != DEPENDS:
+        return None
+    shown = ", ".join(
+        f"x={v.x!r} (bits {v.bits}: {v.least:.4g} to {v.most:.4g} ulps)" for v in found.examples[:3]
+    )
+    text = (
+        f"within the bound on one conforming device and not on another: at most {found.most:.4g} ulps, by what "
+        f"{names} returns; results differ at {found.varying} inputs, such as {shown}"
+    )
+    return [_finding(m, "depends_on_device", text, count=found.varying, ulps=found.most)]
 
 
 def _inaccurate(m: Measurement, bound: Bound) -> list[Finding]:

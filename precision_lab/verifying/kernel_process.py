@@ -26,6 +26,7 @@ from precision_lab.exceptions import (
     first_line,
     give_process_to_kernel,
 )
+from precision_lab.running.own_process import make_device
 from precision_lab.system.children import tie_to_parent
 from precision_lab.system.warm_start import serve
 from precision_lab.verifying.plan import Examined, Plan
@@ -41,10 +42,11 @@ WARM = (
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
-    from precision_lab.verifying.loading import load
-    from precision_lab.verifying.trial import events
-
     try:
+        make_device()  # before torch is imported
+        from precision_lab.verifying.loading import load
+        from precision_lab.verifying.trial import events
+
         plan = unpacked(job["plan"])
         loaded = load(
             job["target"],
@@ -122,7 +124,7 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 def main() -> None:
     """The child, or the server that forks it; the last argument is its pipe or its socket."""
     if sys.argv[1] == SERVER:
-        serve(int(sys.argv[2]), _work, WARM)
+        serve(int(sys.argv[2]), _work, WARM, make_device)
         os._exit(0)
     _work(int(sys.argv[1]))
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.devices import CPU, Device, get_device
 from precision_lab.exceptions import KernelError, UsageError, door
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
+from precision_lab.implementations.adapters.target import find, handed_over
 from precision_lab.inputs import strategies
 from precision_lab.inputs.strategies import (
     COMMON_SETTINGS,
@@ -26,6 +28,8 @@ from precision_lab.inputs.strategies import (
 from precision_lab.measuring.every_input import standards
 from precision_lab.results import Failure
 from precision_lab.running.case import case_of
+from precision_lab.running.own_process import on
+from precision_lab.running.placement import on_device
 from precision_lab.running.runner import run
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.scoring import errors as metrics
@@ -67,6 +71,7 @@ def search(
     output: str = "forward",
     params: Mapping[str, float] | None = None,
     evaluations: int = EVALUATIONS,
+    device: str | Device = CPU,
 ) -> Search:
     """Looks for a large error in a fixed number of evaluations, the same ones every time.
 
@@ -76,6 +81,7 @@ def search(
     Args:
         kernel: as `measure`.
         evaluations: at least `BLOCK`.
+        device: as `measure`.
 
     Raises:
         ValueError: unknown names, or too few evaluations.
@@ -83,9 +89,21 @@ def search(
     """
     if evaluations < BLOCK:
         raise UsageError(f"evaluations={evaluations!r}: at least {BLOCK}, which is one block")
-    definition, source = get_function(function), kernel_format(fmt)
+    definition, source, place = get_function(function), kernel_format(fmt), get_device(device)
     definition.check_output(output)
-    case = case_of(resolve(kernel, definition, source), source, params, (output,))
+    if place.own_process:
+        kernel = handed_over(kernel, place.name)
+    return on(place, _searched, kernel, definition, source, (output, params, evaluations, place))
+
+
+def _searched(
+    kernel: Any, definition: Activation, source: FloatFormat,
+    asked: tuple[str, Mapping[str, float] | None, int, Device],
+) -> Search:  # fmt: skip
+    output, params, evaluations, place = asked
+    if isinstance(kernel, str):
+        kernel = find(kernel, definition, (source,))
+    case = case_of(on_device(resolve(kernel, definition, source), place), source, params, (output,))
     standard = standards(case, (output,))[0]
     effective = case.effective
     found: dict[int, float] = {}  # error by ordinal

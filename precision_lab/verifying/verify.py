@@ -13,7 +13,7 @@ from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import implementations_for
-from precision_lab.implementations.adapters.target import is_registered_name
+from precision_lab.implementations.adapters.target import handed_over, is_registered_name
 from precision_lab.implementations.switches import random_state_kept
 from precision_lab.results.execution import EAGER
 from precision_lab.results.profile import DEFAULT
@@ -79,7 +79,8 @@ def verify(
         promise: False to hold accuracy to nothing; engineering properties are then held to what
             was measured.
         laws: also let Hypothesis choose parameters and check `search.LAWS` for them.
-        device: where the kernel runs: "cpu", "cuda" or "cuda:N". A kernel that destroys its CUDA
+        device: where the kernel runs: "cpu", "cuda", "cuda:N", or an emulated GPU such as "sm_90", which has
+            a process of its own in every case. A kernel that destroys its CUDA
             context is a crash. Where it is isolated, a new process goes on; elsewhere what was measured
             is kept, and the rest is named as not measured.
         multiple_of: the kernel takes only multiples of so many elements in the last dimension.
@@ -122,13 +123,15 @@ def _verdict(kernel: Any, request: Request, how: _Running) -> Verdict:
     if request.against == "eager":
         request = replace(request, against=eager_baseline(get_function(request.function)))
     plan = make_plan(request)
+    if place.own_process:
+        kernel = handed_over(kernel, place.name)
     stranger = isinstance(kernel, str) and (place != CPU or not is_registered_name(kernel))
     if how.isolate and not stranger:
         raise UsageError(
             f"isolate=True needs a TARGET such as 'my_kernels.py:xielu' that another process can load; "
             f"got kernel={kernel!r}"
         )
-    if stranger and how.isolate is not False:
+    if stranger and (how.isolate is not False or place.own_process):
         stream = isolated_events(
             plan, kernel, framework=how.framework, compiled=request.compiled, time_limit=how.time_limit,
             progress=how.progress, device=place,

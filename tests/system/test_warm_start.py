@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from test_children import gone, started
 
+from precision_lab.devices import CUDA
 from precision_lab.system import warm_start
 from precision_lab.system.children import module_path
 from precision_lab.verifying import child
@@ -38,9 +39,9 @@ warm_start.serve(int(sys.argv[2]), child, ())
 
 @pytest.fixture(autouse=True)
 def no_server_of_another_test() -> Iterator[None]:
-    warm_start._end()
+    warm_start._end_all()
     yield
-    warm_start._end()
+    warm_start._end_all()
 
 
 class Told:
@@ -255,7 +256,7 @@ def test_for_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "fork_process", lambda *_, **__: pytest.fail("forked"))
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(OSError, match="thank you"):
-        child._started(5, 1, forked=False)
+        child._started(5, 1, CUDA)
     assert asked[0][-2:] == ["precision_lab.verifying.kernel_process", "5"]
 
 

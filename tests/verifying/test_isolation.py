@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from precision_lab.devices import CPU
 from precision_lab.formats import BF16
 from precision_lab.functions import RELU
 from precision_lab.system.warm_start import server_pid
@@ -395,12 +396,10 @@ def job(target: str) -> dict[str, object]:
 def test_a_child_that_ended_by_itself_leaves_nothing_open() -> None:
     from precision_lab.verifying.child import Child
 
-    with Child(
-        job("no such file.py:kernel"), forked=True
-    ) as child:  # after which there is a server, for the next too
+    with Child(job("no such file.py:kernel"), CPU) as child:  # from now on there is a server, for the next too
         assert "error" in (child.line(300.0) or {})
     before = sorted(os.listdir("/proc/self/fd"))
-    with Child(job("no such file.py:kernel"), forked=True) as child:
+    with Child(job("no such file.py:kernel"), CPU) as child:
         assert "error" in (child.line(300.0) or {})
         child._process.wait()
     assert sorted(os.listdir("/proc/self/fd")) == before
@@ -428,7 +427,7 @@ def kernel(x):
 """
     (tmp_path / "compiles.py").write_text(source, encoding="utf-8")
     narrow = {"narrow": ["bf16", "init", "forward"], "size": 1 << 16, "window": None}  # nothing is scored
-    with Child({**job(f"{tmp_path / 'compiles.py'}:kernel"), **narrow}, forked=True) as child:
+    with Child({**job(f"{tmp_path / 'compiles.py'}:kernel"), **narrow}, CPU) as child:
         while "end" not in (child.line(300.0) or {"end": True}):
             pass
     assert "made.so" in inductor_cache._sealed(tmp_path / "lab" / "inductor")

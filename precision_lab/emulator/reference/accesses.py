@@ -17,7 +17,12 @@ from precision_lab.emulator.reference.modifiers import Modifiers
 from precision_lab.emulator.reference.spaces import Index, Space
 from precision_lab.emulator.reference.step import Step
 
-_SIZES = {f"{k}{n}": n for k in "bus" for n in (8, 16, 32, 64)} | {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+_SIZES = {f"{k}{n}": n for k in "bus" for n in (8, 16, 32, 64)} | {
+    "f16": 16,
+    "bf16": 16,
+    "f32": 32,
+    "f64": 64,
+}
 _SPACES = ("global", "shared", "local", "const", "param")
 # Of caches and of the order that other threads see: what is loaded and stored by one order of all steps is one
 # that they allow.
@@ -168,9 +173,15 @@ def atomic(i: Instruction) -> Step:
     modifiers.end()
     # A cache policy may be the last operand.
     operands = operands[: 2 if what == "cas" else 1]
-    if not what or len(operands) != (2 if what == "cas" else 1) or any(isinstance(o, Vector) for o in operands):
+    if (
+        not what
+        or len(operands) != (2 if what == "cas" else 1)
+        or any(isinstance(o, Vector) for o in operands)
+    ):
         raise unsupported(i)
-    if kind[0] in "fb" and kind not in ("b16", "b32", "b64", "f32", "f64") or (kind[0] == "f" and what != "add"):
+    if (kind[0] in "fb" and kind not in ("b16", "b32", "b64", "f32", "f64")) or (
+        kind[0] == "f" and what != "add"
+    ):
         raise unsupported(i, f"atomics of {kind}")
     bits = _SIZES[kind]
     dtype = FLOATS[bits] if kind[0] == "f" else SIGNED[bits] if kind[0] == "s" else UNSIGNED[bits]

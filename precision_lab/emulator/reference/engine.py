@@ -64,7 +64,7 @@ def _build(i: Instruction, index: int) -> Step:
     builder = _BY_NAME.get(i.opcode)
     if builder is None:
         builder = (_FLOATING if "f" in i.type else _INTEGER).get(i.opcode)
-    if builder is None or i.opcode == "fma" and "f" not in i.type:
+    if builder is None or (i.opcode == "fma" and "f" not in i.type):
         raise unsupported(i)
     return builder(i)
 

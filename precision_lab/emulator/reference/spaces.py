@@ -111,14 +111,18 @@ class Space:
             place, byte = at + k, raw[:, k]
             if self.marks is not None:
                 before = self.marks[place]
-                self._race(lanes, i, lane, order.unordered(before, lane) & (self.data[place] != byte), before, order)
+                self._race(
+                    lanes, i, lane, order.unordered(before, lane) & (self.data[place] != byte), before, order
+                )
                 self.marks[place] = mine
             self.data[place] = byte
             if self.marks is not None:  # of several lanes at one place one has won
                 self._race(lanes, i, lane, self.data[place] != byte, self.marks[place], order)
             self.states[place] = WRITTEN
 
-    def _race(self, lanes: Lanes, i: Instruction, lane: Index, wrong: Array, marks: Index, order: Order) -> None:
+    def _race(
+        self, lanes: Lanes, i: Instruction, lane: Index, wrong: Array, marks: Index, order: Order
+    ) -> None:
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise fault(
@@ -179,7 +183,9 @@ class Order:
         stretch = (marks - self._first) // lanes.n
         same_block = lanes.block[np.where(here, other, 0)] == lanes.block[lane]
         since = self._block_since[lanes.block[lane]]
-        since = np.where(other // WARP == lane // WARP, np.maximum(since, self._warp_since[lane // WARP]), since)
+        since = np.where(
+            other // WARP == lane // WARP, np.maximum(since, self._warp_since[lane // WARP]), since
+        )
         return np.asarray(earlier | (here & (other != lane) & (~same_block | (stretch >= since))))
 
     launch_first = 1

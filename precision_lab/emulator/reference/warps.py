@@ -87,7 +87,9 @@ def shuffle(i: Instruction) -> Step:
         silent = here & ~np.take_along_axis(here, source, 1)
         if silent.any():
             first = int(np.flatnonzero(silent.reshape(-1))[0])
-            raise fault(lanes, i, "divergent_barrier", "a shuffle reads of a thread that is not there with it", first)
+            raise fault(
+                lanes, i, "divergent_barrier", "a shuffle reads of a thread that is not there with it", first
+            )
         lanes.write(i, to, np.take_along_axis(value, source, 1).reshape(-1), live)
         lanes.write(i, predicate, inside.reshape(-1), live)
         lanes.machine.order.warp_barrier(here.any(1))

@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.guard import guarded
 
 if TYPE_CHECKING:
@@ -77,6 +79,24 @@ def find(
         ) from error
 
 
+@dataclass(frozen=True)
+class Called:
+    """A TARGET and how it is called: what another process needs to load a kernel."""
+
+    target: str
+    framework: str | None = None
+    compiled: bool = False
+    contract: CallContract = field(default_factory=CallContract)
+
+    def load(self, function: Activation, formats: Sequence[FloatFormat]) -> Implementation:
+        """
+        Raises:
+            ValueError: as `find`.
+        """
+        found = find(self.target, function, formats, framework=self.framework, compiled=self.compiled)
+        return replace(found, contract=self.contract)
+
+
 def target_of(kernel: Any) -> str:
     """The TARGET that names an object given to the lab directly; "" where no command can reach it."""
     name = getattr(kernel, "__qualname__", "")
@@ -97,6 +117,41 @@ def target_of(kernel: Any) -> str:
         here = Path.cwd()
         return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{name}"
     return f"{module.__name__}:{name}"
+
+
+def handed_over(kernel: Any, device: str) -> str:
+    """The name by which another process finds a kernel given directly: a TARGET or a registered one.
+
+    Raises:
+        ValueError: none can reach it.
+    """
+    from precision_lab.implementations import IMPLEMENTATIONS, Implementation
+
+    if isinstance(kernel, str):
+        return kernel
+    if isinstance(kernel, Implementation):
+        same = (i.kernel is kernel.kernel and i.label == kernel.label for i in IMPLEMENTATIONS.values())
+        found = kernel.target or (kernel.label if any(same) else "")
+    else:
+        found = target_of(kernel) or _named_by_module(kernel)
+    if not found:
+        raise UsageError(
+            f"device={device!r}: kernels run there in a process of their own, which cannot find {kernel!r}; "
+            "give it a name of its own in a module or a file, or hand over a TARGET such as 'my.py:xielu'"
+        )
+    return found
+
+
+def _named_by_module(kernel: Any) -> str:
+    """The TARGET of an object without a name of its own, such as a module's instance or a compiled kernel."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        for name, value in list(vars(module).items()) if file else ():
+            if value is kernel and not name.startswith("_"):
+                if module.__name__ == "__main__" or not getattr(module, "__package__", ""):
+                    return f"{Path(str(file)).resolve()}:{name}"
+                return f"{module.__name__}:{name}"
+    return ""
 
 
 def load_target(target: str) -> Any:

@@ -1,0 +1,127 @@
+"""NVIDIA's GPUs by the machine code's own text: kernels compiled for one, executed on the CPU.
+
+Such a device only exists in a process of its own, in which torch's `cuda:0` lies in the host's memory and
+Triton's launches execute their PTX (`virtual_gpu`). Results are scored as any on the CPU are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from precision_lab.devices.base import Check, Device
+from precision_lab.exceptions import UsageError
+from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_NAME = re.compile(r"sm_(\d{2,3})")
+OLDEST, NEWEST = 75, 121  # what the compilers at hand know
+
+
+class Emulated(Device):
+    kind = "emulated"
+    spelling = "'sm_80', 'sm_90', 'sm_100' and the like (emulated)"
+    title = "an emulated GPU"
+    platform = "cuda"
+    chooses = True
+    own_process = True
+
+    @classmethod
+    def understands(cls, name: str) -> bool:
+        return _NAME.fullmatch(name) is not None
+
+    @property
+    def torch(self) -> torch.device:
+        import torch
+
+        return torch.device("cuda:0")
+
+    def capability(self) -> tuple[int, int]:
+        number = int(self.name.removeprefix("sm_"))
+        return divmod(number, 10)
+
+    def check(self) -> None:
+        number = int(self.name.removeprefix("sm_"))
+        if not OLDEST <= number <= NEWEST:
+            raise UsageError(
+                f"device={self.name!r}: no compiler at hand knows it; sm_{OLDEST} to sm_{NEWEST} are "
+                "emulated, such as sm_80, sm_90 and sm_100"
+            )
+        if not sys.platform.startswith("linux"):
+            raise UsageError(f"device={self.name!r}: GPUs are emulated on Linux only")
+        engine = os.environ.get(ENGINE, ENGINES[0])
+        if engine not in ENGINES:
+            raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+
+    def require(self) -> None:
+        """
+        Raises:
+            ValueError: this process was not started for it.
+        """
+        self.check()
+        if os.environ.get(DEVICE) != self.name:
+            raise UsageError(
+                f"device={self.name!r}: an emulated GPU has a process of its own, and this one is not it; "
+                "hand the kernel over by its name or TARGET"
+            )
+        from precision_lab.virtual_gpu.install import install
+
+        install(self.name)
+
+    def variables(self) -> dict[str, str | None]:
+        # Triton would interpret kernels instead of compiling them.
+        return {DEVICE: self.name, "TRITON_INTERPRET": None}
+
+    def objection(self, result: Tensor) -> str:
+        from precision_lab.virtual_gpu.tensors import operators_of
+
+        operators = operators_of(result)
+        if not operators:
+            return ""
+        many = "operators" if len(operators) > 1 else "the operator"
+        return f"{many} {', '.join(operators)} of torch have no code for it here and ran on the CPU"
+
+    def model(self) -> str:
+        return f"emulated {self.name}"
+
+    @classmethod
+    def checks(cls) -> Sequence[Check]:
+        missing = [name for name in ("triton", "cuda.bindings") if not _is_installed(name)]
+        detail = f"sm_{OLDEST} to sm_{NEWEST}"
+        if missing:
+            detail += f"; kernels that need {' and '.join(missing)} do not run"
+        return [Check("emulated GPUs", None, detail)]
+
+    @classmethod
+    def environment(cls) -> dict[str, str]:
+        name = os.environ.get(DEVICE)
+        if name is None:
+            return {}
+        return {"emulated device": name, "emulator": os.environ.get(ENGINE, ENGINES[0])}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def engine_in_use(engine: str | None) -> None:
+    """Chooses the engine of every emulated device that is used from now on.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if engine is None:
+        return
+    if engine not in ENGINES:
+        raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+    os.environ[ENGINE] = engine

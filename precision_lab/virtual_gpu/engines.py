@@ -1,0 +1,216 @@
+"""Which engine executes a launch, what results of approximate instructions it takes, and what was launched.
+
+The fast engine runs what it can, the reference engine the rest: kernels whose threads communicate. The first
+launch of every kernel is executed by both, from the same memory, and their results are compared: one that differs
+by a bit is the lab's own fault and ends the measurement. The reference engine also sees races, which the fast
+one does not look for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
+from precision_lab.emulator.approximate import candidates
+from precision_lab.emulator.faults import Unsupported
+from precision_lab.emulator.influence import Influence, influence, operation
+from precision_lab.emulator.launch import Choice, Engine, Launch
+from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.ptx import Kernel
+from precision_lab.emulator.reference.engine import ReferenceEngine
+from precision_lab.exceptions import InternalError
+
+COMPARED_THREADS = 1 << 17  # of the largest first launch that both engines execute
+
+Dimension = tuple[int, int]  # a launch's level, and a colour of its kernel
+Choices = Mapping[Dimension, int]
+
+
+@dataclass
+class Record:
+    """What was launched since it was begun.
+
+    Attributes:
+        kernels: each kernel that ran, with the name of the engine that did.
+        dimensions: what there is to choose, each with the smallest and the largest number of a choice.
+        obstacles: of an allocation, why choices do not reach every result in it.
+        levels: of an allocation, how many launches one after the other have led to what is in it.
+    """
+
+    kernels: dict[str, str] = field(default_factory=dict)
+    dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
+    instructions: dict[Dimension, str] = field(default_factory=dict)
+    obstacles: dict[int, str] = field(default_factory=dict)
+    levels: dict[int, int] = field(default_factory=dict)
+
+
+class _State:
+    """Of this process, which is one device's."""
+
+    engines: dict[str, Engine] = {}  # noqa: RUF012
+    # By id; the kernel is kept, so that no other has its id.
+    compared: dict[int, Kernel] = {}  # noqa: RUF012
+    influences: dict[int, tuple[Kernel, Influence]] = {}  # noqa: RUF012
+    record = Record()
+    choices: Choices = {}  # noqa: RUF012
+    rewrite: Callable[[Kernel], Kernel] | None = None
+
+
+@contextmanager
+def recording() -> Iterator[Record]:
+    """A new record of the launches in the block."""
+    before, _State.record = _State.record, Record()
+    try:
+        yield _State.record
+    finally:
+        _State.record = before
+
+
+@contextmanager
+def choosing(choices: Choices, rewrite: Callable[[Kernel], Kernel] | None = None) -> Iterator[None]:
+    """Launches in the block take these results of approximate instructions, and run rewritten kernels."""
+    before = _State.choices, _State.rewrite
+    _State.choices, _State.rewrite = choices, rewrite
+    try:
+        yield
+    finally:
+        _State.choices, _State.rewrite = before
+
+
+def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
+    """Executes a launch.
+
+    Args:
+        pointers: of the parameters that point into memory, the first byte of the allocation they point into.
+
+    Raises:
+        Unsupported, Fault: as `launch.Engine.run`.
+        InternalError: the two engines differ.
+    """
+    known = _influence(launch.kernel)
+    record = _State.record
+    read = {pointers[p] for p in known.loads if p in pointers}
+    level = max((record.levels[a] + 1 for a in read if a in record.levels), default=0)
+    moved = {}
+    for index, colour in known.colours.items():
+        dimension = level, colour
+        low, high = _range(launch.kernel, index)
+        before = record.dimensions.get(dimension, (0, 0))
+        record.dimensions[dimension] = min(low, before[0]), max(high, before[1])
+        record.instructions.setdefault(dimension, launch.kernel.instructions[index].name)
+        moved[index] = max(low, min(high, _State.choices.get(dimension, 0)))
+    for parameter in known.stores:
+        if parameter in pointers:
+            allocation = pointers[parameter]
+            record.levels[allocation] = max(record.levels.get(allocation, 0), level)
+            why = known.obstacles.get(parameter) or next(
+                (record.obstacles[a] for a in read if a in record.obstacles), ""
+            )
+            if why:
+                record.obstacles[allocation] = why
+    launch = replace(launch, choice=Choice({k: v for k, v in moved.items() if v}))
+    if _State.rewrite is not None:
+        launch = replace(launch, kernel=_State.rewrite(launch.kernel))
+    record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
+
+
+def _influence(kernel: Kernel) -> Influence:
+    known = _State.influences.get(id(kernel))
+    if known is None or known[0] is not kernel:
+        known = _State.influences[id(kernel)] = kernel, influence(kernel)
+    return known[1]
+
+
+def _range(kernel: Kernel, index: int) -> tuple[int, int]:
+    found = candidates(operation(kernel.instructions[index]))
+    return found.start, found.stop - 1
+
+
+def _engine(name: str) -> Engine:
+    if name not in _State.engines:
+        if name == "fast":
+            from precision_lab.emulator.fast.engine import FastEngine
+
+            _State.engines[name] = FastEngine()
+        else:
+            _State.engines[name] = ReferenceEngine()
+    return _State.engines[name]
+
+
+def _run(launch: Launch, memory: Memory, allocations: Sequence[int]) -> str:
+    """Executes it, and says by which engine."""
+    chosen = os.environ.get(ENGINE, ENGINES[0])
+    kernel = launch.kernel
+    if chosen == "reference":
+        _engine("reference").run(launch, memory)
+        return "reference"
+    first = _State.compared.get(id(kernel)) is not kernel
+    if not first or launch.blocks * launch.threads > COMPARED_THREADS:
+        try:
+            _engine("fast").run(launch, memory)
+        except Unsupported:
+            _engine("reference").run(launch, memory)
+            return "reference"
+        return "fast"
+    before = [_Copy(memory, a) for a in allocations]
+    _engine("reference").run(launch, memory)
+    after = [_Copy(memory, a) for a in allocations]
+    for copy in before:
+        copy.restore()
+    try:
+        _engine("fast").run(launch, memory)
+    except Unsupported:
+        for copy in after:
+            copy.restore()
+        _State.compared[id(kernel)] = kernel
+        return "reference"
+    for copy in after:
+        copy.compare(kernel)
+    _State.compared[id(kernel)] = kernel
+    return "fast"
+
+
+class _Copy:
+    """What an allocation holds at one time, with the states of its bytes."""
+
+    def __init__(self, memory: Memory, address: int) -> None:
+        self._memory, self._at = memory, address - memory.base
+        self._size = _extent(memory, self._at)
+        self._data = memory.data[self._at : self._at + self._size].copy()
+        self._states = memory.states[self._at : self._at + self._size].copy()
+
+    def restore(self) -> None:
+        self._memory.data[self._at : self._at + self._size] = self._data
+        self._memory.states[self._at : self._at + self._size] = self._states
+
+    def compare(self, kernel: Kernel) -> None:
+        """
+        Raises:
+            InternalError: the memory holds something else now.
+        """
+        data = self._memory.data[self._at : self._at + self._size]
+        states = self._memory.states[self._at : self._at + self._size]
+        written = self._states == 3
+        wrong = np.flatnonzero((states != self._states) | (written & (data != self._data)))
+        if wrong.size:
+            raise InternalError(
+                f"the two engines of the emulator differ for {kernel.name}: byte {int(wrong[0])} of an allocation "
+                f"of {self._size}, {wrong.size} bytes in all", "",
+            )  # fmt: skip
+
+
+def _extent(memory: Memory, at: int) -> int:
+    """Bytes of the allocation that begins there."""
+    step = 1 << 16
+    size = 0
+    while at + size < memory.size:
+        free = np.flatnonzero(memory.states[at + size : at + size + step] == 0)
+        if free.size:
+            return size + int(free[0])
+        size += step
+    return size
