@@ -1,11 +1,12 @@
 """Which approximate instructions a stored number depends on, read off the program.
 
-What a device may return for one of them is a few numbers. All results that conforming devices may give are then
-those of every combination of choices for the instructions that one stored number depends on. Instructions that
-no stored number depends on together, such as those of the eight elements of one thread, are chosen together.
+What a device may return for one of them is a few numbers. All results that conforming devices may give are
+then those of every combination of choices for the instructions that one stored number depends on.
+Instructions that no stored number depends on together, such as those of the eight elements of one thread, are
+chosen together.
 
-The analysis only ever errs by naming too many: what is not followed (memory, bits moved about by shifts, branches)
-counts as depending on all that went in.
+The analysis only ever errs by naming too many: what is not followed (memory, bits moved about by shifts,
+branches) counts as depending on all that went in.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ def operation(i: Instruction) -> str:
 class Influence:
     """
     Attributes:
-        colours: of each approximate instruction that something stored depends on, by index; two that one stored
-            number depends on have different ones.
+        colours: of each approximate instruction that something stored depends on, by index; two that one
+            stored number depends on have different ones.
         loads, stores: parameters that addresses of loads and stores in global memory are made from.
-        obstacles: of a parameter by which something is stored, why choosing one result for all threads and turns
-            does not reach every combination there.
+        obstacles: of a parameter by which something is stored, why choosing one result for all threads and
+            turns does not reach every combination there.
     """
 
     colours: Mapping[int, int]
@@ -115,8 +116,8 @@ def _size(state: _State) -> tuple[int, ...]:
     """Grows with every new dependence."""
     registers = sum(len(p) for parts in state.parts.values() for p in parts)
     return (
-        len(state.parts), registers, sum(map(len, state.origins.values())), len(state.memory), len(state.control),
-        len(state.loads) + len(state.stores),
+        len(state.parts), registers, sum(map(len, state.origins.values())), len(state.memory),
+        len(state.control), len(state.loads) + len(state.stores),
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ class Choice:
     """Which of the results that a conforming device may return its approximate instructions give.
 
     Attributes:
-        moved: by so many floating-point numbers of its type from the correctly rounded result, by index of the
-            instruction; what is missing is not moved. What would leave the manual's bound is moved less.
+        moved: by so many floating-point numbers of its type from the correctly rounded result, by index of
+            the instruction; what is missing is not moved. What would leave the manual's bound is moved less.
     """
 
     moved: Mapping[int, int] = field(default_factory=dict)

@@ -94,4 +94,4 @@ class Memory:
 
 
 def _array(address: int, size: int) -> Bytes:
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+    return np.asarray(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)))

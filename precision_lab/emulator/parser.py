@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from precision_lab.emulator.declarations import BITS, SPACES, Reader
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.ptx import (
     Address,
-    Float,
     Instruction,
     Integer,
     Kernel,
@@ -28,38 +26,14 @@ from precision_lab.emulator.ptx import (
     Variable,
     Vector,
 )
+from precision_lab.emulator.tokens import Token, negative, number, written
 
-_TOKEN = re.compile(
-    r"""
-    (?P<space>[ \t\r\f\v]+|//[^\n]*|/\*.*?\*/)
-  | (?P<newline>\n)
-  | (?P<string>"[^"\n]*")
-  | (?P<number>0[fF][0-9a-fA-F]{8}(?!\w)|0[dD][0-9a-fA-F]{16}(?!\w)|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?
-      |\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\d+U?)
-  | (?P<word>\.[A-Za-z_]\w*(?:::\w+)*|[%$A-Za-z_][\w$]*(?:(?:\.|::)[\w$]+)*)
-  | (?P<mark>[{}()\[\];:,@!|+\-=<>*&~])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_BITS = {
-    "pred": 1, "b8": 8, "u8": 8, "s8": 8, "b16": 16, "u16": 16, "s16": 16, "f16": 16, "bf16": 16, "b32": 32,
-    "u32": 32, "s32": 32, "f32": 32, "f16x2": 32, "bf16x2": 32, "b64": 64, "u64": 64, "s64": 64, "f64": 64,
-    "f32x2": 64, "b128": 128,
-}  # fmt: skip
-_SPACES = ("shared", "global", "const", "local")
 SPECIALS = frozenset({
     *(f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"),
-    "%laneid", "%warpid", "%nwarpid", "%lanemask_eq", "%lanemask_le", "%lanemask_lt", "%lanemask_ge", "%lanemask_gt",
+    *(f"%lanemask_{which}" for which in ("eq", "le", "lt", "ge", "gt")), "%laneid", "%warpid", "%nwarpid",
 })  # fmt: skip
 # Directives that say something about code generation or debugging, and nothing about what is computed.
 _SILENT = ("pragma", "noreturn", "weak", "visible", "extern", "minnctapersm", "maxnreg", "common")
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    line: int
 
 
 @dataclass
@@ -84,67 +58,18 @@ def parse(text: str) -> Module:
     return _Parser(text).module()
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    at, line = 0, 1
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise Unsupported(f"PTX line {line}: {text[at : at + 20]!r} is not understood")
-        kind, found = match.lastgroup, match.group()
-        if kind not in ("space", "newline"):
-            assert kind is not None
-            yield _Token(kind, found, line)
-        line += found.count("\n")
-        at = match.end()
-
-
-class _Parser:
+class _Parser(Reader):
     def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text.rstrip("\0")))  # NVRTC ends it as C ends a string
-        self._at = 0
+        super().__init__(text)
         self._files: dict[str, str] = self._file_names()
         self._globals: dict[str, Variable] = {}
-
-    # -- tokens ---------------------------------------------------------------------------------
-
-    def _peek(self, ahead: int = 0) -> str:
-        at = self._at + ahead
-        return self._tokens[at].text if at < len(self._tokens) else ""
-
-    def _next(self) -> _Token:
-        if self._at >= len(self._tokens):
-            raise Unsupported("the PTX ends in the middle of a statement")
-        self._at += 1
-        return self._tokens[self._at - 1]
-
-    def _expect(self, text: str) -> _Token:
-        token = self._next()
-        if token.text != text:
-            raise Unsupported(f"PTX line {token.line}: expected {text!r}, found {token.text!r}")
-        return token
-
-    def _accept(self, text: str) -> bool:
-        if self._peek() == text:
-            self._at += 1
-            return True
-        return False
-
-    def _integer(self) -> int:
-        token = self._next()
-        if token.kind != "number":
-            raise Unsupported(f"PTX line {token.line}: expected a number, found {token.text!r}")
-        return int(token.text.rstrip("U"), 0)
-
-    def _skip_line(self, line: int) -> None:
-        while self._at < len(self._tokens) and self._tokens[self._at].line == line:
-            self._at += 1
 
     def _file_names(self) -> dict[str, str]:
         """By number; they stand at the end of what Triton emits."""
         found = {}
-        for first, number, name in zip(self._tokens, self._tokens[1:], self._tokens[2:], strict=False):
+        for first, count, name in zip(self._tokens, self._tokens[1:], self._tokens[2:], strict=False):
             if first.text == ".file" and name.kind == "string":
-                found[number.text] = name.text.strip('"').rsplit("/", 1)[-1]
+                found[count.text] = name.text.strip('"').rsplit("/", 1)[-1]
         return found
 
     # -- the module -----------------------------------------------------------------------------
@@ -174,7 +99,7 @@ class _Parser:
                 kernels[kernel.name] = kernel
             elif word == ".func":
                 raise Unsupported(f"PTX line {token.line}: device functions (.func) are not emulated")
-            elif word[1:] in _SPACES:
+            elif word[1:] in SPACES:
                 for variable in self._variables(word[1:]):
                     self._globals[variable.name] = variable
             elif word[0] == "." and word[1:] in _SILENT:
@@ -225,80 +150,9 @@ class _Parser:
                 raise Unsupported(f"PTX line {token.line}: {token.text!r} is not understood")
         body = self._body()
         return Kernel(
-            name, tuple(parameters), tuple(body.instructions), body.labels, {**self._globals, **body.variables},
-            block, most,
+            name, tuple(parameters), tuple(body.instructions), body.labels,
+            {**self._globals, **body.variables}, block, most,
         )  # fmt: skip
-
-    def _parameter(self, before: list[Parameter]) -> Parameter:
-        self._expect(".param")
-        align, size, name = 0, 0, ""
-        while self._peek() not in (",", ")"):
-            token = self._next()
-            if token.text == ".align":
-                align = self._integer()  # of what a pointer points to, where .ptr came before
-            elif token.text[0] == "." and token.text[1:] in _BITS:
-                size = _BITS[token.text[1:]] // 8
-            elif token.text in (".ptr", ".global", ".const", ".shared", ".local"):
-                continue
-            elif token.text == "[":
-                size *= self._integer()
-                self._expect("]")
-            elif token.kind == "word" and token.text[0] != ".":
-                name = token.text
-            else:
-                raise Unsupported(f"PTX line {token.line}: {token.text!r} in a parameter is not understood")
-        # A scalar is aligned to its size; only an array of bytes says its alignment.
-        step = size if size in (1, 2, 4, 8) else max(align, 1)
-        end = before[-1].offset + before[-1].size if before else 0
-        return Parameter(name, size, -(-end // step) * step)
-
-    def _variables(self, space: str) -> Iterator[Variable]:
-        """One declaration, which may name several."""
-        align, size = 0, 0
-        while True:
-            token = self._next()
-            if token.text == ".align":
-                align = self._integer()
-            elif token.text in (".v2", ".v4"):
-                size *= int(token.text[2])
-            elif token.text[0] == "." and token.text[1:] in _BITS:
-                size = max(size, 1) * _BITS[token.text[1:]] // 8
-            elif token.kind == "word" and token.text[0] != ".":
-                break
-            else:
-                raise Unsupported(f"PTX line {token.line}: {token.text!r} in a variable is not understood")
-        while True:
-            count = 1
-            while self._accept("["):
-                count *= 0 if self._peek() == "]" else self._integer()
-                self._expect("]")
-            initial = b""
-            if self._accept("="):
-                initial = self._initial(size, token)
-            yield Variable(token.text, space, max(align, size), size * count, initial)
-            if not self._accept(","):
-                break
-            token = self._next()
-        self._expect(";")
-
-    def _initial(self, size: int, name: _Token) -> bytes:
-        values: list[int] = []
-        many = self._accept("{")
-        while True:
-            negative = self._accept("-")
-            token = self._next()
-            if token.kind != "number":
-                raise Unsupported(
-                    f"PTX line {token.line}: {name.text} begins as {token.text!r}: not emulated"
-                )
-            value = _number(token.text)
-            bits = value.value if isinstance(value, Integer) else value.bits
-            values.append(-bits if negative else bits)
-            if not (many and self._accept(",")):
-                break
-        if many:
-            self._expect("}")
-        return b"".join((v & ((1 << 8 * size) - 1)).to_bytes(size, "little") for v in values)
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -318,7 +172,7 @@ class _Parser:
                 self._registers(body)
             elif word == ".loc":
                 self._location(body, token.line)
-            elif word[0] == "." and word[1:] in _SPACES:
+            elif word[0] == "." and word[1:] in SPACES:
                 for variable in self._variables(word[1:]):
                     body.variables[variable.name] = variable
             elif word == ".pragma":
@@ -355,9 +209,9 @@ class _Parser:
 
     def _registers(self, body: _Body) -> None:
         token = self._next()
-        if token.text[1:] not in _BITS:
+        if token.text[1:] not in BITS:
             raise Unsupported(f"PTX line {token.line}: registers of type {token.text} are not emulated")
-        bits = max(_BITS[token.text[1:]], 16) if token.text != ".pred" else 1
+        bits = max(BITS[token.text[1:]], 16) if token.text != ".pred" else 1
         mark = f"@{body.opened}" if len(body.scopes) > 1 else ""
         while True:
             name = self._next().text
@@ -392,10 +246,10 @@ class _Parser:
         end = self._next()
         if end.text != ";":
             raise Unsupported(f"PTX line {end.line}: {end.text!r} in {name.text} is not understood")
-        text = _written([t.text for t in self._tokens[first : self._at - 1]])
+        text = written([t.text for t in self._tokens[first : self._at - 1]])
         return Instruction(opcode, tuple(modifiers), tuple(operands), guard, name.line, body.place, text)
 
-    def _register(self, body: _Body, token: _Token) -> Register:
+    def _register(self, body: _Body, token: Token) -> Register:
         for scope in reversed(body.scopes):
             if token.text in scope:
                 return scope[token.text]
@@ -420,9 +274,9 @@ class _Parser:
         if token.text == "!":
             return Not(self._register(body, self._next()))
         if token.text == "-":
-            return _negative(self._next())
+            return negative(self._next())
         if token.kind == "number":
-            return _number(token.text)
+            return number(token.text)
         if token.text == "_":
             return Sink()
         if token.kind != "word":
@@ -455,33 +309,3 @@ class _Parser:
             offset += sign * self._integer()
         self._expect("]")
         return Address(base, offset)
-
-
-def _number(text: str) -> Integer | Float:
-    if text[:2] in ("0f", "0F"):
-        bits = int(text[2:], 16)
-        return Float(bits, 32, struct.unpack("<f", struct.pack("<I", bits))[0])
-    if text[:2] in ("0d", "0D"):
-        bits = int(text[2:], 16)
-        return Float(bits, 64, struct.unpack("<d", struct.pack("<Q", bits))[0])
-    if "." in text or (("e" in text or "E" in text) and text[:2] not in ("0x", "0X")):
-        return Float(struct.unpack("<Q", struct.pack("<d", float(text)))[0], 0, float(text))
-    text = text.rstrip("U")
-    return Integer(int(text, 8) if len(text) > 1 and text.isdigit() and text[0] == "0" else int(text, 0))
-
-
-def _negative(token: _Token) -> Integer | Float:
-    value = _number(token.text)
-    if isinstance(value, Integer):
-        return Integer(-value.value)
-    if value.width:
-        raise Unsupported(f"PTX line {token.line}: the negative of {token.text} is not emulated")
-    return Float(value.bits ^ (1 << 63), 0, -value.value)
-
-
-def _written(words: list[str]) -> str:
-    """Words as a person writes an instruction."""
-    text = " ".join(words)
-    return re.sub(
-        r"@ ?(!? ?)", lambda m: "@" + m.group(1).strip(), re.sub(r" ([,\]}|])", r"\1", text)
-    ).replace("[ ", "[")

@@ -1,10 +1,12 @@
 """All results that conforming devices may give, for every input of a measurement.
 
 The manual bounds what an approximate instruction may return; every allowed result of each is tried, in every
-combination of those that one stored number depends on (`emulator.influence`). Of each input the nearest and the
-farthest result then say what the best and the worst device shows. A combination is a choice by position among the
-allowed numbers of each input, so that the union over combinations holds every result of every conforming device,
-and perhaps some that no single device shows at several inputs: what is certified or refuted here is so on each.
+combination of those that one stored number depends on (`emulator.influence`). Of each input the nearest and
+the farthest result then say what the best and the worst device shows. A combination is a choice by position
+among the allowed numbers of each input, so that the union over combinations holds every result of every
+conforming device,
+and perhaps some that no single device shows at several inputs: what is certified or refuted here is so on
+each.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
 
 
 def _score_listed(case: Case, clock: Clock) -> tuple[dict[str, Tally | Failure], Mapping[str, Conformity]]:
-    """One run of the kernel over inputs that fit in memory, and where its device can be chosen, all others."""
+    """One run of the kernel over inputs that fit in memory; then, where results can be chosen, all others."""
     bits = case.points.bits
     assert bits is not None
     if case.implementation.device.is_accelerator and case.fmt.bits <= 32:

@@ -55,7 +55,7 @@ def on(device: Device, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
         job = pickle.dumps((function, args, given, progress is not None))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"device={device.name!r}: it has a process of its own, to which this cannot be handed over: {error}"
+            f"device={device.name!r}: it has its own process, to which this cannot be handed over: {error}"
         ) from error
     found: R = _asked(device, job, progress)
     return found

@@ -92,7 +92,7 @@ def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding]
         f"x={v.x!r} (bits {v.bits}: {v.least:.4g} to {v.most:.4g} ulps)" for v in found.examples[:3]
     )
     text = (
-        f"within the bound on one conforming device and not on another: at most {found.most:.4g} ulps, by what "
+        f"within the bound on one conforming device, not on another: at most {found.most:.4g} ulps, by what "
         f"{names} returns; results differ at {found.varying} inputs, such as {shown}"
     )
     return [_finding(m, "depends_on_device", text, count=found.varying, ulps=found.most)]

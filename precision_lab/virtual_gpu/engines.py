@@ -1,9 +1,9 @@
 """Which engine executes a launch, what results of approximate instructions it takes, and what was launched.
 
 The fast engine runs what it can, the reference engine the rest: kernels whose threads communicate. The first
-launch of every kernel is executed by both, from the same memory, and their results are compared: one that differs
-by a bit is the lab's own fault and ends the measurement. The reference engine also sees races, which the fast
-one does not look for.
+launch of every kernel is executed by both, from the same memory, and their results are compared: one that
+differs by a bit is the lab's own fault and ends the measurement. The reference engine also sees races, which
+the fast one does not look for.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-
-from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
 from precision_lab.emulator.approximate import candidates
+
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.influence import Influence, influence, operation
 from precision_lab.emulator.launch import Choice, Engine, Launch
@@ -24,6 +23,7 @@ from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 from precision_lab.exceptions import InternalError
+from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
 
 COMPARED_THREADS = 1 << 17  # of the largest first launch that both engines execute
 
@@ -199,8 +199,8 @@ class _Copy:
         wrong = np.flatnonzero((states != self._states) | (written & (data != self._data)))
         if wrong.size:
             raise InternalError(
-                f"the two engines of the emulator differ for {kernel.name}: byte {int(wrong[0])} of an allocation "
-                f"of {self._size}, {wrong.size} bytes in all", "",
+                f"the two engines of the emulator differ for {kernel.name}: byte {int(wrong[0])} of an "
+                f"allocation of {self._size}, {wrong.size} bytes in all", "",
             )  # fmt: skip
 
 

@@ -24,13 +24,13 @@ _SIZES = {f"{k}{n}": n for k in "bus" for n in (8, 16, 32, 64)} | {
     "f64": 64,
 }
 _SPACES = ("global", "shared", "local", "const", "param")
-# Of caches and of the order that other threads see: what is loaded and stored by one order of all steps is one
-# that they allow.
+# Of caches and of the order that other threads see: what is loaded and stored by one order of all steps is
+# one that they allow.
 _HINTS = (
-    "weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "nc", "ca", "cg",
-    "cs", "lu", "cv", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
-    "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B", "L2::cache_hint", "L2::evict_last", "L2::evict_normal",
-    "L2::evict_first", "shared::cta", "unified",
+    "weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "nc",
+    "ca", "cg", "cs", "lu", "cv", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first",
+    "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B", "L2::cache_hint",
+    "L2::evict_last", "L2::evict_normal", "L2::evict_first", "unified",
 )  # fmt: skip
 
 
@@ -188,13 +188,14 @@ def atomic(i: Instruction) -> Step:
 
     def updated(old: Array, given: list[Array]) -> Array:
         b = given[0]
-        return {
+        operations: dict[str, Callable[[], Array]] = {
             "add": lambda: old + b, "min": lambda: np.minimum(old, b), "max": lambda: np.maximum(old, b),
             "and": lambda: old & b, "or": lambda: old | b, "xor": lambda: old ^ b, "exch": lambda: b,
             "cas": lambda: np.where(old == b, given[-1], old),
             "inc": lambda: np.where(old >= b, old.dtype.type(0), old + old.dtype.type(1)),
             "dec": lambda: np.where((old == 0) | (old > b), b, old - old.dtype.type(1)),
-        }[what]()  # fmt: skip
+        }  # fmt: skip
+        return operations[what]()
 
     def step(lanes: Lanes, live: Mask) -> None:
         lane, address_of = access.places(lanes, live)

@@ -12,13 +12,14 @@ import numpy as np
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction, Sink
 from precision_lab.emulator.reference.floats import PACKED, Kind, number, parts
-from precision_lab.emulator.reference.integers import destinations
 from precision_lab.emulator.reference.lanes import SIGNED, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
+from precision_lab.emulator.reference.moves import destinations
 from precision_lab.emulator.reference.step import INTEGERS, Step, bits_of
 
 _ORDERED: dict[str, Callable[[Array, Array], Array]] = {
-    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
 }  # fmt: skip
 _UNSIGNED = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 _JOINED: dict[str, Callable[[Array, Array], Array]] = {
@@ -62,7 +63,7 @@ class _Comparison:
         self.compare = compare
 
     def outcomes(self, lanes: Lanes) -> list[Array]:
-        """Of one pair of numbers, or of the low and the high one; joined with the predicate if there is one."""
+        """Of one pair of numbers, or of the low and the high one; joined with the predicate, if any."""
         i = self.i
         if self.floating:
             kind = Kind(self.kind, ftz=self.ftz)
@@ -85,7 +86,7 @@ def _kinds() -> tuple[str, ...]:
 
 
 def setp(i: Instruction) -> Step:
-    """Writes predicates: p, and as q its contrary; of packed types p for the low and q for the high number."""
+    """Writes predicates: p, and as q its contrary; of packed types p for the low, q for the high one."""
     modifiers = Modifiers(i)
     kind = modifiers.type(*_kinds())
     comparison = _Comparison(i, modifiers, kind)

@@ -1,7 +1,8 @@
 """The scheduler: which threads execute which instruction next.
 
 Every thread has a place in the program. Those at the smallest one go on together, so that threads that took
-different branches meet again where the branches do. A thread at a barrier waits until all of its block are there.
+different branches meet again where the branches do. A thread at a barrier waits until all of its block are
+there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.launch import Launch, packed
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.ptx import Instruction, Integer, Kernel, Not, Symbol
-from precision_lab.emulator.reference import accesses, comparisons, conversions, floats, integers, warps
+from precision_lab.emulator.reference import (
+    accesses,
+    bits,
+    comparisons,
+    conversions,
+    floats,
+    integers,
+    moves,
+    signs,
+    warps,
+)
 from precision_lab.emulator.reference.approximations import approximate
 from precision_lab.emulator.reference.lanes import Lanes, Mask
 from precision_lab.emulator.reference.machine import Machine
@@ -24,13 +35,13 @@ from precision_lab.emulator.reference.step import Builder, Step
 BATCH = 1 << 15  # lanes at a time: their registers fit a second-level cache better than all of a large launch
 
 _BY_NAME: Mapping[str, Builder] = {
-    "fma": floats.fma, "copysign": floats.copysign, "testp": floats.testp, "mad": integers.product,
-    "sad": integers.difference, "rem": integers.quotient, "and": integers.bitwise, "or": integers.bitwise,
-    "xor": integers.bitwise, "not": integers.bitwise, "cnot": integers.bitwise, "lop3": integers.lop3,
-    "shl": integers.shift, "shr": integers.shift, "shf": integers.funnel, "bfe": integers.field,
-    "bfi": integers.field, "popc": integers.counting, "clz": integers.counting, "bfind": integers.counting,
-    "brev": integers.counting, "prmt": integers.permute, "mov": integers.move, "selp": integers.select,
-    "slct": integers.select, "setp": comparisons.setp, "set": comparisons.set_, "cvt": conversions.cvt,
+    "fma": floats.fma, "copysign": signs.copysign, "testp": signs.testp, "mad": integers.product,
+    "sad": integers.difference, "rem": integers.quotient, "and": bits.bitwise, "or": bits.bitwise,
+    "xor": bits.bitwise, "not": bits.bitwise, "cnot": bits.bitwise, "lop3": bits.lop3,
+    "shl": bits.shift, "shr": bits.shift, "shf": bits.funnel, "bfe": bits.field,
+    "bfi": bits.field, "popc": bits.counting, "clz": bits.counting, "bfind": bits.counting,
+    "brev": bits.counting, "prmt": bits.permute, "mov": moves.move, "selp": moves.select,
+    "slct": moves.select, "setp": comparisons.setp, "set": comparisons.set_, "cvt": conversions.cvt,
     "ld": accesses.load, "ldu": accesses.load, "st": accesses.store, "atom": accesses.atomic,
     "red": accesses.atomic, "cvta": accesses.convert_address, "isspacep": accesses.is_space,
     "createpolicy": accesses.cache_policy, "membar": accesses.nothing, "fence": accesses.nothing,
@@ -41,12 +52,12 @@ _BY_NAME: Mapping[str, Builder] = {
 }  # fmt: skip
 # What is an operation of integers and of numbers, by type.
 _FLOATING: Mapping[str, Builder] = {
-    "add": floats.add, "sub": floats.sub, "mul": floats.mul, "neg": floats.sign, "abs": floats.sign,
-    "min": floats.extreme, "max": floats.extreme, "div": floats.div, "sqrt": floats.sqrt, "rcp": floats.rcp,
+    "add": floats.add, "sub": floats.sub, "mul": floats.mul, "neg": signs.sign, "abs": signs.sign,
+    "min": signs.extreme, "max": signs.extreme, "div": floats.div, "sqrt": floats.sqrt, "rcp": floats.rcp,
 }  # fmt: skip
 _INTEGER: Mapping[str, Builder] = {
-    "add": integers.sums, "sub": integers.sums, "mul": integers.product, "neg": integers.sign, "abs": integers.sign,
-    "min": integers.extreme, "max": integers.extreme, "div": integers.quotient,
+    "add": integers.sums, "sub": integers.sums, "mul": integers.product, "neg": integers.sign,
+    "abs": integers.sign, "min": integers.extreme, "max": integers.extreme, "div": integers.quotient,
 }  # fmt: skip
 _APPROXIMATE = ("ex2", "lg2", "rcp", "rsqrt", "sqrt", "tanh", "sin", "cos", "div")
 _LEAVES = ("ret", "exit")

@@ -1,4 +1,4 @@
-"""Floating-point arithmetic: add, sub, mul, fma, div, sqrt, rcp, neg, abs, min, max, copysign, testp.
+"""Floating-point arithmetic: add, sub, mul, fma, and div, sqrt and rcp with a rounding.
 
 Scalar types are f16, bf16, f32 and f64, packed ones f16x2, bf16x2 and f32x2: two scalars in one register, low
 part first. Source: PTX ISA, "Floating Point Instructions", "Half Precision …" and "Mixed Precision …".
@@ -87,8 +87,10 @@ def number(bits: Array, kind: Kind) -> Array:
     if kind.ftz:
         bits = flushed(bits, kind.scalar)
     if kind.scalar == "bf16":
-        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
-    return bits.view(FLOATS[kind.bits]).astype(np.float64)
+        bits = bits.astype(np.uint32) << np.uint32(16)
+    return np.asarray(
+        bits.view(FLOATS[max(kind.bits, 32) if kind.scalar == "bf16" else kind.bits]), np.float64
+    )
 
 
 def flushed(bits: Array, scalar: str) -> Array:
@@ -97,7 +99,8 @@ def flushed(bits: Array, scalar: str) -> Array:
         "f16": (0x7C00, 0x8000), "bf16": (0x7F80, 0x8000), "f32": (0x7F800000, 0x80000000)
     }[scalar]  # fmt: skip
     kind = bits.dtype.type
-    return np.asarray(np.where((bits & kind(exponent)) == 0, bits & kind(sign), bits))
+    found: Array = np.where((bits & kind(exponent)) == 0, bits & kind(sign), bits)
+    return found
 
 
 def finished(value: Array, kind: Kind) -> Array:
@@ -279,101 +282,3 @@ fma = arithmetic(_fma, 3, kind_of)
 div = arithmetic(_divided, 2, correctly_rounded)
 sqrt = arithmetic(_root, 1, correctly_rounded)
 rcp = arithmetic(lambda kind, a: _divided(kind, np.ones(1), a), 1, correctly_rounded)
-
-
-# -- what only looks at signs and order ----------------------------------------------------------
-
-
-def sign(i: Instruction) -> Step:
-    """neg and abs: the sign bit, of NaN too, which the manual leaves open; .ftz flushes first."""
-    modifiers = Modifiers(i)
-    kind = Kind(modifiers.type(*TYPES), ftz=modifiers.flag("ftz"))
-    modifiers.end()
-    top = 1 << (kind.bits - 1)
-
-    def step(lanes: Lanes, live: Mask) -> None:
-        found = []
-        for bits in parts(lanes, i, i.operands[1], kind):
-            value = flushed(bits, kind.scalar) if kind.ftz else bits
-            one = value.dtype.type(top)
-            found.append(value ^ one if i.opcode == "neg" else value & ~one)
-        lanes.write(i, i.operands[0], joined(found, kind), live)
-
-    return step
-
-
-def extreme(i: Instruction) -> Step:
-    """min and max: NaN loses, and wins with .NaN; −0 is below +0; .abs compares magnitudes."""
-    modifiers = Modifiers(i)
-    kind = Kind(modifiers.type(*TYPES), ftz=modifiers.flag("ftz"))
-    nan, xorsign, magnitudes = modifiers.flag("NaN"), modifiers.flag("xorsign"), modifiers.flag("abs")
-    modifiers.end()
-    if len(i.operands) not in (3, 4) or kind.name == "f32x2" or (len(i.operands) == 4 and kind.name != "f32"):
-        raise unsupported(i)
-    largest = i.opcode == "max"
-
-    def two(a: Array, b: Array) -> Array:
-        if kind.ftz:
-            a, b = flushed(a, kind.scalar), flushed(b, kind.scalar)
-        top = a.dtype.type(1 << (kind.bits - 1))
-        signs = (a ^ b) & top
-        if magnitudes:
-            a, b = a & ~top, b & ~top
-        x, y = number(a, Kind(kind.name)), number(b, Kind(kind.name))
-        # Equal numbers differ in their bits only where they are zeros of two signs: then the sign decides.
-        first = (x > y) | ((x == y) & ~np.signbit(x)) if largest else (x < y) | ((x == y) & np.signbit(x))
-        chosen = np.where(np.isnan(y) | (first & ~np.isnan(x)), a, b)
-        lost = np.isnan(x) | np.isnan(y) if nan else np.isnan(x) & np.isnan(y)
-        chosen = chosen & ~top | signs if xorsign else chosen
-        return np.asarray(np.where(lost, _nan(kind), chosen))
-
-    def step(lanes: Lanes, live: Mask) -> None:
-        columns = zip(*(parts(lanes, i, o, kind) for o in i.operands[1:]), strict=True)
-        found = []
-        for first, *rest in columns:
-            for other in rest:
-                first = two(first, other)
-            found.append(first)
-        lanes.write(i, i.operands[0], joined(found, kind), live)
-
-    return step
-
-
-def _nan(kind: Kind) -> Any:
-    return NAN64 if kind.scalar == "f64" else UNSIGNED[kind.bits](FORMATS[kind.scalar].nan)
-
-
-def copysign(i: Instruction) -> Step:
-    """The second operand with the first one's sign."""
-    modifiers = Modifiers(i)
-    kind = Kind(modifiers.type("f32", "f64"))
-    modifiers.end()
-
-    def step(lanes: Lanes, live: Mask) -> None:
-        a, b = (lanes.read(i, o, kind.bits) for o in i.operands[1:])
-        top = a.dtype.type(1 << (kind.bits - 1))
-        lanes.write(i, i.operands[0], (a & top) | (b & ~top), live)
-
-    return step
-
-
-def testp(i: Instruction) -> Step:
-    """Properties of a number."""
-    modifiers = Modifiers(i)
-    kind = Kind(modifiers.type("f32", "f64"))
-    what = modifiers.one_of("finite", "infinite", "number", "notanumber", "normal", "subnormal")
-    modifiers.end()
-    tiny = np.finfo(FLOATS[kind.bits]).tiny
-
-    def step(lanes: Lanes, live: Mask) -> None:
-        x = lanes.float(i, i.operands[1], kind.bits)
-        answers = {
-            "finite": np.isfinite, "infinite": np.isinf, "number": lambda v: ~np.isnan(v), "notanumber": np.isnan,
-            "normal": lambda v: np.isfinite(v) & ((np.abs(v) >= tiny) | (v == 0)),  # as the manual counts 0
-            "subnormal": lambda v: (np.abs(v) < tiny) & (v != 0),
-        }  # fmt: skip
-        lanes.write(i, i.operands[0], answers[what](x), live)
-
-    if not what:
-        raise unsupported(i)
-    return step

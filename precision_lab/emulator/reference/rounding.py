@@ -1,9 +1,9 @@
 """Exact arithmetic and one rounding, for every format and direction of PTX.
 
-A sum, product or fused product of numbers of at most 24 bits is computed in FP64 and, where FP64 has not all of
-it, rounded to odd there: cut off towards zero, with the last bit set if anything was cut off. FP64 has
-more than two bits beyond every such format, so one rounding of that is the rounding of the exact result, in any
-direction (Boldo and Melquiond, IEEE Trans. Computers 57, 2008).
+A sum, product or fused product of numbers of at most 24 bits is computed in FP64 and, where FP64 has not all
+of it, rounded to odd there: cut off towards zero, with the last bit set if anything was cut off. FP64 has
+more than two bits beyond every such format, so one rounding of that is the rounding of the exact result, in
+any direction (Boldo and Melquiond, IEEE Trans. Computers 57, 2008).
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def odd_sum(a: Array, b: Array) -> Array:
     error = (a - (s - v)) + (b - v)
     bits = s.view(np.int64)
     inexact = np.isfinite(s) & (error != 0)
-    # The neighbour towards zero where s was rounded away from it, then the last bit is set. Where s is inexact
-    # it is not 0: sums of FP64 numbers that come near 0 are exact.
+    # The neighbour towards zero where s was rounded away from it, then the last bit is set. Where s is
+    # inexact it is not 0: sums of FP64 numbers that come near 0 are exact.
     bits = np.where(inexact & ((error > 0) != (s > 0)), bits - 1, bits)
     return np.where(inexact, bits | 1, bits).view(np.float64)
 

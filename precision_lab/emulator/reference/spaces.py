@@ -68,7 +68,7 @@ class Space:
         limit = self.stride or self.data.size
         inside = (local >= 0) & (local + size <= limit)
         owner = lanes.block[lane] if self.name == "shared" else lane
-        at = np.where(inside, local, 0) + (owner * self.stride if self.stride else 0)
+        at: Index = np.asarray(np.where(inside, local, 0) + owner * self.stride, np.int64)
         if inside.all():
             inside = self._all(at, size, ALLOCATED)
         if not inside.all():
@@ -127,7 +127,7 @@ class Space:
             first = int(np.flatnonzero(wrong)[0])
             raise fault(
                 lanes, i, "race",
-                f"two threads store different values to {self.name} memory with no order between them, the other "
+                f"two threads store different values to {self.name} memory with no order between, the other "
                 f"is {position(lanes, order.thread(int(marks[first])))}", int(lane[first]),
             )  # fmt: skip
 

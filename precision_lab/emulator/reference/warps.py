@@ -10,9 +10,9 @@ import numpy as np
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.launch import WARP
 from precision_lab.emulator.ptx import Address, Instruction, Operand, Sink, Vector
-from precision_lab.emulator.reference.integers import destinations
 from precision_lab.emulator.reference.lanes import Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
+from precision_lab.emulator.reference.moves import destinations
 from precision_lab.emulator.reference.spaces import fault
 from precision_lab.emulator.reference.step import Step
 
@@ -92,7 +92,7 @@ def shuffle(i: Instruction) -> Step:
             )
         lanes.write(i, to, np.take_along_axis(value, source, 1).reshape(-1), live)
         lanes.write(i, predicate, inside.reshape(-1), live)
-        lanes.machine.order.warp_barrier(here.any(1))
+        lanes.machine.order.warp_barrier(np.asarray(here.any(1)))
 
     return step
 
@@ -119,7 +119,7 @@ def vote(i: Instruction) -> Step:
         else:
             found = {"all": yes == total, "any": yes > 0, "uni": (yes == total) | (yes == 0)}[mode]
         lanes.write(i, i.operands[0], found.reshape(-1), live)
-        lanes.machine.order.warp_barrier(here.any(1))
+        lanes.machine.order.warp_barrier(np.asarray(here.any(1)))
 
     return step
 
@@ -183,7 +183,7 @@ def reduce(i: Instruction) -> Step:
             bits = np.where(none | (nan & (nans & named).any(-1)), 0x7FFFFFFF, bits)
             return bits.astype(np.uint32)
         x = values.view(np.int32) if kind == "s32" else values
-        ends = np.iinfo(x.dtype)
+        ends = np.iinfo(np.int32 if kind == "s32" else np.uint32)
         neutral = {"add": 0, "or": 0, "xor": 0, "and": ends.max, "min": ends.max, "max": ends.min}[what]
         x = np.where(named, x, x.dtype.type(neutral))
         operation = {
@@ -197,7 +197,7 @@ def reduce(i: Instruction) -> Step:
         values = np.ascontiguousarray(_by_warp(lanes, i, i.operands[1]))
         spread = np.ascontiguousarray(np.broadcast_to(values[:, None, :], named.shape))
         lanes.write(i, i.operands[0], combined(spread, named).reshape(-1), live)
-        lanes.machine.order.warp_barrier(_live(lanes, live).any(1))
+        lanes.machine.order.warp_barrier(np.asarray(_live(lanes, live).any(1)))
 
     return step
 
@@ -208,8 +208,8 @@ def reduce(i: Instruction) -> Step:
 def matrix(i: Instruction) -> Step:
     """ldmatrix and stmatrix: 8×8 matrices of 16-bit numbers, a row's address from each lane.
 
-    Lane 8·m + r holds the address of row r of matrix m; lane l holds numbers 2·(l mod 4) and the next one of row
-    l div 4, of the transposed matrix with .trans.
+    Lane 8·m + r holds the address of row r of matrix m; lane l holds numbers 2·(l mod 4) and the next one of
+    row l div 4, of the transposed matrix with .trans.
     """
     modifiers = Modifiers(i)
     modifiers.type("b16")
@@ -266,7 +266,7 @@ def warp_barrier(i: Instruction) -> Step:
 
     def step(lanes: Lanes, live: Mask) -> None:
         _require_members(lanes, i, i.operands[0], live)
-        lanes.machine.order.warp_barrier(_live(lanes, live).any(1))
+        lanes.machine.order.warp_barrier(np.asarray(_live(lanes, live).any(1)))
 
     if i.modifiers not in (("warp", "sync"),) or isinstance(i.operands[0], Sink):
         raise unsupported(i)
