@@ -239,10 +239,13 @@ class _Parser(Reader):
             raise Unsupported(f"PTX line {name.line}: {name.text!r} is no instruction")
         opcode, *modifiers = re.split(r"\.", name.text)
         operands: list[Operand] = []
-        if self._peek() != ";":
-            operands.append(self._operand(body))
-            while self._accept(","):
+        try:
+            if self._peek() != ";":
                 operands.append(self._operand(body))
+                while self._accept(","):
+                    operands.append(self._operand(body))
+        except Unsupported as error:
+            raise Unsupported(f"{error}, in the instruction {name.text}") from error
         end = self._next()
         if end.text != ";":
             raise Unsupported(f"PTX line {end.line}: {end.text!r} in {name.text} is not understood")
