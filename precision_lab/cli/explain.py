@@ -56,7 +56,6 @@ def explain(
 ) -> None:
     """One input on one screen: exact value, conditioning, every implementation's value and error."""
     from precision_lab.cli.printing import console_for, print_explanation
-    from precision_lab.devices import get_device
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import Called
@@ -75,7 +74,7 @@ def explain(
         raise UsageError(
             "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
         )
-    place = get_device(call.device)
+    place = call.place
     found = on(
         place,
         explaining.explain,

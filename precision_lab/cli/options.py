@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from precision_lab.devices import kinds
+from precision_lab.devices import Device, get_device, kinds
+from precision_lab.devices.emulated import engine_in_use
 from precision_lab.exceptions import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ ParamOption = Annotated[
     list[str] | None, typer.Option("--param", help="NAME=VALUE, e.g. alpha_n=0.8; may be repeated.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help=f"Where kernels run and are scored: {_DEVICES}.")]
+EmulatorOption = Annotated[
+    str | None,
+    typer.Option("--emulator", help="fast or reference: what executes an emulated GPU's code; default fast."),
+]
 FrameworkOption = Annotated[
     str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
 ]
@@ -52,6 +57,16 @@ class Call:
     multiple_of: MultipleOption = 1
     shape: ShapesOption = None
     device: DeviceOption = "cpu"
+    emulator: EmulatorOption = None
+
+    @property
+    def place(self) -> Device:
+        """The device.
+
+        Raises:
+            ValueError: there is none of that name, or no such emulator.
+        """
+        return chosen_device(self.device, self.emulator)
 
     @property
     def contract(self) -> CallContract:
@@ -63,6 +78,19 @@ class Call:
         from precision_lab.implementations.contract import CallContract
 
         return CallContract(self.multiple_of, read_shapes(self.shape))
+
+
+def chosen_device(name: str, emulator: str | None) -> Device:
+    """The device of that name, whose code the named engine executes if it is emulated.
+
+    Raises:
+        ValueError: there is none, or the engine is of no use to it.
+    """
+    device = get_device(name)
+    if emulator is not None and not device.own_process:
+        raise UsageError(f"--emulator {emulator}: device={name!r} is not emulated")
+    engine_in_use(emulator)
+    return device
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
-from precision_lab.cli.options import DeviceOption, FormatsOption, JsonOption, refuse_ignored
+from precision_lab.cli.options import (
+    DeviceOption,
+    EmulatorOption,
+    FormatsOption,
+    JsonOption,
+    chosen_device,
+    refuse_ignored,
+)
 from precision_lab.cli.output import Outputs, kept_on_interrupt
 from precision_lab.cli.progress import ProgressBars
 from precision_lab.exceptions import UsageError
@@ -38,6 +45,7 @@ def report(
         typer.Option("--exhaustive", help="All 2^32 inputs of fp32: a minute or more per implementation."),
     ] = False,
     device: DeviceOption = "cpu",
+    emulator: EmulatorOption = None,
     probe: Annotated[
         Path | None, typer.Option("--probe", help="Also report this folder of `precision-lab probe`.")
     ] = None,
@@ -75,7 +83,8 @@ def report(
 
         settings = StudySettings(
             quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
-            exhaustive=exhaustive, device=device, probe=None if probe is None else str(probe),
+            exhaustive=exhaustive,
+            device=chosen_device(device, emulator).name, probe=None if probe is None else str(probe),
             profile=DEFAULT if profile is None else read_profile(profile),
         )  # fmt: skip
         if not settings.chosen_functions():

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
-from precision_lab.cli.options import DeviceOption, FunctionArgument, JsonOption, Values, grouped
+from precision_lab.cli.options import (
+    DeviceOption,
+    EmulatorOption,
+    FunctionArgument,
+    JsonOption,
+    Values,
+    chosen_device,
+    grouped,
+)
 from precision_lab.cli.output import Outputs, json_text, kept_on_interrupt
 from precision_lab.cli.progress import Rate
 
@@ -54,11 +62,11 @@ def sweep(
         typer.Option("--max-ulp", help="Also hold every output to this bound."),
     ] = None,
     device: DeviceOption = "cpu",
+    emulator: EmulatorOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.cli.printing import console_for, print_sweep
-    from precision_lab.devices import get_device
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import Called
@@ -70,10 +78,11 @@ def sweep(
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
     source = kernel_format(fmt)
-    get_device(device).check()
+    place = chosen_device(device, emulator)
+    place.check()
     asked = Asked(
         Called(implementation), get_function(function), source, values.of(function),
-        tuple(output) if output else None, "given" if values.param else values.params, get_device(device),
+        tuple(output) if output else None, "given" if values.param else values.params, place,
     )  # fmt: skip
     with Rate(fmt) as progress, kept_on_interrupt(kept.words()):
         found = on(

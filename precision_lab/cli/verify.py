@@ -201,14 +201,15 @@ def verify(
     own trouble.
     """
     from precision_lab.cli.printing import console_for, print_verdict
-    from precision_lab.devices import CPU, get_device
+    from precision_lab.devices import CPU
     from precision_lab.implementations.adapters.target import is_registered_name
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
-    at_home = get_device(call.device) == CPU and is_registered_name(target)
+    place = call.place
+    at_home = place == CPU and is_registered_name(target)
     if isolation.isolate is False or (isolation.isolate is None and at_home):
         everything = {str(parameter.name) for parameter in context.command.params}
         refuse_ignored(context, "a kernel that has no process of its own", everything - {"time_limit"})
@@ -235,7 +236,7 @@ def verify(
                 progress=progress,
                 promise=not promise.write_bound,
                 laws=examined.laws,
-                device=call.device,
+                device=place,
                 multiple_of=call.multiple_of,
                 shapes=read_shapes(call.shape),
                 finite=examined.finite,

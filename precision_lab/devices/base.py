@@ -77,6 +77,15 @@ class Device:
         """What of the environment a process of its own is started with; None for what must not be there."""
         return {}
 
+    def configurations(self) -> tuple[str, ...]:
+        """What autotuned kernels that have run in this process can be tuned to, in words; () where nobody can
+        choose.
+        """
+        return ()
+
+    def configure(self, index: int) -> None:
+        """Makes autotuned kernels take the configuration of that number, or their last."""
+
     def objection(self, result: Tensor) -> str:
         """Why a result says nothing of this device; "" where it does."""
         return ""

@@ -79,6 +79,24 @@ class Emulated(Device):
         # Triton would interpret kernels instead of compiling them.
         return {DEVICE: self.name, "TRITON_INTERPRET": None}
 
+    def configurations(self) -> tuple[str, ...]:
+        driver = sys.modules.get("precision_lab.virtual_gpu.triton_driver")
+        if driver is None:
+            return ()
+        met: dict[str, tuple[str, ...]] = driver.configurations()
+        most = max((len(words) for words in met.values()), default=0)
+        return tuple(
+            "; ".join(
+                f"{name}: {words[min(k, len(words) - 1)]}" for name, words in met.items() if len(words) > 1
+            )
+            for k in range(most)
+        )
+
+    def configure(self, index: int) -> None:
+        driver = sys.modules.get("precision_lab.virtual_gpu.triton_driver")
+        if driver is not None:
+            driver.choose(index)
+
     def objection(self, result: Tensor) -> str:
         from precision_lab.virtual_gpu.tensors import operators_of
 
@@ -93,7 +111,7 @@ class Emulated(Device):
 
     @classmethod
     def checks(cls) -> Sequence[Check]:
-        missing = [name for name in ("triton", "cuda.bindings") if not _is_installed(name)]
+        missing = [name for name in ("triton", "cuda.bindings") if not is_installed(name)]
         detail = f"sm_{OLDEST} to sm_{NEWEST}"
         if missing:
             detail += f"; kernels that need {' and '.join(missing)} do not run"
@@ -107,7 +125,8 @@ class Emulated(Device):
         return {"emulated device": name, "emulator": os.environ.get(ENGINE, ENGINES[0])}
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported, without doing so."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:

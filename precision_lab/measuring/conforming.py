@@ -12,6 +12,7 @@ each.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from precision_lab.oracle import Reference
 from precision_lab.results import Failure
 from precision_lab.results.conformity import Conformity, Span, Varying
 from precision_lab.running.case import Case
-from precision_lab.running.runner import run
+from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.scoring import errors as metrics
 
 MOST_COMBINATIONS = 125  # three instructions of five results each
@@ -40,40 +41,55 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
     Args:
         computed: of the case at its inputs, as `run` gives it with every instruction correctly rounded.
     """
+    nominal = {o: np.asarray(v, np.float64) for o, v in computed.items() if not isinstance(v, Failure)}
+    if not nominal:
+        return {}
+    together = _tried(case.giving(*nominal), nominal)
+    if together is not None:
+        return together
+    found = {}
+    for output, values in nominal.items():
+        alone = _tried(case.giving(output), {output: values})
+        found[output] = (
+            alone[output] if alone is not None else _unknown("too many combinations of results to try")
+        )
+    return found
+
+
+def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:
+    return Conformity(instructions, 1, 0, {}, (), reason)
+
+
+def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity] | None:
+    """Every combination, for all outputs of the case at once; None where there are too many."""
     from precision_lab.virtual_gpu.engines import choosing, recording
 
     bits = case.points.bits
     assert bits is not None
-    found = {o: np.asarray(v, np.float64) for o, v in computed.items() if not isinstance(v, Failure)}
-    result: dict[str, Conformity] = {}
-    for output, nominal in found.items():
-        alone = case.giving(output)
-        with recording() as record:
-            run(alone, bits)
-        names = tuple(sorted(set(record.instructions.values())))
-        # Every way of every dimension: what is nominal is the first.
-        ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
-        count = 1
-        for way in ways:
-            count *= len(way)
-        if reason := record.obstacle or _too_many(count):
-            result[output] = Conformity(names, 1, 0, {}, (), reason)
-            continue
-        envelope = _Envelope.of(case, output, bits, nominal)
-        for choice in itertools.islice(itertools.product(*ways), 1, None):
-            with choosing(dict(zip(record.dimensions, choice, strict=True))):
-                values = run(alone, bits)[output]
-            if isinstance(values, Failure):
-                result[output] = Conformity(names, count, 0, {}, (), f"{values.kind}: {values.message}")
-                break
-            envelope.add(np.asarray(values, np.float64))
-        else:
-            result[output] = envelope.conformity(names, count)
-    return result
-
-
-def _too_many(count: int) -> str:
-    return "" if count <= MOST_COMBINATIONS else f"{count} combinations of results are too many to try"
+    with recording() as record:
+        tensors = run_tensors(case, input_tensor(case, bits))
+        obstacles = {
+            o: record.obstacle(t.data_ptr()) for o, t in tensors.items() if not isinstance(t, Failure)
+        }
+    names = tuple(sorted(set(record.instructions.values())))
+    # Every way of every dimension: what is nominal is the first.
+    ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
+    count = math.prod(map(len, ways))
+    if count > MOST_COMBINATIONS:
+        return None
+    found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
+    envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
+    for choice in itertools.islice(itertools.product(*ways), 1, None):
+        with choosing(dict(zip(record.dimensions, choice, strict=True))):
+            values = run(case, bits)
+        for output in list(envelopes):
+            got = values[output]
+            if isinstance(got, Failure):
+                found[output] = _unknown(f"{got.kind}: {got.message}", names)
+                del envelopes[output]
+            else:
+                envelopes[output].add(np.asarray(got, np.float64))
+    return found | {o: envelope.conformity(names, count) for o, envelope in envelopes.items()}
 
 
 @dataclass

@@ -46,7 +46,8 @@ class Varying:
 
     Attributes:
         bits: of the input.
-        least, most: the smallest and the largest error of an allowed result, in ulps; NaN where one is not finite.
+        least, most: the smallest and the largest error of an allowed result, in ulps; NaN where one is not
+            finite.
     """
 
     bits: str

@@ -23,6 +23,8 @@ class Execution:
         traceable: torch.compile can be asked to run the same kernel.
         owns_parameters: the kernel is a module, whose parameters are its own tensors.
         one_number: takes each parameter as one number, never one per element.
+        package: brings code of its own for a GPU, in text that is compiled at run time with this package; ""
+            for what only calls torch's operators.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Execution:
     traceable: bool = False
     owns_parameters: bool = False
     one_number: bool = False
+    package: str = ""
 
     @property
     def is_foreign(self) -> bool:
@@ -54,9 +57,9 @@ FP8_FP32 = Execution("fp8-fp32", core=FP32, parallel=True, keeps_nothing=True)
 FP8_BF16 = Execution("fp8-bf16", core=BF16, parallel=True, keeps_nothing=True)
 MODULE = Execution("module", keeps_nothing=True, traceable=True, owns_parameters=True)
 # FP32 inside, unless an implementation's name says otherwise.
-OPERATOR = Execution("operator", keeps_nothing=True)  # a torch operator
-TRITON = Execution("triton")
-CUDA_CPP = Execution("cuda")
+OPERATOR = Execution("operator", keeps_nothing=True, package="triton")  # a torch operator
+TRITON = Execution("triton", package="triton")
+CUDA_CPP = Execution("cuda", package="cuda.bindings")
 TRANSFORMER_ENGINE = Execution("te")
 NUMPY = Execution("numpy", framework="numpy")
 JAX = Execution("jax", framework="jax")

@@ -27,16 +27,20 @@ Executions = Annotated[Names, "execution"]
 Subjects = Annotated[Names, "subject"]
 Recipes = Annotated[Names, "recipe"]
 Formulations = Annotated[Names, "formulation"]
+Devices = Annotated[Names, "emulated device"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Functions, in the order they are measured in, and formats; all functions where none is named."""
+    """Functions, in the order they are measured in, and formats; all functions where none is named. Emulated
+    devices on which a study of the processor measures what brings code for them.
+    """
 
     functions: Functions
     formats: Formats
     quick_functions: Functions
     quick_formats: Formats
+    emulated: Devices
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ class Results:
     seconds: dict[str, float]  # wall time per stage: "oracle", "eager", "compiled", "compile", "timing"
     conversions: tuple[Conversion, ...] = ()
     blocks: tuple[Block, ...] = ()
+    emulated: tuple[Measurement, ...] = ()  # on emulated devices, by a study of the processor
     lowprecision: dict[str, Any] | None = None  # as `study.lowprecision.examine` gives it
     schema: int = SCHEMA
 
@@ -175,8 +176,9 @@ class Results:
 
     def dumps(self) -> str:
         """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
-        data = dataclasses.asdict(dataclasses.replace(self, measurements=()))
-        data["measurements"] = [m.to_json() for m in self.measurements]
+        data = dataclasses.asdict(dataclasses.replace(self, measurements=(), emulated=()))
+        for name in ("measurements", "emulated"):
+            data[name] = [m.to_json() for m in getattr(self, name)]
         return strict_json(data)
 
     @classmethod
@@ -203,6 +205,7 @@ class Results:
                 # Reports of earlier versions have none of these.
                 conversions=tuple(Conversion.from_json(c) for c in data.get("conversions", ())),
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
+                emulated=tuple(Measurement.from_json(m) for m in data.get("emulated", ())),
                 lowprecision=data.get("lowprecision"),
             )
             checked(found)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.devices import CPU, CUDA, Device
+from precision_lab.devices.emulated import is_installed
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import BF16, E4M3, E5M2, FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
@@ -34,7 +35,7 @@ def _triton(x: Tensor, fmt: FloatFormat, device: Device) -> Tensor:
         from precision_lab.implementations.triton_kernels import to_float8
     except ImportError as error:
         raise KernelError("missing_dependency", f"Triton is not installed: {error}") from error
-    if device.is_accelerator and device.capability() < (8, 9):
+    if device.platform == "cuda" and device.capability() < (8, 9):
         raise KernelError("unsupported_device", "Triton's FP8 conversions need compute capability 8.9")
     result: Tensor = to_float8(x, torch_dtype(fmt))
     return result
@@ -45,11 +46,11 @@ def _transformer_engine(x: Tensor, fmt: FloatFormat, device: Device) -> Tensor:
     return transformer_engine.stored(quantized, fmt).reshape(-1)
 
 
-# Name, cast, and the devices it is to be found on.
-CASTS: tuple[tuple[str, Convert, tuple[Device, ...]], ...] = (
-    ("torch", _torch, (CPU, CUDA)),
-    ("triton", _triton, (CUDA,)),
-    ("transformer-engine", _transformer_engine, (CUDA,)),
+# Name, cast, the devices it is to be found on, and the package that compiles code of its own for it.
+CASTS: tuple[tuple[str, Convert, tuple[Device, ...], str], ...] = (
+    ("torch", _torch, (CPU, CUDA), ""),
+    ("triton", _triton, (CUDA,), "triton"),
+    ("transformer-engine", _transformer_engine, (CUDA,), ""),
 )
 
 
@@ -68,8 +69,10 @@ def conversions(device: Device = CPU, *, lost: str = "") -> tuple[Conversion, ..
 
 
 def _on(device: Device, survivor: Survivor) -> Iterator[Conversion]:
-    for name, cast, devices in CASTS:
-        if all(device.kind != known.kind for known in devices):
+    for name, cast, devices, package in CASTS:
+        if all(device.platform != known.platform for known in devices):
+            continue
+        if device.own_process and not (package and is_installed(package)):
             continue
         for target in TARGETS:
             yield survivor.attempt(

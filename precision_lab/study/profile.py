@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from precision_lab.devices import Emulated, get_device
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
@@ -36,6 +37,12 @@ def _parameter_sets(value: Any) -> None:
                 raise unknown_name(f"parameter set of {function}", name, known)
 
 
+def _emulated(name: str) -> None:
+    device = get_device(name)
+    if not device.own_process:
+        raise UsageError(f"{name!r} is no emulated device; expected {Emulated.spelling}")
+
+
 READERS: Mapping[str, Check] = {
     "function": get_function,
     "format": get_format,
@@ -44,6 +51,7 @@ READERS: Mapping[str, Check] = {
     "subject": implementation_of,
     "recipe": get_recipe,
     "formulation": _formulation,
+    "emulated device": _emulated,
     "baselines": _baselines,
 }
 

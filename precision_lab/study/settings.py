@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from precision_lab.devices import Device, get_device, usable_device
+from precision_lab.devices.emulated import is_installed
 from precision_lab.formats import FORMATS, FloatFormat, kernel_format
 from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.implementations import IMPLEMENTATIONS
@@ -13,6 +14,14 @@ from precision_lab.implementations.subject import implementation_of
 from precision_lab.results.execution import EXECUTIONS, Execution
 from precision_lab.results.profile import DEFAULT, Profile
 from precision_lab.running.placement import on_device
+
+
+def _is_subject(implementation: Implementation, device: Device) -> bool:
+    """Whether it is measured there: on an emulated device only what brings code for it, and its compiler."""
+    if not implementation.runs_on(device):
+        return False
+    package = implementation.execution.package
+    return not device.own_process or bool(package and is_installed(package))
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,10 @@ class StudySettings:
         functions, formats: names; empty means the profile's.
         compiled: also run torch.compile (its compile time is recorded apart).
         exhaustive: every fp32 input of every case instead of a stratified set: hours for all functions.
-        timing, reductions: also time the implementations, also sum parameter gradients.
+        timing, reductions: also time the implementations, also sum parameter gradients; an emulated device is
+            not timed.
         device: name of the one where kernels run and are scored.
+        initial_only: of every function the initial parameters alone.
         probe: folder of a training probe to report too.
         skipped: implementations that are left out, as "FUNCTION LABEL".
         profile: which subjects are measured where none are asked for by name.
@@ -40,6 +51,7 @@ class StudySettings:
     reductions: bool = True
     exhaustive: bool = False
     device: str = "cpu"
+    initial_only: bool = False
     probe: str | None = None
     skipped: tuple[str, ...] = ()
     profile: Profile = DEFAULT
@@ -61,7 +73,7 @@ class StudySettings:
         study = self.profile.study
         own = study.quick_functions if self.quick and not self.functions else study.functions
         asked = self.functions or own or tuple(FUNCTIONS)
-        available = {i.function for i in IMPLEMENTATIONS.values() if i.runs_on(self.on)}
+        available = {i.function for i in IMPLEMENTATIONS.values() if _is_subject(i, self.on)}
         ordered = (FUNCTIONS[name] for name in dict.fromkeys((*own, *FUNCTIONS)) if name in asked)
         return tuple(f for f in ordered if f in available)
 
@@ -83,17 +95,30 @@ class StudySettings:
         return tuple(implementation_of(subject) for subject in self.profile.timing.blocks)
 
     def implementations(self) -> tuple[Implementation, ...]:
+        """Those of `listed`, to be run on the device, which this process has."""
+        return tuple(on_device(i, self.on) for i in self.listed())
+
+    def listed(self) -> tuple[Implementation, ...]:
+        """What is measured."""
         functions = self.chosen_functions()
         compiled = self.compiled and not self.quick
         return tuple(
-            on_device(i, self.on)
+            i
             for i in IMPLEMENTATIONS.values()
             if i.function in functions
-            and i.runs_on(self.on)
+            and _is_subject(i, self.on)
             and (compiled or not i.execution.compiled)
             and f"{i.function.name} {i.label}" not in self.skipped
         )
 
     def parameter_sets(self, function: Activation) -> tuple[str, ...]:
         names = tuple(function.parameter_sets)
-        return names[:1] if self.quick else names
+        return names[:1] if self.quick or self.initial_only else names
+
+    def emulated(self) -> tuple[StudySettings, ...]:
+        """What is also measured on emulated devices, which only do what no compiler of the CPU shows."""
+        if self.quick or self.on.kind != "cpu":
+            return ()
+        rest = replace(self, timing=False, compiled=False, reductions=False, initial_only=True, probe=None)
+        there = (replace(rest, device=name) for name in self.profile.study.emulated)
+        return tuple(settings for settings in there if settings.listed())

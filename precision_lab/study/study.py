@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure, Measurement, Reduction, Results, Timing
 from precision_lab.running.case import Case, case_of
+from precision_lab.running.own_process import on
 from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.saved_cases import Cases
@@ -51,7 +52,7 @@ def run_through(
         EnvironmentAltersResultsError, OSError: as `run`.
     """
     settings = settings or StudySettings()
-    results = run(settings, progress, cases)
+    results = on(settings.on, run, settings, cases=cases, progress=progress)
     while results.lost:
         rows = (row for kind in _KEYS for row in getattr(results, kind))
         culprits = {
@@ -86,7 +87,7 @@ def _completed(results: Results, rest: Results) -> Results:
 
 @compiler_settings_kept()
 def run(
-    settings: StudySettings | None = None, progress: Progress | None = None, cases: Cases | None = None
+    settings: StudySettings | None = None, cases: Cases | None = None, progress: Progress | None = None
 ) -> Results:
     """Measures every case of the settings and returns one `Results`.
 
@@ -128,11 +129,20 @@ def run(
             ),
         )
         measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
+    emulated: list[Measurement] = []
+    for there in settings.emulated():
+        stage = f"measure {there.device}"
+        emulated += _timed(
+            seconds, stage,
+            lambda there=there, stage=stage: on(  # type: ignore[misc]
+                there.on, measured_there, there, stage, cases, progress=report
+            ),
+        )  # fmt: skip
     reductions: list[Reduction] = []
     if settings.reductions:
         reductions = _timed(seconds, "reductions", lambda: _reduce(going, others))
     timings: list[Timing] = []
-    if settings.timing:
+    if settings.timing and not settings.on.own_process:
         timings = _timed(
             seconds,
             "timing",
@@ -169,6 +179,7 @@ def run(
         seconds=seconds,
         conversions=found_conversions,
         blocks=tuple(found_blocks),
+        emulated=tuple(emulated),
         lowprecision=lowprecision,
     )
 
@@ -178,6 +189,14 @@ def _timed(seconds: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     result = work()
     seconds[stage] = round(time.perf_counter() - start, 2)
     return result
+
+
+def measured_there(
+    settings: StudySettings, stage: str, cases: Cases, *, progress: Progress
+) -> list[Measurement]:
+    """What the settings say is measured on their device, in this process, which is the device's own."""
+    going = _Going(settings, progress, Survivor(), cases)
+    return _measure(going, settings.implementations(), stage)
 
 
 def _cases(implementations: Iterable[Implementation], settings: StudySettings) -> list[Case]:
@@ -220,11 +239,16 @@ def _measure(going: _Going, implementations: Sequence[Implementation], stage: st
         going.report(stage, done, len(cases))
         measured = partial(going.survivor.attempt, partial(measure_all, case), partial(_unmeasured, case))
         results += going.kept.keep(
-            f"measure {_words(case)} {case.params_name}", Measurement,
+            f"measure {_words(case)} {case.params_name}{_where(case)}", Measurement,
             lambda measured=measured: [stored(m) for m in measured()],  # type: ignore[misc]
         )  # fmt: skip
     going.report(stage, len(cases), len(cases))
     return results
+
+
+def _where(case: Case) -> str:
+    device = case.implementation.device
+    return f" on {device.name}" if device.own_process else ""
 
 
 def _words(case: Case) -> str:

@@ -153,6 +153,19 @@ class _Trial:
         for m in found:
             self._learn(m)
             yield Measured(m)
+        yield from self._tuned_otherwise(case)
+
+    def _tuned_otherwise(self, case: Case) -> Iterator[Event]:
+        """The same for every other configuration of an autotuned kernel: a device may choose any."""
+        device = self.implementation.device
+        known = device.configurations()
+        for index, words in enumerate(known[1:], 1):
+            device.configure(index)
+            try:
+                for m in self._run(case):
+                    yield Measured(replace(m, implementation=f"{m.implementation} ({words})"))
+            finally:
+                device.configure(0)
 
     def _run(self, case: Case) -> list[Measurement]:
         self.announce("every input of the measurement in one call")

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from precision_lab.report.section import Section
-from precision_lab.report.sections import accuracy, aged, answers, lowprecision, method, probe, use
+from precision_lab.report.sections import (
+    accuracy,
+    aged,
+    answers,
+    emulated,
+    lowprecision,
+    method,
+    probe,
+    use,
+)
 from precision_lab.results import Results
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
@@ -17,6 +26,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     accuracy.heat_map,
     accuracy.regions,
     accuracy.witnesses,
+    emulated.kernels,
     use.reductions,
     use.timings,
     use.blocks,

@@ -1,0 +1,78 @@
+"""Kernels for a GPU as their compiler made them, executed without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from precision_lab.report.section import Cell, Column, Prose, Row, Section, Table, numeric
+from precision_lab.report.wording import reason
+from precision_lab.results import Measurement, Results
+from precision_lab.results.execution import labelled
+from precision_lab.results.profile import Shown
+
+_SHOWN = ("forward", "grad_x")
+
+
+def kernels(results: Results) -> Section | None:
+    """The largest errors of each kernel on each emulated device."""
+    if not results.emulated:
+        return None
+    devices = list(dict.fromkeys(m.device for m in results.emulated))
+    words = Prose(
+        "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU, every "
+        "input of 16-bit formats, initial parameters. Errors are in ulps, with approximate instructions "
+        "(`ex2.approx` and the like) correctly rounded; *any device* is the largest error that an allowed "
+        "result of theirs leads to, and how many inputs depend on it. **±** marks wrong signs, **∞** a NaN "
+        "or infinity in the wrong place."
+    )
+    rows = _rows(results.emulated)
+    columns: list[str | Column] = [
+        "device", "function", "kernel", "format", *numeric("forward", "d/dx", "other gradients"),
+        *numeric("any device", unit="ulps"), *numeric("inputs that depend"),
+    ]  # fmt: skip
+    title = f"As compiled for {' and '.join(devices)}"
+    table = Table(columns, [_row(*entry, results.profile) for entry in rows.items()])
+    return Section("emulated", title, [words, table])
+
+
+def _rows(measurements: Iterable[Measurement]) -> dict[tuple[str, ...], list[Measurement]]:
+    found: dict[tuple[str, ...], list[Measurement]] = {}
+    for m in measurements:
+        found.setdefault((m.device, m.function, labelled(m.implementation, m.execution), m.fmt), []).append(m)
+    return found
+
+
+def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) -> Row:
+    device, function, name, fmt = key
+    failures = [m.failure for m in measured if m.failure is not None]
+    about: list[str | Cell] = [device, function, name, fmt]
+    digest = function in profile.lead
+    if len(failures) == len(measured):
+        return Row([*about, Cell(reason(failures[0]), span=5)], digest=digest)
+    by_output = {m.output: m for m in measured}
+    cells = [_cell([by_output[o]] if o in by_output else []) for o in _SHOWN]
+    cells.append(_cell([m for o, m in by_output.items() if o not in _SHOWN]))
+    known = [m.conformity for m in measured if m.conformity is not None]
+    unknown = next((c.unknown for c in known if c.unknown), "")
+    if unknown:
+        return Row([*about, *cells, Cell("not tried", title=unknown), "–"], digest=digest)
+    most = max((c.most for c in known), default=0.0)
+    return Row(
+        [*about, *cells, f"{most:.4g}", str(max((c.varying for c in known), default=0))], digest=digest
+    )
+
+
+def _cell(measured: Sequence[Measurement]) -> Cell:
+    good = [m for m in measured if m.failure is None]
+    if not good:
+        failed = next((m.failure for m in measured if m.failure is not None), None)
+        return Cell("–" if failed is None else reason(failed))
+    worst = max(good, key=lambda m: m.max_ulp)
+    flags = "±" * any(m.wrong_sign for m in good) + "∞" * any(m.nonfinite_mismatch for m in good)
+    levels = (0.508, 1.0, 4.0, 64.0)
+    level = next((k for k, limit in enumerate(levels) if worst.max_ulp <= limit), 4)
+    at = "" if worst.witness is None else f"{worst.output} at x={worst.witness.x:.6g}"
+    return Cell(f"{worst.max_ulp:.4g}", level=level, flags=flags, title=at)
+
+
+__all__ = ["kernels"]
