@@ -50,10 +50,10 @@ def test_halves_of_a_packed_pair_are_apart() -> None:
     "use",
     [
         "setp.gt.f32 %p1, %f3, 0f00000000; selp.f32 %f4, %f1, %f2, %p1; st.global.f32 [%d8], %f4;",
-        "setp.gt.f32 %p1, %f3, 0f00000000; mov.f32 %f4, %f1; @%p1 mov.f32 %f4, %f2; st.global.f32 [%d8], %f4;",
+        "setp.gt.f32 %p1, %f3, 0f00000000; mov.f32 %f4, %f1; @%p1 mov.f32 %f4, %f2; st.global.f32 [%d8],%f4;",
         "setp.gt.f32 %p1, %f3, 0f00000000; @%p1 st.global.f32 [%d8], %f1;",
         "setp.gt.f32 %p1, %f3, 0f00000000; @%p1 bra other; st.global.f32 [%d8], %f1; other:",
-        "cvt.rzi.s32.f32 %r9, %f3; mul.wide.s32 %d5, %r9, 4; add.s64 %d6, %d8, %d5; st.global.f32 [%d6], %f1;",
+        "cvt.rzi.s32.f32 %r9, %f3; mul.wide.s32 %d5, %r9, 4; add.s64 %d6, %d8, %d5; st.global.f32 [%d6],%f1;",
     ],
     ids=["selected", "guarded", "stored or not", "branched", "where"],
 )
@@ -80,7 +80,7 @@ def test_a_loops_last_turn_reaches_its_first() -> None:
         "mov.b32 %r10, %f3; shfl.sync.bfly.b32 %r11, %r10, 1, 31, -1; st.global.u32 [%d8], %r11;",
         "mov.b32 %r10, %f3; redux.sync.add.u32 %r11, %r10, -1; st.global.u32 [%d8], %r11;",
         "red.global.add.f32 [%d2], %f3;",
-        ".shared .b8 s[128]; st.shared.f32 [s], %f3; bar.sync 0; ld.shared.f32 %f4, [s]; st.global.f32 [%d8], %f4;",
+        ".shared .b8 s[4]; st.shared.f32 [s], %f3; bar.sync 0; ld.shared.f32 %f4, [s]; st.global.f32 [%d8],%f4;",
     ],
     ids=["shuffle", "reduction", "atomic", "shared memory"],
 )
