@@ -25,7 +25,7 @@ def _raw(name: str, alpha: float, least: float, device: Any, dtype: torch.dtype 
 
 
 def _positive(raw: Tensor) -> Tensor:
-    """softplus in float64, gradient included: one element, so it costs nothing."""
+    """softplus in float64, gradient included; of one element, so that only its launches take time."""
     return softplus(raw.double(), threshold=50.0)
 
 

@@ -8,25 +8,25 @@ and f′, where the terms cancel and nothing of FP32's digits may be left. There
     f(r + t)  = A·(eᵗ − 1 − t) + f′(r)·t,  A = α_n·eʳ     if f(r) = 0
     f′(s + t) = (α_n − β)·(eᵗ − 1)                        if f′(s) = 0
 
-are used, with the roots r and s found in FP64 once per program and t = x − root taken exactly
-(the root as a sum of two FP32 numbers; x − high is exact by Sterbenz' lemma). For a user that
-is free: the kernel is bound by memory. fp32 is computed in FP64 throughout, with the same identities
-and the roots as pairs of FP64 numbers.
+are used, with the roots r and s found in FP64 and t = x − root rounded once (the root is a sum of two
+FP32 numbers; x − high is exact by Sterbenz' lemma). fp32 is computed in FP64 throughout, with the same
+identities and the roots as pairs of FP64 numbers.
 
-Compiled code is not the interpreter's: a Python float assigned to a name becomes an FP32 constant, and a
-product is contracted into the sum that uses it, even if other steps use it rounded. So constants of FP64
-stand in expressions or are `constexpr`, and a product whose rounding error is taken apart is made by
-`rounded_product`. Everywhere else a contracted product only rounds once less. Tests look at the PTX.
+Compiled code is not the interpreter's: a Python float assigned to a name becomes an FP32 constant, a product
+is contracted into the sum that uses it, even if other steps use it rounded, and 2^x gives no subnormal
+numbers. So constants of FP64 stand in expressions or are `constexpr`, a product whose rounding error is taken
+apart is made by `rounded_product`, and `shift` keeps 2^x away from 0. Everywhere else a contracted product
+only rounds once less, which changes bits but no bound. Tests look at the PTX.
 
 Bounds, relative to the exact value, before the one rounding to the storage format, u = 2⁻²⁴:
 
 - x > −1/2: h(x) = (eˣ − 1 − x)/x² is within 2⁻¹⁹·⁶ (the polynomial; a test evaluates it with Arb);
   x·(c·x + β) adds a few u. Outside the window |f| ≥ 1/16 of its terms, which makes
   at most 2⁻¹⁹·⁶⁺⁴ of the polynomial's share in f.
-- x ≤ −1/2: eˣ = 2^(x·log₂e) is within 2⁻²² + |x|·2⁻²⁴; terms of size α_n are at most 2⁷ times the
-  result outside the window, which leaves 2⁻¹⁶.
-- inside a window, |t| ≤ min(|r|, 1)/8: what the series leaves out is below 2⁻¹⁹, roundings of t and
-  of four steps some 4u.
+- x ≤ −1/2: eˣ = 2^(x·log₂e) is within 2⁻²² + |x|·2⁻²⁴; terms of size α_n are at most 168 times the
+  result outside the window, and that at −21, where no eˣ is left: 2⁻¹⁵·³ in all (a test scans roots).
+- inside a window, |t| ≤ min(|r|, 1)/8, or |r|/8 beyond −21: what the series leaves out is below 2⁻¹⁹,
+  roundings of t and of four steps some 4u.
 
 2⁻¹⁴·⁶ is 0.01 ulp of bf16 and 2⁻¹³ a quarter of an ulp of fp16, so both are rounded as
 promised: at most 0.51 and 0.75 ulp. Source of the functions: arXiv 2411.13010.
@@ -62,6 +62,7 @@ LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35793c76p-33"))
 # The second part again with 32 bits, and what is left, for pairs.
 LN2_MIDDLE: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35600000p-33"))
 LN2_REST: tl.constexpr = tl.constexpr(float.fromhex("0x1.93c7673007e5fp-65"))
+UNSHIFT: tl.constexpr = tl.constexpr(2.0**-108)
 ROUND64: tl.constexpr = tl.constexpr(6755399441055744.0)  # 1.5·2⁵²: adding it rounds to an integer
 
 
@@ -129,10 +130,12 @@ def store_rounded(pointer, value):
     """An FP64 number rounded once to the pointer's dtype, to nearest, ties to even; int16: bits of bf16.
 
     A format of 16 bits is reached through FP32, rounded to odd: toward 0, the last bit set if anything was
-    cut off. FP32 has more than two bits beyond both, subnormal numbers included, so that the second rounding is
-    right (Boldo and Melquiond, IEEE Trans. Computers 57, 2008).
+    cut off. FP32 has two bits more than bf16 and fp16 for every number, subnormal ones included (bf16 ends at
+    2⁻¹³³, FP32 at 2⁻¹⁴⁹), so that the second rounding is right (Boldo and Melquiond, "Emulation of FMA and
+    correctly rounded sums", IEEE Trans. Computers 57, 2008).
     """
     dtype: tl.constexpr = pointer.dtype.element_ty
+    tl.static_assert(dtype.is_floating() or dtype == tl.int16)
     if dtype == tl.float64:
         tl.store(pointer, value)
     else:
@@ -295,9 +298,9 @@ def split(value):
 
 @triton.jit
 def prepare_forward(alpha_n, beta):
-    """Root of f as high + low, the window's reach, f′(r) and A; NaN and a reach of −1 without a root.
+    """Root of f as high + low, the window's reach, f′(r) and A.
 
-    The arguments are FP64 numbers.
+    Without a root the reach is −1; with one so far out that it needs no window −2. The arguments are FP64.
     """
     a, b = alpha_n, beta
     ratio = b / tl.where(a == 0, 1.0 + 0.0 * a, a)
@@ -311,13 +314,14 @@ def prepare_forward(alpha_n, beta):
     # line (β − α_n)·x − α_n, fused and so rounded once, crosses 0 and α_n·eˣ may be all that is left. That
     # holds if FP32 has both coefficients exactly.
     exact = (a.to(tl.float32).to(tl.float64) == a) & ((b - a).to(tl.float32).to(tl.float64) == b - a)
-    exists = exists & ((root > -21.0) | (exact == 0))
-    # A root that FP32 calls 0 is nearer than any x but ±0, and these are not to be in a window.
+    far = exists & (root <= -21.0) & exact
+    exists = exists & (far == 0)
+    # A root that FP32 takes for 0 is nearer to 0 than all x but ±0, which no window is to hold.
     exists = exists & (high != 0)
-    # If it has not, the line's terms of size α_n are |r/t| times f, and only the window has digits left. Up to
-    # |r|/8 the series leaves out less than e^(7r/8) of α_n, where f is an eighth of it.
+    # If it has not, the line is a sum of terms |r/t| times f, and the window reaches to |r|/8. There
+    # eʳ·(eᵗ − 1 − t) is below e^(7r/8) and f is α_n/8: what the series leaves out is below 2⁻²³ of f.
     width = tl.where(root > -21.0, tl.minimum(-root, 1.0), -root)
-    reach = tl.where(exists, width * 0.125, -1.0).to(tl.float32)
+    reach = tl.where(exists, width * 0.125, tl.where(far, -2.0, -1.0)).to(tl.float32)
     return high, low, reach, slope.to(tl.float32), (a * exp).to(tl.float32)
 
 
@@ -448,9 +452,9 @@ def prepare_forward64(alpha_n, beta):
     numbers may lie within 2⁻³⁰ of a root, and then a root within 2⁻⁵³ would not do.
     """
     ratio = beta / tl.where(alpha_n == 0, 1.0 + 0.0 * alpha_n, alpha_n)
-    # Farther out than −40 eʳ is below 2⁻⁵⁷, and the line that is left crosses 0 where fp32 tells.
-    # That needs exact coefficients, which α_n and β have if they are FP32 numbers; others keep the window.
-    near = ratio < 0.975
+    # Farther out than −32 eʳ is below 2⁻⁴⁶, and the line that is left crosses 0 where fp32 tells.
+    # That holds for α_n and β of FP32: their difference is exact, and x times it. Others keep the window.
+    near = ratio < 0.96875
     exact = (alpha_n.to(tl.float32).to(tl.float64) == alpha_n) & (beta.to(tl.float32).to(tl.float64) == beta)
     exists = (ratio > 0) & (ratio < 1) & (alpha_n != 0) & (near | (exact == 0))
     root = root_of_f(tl.where(exists, ratio, 0.5))
@@ -472,7 +476,7 @@ def prepare_forward64(alpha_n, beta):
     _, expm1, _ = exponentials64(root)
     slope = alpha_n * expm1 + beta
     rest = -value / slope
-    # Up to |r|/8 the series leaves out less than e^(7r/8) of α_n, where f is an eighth of it: 2⁻⁴⁷ of f.
+    # Far out up to |r|/8: what the series leaves out is less than e^(7r/8) of α_n, and 2⁻³⁷ of f.
     width = tl.where(near, tl.minimum(-root, 1.0) * 0.0009765625, -root * 0.125)
     return root, rest, tl.where(exists, width, -1.0), slope, alpha_n * eh
 
@@ -519,6 +523,19 @@ def keeps_zeros(alpha_n64, beta64):
 
 
 @triton.jit
+def shift(alpha_n, alone):
+    """What to add to x·log₂e, and the factor that takes it back, where α_n·eˣ may be left `alone`.
+
+    The device's 2^x is 0 below 2⁻¹²⁶ (ex2.approx.ftz), and bf16 ends at 2⁻¹³³: compiled, d/dx was 54 ulps
+    off at α_n = β. With 108 added it is 0 below 2⁻²³⁴, and α_n·2⁻¹⁰⁸ is normal; for |α_n| < 2⁻¹⁶ what becomes
+    0 is less than 2⁻⁹ of bf16's least number. The exponent is then rounded to 2⁻¹⁸, which does no harm where
+    nothing cancels. Elsewhere nothing is added, and no bit changes.
+    """
+    shifted = alone & (tl.abs(alpha_n) >= 0.0000152587890625)
+    return tl.where(shifted, 108.0, 0.0), tl.where(shifted, UNSHIFT, 1.0)
+
+
+@triton.jit
 def forward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, slope, weight, KIND: tl.constexpr):
     """f(x) in FP32 for x of bf16 or fp16; the last five from `prepare_forward`."""
     alpha_p, alpha_n, beta = alpha_p64.to(tl.float32), alpha_n64.to(tl.float32), beta64.to(tl.float32)
@@ -533,7 +550,8 @@ def forward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, slope, weight, 
     # 0·(−∞) is not what a slope of 0 means; the largest finite number does instead.
     lowest = tl.where(line == 0, -3.0e38, float("-inf"))
     m = tl.maximum(x, lowest, propagate_nan=tl.PropagateNan.ALL)
-    far = alpha_n * tl.exp2(m * LOG2E) + tl.fma(line, m, -alpha_n)
+    up, down = shift(alpha_n, reach < -1.5)
+    far = alpha_n * down * tl.exp2(tl.fma(m, LOG2E, up)) + tl.fma(line, m, -alpha_n)
     t = (x - high) - low
     s = weight * (1.0 / 24.0) * t + weight * (1.0 / 6.0)
     s = s * t + weight * 0.5
@@ -555,9 +573,10 @@ def backward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, gap, KIND: tl.
     h = h * x + H1
     h = h * x + H0
     q = square * h
-    exp = tl.exp2(x * LOG2E)
+    up, down = shift(alpha_n, gap == 0)
+    exp = tl.exp2(tl.fma(x, LOG2E, up))
     near = alpha_n * (x + q) + beta
-    far = alpha_n * exp - gap
+    far = alpha_n * down * exp - gap
     t = (x - high) - low
     s = t * (1.0 / 24.0) + (1.0 / 6.0)
     s = s * t + 0.5
@@ -565,5 +584,5 @@ def backward32(x, alpha_p64, alpha_n64, beta64, high, low, reach, gap, KIND: tl.
     slope = tl.where(x > -0.5, near, far)
     slope = tl.where(tl.abs(t) <= reach, gap * t * s, slope)
     slope = tl.where(x > 0, 2.0 * alpha_p * x + beta, slope)
-    q = tl.where(x > -0.5, q, (exp - 1.0) - x)
+    q = tl.where(x > -0.5, q, tl.fma(exp, down, -1.0) - x)
     return slope, tl.where(x > 0, square, zero), tl.where(x > 0, zero, q)

@@ -31,11 +31,13 @@ FORMATS = {
     torch.float16: elements.FP16.value,
     torch.bfloat16: elements.BF16.value,
 }
-# A constant and not the device's, so that the order of sums is the tensor's. A multiprocessor of compute
-# capability 9.0 has 65,536 registers: 8 programs of 8 warps fit if a thread uses 32, as it does in the 16-bit
-# forward kernels (a test counts), so that the 132 of an H100 or H200 hold all programs at once. Backward and
-# fp32 use more: there some programs begin when others have ended.
+# A constant and not the device's, so that the order of sums is the tensor's.
 PROGRAMS = 1024
+# A multiprocessor has 65,536 registers: 8 programs of 8 warps fit if a thread uses no more than these, so
+# that the 132 of an H100 or H200 hold all programs at once. Left alone, compilers give 16-bit forward 32 to
+# 57; with 32 nothing is spilled for 8.0 and 9.0, four registers at most for 10.0 (a test counts). Backward
+# and fp32 need more: there some programs begin when others have ended.
+FEW = {"maxnreg": 32}
 # Fusing is asked for, since releases of Triton differ in their default. Bounds do not depend on its absence:
 # products that must be rounded are made by `elements.rounded_product`. Bits may.
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
@@ -324,9 +326,10 @@ def forward(kind: str, x: Tensor, parameters: tuple[Tensor, Tensor, Tensor], eac
     fmt = _format(x)
     with _quiet(), on_device_of(x):
         roots = _roots(parameters, fmt, False) if kind == "xielu" and not each else None
-        forward_kernel[(triton.cdiv(n, FORWARD_BLOCK),)](
+        options = OPTIONS if each or fmt == FP32.value else OPTIONS | FEW
+        forward_kernel[(min(triton.cdiv(n, FORWARD_BLOCK), PROGRAMS),)](
             _bits(x), _bits(y), *map(_bits, parameters), roots, n,
-            KIND=KINDS[kind], FORMAT=fmt, EACH=each, BLOCK=FORWARD_BLOCK, **OPTIONS,
+            KIND=KINDS[kind], FORMAT=fmt, EACH=each, BLOCK=FORWARD_BLOCK, **options,
         )  # fmt: skip
     return y
 
