@@ -1,12 +1,16 @@
 """Which approximate instructions a stored number depends on, read off the program.
 
 What a device may return for one of them is a few numbers. All results that conforming devices may give are
-then those of every combination of choices for the instructions that one stored number depends on.
-Instructions that no stored number depends on together, such as those of the eight elements of one thread, are
+then those of every combination of choices for the executions that one stored number depends on. Where that is
+at most one execution of each instruction, in whichever thread and turn of a loop, choosing for instructions is
+enough: every execution of one takes the same choice, and every number still meets every combination. Then
+instructions that no stored number depends on together, such as those of the eight elements of one thread, are
 chosen together.
 
-The analysis only ever errs by naming too many: what is not followed (memory, bits moved about by shifts,
-branches) counts as depending on all that went in.
+The analysis follows registers in parts of 16 bits along all ways through the program. A value is a set of
+alternatives, as where a branch or a load from shared memory may bring one of several; each is the set of
+executions that it depends on: an instruction, and whether its execution is another thread's or an earlier
+turn's. It only ever errs by naming too much.
 """
 
 from __future__ import annotations
@@ -40,10 +44,14 @@ _WITHOUT_RESULT = (
     "prefetch",
     "stmatrix",
 )
-_CROSSING = ("shfl", "vote", "redux", "ldmatrix")  # what a lane gets from others
-Sites = frozenset[int]
-NONE: Sites = frozenset()
-_CROSSED = -1  # among sites: a lane has it from another
+_MOST_ALTERNATIVES = 64
+
+Execution = tuple[int, bool]  # of an instruction; whether it is another thread's or an earlier turn's
+Alternative = frozenset[Execution]
+Value = frozenset[Alternative]
+_CLASH: Execution = (-1, True)  # two executions of one instruction, or nobody knows which
+_PLAIN: Alternative = frozenset()
+NOTHING: Value = frozenset({_PLAIN})
 
 
 def is_approximate(i: Instruction) -> bool:
@@ -66,62 +74,111 @@ class Influence:
         loads, stores: parameters that addresses of loads and stores in global memory are made from.
         obstacles: of a parameter by which something is stored, why choosing one result for all threads and
             turns does not reach every combination there.
+        hidden: some address is made from no parameter that can be seen, so that it may point anywhere.
     """
 
     colours: Mapping[int, int]
     loads: frozenset[str]
     stores: frozenset[str]
     obstacles: Mapping[str, str] = field(default_factory=dict)
+    hidden: bool = False
 
-    @property
-    def count(self) -> int:
-        """Of colours."""
-        return max(self.colours.values(), default=-1) + 1
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def both(a: Value, b: Value) -> Value:
+    """What depends on two values."""
+    if a == NOTHING or a == b == _own(a):
+        return b
+    if b == NOTHING:
+        return a
+    return _limited(frozenset(_merged(x, y) for x in a for y in b))
+
+
+def _own(value: Value) -> Value:
+    """The value, if it depends on executions of this thread and turn alone: then twice it is once."""
+    single = len(value) == 1 and not any(other for alternative in value for _, other in alternative)
+    return value if single else frozenset()
+
+
+def _merged(x: Alternative, y: Alternative) -> Alternative:
+    union = x | y
+    foreign = {site for site, other in union if other and site >= 0}
+    twice = any(((site, False) in union) or ((site, True) in x and (site, True) in y) for site in foreign)
+    return union | {_CLASH} if twice else union
+
+
+def _limited(value: Value) -> Value:
+    if len(value) <= _MOST_ALTERNATIVES:
+        return value
+    return frozenset({frozenset({_CLASH}).union(*value)})
+
+
+def _foreign(value: Value) -> Value:
+    """The same, of another thread or turn."""
+    return frozenset(frozenset((site, True) for site, _ in alternative) for alternative in value)
+
+
+def _clashing(value: Value) -> Value:
+    """The value's executions of several threads at once."""
+    return frozenset(alternative | {_CLASH} if alternative else alternative for alternative in value)
+
+
+# -- the program -----------------------------------------------------------------------------------
 
 
 @dataclass
-class _State:
-    """What each register depends on, in parts of 16 bits, and what addresses are made from."""
+class _Whole:
+    """What is known of the program as a whole, whichever way it takes; it only grows."""
 
-    parts: dict[str, list[Sites]] = field(default_factory=dict)
-    origins: dict[str, frozenset[str]] = field(default_factory=dict)
-    memory: Sites = NONE  # all that was stored where this kernel may read it again
-    control: Sites = NONE  # all that a branch was decided by
-    stored: dict[Sites, set[str]] = field(default_factory=dict)  # and by which parameters
+    pointers: frozenset[str]
+    origins: dict[str, frozenset[str]] = field(default_factory=dict)  # pointers that a register is made from
+    memory: Value = NOTHING  # what may stand where threads store and load
+    control: Value = NOTHING  # what branches were decided by
+    stored: dict[str, Value] = field(default_factory=dict)  # by parameter; "" for where nobody can see
     loads: set[str] = field(default_factory=set)
     stores: set[str] = field(default_factory=set)
+    hidden: bool = False
+
+    def size(self) -> tuple[int, ...]:
+        values = (self.memory, self.control, *self.stored.values())
+        return (
+            sum(map(len, self.origins.values())), len(self.loads), len(self.stores), self.hidden,
+            *(sum(len(a) + 1 for a in v) for v in values),
+        )  # fmt: skip
 
 
-def influence(kernel: Kernel) -> Influence:
-    """What a kernel's stored numbers depend on."""
-    state = _State()
-    before = None
-    while before != (now := _size(state)):  # a loop's first turn depends on its last
+_Registers = dict[str, tuple[Value, ...]]
+
+
+def influence(kernel: Kernel, pointers: frozenset[str] | None = None) -> Influence:
+    """What a kernel's stored numbers depend on.
+
+    Args:
+        pointers: parameters that addresses can be made from; None for all that are as large as an address.
+    """
+    if pointers is None:
+        pointers = frozenset(p.name for p in kernel.parameters if p.size == 8)
+    whole, before = _Whole(pointers), None
+    while before != (now := whole.size()):  # what is stored late may be loaded early, in another thread
         before = now
-        state.stored.clear()
-        for index, i in enumerate(kernel.instructions):
-            _follow(state, kernel, index, i)
-    loops, obstacles = _in_loops(kernel), {}
-    for sites, parameters in state.stored.items():
-        if _CROSSED in sites and len(sites) > 1:
-            obstacles.update(dict.fromkeys(parameters, "threads combine approximate results"))
-        elif repeated := loops & sites:
-            words = f"{kernel.instructions[min(repeated)].name} is executed in a loop"
-            obstacles.update(dict.fromkeys(parameters, words))
-    groups = [sites - {_CROSSED} for sites in state.stored]
-    return Influence(_coloured(groups), frozenset(state.loads), frozenset(state.stores), obstacles)
+        _walk(kernel, whole)
+    groups: list[frozenset[int]] = []
+    obstacles = {}
+    for parameter, value in whole.stored.items():
+        for alternative in both(value, whole.control):
+            sites = frozenset(site for site, _ in alternative if site >= 0)
+            if _CLASH in alternative and sites:
+                names = ", ".join(sorted({kernel.instructions[s].name for s in sites}))
+                obstacles[parameter] = f"several threads' or turns' results of {names} are combined"
+            else:
+                groups.append(sites)
+    hidden = whole.hidden or "" in whole.stored
+    return Influence(_coloured(groups), frozenset(whole.loads), frozenset(whole.stores), obstacles, hidden)
 
 
-def _size(state: _State) -> tuple[int, ...]:
-    """Grows with every new dependence."""
-    registers = sum(len(p) for parts in state.parts.values() for p in parts)
-    return (
-        len(state.parts), registers, sum(map(len, state.origins.values())), len(state.memory),
-        len(state.control), len(state.loads) + len(state.stores),
-    )  # fmt: skip
-
-
-def _coloured(groups: Iterable[Sites]) -> dict[int, int]:
+def _coloured(groups: Iterable[frozenset[int]]) -> dict[int, int]:
     """Greedily, by index: enough colours, not always the fewest."""
     beside: dict[int, set[int]] = {}
     for group in groups:
@@ -134,95 +191,94 @@ def _coloured(groups: Iterable[Sites]) -> dict[int, int]:
     return colours
 
 
-def _in_loops(kernel: Kernel) -> Sites:
-    """Instructions between a place and a branch back to it."""
-    found: set[int] = set()
-    for index, i in enumerate(kernel.instructions):
-        if i.opcode == "bra" and isinstance(i.operands[0], Symbol):
-            to = kernel.labels[i.operands[0].name]
-            if to <= index:
-                found.update(range(to, index + 1))
-    return frozenset(found)
+def _walk(kernel: Kernel, whole: _Whole) -> None:
+    """Follows every way through the program until nothing new is met at any place."""
+    arriving: dict[int, _Registers] = {0: {}}
+    waiting = {0}
+    places = set(kernel.labels.values())
+    while waiting:
+        at = min(waiting)
+        waiting.discard(at)
+        registers = dict(arriving[at])
+        while at < len(kernel.instructions):
+            i = kernel.instructions[at]
+            if i.opcode in ("bra", "ret", "exit"):
+                whole.control = both(whole.control, _value(registers, i.guard))
+                target = i.operands[0] if i.opcode == "bra" else None
+                if isinstance(target, Symbol) and _join(arriving, kernel.labels[target.name], registers):
+                    waiting.add(kernel.labels[target.name])
+                if i.guard is None:
+                    break
+            else:
+                _follow(registers, whole, at, i)
+            at += 1
+            if at in places:
+                if _join(arriving, at, registers):
+                    waiting.add(at)
+                break
+
+
+def _join(arriving: dict[int, _Registers], at: int, registers: _Registers) -> bool:
+    """Adds what one more way brings to a place; whether that is anything new."""
+    known = arriving.get(at)
+    if known is None:
+        arriving[at] = dict(registers)
+        return True
+    changed = False
+    for name, parts in registers.items():
+        old = known.get(name, (NOTHING,) * len(parts))
+        new = tuple(_limited(a | b) for a, b in zip(old, parts, strict=True))
+        if new != old or name not in known:
+            known[name] = new
+            changed = True
+    return changed
 
 
 # -- one instruction -------------------------------------------------------------------------------
 
 
-def _sites(state: _State, operand: Operand | None) -> Sites:
+def _value(registers: _Registers, operand: Operand | None) -> Value:
     """All that an operand depends on."""
     if isinstance(operand, Register):
-        return frozenset().union(*state.parts.get(operand.name, [NONE]))
+        found = NOTHING
+        for part in dict.fromkeys(registers.get(operand.name, (NOTHING,))):
+            found = both(found, part)
+        return found
     if isinstance(operand, Not):
-        return _sites(state, operand.register)
+        return _value(registers, operand.register)
     if isinstance(operand, Address):
-        return _sites(state, operand.base)
+        return _value(registers, operand.base)
     if isinstance(operand, Vector):
-        return frozenset().union(*(_sites(state, item) for item in operand.items))
-    return NONE
+        return _together(registers, operand.items)
+    return NOTHING
 
 
-def _part(state: _State, operand: Operand, first: int, count: int) -> Sites:
+def _together(registers: _Registers, operands: Iterable[Operand]) -> Value:
+    """What depends on all of them; one that stands there twice counts once."""
+    found = NOTHING
+    for operand in dict.fromkeys(operands):
+        found = both(found, _value(registers, operand))
+    return found
+
+
+def _part(registers: _Registers, operand: Operand, first: int, count: int) -> Value:
     """What `count` parts of an operand depend on; of a constant nothing."""
     if not isinstance(operand, Register):
-        return _sites(state, operand)
-    parts = state.parts.get(operand.name)
-    return NONE if parts is None else frozenset().union(*parts[first : first + count])
+        return _value(registers, operand)
+    found = NOTHING
+    for part in dict.fromkeys(registers.get(operand.name, ())[first : first + count]):
+        found = both(found, part)
+    return found
 
 
-def _origin(state: _State, operand: Operand | None) -> frozenset[str]:
+def _origin(whole: _Whole, operand: Operand | None) -> frozenset[str]:
     if isinstance(operand, Register):
-        return state.origins.get(operand.name, frozenset())
+        return whole.origins.get(operand.name, frozenset())
     if isinstance(operand, Address):
-        return _origin(state, operand.base)
+        return _origin(whole, operand.base)
     if isinstance(operand, Vector):
-        return frozenset().union(*(_origin(state, item) for item in operand.items))
+        return frozenset().union(*(_origin(whole, item) for item in operand.items))
     return frozenset()
-
-
-def _set(state: _State, to: Operand, parts: list[Sites], extra: Sites) -> None:
-    """Adds to what a register depends on: it may have another value on another way, or under a guard."""
-    if isinstance(to, Pair):
-        _set(state, to.first, parts, extra)
-        _set(state, to.second, parts, extra)
-    elif isinstance(to, Vector):
-        for item in to.items:
-            _set(state, item, parts, extra)
-    elif isinstance(to, Register):
-        count = max(to.bits // 16, 1)
-        if len(parts) != count:
-            parts = [frozenset().union(*parts)] * count
-        old = state.parts.get(to.name, [NONE] * count)
-        state.parts[to.name] = [a | b | extra for a, b in zip(old, parts, strict=True)]
-
-
-def _follow(state: _State, kernel: Kernel, index: int, i: Instruction) -> None:
-    guard = _sites(state, i.guard)
-    if i.opcode in ("bra", "ret", "exit"):
-        state.control |= guard
-        return
-    if i.opcode in _WITHOUT_RESULT:
-        if i.opcode in ("st", "red", "stmatrix"):
-            _store(state, i, guard)
-        return
-    if not i.operands:
-        return
-    to, sources = i.operands[0], i.operands[1:]
-    everything = frozenset().union(*(_sites(state, s) for s in sources)) if sources else NONE
-    if i.opcode == "ld":
-        _load(state, i, to, sources[0], guard)
-        return
-    if i.opcode == "atom":
-        _store(state, i, guard)
-        everything |= state.memory | {_CROSSED}
-    elif i.opcode in _CROSSING:
-        everything |= (state.memory if i.opcode == "ldmatrix" else NONE) | {_CROSSED}
-    elif is_approximate(i):
-        everything |= {index}
-    for register in _written(to):
-        state.origins[register.name] = state.origins.get(register.name, frozenset()).union(
-            *(_origin(state, s) for s in sources)
-        )
-    _set(state, to, _moved(state, i, index, to, sources) or [everything], guard)
 
 
 def _written(to: Operand) -> list[Register]:
@@ -233,71 +289,144 @@ def _written(to: Operand) -> list[Register]:
     return [to] if isinstance(to, Register) else []
 
 
+def _set(registers: _Registers, to: Register, parts: list[Value], guard: Value | None) -> None:
+    """Gives a register a value; under a guard it may have kept the old one."""
+    count = max(to.bits // 16, 1)
+    if len(parts) != count:
+        whole = NOTHING
+        for part in dict.fromkeys(parts):
+            whole = both(whole, part)
+        parts = [whole] * count
+    if guard is not None:
+        old = registers.get(to.name, (NOTHING,) * count)
+        parts = [_limited(both(a | b, guard)) for a, b in zip(old, parts, strict=True)]
+    registers[to.name] = tuple(parts)
+
+
+def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) -> None:
+    guard = None if i.guard is None else _value(registers, i.guard)
+    if i.opcode in _WITHOUT_RESULT:
+        if i.opcode in ("st", "red", "stmatrix"):
+            _store(registers, whole, i, guard or NOTHING)
+        return
+    if not i.operands:
+        return
+    to, sources = i.operands[0], i.operands[1:]
+    for register in _written(to):
+        known = whole.origins.get(register.name, frozenset())
+        whole.origins[register.name] = known.union(*(_origin(whole, s) for s in sources))
+    if i.opcode == "ld":
+        everything = _loaded(registers, whole, i, to, sources[0])
+    elif i.opcode == "atom":
+        _store(registers, whole, i, guard or NOTHING)
+        everything = _clashing(both(whole.memory, _together(registers, sources)))
+    elif i.opcode == "ldmatrix":
+        everything = both(_foreign(whole.memory), _value(registers, sources[0]))
+    elif i.opcode == "shfl":
+        own = _value(registers, sources[0])
+        everything = both(own | _foreign(own), _together(registers, sources[1:]))
+    elif i.opcode in ("vote", "redux", "activemask", "elect"):
+        everything = _clashing(_together(registers, sources))
+    else:
+        everything = _together(registers, sources)
+    if is_approximate(i):
+        for name, parts in registers.items():  # what an earlier turn has left is another execution's
+            if any((index, False) in alternative for part in parts for alternative in part):
+                registers[name] = tuple(_staled(part, index) for part in parts)
+        everything = both(_staled(everything, index), frozenset({frozenset({(index, False)})}))
+    parts = _moved(registers, i, index, to, sources)
+    if parts is None:
+        for register in _written(to):
+            _set(registers, register, [everything], guard)
+    elif isinstance(to, Register):
+        _set(registers, to, parts, guard)
+    elif isinstance(to, Vector):
+        each = len(parts) // len(to.items)
+        for k, item in enumerate(to.items):
+            if isinstance(item, Register):
+                _set(registers, item, parts[k * each : (k + 1) * each], guard)
+
+
+def _staled(value: Value, index: int) -> Value:
+    """The value, where an execution of the instruction becomes an earlier one."""
+    return frozenset(
+        frozenset((site, other or site == index) for site, other in alternative) for alternative in value
+    )
+
+
 def _moved(
-    state: _State, i: Instruction, index: int, to: Operand, sources: tuple[Operand, ...]
-) -> list[Sites] | None:
+    registers: _Registers, i: Instruction, index: int, to: Operand, sources: tuple[Operand, ...]
+) -> list[Value] | None:
     """What the parts of a result depend on, where an instruction keeps them apart; None elsewhere."""
     if i.opcode == "mov":
-        if isinstance(to, Vector):
-            whole = sources[0]
-            size = (whole.bits if isinstance(whole, Register) else 32) // 16 // len(to.items)
-            for k, item in enumerate(to.items):
-                _set(state, item, [_part(state, whole, k * size, size)], NONE)
-            return [NONE]
-        if isinstance(sources[0], Vector):
-            items = sources[0].items
-            bits = to.bits if isinstance(to, Register) else 32
-            return [_sites(state, item) for item in items for _ in range(bits // 16 // len(items))]
         source = sources[0]
-        if isinstance(source, Register) and isinstance(to, Register) and source.bits == to.bits:
-            return list(state.parts.get(source.name, [NONE] * max(to.bits // 16, 1)))
+        bits = to.bits if isinstance(to, Register) else source.bits if isinstance(source, Register) else 32
+        if isinstance(source, Vector):
+            each = max(bits // 16 // len(source.items), 1)
+            return [_value(registers, item) for item in source.items for _ in range(each)]
+        if isinstance(source, Register) and (isinstance(to, Vector) or source.bits == bits):
+            return list(registers.get(source.name, (NOTHING,) * max(source.bits // 16, 1)))
         return None
-    if (
-        i.opcode == "cvt"
-        and len(sources) == 2
-        and i.modifiers[-1] == "f32"
-        and i.modifiers[-2] in ("bf16x2", "f16x2")
-    ):
-        return [_sites(state, sources[1]), _sites(state, sources[0])]
+    if i.opcode == "cvt" and len(sources) == 2 and i.modifiers[-2:] in (("bf16x2", "f32"), ("f16x2", "f32")):
+        return [_value(registers, sources[1]), _value(registers, sources[0])]
     if i.type in ("f16x2", "bf16x2") and i.opcode not in ("setp", "cvt", "set"):
-        own = {index} if is_approximate(i) else set()
-        return [frozenset().union(own, *(_part(state, s, k, 1) for s in sources)) for k in (0, 1)]
+        found = []
+        for k in (0, 1):
+            half = NOTHING
+            for source in dict.fromkeys(sources):
+                half = both(half, _part(registers, source, k, 1))
+            if is_approximate(i):
+                half = both(_staled(half, index), frozenset({frozenset({(index, False)})}))
+            found.append(half)
+        return found
     if i.type == "f32x2":
-        low, high = (frozenset().union(*(_part(state, s, 2 * k, 2) for s in sources)) for k in (0, 1))
+        low, high = NOTHING, NOTHING
+        for source in dict.fromkeys(sources):
+            low, high = both(low, _part(registers, source, 0, 2)), both(high, _part(registers, source, 2, 2))
         return [low, low, high, high]
     return None
 
 
-def _load(state: _State, i: Instruction, to: Operand, address: Operand, guard: Sites) -> None:
+def _is_private(i: Instruction) -> bool:
+    """Whether an access is to what only this launch has."""
+    return bool({"shared", "shared::cta", "local"} & set(i.modifiers)) or i.opcode in ("stmatrix", "ldmatrix")
+
+
+def _loaded(registers: _Registers, whole: _Whole, i: Instruction, to: Operand, address: Operand) -> Value:
+    assert isinstance(address, Address)
+    found = _value(registers, address)
     if "param" in i.modifiers:
-        assert isinstance(address, Address)
         name = address.base.name if isinstance(address.base, Symbol) else ""
         for register in _written(to):
-            state.origins[register.name] = state.origins.get(register.name, frozenset()) | {name}
-        _set(state, to, [NONE], guard)
-        return
-    state.loads |= _origin(state, address)
-    found = _sites(state, address)
-    if "shared" in i.modifiers:
-        found |= state.memory | {_CROSSED}
-    elif _origin(state, address) & state.stores or "local" in i.modifiers:
-        found |= state.memory
-    _set(state, to, [found], guard)
+            known = whole.origins.get(register.name, frozenset())
+            whole.origins[register.name] = known | ({name} & whole.pointers)
+        return found
+    if _is_private(i):
+        return both(
+            found, whole.memory | _foreign(whole.memory) if "local" in i.modifiers else _foreign(whole.memory)
+        )
+    origin = _origin(whole, address)
+    whole.loads |= origin
+    if not origin and "const" not in i.modifiers:
+        whole.hidden |= not isinstance(address.base, Symbol)
+    return both(found, _foreign(whole.memory)) if origin & whole.stores else found
 
 
-def _store(state: _State, i: Instruction, guard: Sites) -> None:
-    atomic = i.opcode in ("atom", "red")
+def _store(registers: _Registers, whole: _Whole, i: Instruction, guard: Value) -> None:
     address = i.operands[1 if i.opcode == "atom" else 0]
-    values = i.operands[(2 if i.opcode == "atom" else 1) :]
-    extra = guard | state.control | _sites(state, address)
+    values = i.operands[2 if i.opcode == "atom" else 1 :]
+    extra = both(guard, _value(registers, address))
+    origin = _origin(whole, address)
+    if not _is_private(i):
+        whole.stores |= origin
+        whole.hidden |= not origin
     for value in values:
-        items = value.items if isinstance(value, Vector) else (value,)
-        for item in items:
-            parts = state.parts.get(item.name, [NONE]) if isinstance(item, Register) else [NONE]
-            for part in parts:
-                state.memory |= part | extra
-                if "shared" not in i.modifiers and "local" not in i.modifiers:
-                    sites = part | extra | ({_CROSSED} if atomic else NONE)
-                    state.stored.setdefault(sites, set()).update(_origin(state, address))
-    if "shared" not in i.modifiers and "local" not in i.modifiers:
-        state.stores |= _origin(state, address)
+        for item in value.items if isinstance(value, Vector) else (value,):
+            parts = registers.get(item.name, (NOTHING,)) if isinstance(item, Register) else (NOTHING,)
+            for part in dict.fromkeys(parts):
+                found = both(part, extra)
+                found = _clashing(found) if i.opcode in ("atom", "red") else found
+                whole.memory = _limited(whole.memory | found)
+                if not _is_private(i):
+                    for parameter in origin or {""}:
+                        whole.stored[parameter] = _limited(whole.stored.get(parameter, NOTHING) | found)

@@ -260,6 +260,9 @@ class _Parser(Reader):
 
     def _operand(self, body: _Body) -> Operand:
         operand = self._simple(body)
+        if isinstance(operand, Symbol) and self._peek() == "+":
+            line = self._tokens[self._at].line
+            raise Unsupported(f"PTX line {line}: {operand.name}+… as a value is not emulated")
         if self._accept("|"):
             return Pair(operand, self._simple(body))
         return operand
@@ -295,8 +298,6 @@ class _Parser(Reader):
             )
         if token.text == "WARP_SZ":
             return Integer(32)
-        if self._accept("+"):
-            raise Unsupported(f"PTX line {token.line}: {token.text}+… as a value is not emulated")
         return Symbol(token.text)
 
     def _address(self, body: _Body) -> Address:

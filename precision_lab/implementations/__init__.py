@@ -15,7 +15,7 @@ from precision_lab.implementations import (
     xielu,
     xiprelu,
 )
-from precision_lab.implementations.adapters.any_callable import as_implementation, from_library
+from precision_lab.implementations.adapters.any_callable import as_implementation, from_cuda, from_library
 from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import executions
@@ -28,6 +28,7 @@ __all__ = [
     "IMPLEMENTATIONS",
     "Implementation",
     "as_implementation",
+    "from_cuda",
     "from_library",
     "from_module",
     "get_execution",

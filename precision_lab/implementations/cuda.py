@@ -14,8 +14,9 @@ from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError
 from precision_lab.functions import XIELU
 from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.cuda_program import program
 from precision_lab.implementations.family import NARROW, WIDE
-from precision_lab.numeric.nvrtc import FAST, CudaProgram
+from precision_lab.numeric.nvrtc import FAST, Program
 from precision_lab.results.execution import CUDA_CPP
 
 THREADS = 256
@@ -39,9 +40,9 @@ def source() -> str:
 
 
 @lru_cache(maxsize=8)
-def _program(device: torch.device, fast: bool) -> CudaProgram:
+def _program(device: torch.device, fast: bool) -> Program:
     try:
-        return CudaProgram(source(), "activations.cu", device, FAST if fast else _USUAL)
+        return program(source(), "activations.cu", device, FAST if fast else _USUAL)
     except ImportError as error:
         raise KernelError("missing_dependency", str(error)) from error
 

@@ -69,14 +69,16 @@ def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity] 
     with recording() as record:
         tensors = run_tensors(case, input_tensor(case, bits))
         obstacles = {
-            o: record.obstacle(t.data_ptr()) for o, t in tensors.items() if not isinstance(t, Failure)
+            o: record.obstacle(t.untyped_storage().data_ptr())
+            for o, t in tensors.items()
+            if not isinstance(t, Failure)
         }
     names = tuple(sorted(set(record.instructions.values())))
-    # Every way of every dimension: what is nominal is the first.
-    ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
-    count = math.prod(map(len, ways))
+    count = math.prod(high - low + 1 for low, high in record.dimensions.values())
     if count > MOST_COMBINATIONS:
         return None
+    # Every way of every dimension: what is nominal is the first.
+    ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
     envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
     for choice in itertools.islice(itertools.product(*ways), 1, None):

@@ -189,7 +189,11 @@ def _checked(place: str, check: Check | None, value: Any) -> None:
 def _default() -> Profile:
     text = Path(__file__).with_name("profile.toml").read_text(encoding="utf-8")
     nothing = Profile(
-        Measured((), (), (), ()), Timed((), (), (), ()), Judged((), (), (), (), (), {}), Shown((), (), ""), {}
+        Measured((), (), (), (), ()),
+        Timed((), (), (), ()),
+        Judged((), (), (), (), (), {}),
+        Shown((), (), ""),
+        {},
     )
     return merged(nothing, tomllib.loads(text), "profile.toml", {})  # its names are a test's to check
 

@@ -23,12 +23,18 @@ from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 from precision_lab.exceptions import InternalError
+from precision_lab.virtual_gpu import tensors
 from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
 
 COMPARED_THREADS = 1 << 17  # of the largest first launch that both engines execute
 
 Dimension = tuple[int, int]  # a launch's level, and a colour of its kernel
 Choices = Mapping[Dimension, int]
+
+
+# Marks of an allocation, beside the operators that computed in it, which copies of it have, too: how many
+# launches one after the other have led to what is in it, and why choices do not reach every result there.
+_LEVEL, _OBSTACLE = "#level ", "#obstacle "
 
 
 @dataclass
@@ -38,15 +44,23 @@ class Record:
     Attributes:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
-        obstacles: of an allocation, why choices do not reach every result in it.
-        levels: of an allocation, how many launches one after the other have led to what is in it.
+        instructions: what is chosen, by dimension.
+        unpromised: instructions that were given operands for which the manual promises nothing.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
     instructions: dict[Dimension, str] = field(default_factory=dict)
-    obstacles: dict[int, str] = field(default_factory=dict)
-    levels: dict[int, int] = field(default_factory=dict)
+    unpromised: set[str] = field(default_factory=set)
+
+    def obstacle(self, address: int) -> str:
+        """Why choices do not reach every result in the allocation at an address; "" where they do."""
+        marks = tensors.marks_of(address)
+        found = next((m.removeprefix(_OBSTACLE) for m in marks if m.startswith(_OBSTACLE)), "")
+        if found or not self.unpromised:
+            return found
+        names = ", ".join(sorted(self.unpromised))
+        return f"{names} is given operands for which the manual promises nothing"
 
 
 class _State:
@@ -55,7 +69,7 @@ class _State:
     engines: dict[str, Engine] = {}  # noqa: RUF012
     # By id; the kernel is kept, so that no other has its id.
     compared: dict[int, Kernel] = {}  # noqa: RUF012
-    influences: dict[int, tuple[Kernel, Influence]] = {}  # noqa: RUF012
+    influences: dict[tuple[int, frozenset[str]], tuple[Kernel, Influence]] = {}  # noqa: RUF012
     record = Record()
     choices: Choices = {}  # noqa: RUF012
     rewrite: Callable[[Kernel], Kernel] | None = None
@@ -92,43 +106,45 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
         Unsupported, Fault: as `launch.Engine.run`.
         InternalError: the two engines differ.
     """
-    known = _influence(launch.kernel)
-    record = _State.record
-    read = {pointers[p] for p in known.loads if p in pointers}
-    level = max((record.levels[a] + 1 for a in read if a in record.levels), default=0)
-    moved = {}
-    for index, colour in known.colours.items():
-        dimension = level, colour
-        low, high = _range(launch.kernel, index)
-        before = record.dimensions.get(dimension, (0, 0))
-        record.dimensions[dimension] = min(low, before[0]), max(high, before[1])
-        record.instructions.setdefault(dimension, launch.kernel.instructions[index].name)
-        moved[index] = max(low, min(high, _State.choices.get(dimension, 0)))
-    for parameter in known.stores:
-        if parameter in pointers:
-            allocation = pointers[parameter]
-            record.levels[allocation] = max(record.levels.get(allocation, 0), level)
-            why = known.obstacles.get(parameter) or next(
-                (record.obstacles[a] for a in read if a in record.obstacles), ""
-            )
-            if why:
-                record.obstacles[allocation] = why
-    launch = replace(launch, choice=Choice({k: v for k, v in moved.items() if v}))
+    known = _influence(launch.kernel, frozenset(pointers))
+    read, written = (
+        set(pointers.values()) if known.hidden else {pointers[p] for p in names if p in pointers}
+        for names in (known.loads, known.stores)
+    )
+    marks = {mark for allocation in read | written for mark in tensors.marks_of(allocation)}
+    level = max((int(m.removeprefix(_LEVEL)) + 1 for m in marks if m.startswith(_LEVEL)), default=0)
+    launch = replace(launch, choice=_choice(launch.kernel, known, level))
     if _State.rewrite is not None:
         launch = replace(launch, kernel=_State.rewrite(launch.kernel))
-    record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
+    _State.record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
+    passed_on = {m for m in marks if not m.startswith(_LEVEL)} | {f"{_LEVEL}{level}"}
+    for parameter, allocation in pointers.items():
+        if allocation in written:
+            why = known.obstacles.get(parameter, "")
+            for mark in passed_on | ({_OBSTACLE + why} if why else set()):
+                tensors.mark(allocation, mark)
 
 
-def _influence(kernel: Kernel) -> Influence:
-    known = _State.influences.get(id(kernel))
+def _choice(kernel: Kernel, known: Influence, level: int) -> Choice:
+    """The results that were asked for, and what could have been, noted."""
+    record, moved = _State.record, {}
+    for index, colour in known.colours.items():
+        dimension = level, colour
+        found = candidates(operation(kernel.instructions[index]))
+        low, high = found.start, found.stop - 1
+        before = record.dimensions.get(dimension, (0, 0))
+        record.dimensions[dimension] = min(low, before[0]), max(high, before[1])
+        record.instructions.setdefault(dimension, kernel.instructions[index].name)
+        moved[index] = max(low, min(high, _State.choices.get(dimension, 0)))
+    return Choice({index: by for index, by in moved.items() if by})
+
+
+def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:
+    key = id(kernel), pointers
+    known = _State.influences.get(key)
     if known is None or known[0] is not kernel:
-        known = _State.influences[id(kernel)] = kernel, influence(kernel)
+        known = _State.influences[key] = kernel, influence(kernel, pointers)
     return known[1]
-
-
-def _range(kernel: Kernel, index: int) -> tuple[int, int]:
-    found = candidates(operation(kernel.instructions[index]))
-    return found.start, found.stop - 1
 
 
 def _engine(name: str) -> Engine:

@@ -7,6 +7,7 @@ from ptx_programs import THREAD, kernel
 
 from precision_lab.emulator.influence import influence, operation
 
+COMBINED = "several threads' or turns' results of ex2.approx.f32 are combined"
 LOAD = "ld.global.f32 %f1, [%d9]; ld.global.f32 %f2, [%d9+4];"
 
 
@@ -71,30 +72,61 @@ def test_a_loops_last_turn_reaches_its_first() -> None:
     """
     found = influence(kernel(THREAD + LOAD + body))
     assert list(found.colours.values()) == [0]
-    assert found.obstacles == {"y": "ex2.approx.f32 is executed in a loop"}
+    assert found.obstacles == {"y": COMBINED}
 
 
-@pytest.mark.parametrize(
-    "cross",
-    [
-        "mov.b32 %r10, %f3; shfl.sync.bfly.b32 %r11, %r10, 1, 31, -1; st.global.u32 [%d8], %r11;",
-        "mov.b32 %r10, %f3; redux.sync.add.u32 %r11, %r10, -1; st.global.u32 [%d8], %r11;",
-        "red.global.add.f32 [%d2], %f3;",
-        ".shared .b8 s[4]; st.shared.f32 [s], %f3; bar.sync 0; ld.shared.f32 %f4, [s]; st.global.f32 [%d8],%f4;",
-    ],
-    ids=["shuffle", "reduction", "atomic", "shared memory"],
-)
-def test_what_threads_combine_cannot_be_chosen_for_all_at_once(cross: str) -> None:
-    found = influence(kernel(f"{THREAD} {LOAD} ex2.approx.f32 %f3, %f1; {cross}"))
-    assert found.obstacles == {"y": "threads combine approximate results"}
+def test_a_turn_of_its_own_is_one_execution() -> None:
+    """A loop over elements, each computed and stored in one turn."""
+    body = """
+        mov.u32 %r10, 0; mov.u64 %d7, %d9; mov.u64 %d6, %d8;
+        again: ld.global.f32 %f5, [%d7]; ex2.approx.f32 %f6, %f5; st.global.f32 [%d6], %f6;
+        add.u64 %d7, %d7, 4; add.u64 %d6, %d6, 4;
+        add.u32 %r10, %r10, 1; setp.lt.u32 %p1, %r10, 3; @%p1 bra again;
+    """
+    found = influence(kernel(THREAD + LOAD + body))
+    assert list(found.colours.values()) == [0] and not found.obstacles
+    # What an earlier turn has left is another execution.
+    kept = body.replace("mov.u32 %r10, 0;", "mov.u32 %r10, 0; mov.f32 %f7, %f1;").replace(
+        "st.global.f32 [%d6], %f6;", "add.f32 %f8, %f6, %f7; mov.f32 %f7, %f6; st.global.f32 [%d6], %f8;"
+    )
+    assert influence(kernel(THREAD + LOAD + kept)).obstacles == {"y": COMBINED}
+
+
+SHARED = ".shared .b8 s[128]; mov.u32 %r20, s; shl.b32 %r21, %r3, 2; add.u32 %r20, %r20, %r21;"
+MOVES = {
+    "shuffle": "shfl.sync.bfly.b32 %r11, %r10, 1, 31, -1;",
+    "shared memory": f"{SHARED} st.shared.u32 [%r20], %r10; bar.sync 0; xor.b32 %r20, %r20, 4; ld.shared.u32 %r11, [%r20];",
+}
+COMBINES = {
+    "reduction": "redux.sync.add.u32 %r12, %r10, -1; st.global.u32 [%d8], %r12;",
+    "atomic": "red.global.add.f32 [%d2], %f3;",
+    **{
+        f"sum by {how}": f"{move} add.u32 %r12, %r10, %r11; st.global.u32 [%d8], %r12;"
+        for how, move in MOVES.items()
+    },
+}
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_what_another_thread_hands_over_is_one_execution(how: str) -> None:
+    """As where a layout is changed before a store."""
+    body = f"ex2.approx.f32 %f3, %f1; mov.b32 %r10, %f3; {MOVES[how]} st.global.u32 [%d8], %r11;"
+    found = influence(kernel(THREAD + LOAD + body))
+    assert list(found.colours.values()) == [0] and not found.obstacles
+
+
+@pytest.mark.parametrize("how", COMBINES)
+def test_what_threads_combine_cannot_be_chosen_for_all_at_once(how: str) -> None:
+    begin = f"{THREAD} {LOAD} ex2.approx.f32 %f3, %f1; mov.b32 %r10, %f3;"
+    assert influence(kernel(begin + COMBINES[how])).obstacles == {"y": COMBINED}
     # What is combined without any approximate result has nothing to choose.
-    assert not influence(kernel(f"{THREAD} {LOAD} mov.f32 %f3, %f1; {cross}")).obstacles
+    assert not influence(kernel(begin.replace("ex2.approx", "neg") + COMBINES[how])).obstacles
 
 
 def test_an_obstacle_is_that_of_the_memory_it_leads_to() -> None:
-    body = "ex2.approx.f32 %f3, %f1; st.global.f32 [%d8], %f3; red.global.add.f32 [%d1], %f3;"
+    body = "ex2.approx.f32 %f3, %f1; st.global.f32 [%d8], %f3; red.global.add.f32 [%d2], %f4;"
     found = influence(kernel(THREAD + LOAD + body))
-    assert set(found.obstacles) == {"x"} and found.stores == {"x", "y"} and found.loads == {"x"}
+    assert not found.obstacles and not found.hidden and found.stores == {"x", "y"} and found.loads == {"x"}
 
 
 def test_names_are_those_of_the_models() -> None:

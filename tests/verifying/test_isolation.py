@@ -396,7 +396,9 @@ def job(target: str) -> dict[str, object]:
 def test_a_child_that_ended_by_itself_leaves_nothing_open() -> None:
     from precision_lab.verifying.child import Child
 
-    with Child(job("no such file.py:kernel"), CPU) as child:  # from now on there is a server, for the next too
+    with Child(
+        job("no such file.py:kernel"), CPU
+    ) as child:  # from now on there is a server, for the next too
         assert "error" in (child.line(300.0) or {})
     before = sorted(os.listdir("/proc/self/fd"))
     with Child(job("no such file.py:kernel"), CPU) as child:

@@ -15,16 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError, UsageError, WrongTypeError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Parameter
-from precision_lab.implementations.adapters.foreign import framework_of, wrap, wrap_c
+from precision_lab.implementations.adapters.foreign import framework_of, wrap, wrap_c, wrap_cuda
 from precision_lab.implementations.adapters.foreign_kernel import accepted
 from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.guard import guarded
-from precision_lab.results.execution import ARRAYS, COMPILED, EAGER, EXECUTIONS, C
+from precision_lab.results.execution import ARRAYS, COMPILED, CUDA_CPP, EAGER, EXECUTIONS, C
 
 FRAMEWORKS = ("torch", *ARRAYS)
 Siblings = Callable[[str], Any]  # name → attribute beside the kernel, or None
@@ -110,6 +111,23 @@ def from_library(path: Path, symbol: str, function: Activation, *, target: str) 
         name=symbol, function=function, kernel=found.kernel, execution=C,
         formats=found.formats, compute_dtype="as written", description="a C function",
         outputs=found.outputs, parameters=found.parameters, target=target,
+    )  # fmt: skip
+
+
+def from_cuda(
+    path: Path, symbol: str, function: Activation, *, target: str, launch: str = ""
+) -> Implementation:
+    """A kernel of a CUDA C++ or PTX file.
+
+    Raises:
+        ValueError: it is not there, does not compile, or what its parameters stand for is not known.
+        ImportError: CUDA C++ cannot be compiled here.
+    """
+    found = wrap_cuda(path, symbol, function, launch)
+    return Implementation(
+        name=symbol, function=function, kernel=found.kernel, execution=CUDA_CPP,
+        formats=found.formats, compute_dtype="as written", description="a CUDA kernel",
+        outputs=found.outputs, parameters=found.parameters, target=target, devices=(CUDA,),
     )  # fmt: skip
 
 

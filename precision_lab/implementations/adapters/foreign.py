@@ -1,4 +1,4 @@
-"""Kernels that are not torch's, as torch callables: numpy, JAX, MLX, and C in a shared library."""
+"""Kernels that are not torch's, as torch callables: numpy, JAX, MLX, C, and CUDA in a file."""
 
 from __future__ import annotations
 
@@ -60,3 +60,15 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
     from precision_lab.implementations.adapters.c_kernel import wrap_c as wrapped
 
     return wrapped(path, symbol, function)
+
+
+def wrap_cuda(path: Path, symbol: str, function: Activation, launch: str) -> Foreign:
+    """A kernel of a CUDA C++ or PTX file; see `cuda_kernel` for how it is called.
+
+    Raises:
+        ValueError: it is not there, does not compile, or what its parameters stand for is not known.
+        ImportError: CUDA C++ cannot be compiled here.
+    """
+    from precision_lab.implementations.adapters.cuda_kernel import wrap_cuda as wrapped
+
+    return wrapped(path, symbol, function, launch)

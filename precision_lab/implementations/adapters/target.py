@@ -23,11 +23,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIBRARIES = (".so", ".dylib", ".dll")
+CUDA_SUFFIXES = (".cu", ".ptx")
 
 
 def is_registered_name(target: str) -> bool:
     """Whether a TARGET is the name of a registered implementation, which needs no isolation."""
     return ":" not in target
+
+
+def cuda_parts(target: str) -> tuple[str, str]:
+    """File and kernel of a TARGET such as `my.cu:silu<float>` or `my.ptx:silu`; empty ones of any other."""
+    for suffix in CUDA_SUFFIXES:
+        before, mark, symbol = target.partition(f"{suffix}:")
+        if mark:
+            return before + suffix, symbol
+    return "", ""
 
 
 def find(
@@ -37,12 +47,15 @@ def find(
     *,
     framework: str | None = None,
     compiled: bool = False,
+    launch: str = "",
 ) -> Implementation:
     """The implementation of `function` that a TARGET names.
 
     Args:
-        target: `package.module:attr`, `path/to/file.py:attr`, `path/to/lib.so:symbol`, or a
-            registered name such as "stable" or "naive [upcast]".
+        target: `package.module:attr`, `path/to/file.py:attr`, `path/to/lib.so:symbol`,
+            `FILE:kernel` with FILE ending in .cu or .ptx, or a registered name such as "stable" or
+            "naive [upcast]".
+        launch: how a kernel of a .cu or .ptx file is launched, where the file does not say it.
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
         compiled: run a torch kernel through torch.compile.
 
@@ -50,8 +63,17 @@ def find(
         ValueError: it cannot be imported or called, has no such attribute, or wants arguments
             that the function does not have.
     """
-    from precision_lab.implementations import as_implementation, from_library, resolve
+    from precision_lab.implementations import as_implementation, from_cuda, from_library, resolve
 
+    file, symbol = cuda_parts(target)
+    if file:
+        if framework or compiled:
+            raise UsageError(
+                f"TARGET {target!r} is a CUDA kernel: neither a framework nor torch.compile applies"
+            )
+        return from_cuda(Path(file), symbol, function, target=target, launch=launch)
+    if launch:
+        raise UsageError(f"launch={launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file")
     place, _, attribute = target.rpartition(":")
     if is_registered_name(target):
         if framework or compiled:
