@@ -136,11 +136,11 @@ def ex2(x: float) -> tuple[float, float, bool]:
 def lg2(x: float) -> tuple[float, float, bool]:
     """log2 x. With x = 2^k·m and c = m·i for a nine-bit i near 1/m: k − log2 i + log2 c.
 
-    r = c − 1 is exact, of at most 33 bits, and |r| < 2^-7. Nine terms after the first leave a relative
-    2^-72·ln 2/11 of r. r/ln 2 is a product of a double and a pair, within 2^-104. The rest, r²·(d₂ + …),
-    rounds by 2^-51.5·r² at most. Next to 1, where the value is r/ln 2 and |r| < 2^-7, that is 2^-59 of
-    it; elsewhere the value is at least 2^-7.6 and the rest below 2^-14.5, so it rounds by 2^-66, which is
-    2^-58.4 of the value. Sums of large parts are exact, and those of small ones below 2^-13 round by 2^-66.
+    r = c − 1 is exact, of at most 33 bits, and |r| ≤ 2^-7. Nine terms after the first leave r^10/11 < 2^-73
+    of r/ln 2, which is a product of a double and a pair, within 2^-104. The rest, r²·(d₂ + …), rounds by
+    3 u of itself. It is at most r/2 ≤ 2^-8 of the value next to 1, where i is 1 and all other parts are 0, so
+    that one more sum rounds: 4 u·2^-8 = 2^-59. In all other cells of the table it is at most 2^-9 of the
+    value, and four sums of small parts round: 7 u·2^-9 < 2^-59. Sums of large parts are exact.
     """
     if x != x or x < 0.0:
         return NAN, 0.0, True

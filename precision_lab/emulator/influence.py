@@ -15,8 +15,10 @@ turn's. It only ever errs by naming too much.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from precision_lab.emulator.ptx import (
     Address,
@@ -45,11 +47,14 @@ _WITHOUT_RESULT = (
     "stmatrix",
 )
 _MOST_ALTERNATIVES = 64
+# Beyond, a program is not followed: a second or two.
+_MOST_INSTRUCTIONS, _MOST_STEPS, _MOST_MERGED = 7000, 50_000, 200_000
 
 Execution = tuple[int, bool]  # of an instruction; whether it is another thread's or an earlier turn's
 Alternative = frozenset[Execution]
 Value = frozenset[Alternative]
 _CLASH: Execution = (-1, True)  # two executions of one instruction, or nobody knows which
+_ALL: Execution = (-2, True)  # of what had too many alternatives
 _PLAIN: Alternative = frozenset()
 NOTHING: Value = frozenset({_PLAIN})
 
@@ -84,15 +89,30 @@ class Influence:
     hidden: bool = False
 
 
+class _TooLarge(Exception):
+    """Following the program takes too long."""
+
+
+class _Work:
+    """Since a program was begun: instructions followed, and alternatives merged."""
+
+    steps = 0
+    merged = 0
+
+
 # -- values ----------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 16)
 def both(a: Value, b: Value) -> Value:
     """What depends on two values."""
     if a == NOTHING or a == b == _own(a):
         return b
     if b == NOTHING:
         return a
+    _Work.merged += len(a) * len(b)
+    if _Work.merged > _MOST_MERGED:
+        raise _TooLarge
     return _limited(frozenset(_merged(x, y) for x in a for y in b))
 
 
@@ -110,9 +130,10 @@ def _merged(x: Alternative, y: Alternative) -> Alternative:
 
 
 def _limited(value: Value) -> Value:
-    if len(value) <= _MOST_ALTERNATIVES:
+    """The value, or where it has too many alternatives one that is all of them, and stays so."""
+    if len(value) == 1 or (len(value) <= _MOST_ALTERNATIVES and not any(_ALL in a for a in value)):
         return value
-    return frozenset({frozenset({_CLASH}).union(*value)})
+    return frozenset({frozenset({_CLASH, _ALL}).union(*value)})
 
 
 def _foreign(value: Value) -> Value:
@@ -133,6 +154,8 @@ class _Whole:
     """What is known of the program as a whole, whichever way it takes; it only grows."""
 
     pointers: frozenset[str]
+    loops: frozenset[int]  # instructions between a place and a branch back to it
+    needed: Mapping[int, frozenset[str]]  # at each label, registers that are read before they are written
     origins: dict[str, frozenset[str]] = field(default_factory=dict)  # pointers that a register is made from
     memory: Value = NOTHING  # what may stand where threads store and load
     control: Value = NOTHING  # what branches were decided by
@@ -160,10 +183,18 @@ def influence(kernel: Kernel, pointers: frozenset[str] | None = None) -> Influen
     """
     if pointers is None:
         pointers = frozenset(p.name for p in kernel.parameters if p.size == 8)
-    whole, before = _Whole(pointers), None
-    while before != (now := whole.size()):  # what is stored late may be loaded early, in another thread
-        before = now
-        _walk(kernel, whole)
+    _Work.steps = _Work.merged = 0
+    whole, before = _Whole(pointers, _in_loops(kernel), _needed(kernel)), None
+    try:
+        if len(kernel.instructions) > _MOST_INSTRUCTIONS:
+            raise _TooLarge
+        while before != (now := whole.size()):  # what is stored late may be loaded early, in another thread
+            before = now
+            _walk(kernel, whole)
+    except _TooLarge:
+        approximate = any(is_approximate(i) for i in kernel.instructions)
+        why = "the program is too large for all its ways to be followed"
+        return Influence({}, pointers, pointers, dict.fromkeys(pointers, why) if approximate else {}, True)
     groups: list[frozenset[int]] = []
     obstacles = {}
     for parameter, value in whole.stored.items():
@@ -176,6 +207,61 @@ def influence(kernel: Kernel, pointers: frozenset[str] | None = None) -> Influen
                 groups.append(sites)
     hidden = whole.hidden or "" in whole.stored
     return Influence(_coloured(groups), frozenset(whole.loads), frozenset(whole.stores), obstacles, hidden)
+
+
+def _in_loops(kernel: Kernel) -> frozenset[int]:
+    found: set[int] = set()
+    for index, i in enumerate(kernel.instructions):
+        if i.opcode == "bra" and isinstance(i.operands[0], Symbol):
+            to = kernel.labels[i.operands[0].name]
+            found.update(range(to, index + 1))
+    return frozenset(found)
+
+
+def _needed(kernel: Kernel) -> dict[int, frozenset[str]]:
+    """At each place that a label names: registers that may be read before anything is written to them."""
+    end = len(kernel.instructions)
+    branches = {k + 1 for k, i in enumerate(kernel.instructions) if i.opcode in ("bra", "ret", "exit")}
+    edges = sorted({0, end, *kernel.labels.values(), *branches})
+    blocks = list(itertools.pairwise(edges))
+    reads, writes = {}, {}
+    for first, last in blocks:
+        reads[first], writes[first] = _use(kernel.instructions[first:last])
+    before: dict[int, frozenset[str]] = dict.fromkeys(edges, frozenset())
+    changed = True
+    while changed:
+        changed = False
+        for first, last in reversed(blocks):
+            i = kernel.instructions[last - 1]
+            leaves = i.opcode in ("bra", "ret", "exit") and i.guard is None
+            behind = frozenset() if leaves else before[last]
+            if i.opcode == "bra" and isinstance(i.operands[0], Symbol):
+                behind |= before[kernel.labels[i.operands[0].name]]
+            now = reads[first] | (behind - writes[first])
+            changed |= now != before[first]
+            before[first] = now
+    return before
+
+
+def _use(instructions: Iterable[Instruction]) -> tuple[frozenset[str], frozenset[str]]:
+    """Registers that a stretch reads before it writes them, and those that it writes in any case."""
+    reads: set[str] = set()
+    writes: set[str] = set()
+    for i in instructions:
+        results = () if i.opcode in _WITHOUT_RESULT else i.operands[:1]
+        given = (*i.operands[len(results) :], *([i.guard] if i.guard else []))
+        reads |= {r.name for operand in given for r in _registers_in(operand)} - writes
+        if i.guard is None:
+            writes |= {r.name for to in results for r in _written(to)}
+    return frozenset(reads), frozenset(writes)
+
+
+def _registers_in(operand: Operand) -> list[Register]:
+    if isinstance(operand, Not):
+        return [operand.register]
+    if isinstance(operand, Address):
+        return _registers_in(operand.base)
+    return _written(operand)
 
 
 def _coloured(groups: Iterable[frozenset[int]]) -> dict[int, int]:
@@ -195,41 +281,55 @@ def _walk(kernel: Kernel, whole: _Whole) -> None:
     """Follows every way through the program until nothing new is met at any place."""
     arriving: dict[int, _Registers] = {0: {}}
     waiting = {0}
-    places = set(kernel.labels.values())
+    places, needed = set(kernel.labels.values()), whole.needed
     while waiting:
         at = min(waiting)
         waiting.discard(at)
         registers = dict(arriving[at])
         while at < len(kernel.instructions):
+            _Work.steps += 1
+            if _Work.steps > _MOST_STEPS:
+                raise _TooLarge
             i = kernel.instructions[at]
             if i.opcode in ("bra", "ret", "exit"):
                 whole.control = both(whole.control, _value(registers, i.guard))
                 target = i.operands[0] if i.opcode == "bra" else None
-                if isinstance(target, Symbol) and _join(arriving, kernel.labels[target.name], registers):
-                    waiting.add(kernel.labels[target.name])
+                if isinstance(target, Symbol):
+                    to = kernel.labels[target.name]
+                    if _join(arriving, to, registers, needed[to]):
+                        waiting.add(to)
                 if i.guard is None:
                     break
             else:
                 _follow(registers, whole, at, i)
             at += 1
             if at in places:
-                if _join(arriving, at, registers):
+                if _join(arriving, at, registers, needed[at]):
                     waiting.add(at)
                 break
 
 
-def _join(arriving: dict[int, _Registers], at: int, registers: _Registers) -> bool:
-    """Adds what one more way brings to a place; whether that is anything new."""
+def _join(
+    arriving: dict[int, _Registers], at: int, registers: _Registers, needed: frozenset[str]
+) -> bool:
+    """Adds what one more way brings to a place where some registers are still read; whether that is new."""
     known = arriving.get(at)
+    registers = {name: parts for name, parts in registers.items() if name in needed}
     if known is None:
-        arriving[at] = dict(registers)
+        arriving[at] = registers
         return True
     changed = False
     for name, parts in registers.items():
         old = known.get(name, (NOTHING,) * len(parts))
+        if parts == old:
+            continue
         new = tuple(_limited(a | b) for a, b in zip(old, parts, strict=True))
-        if new != old or name not in known:
+        if new != old:
             known[name] = new
+            changed = True
+    for name, old in known.items():  # where this way leaves nothing in a register, another may have
+        if name not in registers and not all(NOTHING <= part for part in old):
+            known[name] = tuple(_limited(part | NOTHING) for part in old)
             changed = True
     return changed
 
@@ -300,7 +400,10 @@ def _set(registers: _Registers, to: Register, parts: list[Value], guard: Value |
     if guard is not None:
         old = registers.get(to.name, (NOTHING,) * count)
         parts = [_limited(both(a | b, guard)) for a, b in zip(old, parts, strict=True)]
-    registers[to.name] = tuple(parts)
+    if all(part == NOTHING for part in parts):
+        registers.pop(to.name, None)  # what is missing depends on nothing
+    else:
+        registers[to.name] = tuple(parts)
 
 
 def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) -> None:
@@ -330,8 +433,9 @@ def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) ->
     else:
         everything = _together(registers, sources)
     if is_approximate(i):
-        for name, parts in registers.items():  # what an earlier turn has left is another execution's
+        for name, parts in registers.items() if index in whole.loops else ():
             if any((index, False) in alternative for part in parts for alternative in part):
+                # What an earlier turn has left is another execution's.
                 registers[name] = tuple(_staled(part, index) for part in parts)
         everything = both(_staled(everything, index), frozenset({frozenset({(index, False)})}))
     parts = _moved(registers, i, index, to, sources)
@@ -429,4 +533,4 @@ def _store(registers: _Registers, whole: _Whole, i: Instruction, guard: Value) -
                 whole.memory = _limited(whole.memory | found)
                 if not _is_private(i):
                     for parameter in origin or {""}:
-                        whole.stored[parameter] = _limited(whole.stored.get(parameter, NOTHING) | found)
+                        whole.stored[parameter] = whole.stored.get(parameter, NOTHING) | found

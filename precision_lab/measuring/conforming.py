@@ -45,10 +45,11 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
     if not nominal:
         return {}
     together = _tried(case.giving(*nominal), nominal)
-    if together is not None:
-        return together
-    found = {}
-    for output, values in nominal.items():
+    # Asked for alone, a kernel may be another one: without parameters for each element, say.
+    again = [o for o in nominal if together is None or (together[o].unknown and len(nominal) > 1)]
+    found = {} if together is None else dict(together)
+    for output in again:
+        values = nominal[output]
         alone = _tried(case.giving(output), {output: values})
         found[output] = (
             alone[output] if alone is not None else _unknown("too many combinations of results to try")

@@ -76,7 +76,7 @@ class Conformity:
     instructions: tuple[str, ...] = ()
     combinations: int = 1
     varying: int = 0
-    regions: Mapping[str, Span] = field(default_factory=dict, hash=False)
+    regions: dict[str, Span] = field(default_factory=dict, hash=False)
     examples: tuple[Varying, ...] = ()
     unknown: str = ""
 

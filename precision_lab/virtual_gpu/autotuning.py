@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 
@@ -10,7 +11,7 @@ class _State:
 
     index = 0
     met: ClassVar[dict[str, tuple[str, ...]]] = {}
-    functions: ClassVar[dict[str, Any]] = {}
+    functions: ClassVar[dict[str, list[Any]]] = {}
 
 
 def choose(index: int) -> None:
@@ -50,6 +51,36 @@ def take_over() -> None:
             setattr(triton.testing, name, answered)
 
 
+def take_over_inductor() -> None:
+    """The same for kernels of `torch.compile`, once it has been imported."""
+    module = sys.modules.get("torch._inductor.runtime.triton_heuristics")
+    if module is None or hasattr(module.CachingAutotuner, "_kept"):
+        return
+    tuner = module.CachingAutotuner
+    run = tuner.run
+
+    def chosen(launchers: list[Any]) -> Any:
+        return launchers[min(_State.index, len(launchers) - 1)]
+
+    def untimed(self: Any, *args: Any, **kwargs: Any) -> dict[Any, float]:
+        self._kept = list(self.launchers)
+        _meet(self.fn, [launcher.config for launcher in self._kept])
+        return {launcher: float(launcher is not chosen(self._kept)) for launcher in self._kept}
+
+    def run_chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A launcher that it would keep for later calls is the one of the first choice, or none of Triton's.
+        self._cached_launcher, self._cache_eligible = None, False
+        if self._kept:
+            self.launchers = [chosen(self._kept)]
+        return run(self, *args, **kwargs)
+
+    def untuned(self: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
+        return launcher
+
+    tuner._kept, tuner.coordinate_descent_tuning = (), untuned
+    tuner.benchmark_all_configs, tuner.run = untimed, run_chosen
+
+
 def answered(
     fn: Any,
     *_: Any,
@@ -66,8 +97,12 @@ def answered(
 
 def _meet(function: Any, found: list[Any]) -> None:
     name = function.__name__
-    if _State.functions.setdefault(name, function) is not function:
-        name = f"{function.__module__}.{name}"
+    namesakes = _State.functions.setdefault(name, [])
+    if not any(known is function for known in namesakes):
+        namesakes.append(function)
+    number = next(k for k, known in enumerate(namesakes, 1) if known is function)
+    if number > 1:
+        name = f"{name} ({number})"
     words = tuple(_words(config) for config in found)
     # Pruning may leave fewer for some arguments.
     if len(words) >= len(_State.met.get(name, ())):

@@ -10,11 +10,13 @@ from precision_lab.exceptions import UsageError
 from precision_lab.virtual_gpu.properties import properties
 
 # By environment, as threads of autograd do not see Inductor's settings: it is not to launch kernels past
-# Triton's driver, nor to compile them in processes that know of no device.
+# Triton's driver, to compile them in processes that know of no device, or to remember of all configurations
+# only the one that another process has taken.
 _INDUCTOR = {
     "TORCHINDUCTOR_USE_STATIC_CUDA_LAUNCHER": "0",
     "TORCHINDUCTOR_USE_STATIC_TRITON_LAUNCHER": "0",
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
 }
 
 

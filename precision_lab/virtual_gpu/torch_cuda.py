@@ -85,6 +85,13 @@ def pretend(properties: Properties) -> None:
         graph=torch.cuda.graph,
         is_current_stream_capturing=lambda: False,
     )
+    # Names that Inductor imports of a build for CUDA.
+    for name, value in (
+        ("_cuda_CUDAAllocator_AllocatorState", type("AllocatorState", (), {})),
+        ("_set_cached_tensors_enabled", lambda enabled: None),
+    ):
+        if not hasattr(torch._C, name):
+            setattr(torch._C, name, value)
     # What Inductor's code allocates with.
     _replace(
         torch._C._dynamo.guards,
@@ -108,6 +115,10 @@ def pretend(properties: Properties) -> None:
         _cuda_synchronize=lambda *_: None,
         _cuda_getArchFlags=lambda: properties.name.split()[-1],
         _cuda_clearCublasWorkspaces=lambda: None,
+        # The first that is asked when torch.compile captures graphs.
+        _cuda_cudaCachingAllocator_is_enabled=_refused(
+            "a mode of torch.compile with CUDA graphs", "they are not captured"
+        ),
     )
     marks = ("range_push", "range_pop", "mark", "range_start", "range_end")
     _replace(torch.cuda.nvtx, range=_named_range, **dict.fromkeys(marks, lambda *_, **__: 0))

@@ -219,6 +219,7 @@ def activate(properties: Properties) -> None:
     initialise = CompiledKernel._init_handles
 
     def with_its_ptx(self: Any) -> Any:
+        autotuning.take_over_inductor()  # which loads all configurations before it tries them
         before, _State.loading = _State.loading, self
         try:
             return initialise(self)

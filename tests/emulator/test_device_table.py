@@ -258,7 +258,7 @@ def test_variants_that_are_refused_here_are_refused_by_the_assembler(op: str) ->
 
     opcode = op.split(".")[0]
     text = source(op, False).replace(f"{opcode}.approx.", f"{opcode}.approx.ftz.")
-    with pytest.raises(ValueError, match="Illegal modifier '.ftz'"):
+    with pytest.raises(ValueError, match=r"Illegal modifier '\.ftz'"):
         try:
             compile_cubin(text, "measure.cu", "sm_90")
         except ImportError as error:

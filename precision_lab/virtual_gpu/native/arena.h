@@ -1,7 +1,8 @@
 // The device's memory: allocations in one stretch of host memory, and what is known of each.
 //
-// Beside every byte stands another that says what it is (`emulator/memory.py`). Allocations have exactly the size
-// that was asked for and lie at least GAP free bytes apart, so that an access beyond one meets a free byte.
+// Beside every byte stands another that says what it is (`emulator/memory.py`). Allocations have exactly the
+// size that was asked for and lie at least GAP free bytes apart, so that an access beyond one meets a free
+// byte.
 #pragma once
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -21,7 +22,7 @@ namespace virtual_gpu {
 
 constexpr uint8_t FREE = 0, ALLOCATED = 1, WRITTEN = 3;
 constexpr size_t ALIGNMENT = 512, GAP = 512, PAGE = 4096;
-constexpr size_t LARGE = 1 << 18;  // from so many bytes on, what is freed is given back to the system
+constexpr size_t LARGE = 1 << 18;    // from so many bytes on, what is freed is given back to the system
 constexpr size_t WATCHED = 1 << 26;  // and what is asked for is compared with what the system has
 
 using Names = std::set<std::string>;
@@ -63,10 +64,12 @@ class Arena {
     const size_t span = (count + GAP + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     auto found = count < size_ ? by_size_.lower_bound({span, 0}) : by_size_.end();
     TORCH_CHECK_WITH(OutOfMemoryError, found != by_size_.end(), "out of memory: ", count,
-        " bytes do not fit into the emulated GPU's memory of ", size_, ", of which ", used_, " are in use");
+                     " bytes do not fit into the emulated GPU's memory of ", size_, ", of which ", used_,
+                     " are in use");
     // Each byte takes a second one that says what it is.
     TORCH_CHECK_WITH(OutOfMemoryError, count < WATCHED || 2 * count < available(), "out of memory: ", count,
-        " bytes of an emulated GPU take ", 2 * count, " of this machine's memory, which has ", available(), " left");
+                     " bytes of an emulated GPU take ", 2 * count, " of this machine's memory, which has ",
+                     available(), " left");
     const auto [size, at] = *found;
     by_size_.erase(found);
     free_.erase(at);
@@ -202,7 +205,9 @@ struct DeviceAllocator final : c10::Allocator {
     return {p, p, &release, c10::Device(c10::DeviceType::CUDA, 0)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* to, const void* from, std::size_t count) const override { std::memcpy(to, from, count); }
+  void copy_data(void* to, const void* from, std::size_t count) const override {
+    std::memcpy(to, from, count);
+  }
 };
 
 inline DeviceAllocator& device_allocator() {
@@ -210,8 +215,8 @@ inline DeviceAllocator& device_allocator() {
   return *one;
 }
 
-// What torch allocates CPU tensors with: its own, except while an operator of the device is computed by CPU code
-// in this thread, whose results are the device's.
+// What torch allocates CPU tensors with: its own, except while an operator of the device is computed by CPU
+// code in this thread, whose results are the device's.
 struct HostAllocator final : c10::Allocator {
   static int& depth() {
     static thread_local int value = 0;
@@ -233,7 +238,9 @@ struct HostAllocator final : c10::Allocator {
     return {p, p, &release, c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release_any; }
-  void copy_data(void* to, const void* from, std::size_t count) const override { std::memcpy(to, from, count); }
+  void copy_data(void* to, const void* from, std::size_t count) const override {
+    std::memcpy(to, from, count);
+  }
 };
 
 struct OnDevice {

@@ -30,7 +30,8 @@ struct Guard : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
 // Random numbers of the device: those of a CPU generator of its own.
 struct Generator final : c10::GeneratorImpl {
   explicit Generator(at::Generator inner)
-      : c10::GeneratorImpl(the_device(), c10::DispatchKeySet(c10::DispatchKey::CUDA)), inner(std::move(inner)) {}
+      : c10::GeneratorImpl(the_device(), c10::DispatchKeySet(c10::DispatchKey::CUDA)),
+        inner(std::move(inner)) {}
   void set_current_seed(uint64_t seed) override { inner.set_current_seed(seed); }
   void set_offset(uint64_t offset) override { inner.set_offset(offset); }
   uint64_t get_offset() const override { return inner.get_offset(); }
@@ -82,7 +83,9 @@ struct Hooks final : at::CUDAHooksInterface {
   c10::Device getDeviceFromPtr(void*) const override { return the_device(); }
   c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
   c10::Allocator* getCUDADeviceAllocator() const override { return &device_allocator(); }
-  const at::Generator& getDefaultGenerator(c10::DeviceIndex = -1) const override { return default_generator(); }
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex = -1) const override {
+    return default_generator();
+  }
   at::Generator getNewGenerator(c10::DeviceIndex = -1) const override {
     return std::exchange(next_is_default(), false) ? default_generator() : new_generator();
   }

@@ -17,43 +17,98 @@ inline std::string name_of(const c10::FunctionSchema& schema) {
   return name;
 }
 
-// Nothing is computed: bytes are placed, chosen by index or mask, or filled, alike on every device. Random numbers
-// count among fills: they are data, whatever generator made them.
+// Nothing is computed: bytes are placed, chosen by index or mask, or filled, alike on every device. Random
+// numbers count among fills: they are data, whatever generator made them.
 inline bool computes_nothing(const std::string& name) {
-  static const Table* table = new Table{
-      "copy", "clone", "cat", "stack", "index", "_unsafe_index", "index_select", "gather", "take", "flip", "roll",
-      "where", "masked_select", "masked_fill", "masked_scatter", "index_put", "_index_put_impl", "_unsafe_index_put",
-      "index_fill", "index_copy", "scatter", "constant_pad_nd", "tril", "triu", "repeat", "repeat_interleave",
-      "unfold_copy", "view_copy", "expand_copy", "as_strided_scatter", "select_scatter", "slice_scatter",
-      "diagonal_scatter", "nonzero", "_reshape_copy", "_pin_memory", "resize", "resize_as", "_resize_output", "set",
-      "fill", "zero", "zeros", "ones", "full", "empty", "empty_like", "scalar_tensor", "arange", "eye",
-      "tril_indices", "triu_indices", "random", "uniform", "normal", "log_normal", "cauchy", "exponential",
-      "geometric", "bernoulli", "randperm", "_local_scalar_dense", "equal", "is_set_to",
-      "_efficientzerotensor"};
+  static const Table* table = new Table{"copy",
+                                        "clone",
+                                        "cat",
+                                        "stack",
+                                        "index",
+                                        "_unsafe_index",
+                                        "index_select",
+                                        "gather",
+                                        "take",
+                                        "flip",
+                                        "roll",
+                                        "where",
+                                        "masked_select",
+                                        "masked_fill",
+                                        "masked_scatter",
+                                        "index_put",
+                                        "_index_put_impl",
+                                        "_unsafe_index_put",
+                                        "index_fill",
+                                        "index_copy",
+                                        "scatter",
+                                        "constant_pad_nd",
+                                        "tril",
+                                        "triu",
+                                        "repeat",
+                                        "repeat_interleave",
+                                        "unfold_copy",
+                                        "view_copy",
+                                        "expand_copy",
+                                        "as_strided_scatter",
+                                        "select_scatter",
+                                        "slice_scatter",
+                                        "diagonal_scatter",
+                                        "nonzero",
+                                        "_reshape_copy",
+                                        "_pin_memory",
+                                        "resize",
+                                        "resize_as",
+                                        "_resize_output",
+                                        "set",
+                                        "fill",
+                                        "zero",
+                                        "zeros",
+                                        "ones",
+                                        "full",
+                                        "empty",
+                                        "empty_like",
+                                        "scalar_tensor",
+                                        "arange",
+                                        "eye",
+                                        "tril_indices",
+                                        "triu_indices",
+                                        "random",
+                                        "uniform",
+                                        "normal",
+                                        "log_normal",
+                                        "cauchy",
+                                        "exponential",
+                                        "geometric",
+                                        "bernoulli",
+                                        "randperm",
+                                        "_local_scalar_dense",
+                                        "equal",
+                                        "is_set_to",
+                                        "_efficientzerotensor"};
   return table->count(name) != 0;
 }
 
 // In place, it writes everything and reads nothing of it.
 inline bool computes_all(const std::string& name) {
-  static const Table* table = new Table{
-      "fill", "zero", "copy", "random", "uniform", "normal", "log_normal", "cauchy", "exponential", "geometric",
-      "bernoulli", "eye", "arange"};
+  static const Table* table =
+      new Table{"fill",   "zero",        "copy",      "random",    "uniform", "normal", "log_normal",
+                "cauchy", "exponential", "geometric", "bernoulli", "eye",     "arange"};
   return table->count(name) != 0;
 }
 
 // In place, it reads nothing of what it writes. What writes a part only and leaves the rest is taken to have
 // written everything: nobody says which part, and a false alarm would be worse.
 inline bool ignores_itself(const std::string& name) {
-  static const Table* table = new Table{
-      "masked_fill", "masked_scatter", "index_put", "_index_put_impl", "_unsafe_index_put", "index_fill",
-      "index_copy", "scatter"};
+  static const Table* table =
+      new Table{"masked_fill",       "masked_scatter", "index_put",  "_index_put_impl",
+                "_unsafe_index_put", "index_fill",     "index_copy", "scatter"};
   return computes_all(name) || table->count(name) != 0;
 }
 
 // It reads some elements only, and which is in another tensor: what it leaves aside may be unwritten.
 inline bool reads_some(const std::string& name) {
-  static const Table* table = new Table{
-      "index", "_unsafe_index", "index_select", "gather", "take", "masked_select", "where", "is_set_to"};
+  static const Table* table = new Table{"index", "_unsafe_index", "index_select", "gather",
+                                        "take",  "masked_select", "where",        "is_set_to"};
   return table->count(name) != 0;
 }
 
@@ -65,19 +120,20 @@ inline bool touches_nothing(const std::string& name) {
 
 // Tensors of both devices may be among its arguments.
 inline bool mixes_devices(const std::string& name) {
-  static const Table* table = new Table{
-      "index", "_unsafe_index", "index_put", "_index_put_impl", "_unsafe_index_put", "copy", "_pack_padded_sequence",
-      "set", "_copy_from", "_copy_from_and_resize"};
+  static const Table* table =
+      new Table{"index", "_unsafe_index",         "index_put", "_index_put_impl", "_unsafe_index_put",
+                "copy",  "_pack_padded_sequence", "set",       "_copy_from",      "_copy_from_and_resize"};
   return table->count(name) != 0;
 }
 
-// Each device converts such numbers to the same bits: both types are integers, or both floating-point of 16 bits
-// and more (one correct rounding), or every integer of the first is a number of the second.
+// Each device converts such numbers to the same bits: both types are integers, or both floating-point of 16
+// bits and more (one correct rounding), or every integer of the first is a number of the second.
 inline bool converts_alike(c10::ScalarType from, c10::ScalarType to) {
   using c10::ScalarType;
   if (from == to) return true;
   const auto wide = [](ScalarType t) {
-    return t == ScalarType::Half || t == ScalarType::BFloat16 || t == ScalarType::Float || t == ScalarType::Double;
+    return t == ScalarType::Half || t == ScalarType::BFloat16 || t == ScalarType::Float ||
+           t == ScalarType::Double;
   };
   const bool integers = c10::isIntegralType(from, true) && c10::isIntegralType(to, true);
   const bool small = from == ScalarType::Bool || from == ScalarType::Byte || from == ScalarType::Char;
