@@ -103,8 +103,9 @@ class Emulated(Device):
         operators = operators_of(result)
         if not operators:
             return ""
-        many = "operators" if len(operators) > 1 else "the operator"
-        return f"{many} {', '.join(operators)} of torch have no code for it here and ran on the CPU"
+        many = "operators" if len(operators) > 1 else "operator"
+        have = "have" if len(operators) > 1 else "has"
+        return f"torch's {many} {', '.join(operators)} {have} no code for it here and ran on the CPU"
 
     def model(self) -> str:
         return f"emulated {self.name}"

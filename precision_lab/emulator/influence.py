@@ -309,9 +309,7 @@ def _walk(kernel: Kernel, whole: _Whole) -> None:
                 break
 
 
-def _join(
-    arriving: dict[int, _Registers], at: int, registers: _Registers, needed: frozenset[str]
-) -> bool:
+def _join(arriving: dict[int, _Registers], at: int, registers: _Registers, needed: frozenset[str]) -> bool:
     """Adds what one more way brings to a place where some registers are still read; whether that is new."""
     known = arriving.get(at)
     registers = {name: parts for name, parts in registers.items() if name in needed}
@@ -328,7 +326,7 @@ def _join(
             known[name] = new
             changed = True
     for name, old in known.items():  # where this way leaves nothing in a register, another may have
-        if name not in registers and not all(NOTHING <= part for part in old):
+        if name not in registers and not all(part >= NOTHING for part in old):
             known[name] = tuple(_limited(part | NOTHING) for part in old)
             changed = True
     return changed

@@ -58,9 +58,14 @@ def parse(text: str) -> Module:
     return _Parser(text).module()
 
 
+# LLVM counts the source's line up for every line of an assembler block that Triton has put in.
+_ASSEMBLER = re.compile(r"// begin inline asm\n.*?// end inline asm", re.DOTALL)
+_LOCATION = re.compile(r"^\s*\.loc[^\n]*$", re.MULTILINE)
+
+
 class _Parser(Reader):
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        super().__init__(_ASSEMBLER.sub(lambda block: _LOCATION.sub("", block.group()), text))
         self._files: dict[str, str] = self._file_names()
         self._globals: dict[str, Variable] = {}
 

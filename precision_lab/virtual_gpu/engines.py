@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from precision_lab.emulator.approximate import candidates
 
+from precision_lab.emulator.approximate import candidates
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.influence import Influence, influence, operation
 from precision_lab.emulator.launch import Choice, Engine, Launch

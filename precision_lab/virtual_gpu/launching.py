@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from precision_lab.emulator.contraction import contracted, usual
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
 from precision_lab.emulator.parser import parse
@@ -66,12 +67,17 @@ def _module(ptx: str) -> Module:
     return parse(ptx)
 
 
+@lru_cache(maxsize=512)
 def _kernel(ptx: str, name: str) -> Kernel:
-    """The same object for the same text and name: engines keep what they made of it."""
+    """As ptxas makes machine code of it, with the products and sums fused that it fuses.
+
+    The same object for the same text and name: engines keep what they made of it.
+    """
     kernels = _module(ptx).kernels
     if name not in kernels:
         raise Unsupported(f"the PTX has no kernel {name!r}; it has {', '.join(kernels) or 'none'}")
-    return kernels[name]
+    kernel = kernels[name]
+    return contracted(kernel, usual(kernel))
 
 
 def _address(kernel: str, argument: Argument) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from precision_lab.emulator.ptx import (
     Special,
     Symbol,
 )
-
-if TYPE_CHECKING:
-    from precision_lab.emulator.reference.machine import Machine
 
 Array: TypeAlias = NDArray[Any]
 Mask: TypeAlias = "NDArray[np.bool_] | None"  # None: every lane
@@ -56,7 +53,7 @@ class Lanes:
         self.registers: dict[str, Array] = {}
         self.addresses: dict[str, int] = {}  # of variables, by name
         self.specials = self._specials()
-        self.machine: Machine  # set before the first step
+        self.machine: Any = None  # a `machine.Machine`, which knows lanes
 
     def _specials(self) -> dict[str, Array]:
         launch = self.launch

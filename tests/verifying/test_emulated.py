@@ -1,0 +1,141 @@
+"""Kernels on an emulated GPU, through every door: what their compiler made of them is what is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import precision_lab
+from precision_lab.cli.main import app
+from precision_lab.exceptions import UsageError
+from precision_lab.results.conformity import CERTIFIED, DEPENDS
+from precision_lab.verifying.bounds import Bound
+from precision_lab.verifying.judge import standing
+from precision_lab.verifying.verdict import Verdict
+
+pytest.importorskip("triton")
+if shutil.which("c++") is None and shutil.which("g++") is None and "CXX" not in os.environ:
+    pytest.skip("no C++ compiler", allow_module_level=True)
+
+FILE = Path(__file__).parents[1] / "helpers" / "gpu_kernels.py"
+
+
+def verify(name: str, function: str = "relu", **options: Any) -> Verdict:
+    given = {"fmts": ("bf16",), "outputs": ("forward",), "properties": False, "device": "sm_90", **options}
+    target = name if " " in name else f"{FILE}:{name}"
+    return precision_lab.verify(target, function, **given)  # type: ignore[no-any-return]
+
+
+def test_a_users_file_runs_unchanged_and_passes() -> None:
+    verdict = verify("relu")
+    assert verdict.passed, verdict.failures or verdict.reasons
+    assert verdict.measurements[0].device == "sm_90" and verdict.measurements[0].n_inputs == 65536
+    assert verify("allocates_on_cuda", device="sm_80").passed
+
+
+def test_an_output_with_an_operator_of_torchs_is_not_examined() -> None:
+    """The backward multiplies by itself: forward is judged, d/dx is not."""
+    verdict = verify("relu", outputs=("forward", "grad_x"))
+    assert verdict.outcome == "inconclusive"
+    (reason,) = verdict.reasons
+    assert "not_emulated" in reason and "mul" in reason and "grad_x" in reason
+
+
+def test_what_only_calls_torch_is_refused() -> None:
+    verdict = verify("eager")
+    assert verdict.outcome == "inconclusive" and "relu" in verdict.reasons[0]
+
+
+def test_an_access_out_of_bounds_is_named_with_its_line() -> None:
+    verdict = verify("unmasked")
+    assert [fault.code for fault in verdict.faults] == ["out_of_bounds"]
+    line = next(
+        n for n, text in enumerate(FILE.read_text().splitlines(), 1) if "if MASKED else tl.load" in text
+    )
+    assert f"gpu_kernels.py:{line}" in verdict.faults[0].message
+
+
+def test_every_configuration_of_an_autotuned_kernel_is_judged() -> None:
+    verdict = verify("tuned")
+    assert len(verdict.measurements) == 2
+    assert verdict.outcome == "fail"
+    assert {"BLOCK: 512" in fault.implementation for fault in verdict.faults} == {True}
+
+
+def test_what_a_device_may_return_decides_a_verdict() -> None:
+    """Of the stable kernel nothing depends on it; of the naive one 14,471 inputs do."""
+    (stable,) = verify("stable [operator]", "xielu", params={"init": {}}).measurements
+    assert stable.conformity is not None and stable.conformity.varying == 0
+    assert stable.conformity.combinations == 7
+    assert standing(stable, Bound(0.51)) == CERTIFIED
+    naive = verify("naive [triton]", "xielu", params={"init": {}})
+    (measured,) = naive.measurements
+    assert measured.conformity is not None and measured.conformity.varying == 14471
+    assert naive.outcome == "fail"  # at some input every allowed result is wrong
+    silu = verify("silu", "silu").measurements[0]
+    assert silu.conformity is not None and silu.conformity.varying > 0
+    assert standing(silu, Bound(silu.max_ulp, wrong_sign=9, nonfinite=9)) in (CERTIFIED, DEPENDS)
+
+
+def test_measure_search_and_assert_accurate_hand_the_kernel_over() -> None:
+    found = precision_lab.measure("naive [triton]", "xielu", fmt="bf16", device="sm_90")
+    assert found.device == "sm_90" and found.max_ulp > 1
+    worst = precision_lab.search.search(
+        "naive [triton]", "xielu", fmt="bf16", evaluations=512, device="sm_90"
+    )
+    assert worst.max_ulp > 1
+    with pytest.raises(AssertionError, match="inaccurate"):
+        precision_lab.assert_accurate(
+            "naive [triton]",
+            "xielu",
+            dtype="bf16",
+            params={"init": {}},
+            outputs=("forward",),
+            properties=False,
+            device="sm_90",
+        )
+    with pytest.raises(UsageError, match=r"cannot find <function .*<lambda>"):
+        precision_lab.measure(lambda x: x, "relu", device="sm_90")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["explain", "xielu", "--bits", "0xb58d", "--kernel", f"{FILE}:relu", "--device", "sm_90"],
+        ["sweep", "elu", "--implementation", "naive [triton]", "--format", "bf16", "--output", "forward",
+         "--device", "sm_100", "--emulator", "fast"],
+        ["verify", "naive [triton]", "--function", "elu", "--format", "bf16", "--output", "forward",
+         "--properties", "none", "--device", "sm_90", "--emulator", "reference", "--json", "-"],
+    ],
+    ids=lambda c: c[0],
+)  # fmt: skip
+def test_commands_take_the_device(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECISION_LAB_EMULATOR", "fast")  # put back, whatever the option says
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code in (0, 1), result.output
+    if command[0] == "verify":
+        data = json.loads(result.stdout)
+        assert data["measurements"][0]["device"] == "sm_90"
+        assert data["measurements"][0]["environment"]["emulator"] == "reference"
+    else:
+        assert "naive" in result.output
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [("sm_999", "no compiler at hand knows it"), ("sm_70", "sm_75 to sm_121 are emulated")],
+)
+def test_a_target_that_no_compiler_knows_is_refused(device: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        precision_lab.measure("naive [triton]", "elu", device=device)
+
+
+def test_an_engine_for_a_device_that_needs_none_is_refused() -> None:
+    result = CliRunner().invoke(app, ["verify", "naive", "--function", "elu", "--emulator", "fast"])
+    assert result.exit_code == 2 and "is not emulated" in result.output
