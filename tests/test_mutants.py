@@ -57,6 +57,21 @@ NO_NUMBER = {
     "system/toml_file.py": "reads a file and says what is wrong with it",
     "system/typed.py": "refuses a file whose fields are of other types",
     "system/warm_start.py": "starts processes and ends them",
+    "emulator/faults.py": "names what can be wrong with a kernel",
+    "emulator/ptx.py": "records what a program is made of",
+    "emulator/fast/handlers.py": "finds what writes the code of an instruction, by its name",
+    "emulator/fast/machine.py": "has LLVM compile, whose code is compared with the other engine's results",
+    "emulator/reference/machine.py": "names what the threads of a batch share",
+    "emulator/reference/program.py": "finds what executes an instruction, by its name",
+    "emulator/reference/step.py": "names what instructions are built with",
+    "implementations/cuda_program.py": "launches on a GPU or an emulated one; what comes out is measured",
+    "virtual_gpu/__init__.py": "says whether the device is emulated",
+    "virtual_gpu/install.py": "makes the device, or says why not",
+    "virtual_gpu/library.py": "compiles what torch's device is made of, and keeps it by its checksum",
+    "virtual_gpu/settings.py": "names what a process is told by its environment",
+    "virtual_gpu/streams.py": "waits for nothing, as everything is done at once",
+    "virtual_gpu/torch_cuda.py": "answers what programs ask of torch.cuda",
+    "virtual_gpu/triton_driver.py": "hands Triton's launches on, whose results are measured",
 }
 
 

@@ -2,8 +2,8 @@
 
 What a device may return for one of them is a few numbers. All results that conforming devices may give are
 then those of every combination of choices for the executions that one stored number depends on. Where that is
-at most one execution of each instruction, in whichever thread and turn of a loop, choosing for instructions is
-enough: every execution of one takes the same choice, and every number still meets every combination. Then
+at most one execution of each instruction, in whichever thread and turn of a loop, to choose for instructions
+is enough: every execution of one takes the same choice, and every number still meets every combination. Then
 instructions that no stored number depends on together, such as those of the eight elements of one thread, are
 chosen together.
 
@@ -431,10 +431,10 @@ def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) ->
     else:
         everything = _together(registers, sources)
     if is_approximate(i):
-        for name, parts in registers.items() if index in whole.loops else ():
-            if any((index, False) in alternative for part in parts for alternative in part):
+        for name, held in registers.items() if index in whole.loops else ():
+            if any((index, False) in alternative for part in held for alternative in part):
                 # What an earlier turn has left is another execution's.
-                registers[name] = tuple(_staled(part, index) for part in parts)
+                registers[name] = tuple(_staled(part, index) for part in held)
         everything = both(_staled(everything, index), frozenset({frozenset({(index, False)})}))
     parts = _moved(registers, i, index, to, sources)
     if parts is None:

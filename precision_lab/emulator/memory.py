@@ -86,7 +86,8 @@ class Memory:
     def get(self, address: int, dtype: Any, count: int) -> NDArray[Any]:
         """A copy of `count` numbers of the dtype; what was not written has any value."""
         at = address - self.base
-        return self.data[at : at + count * np.dtype(dtype).itemsize].view(dtype).copy()
+        found: NDArray[Any] = self.data[at : at + count * np.dtype(dtype).itemsize].view(dtype).copy()
+        return found
 
     def is_written(self, address: int, count: int) -> bool:
         at = address - self.base
@@ -94,4 +95,5 @@ class Memory:
 
 
 def _array(address: int, size: int) -> Bytes:
-    return np.asarray(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)))
+    found: Bytes = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+    return found

@@ -25,7 +25,10 @@ def on_device(implementation: Implementation, device: Device) -> Implementation:
     device.require()
     if not implementation.runs_on(device):
         known = " and ".join(d.kind for d in implementation.known_devices)
-        raise UsageError(f"{implementation.label} runs on {known}, and device={device.name!r} was asked for")
+        hint = "; without a GPU, device='sm_90' executes its PTX" if known == "cuda" else ""
+        raise UsageError(
+            f"{implementation.label} runs on {known}, and device={device.name!r} was asked for{hint}"
+        )
     return dataclasses.replace(implementation, device=device)
 
 

@@ -274,6 +274,7 @@ print(json.dumps(found))
 
 
 @needs_assembler
+@pytest.mark.slow
 def test_the_verdict_on_kernels_that_triton_compiles(tmp_path: Path) -> None:
     """In a process of its own: in this one Triton interprets."""
     pytest.importorskip("triton")
@@ -292,6 +293,7 @@ def test_the_verdict_on_kernels_that_triton_compiles(tmp_path: Path) -> None:
 
 
 @needs_assembler
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("option", ["--fmad=true", "--fmad=false", "--use_fast_math"])
 def test_the_verdict_on_kernels_that_nvrtc_compiles(target: str, option: str) -> None:

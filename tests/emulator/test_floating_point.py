@@ -155,6 +155,17 @@ def test_without_a_rounding_mode_it_is_to_nearest(engine: Engine) -> None:
 
 
 @each_engine
+def test_mad_with_a_rounding_is_fma(engine: Engine) -> None:
+    for name, kind, mode, rest in (
+        ("mad.rz.ftz.f32", "f32", "rz", ("ftz",)),
+        ("mad.rm.f64", "f64", "rm", ()),
+    ):
+        columns = sources(FORMATS[kind], 3, seed=10)
+        (got,) = run(engine, f"{name} %r, %a, %b, %c;", columns, f"b{FORMATS[kind].width}")
+        check(got, wanted("fma", FORMATS[kind], mode, columns, *rest), columns)
+
+
+@each_engine
 def test_a_product_and_a_sum_written_apart_are_rounded_twice(engine: Engine) -> None:
     """Nothing contracts them."""
     columns = sources(FORMATS["f32"], 3, seed=11)
@@ -375,6 +386,20 @@ def test_testp_tells_classes_apart(engine: Engine) -> None:
         ("add.rn.rz.f32 %r, %a, %b;", 32),
         ("mul.rn.wrong.f32 %r, %a, %b;", 32),
         ("min.xorsign.f32 %r, %a, %b;", 32),
+        ("min.abs.f32 %r, %a, %b;", 32),
+        ("min.ftz.bf16 %r, %a, %b;", 16),
+        ("max.NaN.f64 %r, %a, %b;", 64),
+        ("neg.f32x2 %r, %a;", 64),
+        ("neg.ftz.bf16 %r, %a;", 16),
+        ("abs.ftz.f64 %r, %a;", 64),
+        ("add.sat.f32x2 %r, %a, %b;", 64),
+        ("fma.rn.sat.bf16 %r, %a, %b, %a;", 16),
+        ("fma.rn.sat.relu.f16 %r, %a, %b, %a;", 16),
+        ("ex2.approx.bf16 %r, %a;", 16),
+        ("ex2.approx.ftz.f16 %r, %a;", 16),
+        ("mad.f32 %r, %a, %b, %a;", 32),
+        ("add.f32 %r, %a, %b;", 64),
+        ("add.f64 %r, %a, %b;", 32),
         ("setp.lo.f32 %p, %a, %b;", 32),
         ("ex3.approx.f32 %r, %a;", 32),
     ],

@@ -95,7 +95,8 @@ def test_a_turn_of_its_own_is_one_execution() -> None:
 SHARED = ".shared .b8 s[128]; mov.u32 %r20, s; shl.b32 %r21, %r3, 2; add.u32 %r20, %r20, %r21;"
 MOVES = {
     "shuffle": "shfl.sync.bfly.b32 %r11, %r10, 1, 31, -1;",
-    "shared memory": f"{SHARED} st.shared.u32 [%r20], %r10; bar.sync 0; xor.b32 %r20, %r20, 4; ld.shared.u32 %r11, [%r20];",
+    "shared memory": f"{SHARED} st.shared.u32 [%r20], %r10; bar.sync 0; xor.b32 %r20, %r20, 4; "
+    "ld.shared.u32 %r11, [%r20];",
 }
 COMBINES = {
     "reduction": "redux.sync.add.u32 %r12, %r10, -1; st.global.u32 [%d8], %r12;",

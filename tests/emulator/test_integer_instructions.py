@@ -384,7 +384,10 @@ def test_integers_are_cut_extended_or_clamped(engine: Engine, to: str, of: str) 
     ["add.sat.u32 %r, %a, %b;", "mul.u32 %r, %a, %b;", "mad.lo.cc.u32 %r, %a, %b, %a;",
      "add.cc.u32 %r, %a, %b;",
      "lop3.or.b32 %r|%p, %a, %b, %a, 1, %p;", "shf.l.b32 %r, %a, %b, %a;", "min.relu.u32 %r, %a, %b;",
-     "setp.lt.b32 %p, %a, %b;", "setp.lo.s32 %p, %a, %b;", "add.u64 %r, %a, %b;", "fns.b32 %r, %a, %b, %a;"],
+     "setp.lt.b32 %p, %a, %b;", "setp.lo.s32 %p, %a, %b;", "add.u64 %r, %a, %b;", "add.u16 %r, %a, %b;",
+     "shl.b64 %r, %a, %b;", "popc.b64 %r, %a;", "mul.wide.u32 %r, %a, %b;", "selp.b64 %r, %a, %b, %p;",
+     "mad.hi.sat.u32 %r, %a, %b, %a;", "mad.lo.sat.s32 %r, %a, %b, %a;", "mov.b64 {%r, %r}, %a;",
+     "fns.b32 %r, %a, %b, %a;"],
 )  # fmt: skip
 def test_what_the_manual_does_not_have_or_the_engine_is_refused(engine: Engine, line: str) -> None:
     a = values(32, 38, 4)

@@ -6,6 +6,7 @@ much the chosen result is moved, from another array, by instruction: another cho
 
 from __future__ import annotations
 
+from precision_lab.emulator import nominal
 from precision_lab.emulator.fast.thread import WIDTHS, Modifiers, Thread, operands
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction
@@ -24,12 +25,11 @@ def approximate(t: Thread, i: Instruction) -> None:
     how = m.one_of(("approx", "full") if i.opcode == "div" else ("approx",))
     ftz = m.flag("ftz")
     m.done()
-    both = kind in ("f32", "f16", "f16x2") and i.opcode != "tanh"
-    if not how or (not both and ftz != (kind == "f64" or i.opcode == "ex2")):
+    key = (f"{i.opcode}.{how}.{kind.removesuffix('x2')}", ftz)
+    if not nominal.supports(*key):
         raise unsupported(i, f"{'with' if ftz else 'without'} .ftz of .{kind}")
     to, *sources = operands(i, 3 if i.opcode == "div" else 2)
     c, width = t.code, WIDTHS[kind]
-    key = (f"{i.opcode}.{how}.{kind.removesuffix('x2')}", ftz)
     number = t.inputs.functions.setdefault(key, len(t.inputs.functions))
     place = c.value(f"getelementptr i32, ptr %choice, i64 {t.index}")
     moved = c.value(f"load i32, ptr {place}, !invariant.load !0")

@@ -20,7 +20,8 @@ from precision_lab.emulator.fast.translate import Program, translated
 from precision_lab.emulator.faults import Fault
 from precision_lab.emulator.launch import Launch, packed
 from precision_lab.emulator.memory import ALLOCATED, FREE, Memory
-from precision_lab.emulator.ptx import Kernel, Variable
+from precision_lab.emulator.ptx import Kernel
+from precision_lab.emulator.variables import place
 from precision_lab.system.ieee import require
 
 CHUNKS = 8  # for each core: a slow one delays the others little, and starting one takes microseconds
@@ -93,7 +94,7 @@ class _Arrays:
         for index, by in launch.choice.moved.items():
             moved[index] = by
         self.choice = moved
-        places = [_place(memory, launch.kernel.variables[name]) for name in program.variables]
+        places = [place(memory, launch.kernel.variables[name]) for name in program.variables]
         self.variables = np.array([*places, 0], np.uint64)
         self.local_bytes = program.local_bytes
         self.kept_bytes = program.kept_bytes * launch.threads
@@ -136,19 +137,7 @@ def _compiled(kernel: _Held) -> tuple[Program, Code]:
 # -- memory of the launch itself ----------------------------------------------------------------------
 
 _LOCK = threading.Lock()
-_VARIABLES: WeakKeyDictionary[Memory, dict[int, tuple[Variable, int]]] = WeakKeyDictionary()
 _LOCAL: WeakKeyDictionary[Memory, dict[int, list[int]]] = WeakKeyDictionary()
-
-
-def _place(memory: Memory, variable: Variable) -> int:
-    """Where a module's variable lies in this memory: made at the first launch that names it, and kept."""
-    with _LOCK:
-        known = _VARIABLES.setdefault(memory, {})
-        if id(variable) not in known:
-            content = np.zeros(max(variable.size, 1), np.uint8)
-            content[: len(variable.initial)] = np.frombuffer(variable.initial, np.uint8)
-            known[id(variable)] = (variable, memory.put(content))
-        return known[id(variable)][1]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Address, Instruction, Register, Sink, Symbol, Vector
+from precision_lab.emulator.reference.kinds import flushed
 from precision_lab.emulator.reference.lanes import FLOATS, SIGNED, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.machine import LOCAL_WINDOW, SHARED_WINDOW, Machine
 from precision_lab.emulator.reference.modifiers import Modifiers
@@ -154,7 +155,11 @@ def store(i: Instruction) -> Step:
 
 # -- atomics ---------------------------------------------------------------------------------------
 
-_Update = Callable[[Array, Array], Array]
+_ATOMIC = {
+    "add": ("u32", "s32", "u64", "f32", "f64"), "inc": ("u32",), "dec": ("u32",), "exch": ("b32", "b64"),
+    "cas": ("b16", "b32", "b64"), **dict.fromkeys(("min", "max"), ("u32", "s32", "u64", "s64")),
+    **dict.fromkeys(("and", "or", "xor"), ("b32", "b64")),
+}  # fmt: skip
 
 
 def atomic(i: Instruction) -> Step:
@@ -179,10 +184,8 @@ def atomic(i: Instruction) -> Step:
         or any(isinstance(o, Vector) for o in operands)
     ):
         raise unsupported(i)
-    if (kind[0] in "fb" and kind not in ("b16", "b32", "b64", "f32", "f64")) or (
-        kind[0] == "f" and what != "add"
-    ):
-        raise unsupported(i, f"atomics of {kind}")
+    if kind not in _ATOMIC[what] or (not returns and what in ("exch", "cas")):
+        raise unsupported(i, f".{what} of .{kind}")
     bits = _SIZES[kind]
     dtype = FLOATS[bits] if kind[0] == "f" else SIGNED[bits] if kind[0] == "s" else UNSIGNED[bits]
 
@@ -212,14 +215,22 @@ def atomic(i: Instruction) -> Step:
             now = left[np.sort(first)]
             old = flat[at[now] // size].copy()
             before[lane[now]] = old
-            new = updated(old, [g[now] for g in given])
-            if dtype is np.float32:  # FP32 atomics in global memory flush subnormals only with .ftz
+            own = [g[now] for g in given]
+            new = updated(old, own)
+            if kind == "f32" and space.name == "global":
+                # "Flushes subnormal inputs and results to sign-preserving zero", there but not in shared.
+                new = _flushed(updated(_flushed(old), [_flushed(g) for g in own]))
+            if kind == "f32":
                 new = np.where(np.isnan(new), np.uint32(0x7FFFFFFF).view(np.float32), new)
             flat[at[now] // size] = new
             left = np.setdiff1d(left, now, assume_unique=True)
         lanes.write(i, to, before.view(UNSIGNED[bits]), live)
 
     return step
+
+
+def _flushed(x: Array) -> Array:
+    return flushed(x.view(np.uint32), "f32").view(np.float32)
 
 
 # -- addresses -------------------------------------------------------------------------------------

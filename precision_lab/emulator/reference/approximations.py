@@ -30,8 +30,8 @@ def approximate(i: Instruction, index: int) -> Step:
         raise unsupported(i)
     scalar, bits = kind.removesuffix("x2"), _TYPES[kind]
     op = f"{i.opcode}.{how}.{scalar}"
-    if op not in nominal.OPERATIONS:
-        raise unsupported(i)
+    if not nominal.supports(op, ftz):
+        raise unsupported(i, f"{'with' if ftz else 'without'} .ftz")
     evaluate = partial(nominal.evaluate, op, ftz)
 
     def step(lanes: Lanes, live: Mask) -> None:

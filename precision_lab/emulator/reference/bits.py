@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction
 from precision_lab.emulator.reference.lanes import SIGNED, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
@@ -78,8 +79,11 @@ def funnel(i: Instruction) -> Step:
     """shf: 32 bits out of the 64 of two registers, shifted."""
     modifiers = Modifiers(i)
     modifiers.type("b32")
-    left, wrap = modifiers.one_of("l", "r") == "l", modifiers.one_of("wrap", "clamp") == "wrap"
+    side, mode = modifiers.one_of("l", "r"), modifiers.one_of("wrap", "clamp")
     modifiers.end()
+    if not (side and mode):
+        raise unsupported(i, "without a side or a mode")
+    left, wrap = side == "l", mode == "wrap"
 
     def step(lanes: Lanes, live: Mask) -> None:
         low, high, amount = (lanes.read(i, o, 32) for o in i.operands[1:4])
@@ -156,8 +160,8 @@ def counting(i: Instruction) -> Step:
 def permute(i: Instruction) -> Step:
     """prmt: four bytes chosen of eight, by selectors or in one of six patterns."""
     modifiers = Modifiers(i)
+    mode = modifiers.one_of("f4e", "b4e", "rc8", "ecl", "ecr", "rc16")  # behind the type
     modifiers.type("b32")
-    mode = modifiers.one_of("f4e", "b4e", "rc8", "ecl", "ecr", "rc16")
     modifiers.end()
     # Which of the eight bytes, by result byte and selector.
     patterns: dict[str, Callable[[int, int], int]] = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction, Sink
-from precision_lab.emulator.reference.floats import PACKED, Kind, number, parts
+from precision_lab.emulator.reference.kinds import PACKED, Kind, number, parts
 from precision_lab.emulator.reference.lanes import SIGNED, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
 from precision_lab.emulator.reference.moves import destinations

@@ -9,7 +9,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction
-from precision_lab.emulator.reference.floats import BITS, FORMATS, Kind, finished, number
+from precision_lab.emulator.reference.kinds import BITS, FORMATS, Kind, finished, number
 from precision_lab.emulator.reference.lanes import SIGNED, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
 from precision_lab.emulator.reference.rounding import (
@@ -95,7 +95,10 @@ def _integers(i: Instruction, modifiers: Modifiers, source: str, to: str) -> Ste
 
 
 def _to_integer(i: Instruction, modifiers: Modifiers, source: str, to: str) -> Step:
-    """Rounded to an integer, then to the nearest end of the range; NaN is 0."""
+    """Rounded to an integer, then to the nearest end of the range.
+
+    NaN is 0, but from FP64 or to 64 bits the top bit alone.
+    """
     rounding = modifiers.one_of(*_TO_INTEGER)
     kind = Kind(source, ftz=modifiers.flag("ftz"))
     modifiers.ignore("sat")  # what is out of range is clamped without it, too
@@ -105,6 +108,7 @@ def _to_integer(i: Instruction, modifiers: Modifiers, source: str, to: str) -> S
     want = _INTEGERS[to]
     family = SIGNED if to[0] == "s" else UNSIGNED
     low, high = float(np.iinfo(family[want]).min), int(np.iinfo(family[want]).max)
+    nan = 1 << (want - 1) if source == "f64" or want == 64 else 0
 
     def step(lanes: Lanes, live: Mask) -> None:
         x = number(lanes.read(i, i.operands[1], BITS[source]), kind)
@@ -113,16 +117,17 @@ def _to_integer(i: Instruction, modifiers: Modifiers, source: str, to: str) -> S
         over = whole >= float(high + 1)
         inside = np.where(over, 0.0, np.maximum(whole, low))
         result = np.where(over, family[want](high), inside.astype(family[want]))
-        _write(lanes, i, result.view(UNSIGNED[want]), want, live, signed=to[0] == "s")
+        found = np.where(np.isnan(x), UNSIGNED[want](nan), result.view(UNSIGNED[want]))
+        _write(lanes, i, found, want, live, signed=to[0] == "s")
 
     return step
 
 
 def _from_integer(i: Instruction, modifiers: Modifiers, source: str, to: str) -> Step:
     direction = modifiers.one_of(*DIRECTIONS)
-    saturate = modifiers.flag("sat")
+    saturate, ftz = modifiers.flag("sat"), modifiers.flag("ftz")  # no integer is subnormal
     modifiers.end()
-    if not direction or (direction != NEAREST and to not in ("f32", "f64")):
+    if not direction or (saturate and to == "bf16") or (ftz and to != "f32"):
         raise unsupported(i)
     have = _INTEGERS[source]
     kind = Kind(to, direction, sat=saturate)
@@ -159,11 +164,14 @@ def _floats(i: Instruction, modifiers: Modifiers, source: str, to: str) -> Step:
     relu, finite = modifiers.flag("relu"), modifiers.flag("satfinite")
     modifiers.end()
     narrower = BITS[to] < BITS[source] or (BITS[to] == BITS[source] and to != source)
-    if (direction and whole) or (narrower and not direction and not whole) or (whole and to != source):
+    if bool(direction) != narrower or (whole and to != source) or (saturate and to == "bf16"):
         raise unsupported(i)
-    if (ftz and "f32" not in (source, to)) or finite or (relu and to not in ("f16", "bf16")):
-        raise unsupported(i)
-    kind = Kind(to, direction or NEAREST, ftz=ftz and to == "f32", sat=saturate, relu=relu)
+    if ftz and "f32" not in (source, to):
+        raise unsupported(i, "modifier .ftz")
+    ends = (source, to in ("f16", "bf16"), direction in (NEAREST, ZERO), saturate, ftz)
+    if (relu or finite) and ends != ("f32", True, True, False, False):
+        raise unsupported(i, "modifier .relu" if relu else "modifier .satfinite")
+    kind = Kind(to, direction or NEAREST, ftz and to == "f32", saturate, relu, finite)
 
     def step(lanes: Lanes, live: Mask) -> None:
         bits = lanes.read(i, i.operands[1], BITS[source])

@@ -1,13 +1,11 @@
 """Floating-point arithmetic: add, sub, mul, fma, and div, sqrt and rcp with a rounding.
 
-Scalar types are f16, bf16, f32 and f64, packed ones f16x2, bf16x2 and f32x2: two scalars in one register, low
-part first. Source: PTX ISA, "Floating Point Instructions", "Half Precision …" and "Mixed Precision …".
+Source: PTX ISA, "Floating Point Instructions", "Half Precision …" and "Mixed Precision …".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from typing import Any
@@ -15,113 +13,21 @@ from typing import Any
 import numpy as np
 
 from precision_lab.emulator.faults import unsupported
-from precision_lab.emulator.ptx import Instruction, Operand
+from precision_lab.emulator.ptx import Instruction
 from precision_lab.emulator.reference.fused import fused
-from precision_lab.emulator.reference.lanes import FLOATS, UNSIGNED, Array, Lanes, Mask
+from precision_lab.emulator.reference.kinds import TYPES, Kind, finished, flushed, joined, number, parts
+from precision_lab.emulator.reference.lanes import Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
 from precision_lab.emulator.reference.rounding import (
-    BF16,
     DIRECTIONS,
     DOWN,
-    F16,
     F32,
-    NAN64,
     NEAREST,
-    Format,
     directed64,
-    narrow,
     odd_sum,
     sign_of,
 )
 from precision_lab.emulator.reference.step import Step
-
-FORMATS: dict[str, Format] = {"f16": F16, "bf16": BF16, "f32": F32}
-BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
-PACKED = {"f16x2": "f16", "bf16x2": "bf16", "f32x2": "f32"}
-TYPES = (*BITS, *PACKED)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A floating-point type of an instruction, with what happens to its operands and results."""
-
-    name: str
-    direction: str = NEAREST
-    ftz: bool = False
-    sat: bool = False
-    relu: bool = False
-
-    @property
-    def scalar(self) -> str:
-        return PACKED.get(self.name, self.name)
-
-    @property
-    def bits(self) -> int:
-        return BITS[self.scalar]
-
-    @property
-    def register_bits(self) -> int:
-        return self.bits * (2 if self.name in PACKED else 1)
-
-
-def parts(lanes: Lanes, i: Instruction, operand: Operand, kind: Kind) -> list[Array]:
-    """An operand's bits: one array, or the low and the high one of a packed type."""
-    whole = lanes.read(i, operand, kind.register_bits)
-    if kind.name not in PACKED:
-        return [whole]
-    bits = kind.bits
-    return [whole.astype(UNSIGNED[bits]), (whole >> whole.dtype.type(bits)).astype(UNSIGNED[bits])]
-
-
-def joined(found: list[Array], kind: Kind) -> Array:
-    """Inverse of `parts`."""
-    if len(found) == 1:
-        return found[0]
-    wide = UNSIGNED[kind.register_bits]
-    low, high = (f.astype(wide) for f in found)
-    return np.asarray(low | (high << wide(kind.bits)))
-
-
-def number(bits: Array, kind: Kind) -> Array:
-    """FP64 numbers of bits of the scalar type, subnormals read as zeros with .ftz."""
-    if kind.ftz:
-        bits = flushed(bits, kind.scalar)
-    if kind.scalar == "bf16":
-        bits = bits.astype(np.uint32) << np.uint32(16)
-    return np.asarray(
-        bits.view(FLOATS[max(kind.bits, 32) if kind.scalar == "bf16" else kind.bits]), np.float64
-    )
-
-
-def flushed(bits: Array, scalar: str) -> Array:
-    """Subnormal numbers as zeros of their sign; FP64 has no .ftz."""
-    exponent, sign = {
-        "f16": (0x7C00, 0x8000), "bf16": (0x7F80, 0x8000), "f32": (0x7F800000, 0x80000000)
-    }[scalar]  # fmt: skip
-    kind = bits.dtype.type
-    found: Array = np.where((bits & kind(exponent)) == 0, bits & kind(sign), bits)
-    return found
-
-
-def finished(value: Array, kind: Kind) -> Array:
-    """Bits of FP64 results, exact or rounded to odd, as the instruction stores them."""
-    if kind.sat:
-        value = np.where(np.isnan(value), 0.0, np.clip(value, 0.0, 1.0))
-        value = np.where(value == 0, 0.0, value)
-    if kind.scalar == "f64":
-        return np.asarray(np.where(np.isnan(value), NAN64, value.view(np.uint64)))
-    if kind.scalar == "f32" and kind.direction == NEAREST:
-        bits = value.astype(np.float32).view(np.uint32)
-        bits = np.where(np.isnan(value), np.uint32(F32.nan), bits)
-    else:
-        bits = narrow(value, FORMATS[kind.scalar], kind.direction).astype(UNSIGNED[kind.bits])
-    if kind.ftz:
-        bits = flushed(bits, kind.scalar)
-    if kind.relu:
-        negative = (bits >> bits.dtype.type(kind.bits - 1)).astype(bool) & ~np.isnan(value)
-        bits = np.where(negative, bits.dtype.type(0), bits)
-    return np.asarray(bits)
-
 
 Exact = Callable[..., Array]
 
@@ -139,6 +45,7 @@ def arithmetic(
         kind = kinds(i)
         if len(i.operands) != count + 1:
             raise unsupported(i, f"{len(i.operands)} operands")
+        sources = [Kind(kind.first) if kind.first else kind] * (count - 1) + [kind]
 
         def one(bits: tuple[Array, ...]) -> Array:
             if plain is not None and quick:
@@ -146,12 +53,14 @@ def arithmetic(
                 found = plain(*(v.view(np.float32) for v in values))
                 stored = np.where(np.isnan(found), np.uint32(F32.nan), found.view(np.uint32))
                 return flushed(stored, "f32") if kind.ftz else stored
-            return finished(operation(kind, *(number(b, kind) for b in bits)), kind)
+            values = (number(b, source) for b, source in zip(bits, sources, strict=True))
+            return finished(operation(kind, *values), kind)
 
-        quick = kind.scalar == "f32" and kind.direction == NEAREST and not kind.sat
+        quick = kind.scalar == "f32" and kind.direction == NEAREST and not (kind.sat or kind.first)
 
         def step(lanes: Lanes, live: Mask) -> None:
-            columns = zip(*(parts(lanes, i, o, kind) for o in i.operands[1:]), strict=True)
+            each = zip(i.operands[1:], sources, strict=True)
+            columns = zip(*(parts(lanes, i, o, source) for o, source in each), strict=True)
             lanes.write(i, i.operands[0], joined([one(bits) for bits in columns], kind), live)
 
         return step
@@ -160,20 +69,28 @@ def arithmetic(
 
 
 def kind_of(i: Instruction) -> Kind:
-    """Of add, sub, mul and fma, whose rounding may be left out."""
+    """Of add, sub and mul, whose rounding may be left out, and of fma and mad, whose rounding may not."""
     modifiers = Modifiers(i)
-    name = modifiers.type(*TYPES)
+    name, first = modifiers.type(*TYPES), ""
+    if name in ("f16", "bf16") and modifiers.flag("f32"):
+        name, first = "f32", name
+    direction = modifiers.one_of(*DIRECTIONS)
     kind = Kind(
-        name, modifiers.one_of(*DIRECTIONS, default=NEAREST), modifiers.flag("ftz"), modifiers.flag("sat"),
-        modifiers.flag("relu"),
+        name, direction or NEAREST, modifiers.flag("ftz"), modifiers.flag("sat"), modifiers.flag("relu"),
+        first=first,
     )  # fmt: skip
     modifiers.end()
-    if kind.direction != NEAREST and kind.scalar in ("f16", "bf16"):
-        raise unsupported(i, f"rounding .{kind.direction} of {name}")
-    if (kind.ftz or kind.sat) and kind.scalar == "f64":
-        raise unsupported(i, "a modifier of other types")
-    if kind.relu and (i.opcode != "fma" or kind.scalar not in ("f16", "bf16")):
+    small = kind.scalar in ("f16", "bf16")
+    if not direction and i.opcode in ("fma", "mad"):
+        raise unsupported(i, "without a rounding")
+    if small and (direction not in ("", NEAREST) or i.opcode == "mad"):
+        raise unsupported(i, f"rounding .{direction} of {name}")
+    if (kind.ftz and kind.scalar in ("f64", "bf16")) or (kind.sat and name not in ("f32", "f16", "f16x2")):
+        raise unsupported(i, f"a modifier that .{name} does not have")
+    if kind.relu and (i.opcode != "fma" or not small or kind.sat):
         raise unsupported(i, "modifier .relu")
+    if first and (i.opcode not in ("add", "sub", "fma") or kind.ftz):
+        raise unsupported(i, f"with .{first}")
     return kind
 
 
@@ -222,7 +139,13 @@ def _fma(kind: Kind, a: Array, b: Array, c: Array) -> Array:
             return 0
         return sign_of(Fraction(float(a[k])) * Fraction(float(b[k])) + Fraction(float(c[k])), float(plain[k]))
 
-    return _signed_zero(directed64(plain, error, kind.direction), kind.direction, a * b, c)
+    total = directed64(plain, error, kind.direction)
+    if kind.direction != DOWN:
+        return total
+    # A zero that stands for a tiny positive number stays +0, though its product may be 0 in FP64. What is
+    # exactly 0 with a product other than 0 has an addend other than 0, so `_signed_zero` sees no +0 there.
+    exact = np.array([not error(k) for k in range(total.size)]) & (total == 0)
+    return np.where(exact, _signed_zero(total, kind.direction, a * b, c), total)
 
 
 def _divided(kind: Kind, a: Array, b: Array) -> Array:

@@ -24,12 +24,14 @@ def _reader(kind: str) -> Callable[[Lanes, Instruction, Operand], Array]:
 
 
 def product(i: Instruction) -> Step:
-    """mul, mad and sad are by type; mul and mad give the low half, the high half or all of the product."""
+    """mul and mad: of the low half, the high half or all of the product; mad.hi.sat.s32 clamps its sum."""
     modifiers = Modifiers(i)
     kind = modifiers.type(*INTEGERS)
-    half = modifiers.one_of("lo", "hi", "wide")
+    half, saturate = modifiers.one_of("lo", "hi", "wide"), modifiers.flag("sat")
     modifiers.end()
     bits = bits_of(kind)
+    if saturate and (i.opcode, half, kind) != ("mad", "hi", "s32"):
+        raise unsupported(i, "modifier .sat")
     if not half or (half == "wide" and bits == 64):
         raise unsupported(i)
     read = _reader(kind)
@@ -45,11 +47,18 @@ def product(i: Instruction) -> Step:
             result = (a.astype(family[wide]) * b.astype(family[wide])).view(UNSIGNED[wide])
         else:
             result = a.view(UNSIGNED[bits]) * b.view(UNSIGNED[bits])
-        if plus:
+        if saturate:
+            result = _clamped(result.view(np.int32).astype(np.int64) + lanes.signed(i, i.operands[3], 32))
+        elif plus:
             result = result + lanes.read(i, i.operands[3], wide)
         lanes.write(i, i.operands[0], result, live)
 
     return step
+
+
+def _clamped(total: Array) -> Array:
+    """The nearest 32-bit number."""
+    return np.clip(total, -(1 << 31), (1 << 31) - 1).astype(np.int32).view(np.uint32)
 
 
 def _high(a: Array, b: Array, bits: int) -> Array:
@@ -76,7 +85,7 @@ def sums(i: Instruction) -> Step:
         a, b = lanes.read(i, i.operands[1], bits), lanes.read(i, i.operands[2], bits)
         if saturate:
             total = a.view(np.int32).astype(np.int64) + sign * b.view(np.int32).astype(np.int64)
-            result = np.clip(total, -(1 << 31), (1 << 31) - 1).astype(np.int32).view(np.uint32)
+            result = _clamped(total)
         elif packed:
             halves = [
                 (a >> s) + (b >> s) if sign > 0 else (a >> s) - (b >> s) for s in map(np.uint32, (0, 16))

@@ -24,7 +24,10 @@ from precision_lab.emulator.ptx import (
 Array: TypeAlias = NDArray[Any]
 Mask: TypeAlias = "NDArray[np.bool_] | None"  # None: every lane
 
-UNSIGNED: dict[int, Any] = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+# 128 bits are only moved; numpy has no such integers, so they are Python's.
+UNSIGNED: dict[int, Any] = {
+    1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64, 128: np.object_,
+}  # fmt: skip
 SIGNED: dict[int, Any] = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 FLOATS: dict[int, Any] = {16: np.float16, 32: np.float32, 64: np.float64}
 

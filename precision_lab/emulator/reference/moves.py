@@ -21,8 +21,7 @@ def move(i: Instruction) -> Step:
     modifiers.end()
     bits = 1 if kind == "pred" else bits_of(kind)
     to, source = i.operands
-    if bits == 128:
-        raise unsupported(i)
+    shift = UNSIGNED[bits] if bits < 128 else int  # 128 bits are Python's integers
 
     def step(lanes: Lanes, live: Mask) -> None:
         if isinstance(source, Vector):
@@ -30,13 +29,14 @@ def move(i: Instruction) -> Step:
             total = np.zeros(1, UNSIGNED[bits])
             for k, item in enumerate(source.items):
                 part = lanes.read(i, item, size).astype(UNSIGNED[bits])
-                total = total | (part << UNSIGNED[bits](size * k))
+                total = total | (part << shift(size * k))
             lanes.write(i, to, total, live)
         elif isinstance(to, Vector):
             size = bits // len(to.items)
-            whole = lanes.read(i, source, bits)
+            whole, low = lanes.read(i, source, bits), (1 << size) - 1
             for k, item in enumerate(to.items):
-                lanes.write(i, item, (whole >> UNSIGNED[bits](size * k)).astype(UNSIGNED[size]), live)
+                part = (whole >> shift(size * k)) & shift(low)
+                lanes.write(i, item, part.astype(UNSIGNED[size]), live)
         else:
             lanes.write(i, to, lanes.read(i, source, bits), live)
 

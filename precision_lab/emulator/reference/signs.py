@@ -12,7 +12,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.ptx import Instruction
-from precision_lab.emulator.reference.floats import FORMATS, TYPES, Kind, flushed, joined, number, parts
+from precision_lab.emulator.reference.kinds import FORMATS, TYPES, Kind, flushed, joined, number, parts
 from precision_lab.emulator.reference.lanes import FLOATS, UNSIGNED, Array, Lanes, Mask
 from precision_lab.emulator.reference.modifiers import Modifiers
 from precision_lab.emulator.reference.rounding import NAN64
@@ -24,6 +24,8 @@ def sign(i: Instruction) -> Step:
     modifiers = Modifiers(i)
     kind = Kind(modifiers.type(*TYPES), ftz=modifiers.flag("ftz"))
     modifiers.end()
+    if kind.name == "f32x2" or (kind.ftz and kind.scalar in ("f64", "bf16")):
+        raise unsupported(i)
     top = 1 << (kind.bits - 1)
 
     def step(lanes: Lanes, live: Mask) -> None:
@@ -45,6 +47,14 @@ def extreme(i: Instruction) -> Step:
     modifiers.end()
     if len(i.operands) not in (3, 4) or kind.name == "f32x2" or (len(i.operands) == 4 and kind.name != "f32"):
         raise unsupported(i)
+    # Of two numbers .xorsign.abs is one modifier; of three there is .abs alone.
+    fits = not xorsign if len(i.operands) == 4 else xorsign == magnitudes
+    if (
+        not fits
+        or (kind.ftz and kind.scalar == "bf16")
+        or (kind.name == "f64" and (kind.ftz or nan or xorsign))
+    ):
+        raise unsupported(i, "modifiers that do not go together")
     largest = i.opcode == "max"
 
     def two(a: Array, b: Array) -> Array:
