@@ -15,7 +15,13 @@ SOURCES = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cu")]
 FILE = re.compile(r"`((?:[\w.-]+/)*\w+\.(?:py|cu))(?::\w+)?`")
 DOTTED = re.compile(rf"`(?:precision_lab\.)?((?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
 # A reader's own, those of examples, and Transformer Engine's.
-OTHERS = {"my_kernels.py", "path/to/file.py", "common/recipe/__init__.py", "delayed_scaling.cu"}
+OTHERS = {
+    "my_kernels.py",
+    "my_kernels.cu",
+    "path/to/file.py",
+    "common/recipe/__init__.py",
+    "delayed_scaling.cu",
+}
 # Endings of files, not names in a room.
 FILES = re.compile(r"^\w+\.(html|md|json|py|cu|toml)$")
 
