@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from precision_lab import __version__
+from precision_lab.cli.device_table import device_table
 from precision_lab.cli.explain import explain
 from precision_lab.cli.inventory import list_, selfcheck, tables
 from precision_lab.cli.lowprecision import probe, readiness
@@ -46,6 +47,7 @@ def common(
 for command in (report, explain, verify, sweep, tables):
     app.command()(command)
 app.command(name="list")(list_)
+app.command(name="device-table")(device_table)
 for command in (selfcheck, readiness, probe):
     app.command()(command)
 

@@ -139,3 +139,13 @@ def test_a_target_that_no_compiler_knows_is_refused(device: str, words: str) -> 
 def test_an_engine_for_a_device_that_needs_none_is_refused() -> None:
     result = CliRunner().invoke(app, ["verify", "naive", "--function", "elu", "--emulator", "fast"])
     assert result.exit_code == 2 and "is not emulated" in result.output
+
+
+def test_a_table_needs_a_device(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    command = ["device-table", "ex2.approx.f32", "--out", str(tmp_path / "ex2.table")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2 and "CUDA" in result.output and result.output.count("\n") == 1
