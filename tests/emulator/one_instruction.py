@@ -17,7 +17,14 @@ from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 
 ENGINES: tuple[Engine, ...] = (FastEngine(), ReferenceEngine())
-each_engine = pytest.mark.parametrize("engine", ENGINES, ids=[e.name for e in ENGINES])
+# The plain engine is held to the fast one by every kernel's first launch, too; here it takes its time.
+each_engine = pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(engine, id=engine.name, marks=[pytest.mark.slow] if engine.name == "reference" else [])
+        for engine in ENGINES
+    ],
+)
 BLOCK = 128
 SOURCES, RESULTS = "abcdef", "rst"
 

@@ -250,6 +250,8 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from precision_lab.emulator.contraction_verdict import verdict
 
+pytestmark = pytest.mark.slow  # `tox -e exhaustive`
+
 
 @triton.jit
 def mixed(x_ptr, y_ptr, n, BLOCK: tl.constexpr):

@@ -15,6 +15,8 @@ from precision_lab.emulator.device_measure import measure_on_cuda, source
 from precision_lab.emulator.device_table import DeviceTable, Header, Violation, write
 from precision_lab.exceptions import DamagedFileError
 
+pytestmark = pytest.mark.slow  # `tox -e exhaustive`
+
 EX2 = Header("a device", "9.0", "13.0", "ex2.approx.f32", True, 0x3F7F0000, 0x3F810000)
 
 

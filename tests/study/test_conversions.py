@@ -51,7 +51,7 @@ def test_a_cast_that_destroys_the_gpus_context_is_named_and_what_follows_is_not_
     def fatal(*_: object) -> object:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    casts = (module.CASTS[0], ("fatal", fatal, (CPU,)), ("after", module._torch, (CPU,)))
+    casts = (module.CASTS[0], ("fatal", fatal, (CPU,), ""), ("after", module._torch, (CPU,), ""))
     monkeypatch.setattr(module, "CASTS", casts)
     found = [(c.name, c.target, c.failure.kind if c.failure else "") for c in conversions(CPU)]
     assert found == [
