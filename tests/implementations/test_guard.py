@@ -23,6 +23,8 @@ BROAD = {
     "exceptions.py": "the lab's: out of a public function it comes as an InternalError",
     "cli/errors.py": "the lab's: exit code 3",
     "verifying/kernel_process.py": "the lab's in a kernel's process, which says so to its parent",
+    "running/own_process.py": "raised in the process that has asked this one",
+    "emulator/device_table.py": "raised again, when the unfinished file is removed",
     "measuring/every_input.py": "raised again, when the other threads have stopped",
     "running/precompile.py": "raised again, when the other processes have ended",
     "system/atomic_file.py": "raised again, when the half-written file is gone",
