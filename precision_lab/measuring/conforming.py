@@ -4,9 +4,8 @@ The manual bounds what an approximate instruction may return; every allowed resu
 combination of those that one stored number depends on (`emulator.influence`). Of each input the nearest and
 the farthest result then say what the best and the worst device shows. A combination is a choice by position
 among the allowed numbers of each input, so that the union over combinations holds every result of every
-conforming device,
-and perhaps some that no single device shows at several inputs: what is certified or refuted here is so on
-each.
+conforming device, and perhaps some that no single device shows at several inputs: what is certified or
+refuted here is so on each.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from precision_lab.running.case import Case
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.scoring import errors as metrics
 
-MOST_COMBINATIONS = 125  # three instructions of five results each
+MOST_COMBINATIONS = 125  # such as two ex2.approx.f32 in a row, of seven results each
 EXAMPLES = 8
 
 Float64 = NDArray[np.float64]

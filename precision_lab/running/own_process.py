@@ -28,8 +28,8 @@ from precision_lab.virtual_gpu.settings import DEVICE
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.running.own_process")
-_SERVER = "server"
+SERVER = "server"  # the argument of a process that forks others
+_MODULE = "precision_lab.running.own_process"
 _WARM = ("precision_lab.measuring.measure", "precision_lab.running.selfcheck")
 _WORDS = 2000  # characters of what a process that died has said
 
@@ -61,24 +61,35 @@ def on(device: Device, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
     return found
 
 
-def environment_of(device: Device) -> dict[str, str]:
-    """The environment of a process of the device's."""
-    environment: dict[str, str | None] = {**os.environ, "PYTHONPATH": module_path(), **device.variables()}
-    return {name: value for name, value in environment.items() if value is not None}
+def started(
+    module: str, device: Device, pipe: int, noise: int, purpose: str
+) -> Forked | subprocess.Popen[bytes]:
+    """A new process of a device, which runs a module that is given the number of a pipe.
+
+    Forked where that may be, from a server that the same module makes when given `SERVER`, since importing
+    torch takes seconds. Not for a GPU: a driver, once it was asked for anything, does not survive a fork.
+
+    Args:
+        noise: its standard output and error.
+        purpose: as `fork_process`.
+    """
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", module]
+    inherited: dict[str, str | None] = {**os.environ, "PYTHONPATH": module_path(), **device.variables()}
+    environment = {name: value for name, value in inherited.items() if value is not None}
+    if not device.is_accelerator:
+        found = fork_process([*command, SERVER], environment, pipe=pipe, noise=noise, purpose=purpose)
+        if found is not None:
+            return found
+    return subprocess.Popen(
+        [*command, str(pipe)], stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(pipe,),
+        env=environment, start_new_session=True,
+    )  # fmt: skip
 
 
 def _asked(device: Device, job: bytes, progress: Progress | None) -> Any:
     read, write = os.pipe()
-    environment = environment_of(device)
     with tempfile.TemporaryFile() as noise, os.fdopen(read, "rb") as answers:
-        process: Forked | subprocess.Popen[bytes] | None = fork_process(
-            [*_COMMAND, _SERVER], environment, pipe=write, noise=noise.fileno(), purpose=f"call {device.name}"
-        )
-        if process is None:
-            process = subprocess.Popen(
-                [*_COMMAND, str(write)], stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(write,),
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+        process = started(_MODULE, device, write, noise.fileno(), f"call {device.name}")
         os.close(write)
         try:
             assert process.stdin is not None
@@ -179,7 +190,7 @@ def _tell(put: Callable[[str, Any], None], error: BaseException) -> None:
 
 def main() -> None:
     """The process, or the server that forks it."""
-    if sys.argv[1] == _SERVER:
+    if sys.argv[1] == SERVER:
         serve(int(sys.argv[2]), _work, _WARM, make_device)
         os._exit(0)
     _work(int(sys.argv[1]))

@@ -9,7 +9,6 @@ import secrets
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +18,11 @@ from precision_lab.devices import Device
 from precision_lab.exceptions import LIBRARIES
 from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
 from precision_lab.results import Failure
-from precision_lab.running.own_process import environment_of
-from precision_lab.system.warm_start import Forked, fork_process
-from precision_lab.verifying.kernel_process import SERVER
+from precision_lab.running.own_process import started
+from precision_lab.system.warm_start import Forked
 from precision_lab.verifying.wire import CLOSED, LOST, STRAY
 
-_COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "precision_lab.verifying.kernel_process")
+_MODULE = "precision_lab.verifying.kernel_process"
 _SIGNALS = {
     "SIGSEGV": "illegal memory access",
     "SIGBUS": "illegal memory access",
@@ -46,23 +44,6 @@ class Disturbed(Exception):
         )
 
 
-def _started(pipe: int, noise: int, device: Device) -> subprocess.Popen[bytes] | Forked:
-    """A new process that reads a job; forked where that may be, since importing torch takes seconds.
-
-    Not for a GPU: a driver, once it was asked for anything, does not survive a fork.
-    """
-    environment = environment_of(device)
-    if not device.is_accelerator:
-        purpose = device.name if device.own_process else ""
-        found = fork_process([*_COMMAND, SERVER], environment, pipe=pipe, noise=noise, purpose=purpose)
-        if found is not None:
-            return found
-    return subprocess.Popen(
-        [*_COMMAND, str(pipe)], stdin=subprocess.PIPE, stdout=noise, stderr=noise, pass_fds=(pipe,),
-        env=environment, start_new_session=True,
-    )  # fmt: skip
-
-
 class Child:
     """A process that runs one plan; what it says arrives line by line."""
 
@@ -75,7 +56,7 @@ class Child:
         self._key = secrets.token_hex(8)
         self._lines = 0
         self._stopped = False
-        self._process = _started(write, noise, device)
+        self._process = started(_MODULE, device, write, noise, device.name if device.own_process else "")
         os.close(write)
         os.close(noise)
         assert self._process.stdin is not None

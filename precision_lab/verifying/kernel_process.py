@@ -26,13 +26,12 @@ from precision_lab.exceptions import (
     first_line,
     give_process_to_kernel,
 )
-from precision_lab.running.own_process import make_device
+from precision_lab.running.own_process import SERVER, make_device
 from precision_lab.system.children import tie_to_parent
 from precision_lab.system.warm_start import serve
 from precision_lab.verifying.plan import Examined, Plan
 from precision_lab.verifying.wire import CLOSED, LOST, STRAY, encode, unpacked
 
-SERVER = "server"  # the argument of a process that forks others
 # What the process of every kernel imports, so that it has been by the one that forks them.
 WARM = (
     "precision_lab.measuring.measure", "precision_lab.verifying.properties.registry",

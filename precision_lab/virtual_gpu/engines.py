@@ -9,7 +9,7 @@ the fast one does not look for.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ from precision_lab.emulator.approximate import candidates
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.influence import Influence, influence, operation
 from precision_lab.emulator.launch import Choice, Engine, Launch
-from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.memory import FREE, WRITTEN, Memory
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 from precision_lab.exceptions import InternalError
@@ -45,22 +45,16 @@ class Record:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
         instructions: what is chosen, by dimension.
-        unpromised: instructions that were given operands for which the manual promises nothing.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
     instructions: dict[Dimension, str] = field(default_factory=dict)
-    unpromised: set[str] = field(default_factory=set)
 
     def obstacle(self, address: int) -> str:
         """Why choices do not reach every result in the allocation at an address; "" where they do."""
         marks = tensors.marks_of(address)
-        found = next((m.removeprefix(_OBSTACLE) for m in marks if m.startswith(_OBSTACLE)), "")
-        if found or not self.unpromised:
-            return found
-        names = ", ".join(sorted(self.unpromised))
-        return f"{names} is given operands for which the manual promises nothing"
+        return next((m.removeprefix(_OBSTACLE) for m in marks if m.startswith(_OBSTACLE)), "")
 
 
 class _State:
@@ -72,7 +66,6 @@ class _State:
     influences: dict[tuple[int, frozenset[str]], tuple[Kernel, Influence]] = {}  # noqa: RUF012
     record = Record()
     choices: Choices = {}  # noqa: RUF012
-    rewrite: Callable[[Kernel], Kernel] | None = None
 
 
 @contextmanager
@@ -86,14 +79,13 @@ def recording() -> Iterator[Record]:
 
 
 @contextmanager
-def choosing(choices: Choices, rewrite: Callable[[Kernel], Kernel] | None = None) -> Iterator[None]:
-    """Launches in the block take these results of approximate instructions, and run rewritten kernels."""
-    before = _State.choices, _State.rewrite
-    _State.choices, _State.rewrite = choices, rewrite
+def choosing(choices: Choices) -> Iterator[None]:
+    """Launches in the block take these results of approximate instructions."""
+    before, _State.choices = _State.choices, choices
     try:
         yield
     finally:
-        _State.choices, _State.rewrite = before
+        _State.choices = before
 
 
 def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
@@ -114,8 +106,6 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
     marks = {mark for allocation in read | written for mark in tensors.marks_of(allocation)}
     level = max((int(m.removeprefix(_LEVEL)) + 1 for m in marks if m.startswith(_LEVEL)), default=0)
     launch = replace(launch, choice=_choice(launch.kernel, known, level))
-    if _State.rewrite is not None:
-        launch = replace(launch, kernel=_State.rewrite(launch.kernel))
     _State.record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
     passed_on = {m for m in marks if not m.startswith(_LEVEL)} | {f"{_LEVEL}{level}"}
     for parameter, allocation in pointers.items():
@@ -211,7 +201,7 @@ class _Copy:
         """
         data = self._memory.data[self._at : self._at + self._size]
         states = self._memory.states[self._at : self._at + self._size]
-        written = self._states == 3
+        written = self._states == WRITTEN
         wrong = np.flatnonzero((states != self._states) | (written & (data != self._data)))
         if wrong.size:
             raise InternalError(
@@ -225,7 +215,7 @@ def _extent(memory: Memory, at: int) -> int:
     step = 1 << 16
     size = 0
     while at + size < memory.size:
-        free = np.flatnonzero(memory.states[at + size : at + size + step] == 0)
+        free = np.flatnonzero(memory.states[at + size : at + size + step] == FREE)
         if free.size:
             return size + int(free[0])
         size += step

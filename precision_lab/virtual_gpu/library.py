@@ -133,7 +133,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         ("allocation", number, [number, ctypes.POINTER(number)]),
         ("names", text, [number]),
         ("mark", None, [number, text]),
-        ("spread", None, [ctypes.POINTER(number), number]),
         ("take_reports", text, []),
         ("resize", text, [number, number]),
         ("used", number, []),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
 
 from torch import Tensor, UntypedStorage
 
@@ -93,12 +92,6 @@ def unwritten_reads() -> list[str]:
 def allocation_of(address: int) -> int | None:
     """The first byte of the allocation that an address lies in; None outside every one."""
     return int(_library().virtual_gpu_allocation(address, None)) or None
-
-
-def spread_operators(allocations: Iterable[int]) -> None:
-    """Each allocation takes over the operators of all: something that was given them has written."""
-    pointers = list(allocations)
-    _library().virtual_gpu_spread((ctypes.c_uint64 * len(pointers))(*pointers), len(pointers))
 
 
 def resize_storage(storage: UntypedStorage, count: int) -> None:

@@ -15,9 +15,9 @@ import pytest
 from test_children import gone, started
 
 from precision_lab.devices import CUDA
+from precision_lab.running import own_process
 from precision_lab.system import warm_start
 from precision_lab.system.children import module_path
-from precision_lab.verifying import child
 from precision_lab.verifying.verify import verify
 
 if sys.platform != "linux":
@@ -241,7 +241,7 @@ def test_started_anew_a_process_says_the_same(kernels: Path, monkeypatch: pytest
     forked = run(kernels, "aborts")
     assert warm_start.server_pid() is not None
     assert "aborted (SIGABRT) at kernels.py, line 8 in aborts" in forked.failures[0]
-    monkeypatch.setattr(child, "fork_process", lambda *_, **__: None)
+    monkeypatch.setattr(own_process, "fork_process", lambda *_, **__: None)
     anew = run(kernels, "aborts")
     assert (anew.measurements, anew.faults) == (forked.measurements, forked.faults)
 
@@ -253,10 +253,10 @@ def test_for_a_gpu_nothing_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(command)
         raise OSError("no process, thank you")
 
-    monkeypatch.setattr(child, "fork_process", lambda *_, **__: pytest.fail("forked"))
+    monkeypatch.setattr(own_process, "fork_process", lambda *_, **__: pytest.fail("forked"))
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(OSError, match="thank you"):
-        child._started(5, 1, CUDA)
+        own_process.started("precision_lab.verifying.kernel_process", CUDA, 5, 1, "")
     assert asked[0][-2:] == ["precision_lab.verifying.kernel_process", "5"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from precision_lab.emulator.faults import unsupported
+from precision_lab.emulator.influence import is_approximate
 from precision_lab.emulator.ptx import Instruction, Integer, Kernel, Symbol
 from precision_lab.emulator.reference import (
     accesses,
@@ -48,7 +49,6 @@ _INTEGER: Mapping[str, Builder] = {
     "abs": integers.sign, "min": integers.extreme, "max": integers.extreme, "div": integers.quotient,
     "mad": integers.product,
 }  # fmt: skip
-_APPROXIMATE = ("ex2", "lg2", "rcp", "rsqrt", "sqrt", "tanh", "sin", "cos", "div")
 _LEAVES = ("ret", "exit")
 
 
@@ -57,7 +57,7 @@ def _build(i: Instruction, index: int) -> Step:
     Raises:
         Unsupported: the instruction is not emulated.
     """
-    if i.opcode in _APPROXIMATE and ("approx" in i.modifiers or "full" in i.modifiers):
+    if is_approximate(i):
         return approximate(i, index)
     if i.opcode in ("bar", "barrier") and i.modifiers[:1] == ("warp",):
         return warps.warp_barrier(i)

@@ -113,13 +113,6 @@ const char* virtual_gpu_names(uint64_t pointer) {
   return lines(arena().names(reinterpret_cast<void*>(pointer)));
 }
 
-// After a launch, each allocation it was given has the names of all.
-void virtual_gpu_spread(const uint64_t* pointers, uint64_t count) {
-  Names all;
-  for (uint64_t i = 0; i < count; i++) all.merge(arena().names(reinterpret_cast<void*>(pointers[i])));
-  for (uint64_t i = 0; i < count; i++) arena().mark(reinterpret_cast<void*>(pointers[i]), all);
-}
-
 void virtual_gpu_mark(uint64_t pointer, const char* name) {
   arena().mark(reinterpret_cast<void*>(pointer), {name});
 }
