@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def test_what_is_named_exists() -> None:
     }
     found = {name: [*missing_files(text), *missing_names(text)] for name, text in texts.items()}
     assert {name: missing for name, missing in found.items() if missing} == {}
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Tests are no packages: pytest imports each by its name alone, and takes the second for the first."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_what_does_not_exist_is_found() -> None:

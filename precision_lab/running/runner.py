@@ -196,7 +196,8 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     # The forward's result is what was there before a backward could write into it.
     forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
     result: dict[str, Tensor | Failure] = {}
-    found = gradients(y, {"x": point, **expanded}, wanted, torch.ones_like(y), implementation, clock)
+    upstream = torch.ones_like(y) if wanted else y
+    found = gradients(y, {"x": point, **expanded}, wanted, upstream, implementation, clock)
     require_ieee()
     for output in outputs:
         target = case.output_format(output)

@@ -22,7 +22,7 @@ namespace virtual_gpu {
 
 constexpr uint8_t FREE = 0, ALLOCATED = 1, WRITTEN = 3;
 constexpr size_t ALIGNMENT = 512, GAP = 512, PAGE = 4096;
-constexpr size_t LARGE = 1 << 18;    // from so many bytes on, what is freed is given back to the system
+constexpr size_t LARGE = 1 << 25;    // from so many bytes on, what is freed is given back to the system
 constexpr size_t WATCHED = 1 << 26;  // and what is asked for is compared with what the system has
 
 using Names = std::set<std::string>;
