@@ -20,32 +20,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from precision_lab.emulator.operands import read, results_of, sources_of, written
 from precision_lab.emulator.ptx import (
     Address,
     Instruction,
     Kernel,
     Not,
     Operand,
-    Pair,
     Register,
     Symbol,
     Vector,
 )
 
 APPROXIMATE = ("ex2", "lg2", "rcp", "rsqrt", "sqrt", "tanh", "sin", "cos", "div")
-_WITHOUT_RESULT = (
-    "st",
-    "red",
-    "bra",
-    "ret",
-    "exit",
-    "bar",
-    "barrier",
-    "fence",
-    "membar",
-    "prefetch",
-    "stmatrix",
-)
 _MOST_ALTERNATIVES = 64
 # Beyond, a program is not followed: a second or two.
 _MOST_INSTRUCTIONS, _MOST_STEPS, _MOST_MERGED = 7000, 50_000, 200_000
@@ -248,20 +235,11 @@ def _use(instructions: Iterable[Instruction]) -> tuple[frozenset[str], frozenset
     reads: set[str] = set()
     writes: set[str] = set()
     for i in instructions:
-        results = () if i.opcode in _WITHOUT_RESULT else i.operands[:1]
-        given = (*i.operands[len(results) :], *([i.guard] if i.guard else []))
-        reads |= {r.name for operand in given for r in _registers_in(operand)} - writes
+        given = (*sources_of(i), *([i.guard] if i.guard else []))
+        reads |= {r.name for operand in given for r in read(operand)} - writes
         if i.guard is None:
-            writes |= {r.name for to in results for r in _written(to)}
+            writes |= {r.name for to in results_of(i) for r in written(to)}
     return frozenset(reads), frozenset(writes)
-
-
-def _registers_in(operand: Operand) -> list[Register]:
-    if isinstance(operand, Not):
-        return [operand.register]
-    if isinstance(operand, Address):
-        return _registers_in(operand.base)
-    return _written(operand)
 
 
 def _coloured(groups: Iterable[frozenset[int]]) -> dict[int, int]:
@@ -379,14 +357,6 @@ def _origin(whole: _Whole, operand: Operand | None) -> frozenset[str]:
     return frozenset()
 
 
-def _written(to: Operand) -> list[Register]:
-    if isinstance(to, Pair):
-        return [*_written(to.first), *_written(to.second)]
-    if isinstance(to, Vector):
-        return [r for item in to.items for r in _written(item)]
-    return [to] if isinstance(to, Register) else []
-
-
 def _set(registers: _Registers, to: Register, parts: list[Value], guard: Value | None) -> None:
     """Gives a register a value; under a guard it may have kept the old one."""
     count = max(to.bits // 16, 1)
@@ -406,14 +376,12 @@ def _set(registers: _Registers, to: Register, parts: list[Value], guard: Value |
 
 def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) -> None:
     guard = None if i.guard is None else _value(registers, i.guard)
-    if i.opcode in _WITHOUT_RESULT:
+    if not results_of(i):
         if i.opcode in ("st", "red", "stmatrix"):
             _store(registers, whole, i, guard or NOTHING)
         return
-    if not i.operands:
-        return
     to, sources = i.operands[0], i.operands[1:]
-    for register in _written(to):
+    for register in written(to):
         known = whole.origins.get(register.name, frozenset())
         whole.origins[register.name] = known.union(*(_origin(whole, s) for s in sources))
     if i.opcode == "ld":
@@ -438,7 +406,7 @@ def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) ->
         everything = both(_staled(everything, index), frozenset({frozenset({(index, False)})}))
     parts = _moved(registers, i, index, to, sources)
     if parts is None:
-        for register in _written(to):
+        for register in written(to):
             _set(registers, register, [everything], guard)
     elif isinstance(to, Register):
         _set(registers, to, parts, guard)
@@ -499,7 +467,7 @@ def _loaded(registers: _Registers, whole: _Whole, i: Instruction, to: Operand, a
     found = _value(registers, address)
     if "param" in i.modifiers:
         name = address.base.name if isinstance(address.base, Symbol) else ""
-        for register in _written(to):
+        for register in written(to):
             known = whole.origins.get(register.name, frozenset())
             whole.origins[register.name] = known | ({name} & whole.pointers)
         return found

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from precision_lab.emulator.ptx import Address, Instruction, Kernel, Not, Pair, Register, Symbol, Vector
-
-_WITHOUT_RESULT = ("st", "bra", "ret", "exit", "bar", "barrier")
-
-
-def registers(items: Iterable[object]) -> Iterator[Register]:
-    """All registers in operands."""
-    for item in items:
-        if isinstance(item, Register):
-            yield item
-        elif isinstance(item, Not):
-            yield item.register
-        elif isinstance(item, Pair):
-            yield from registers([item.first, item.second])
-        elif isinstance(item, Vector):
-            yield from registers(item.items)
-        elif isinstance(item, Address):
-            yield from registers([item.base])
+from precision_lab.emulator.operands import read, results_of, sources_of, written
+from precision_lab.emulator.ptx import Instruction, Kernel, Register, Symbol
 
 
 def live_behind(kernel: Kernel, places: Iterable[int]) -> dict[int, frozenset[Register]]:
@@ -52,9 +36,7 @@ def live_behind(kernel: Kernel, places: Iterable[int]) -> dict[int, frozenset[Re
 
 def _step(i: Instruction) -> tuple[frozenset[Register], frozenset[Register]]:
     """What an instruction reads, and what holds nothing of before once it is executed."""
-    results = () if i.opcode in _WITHOUT_RESULT or not i.operands else i.operands[:1]
-    if results and isinstance(results[0], Address):
-        results = ()
-    reads = frozenset(registers([*i.operands[len(results) :], i.guard]))
-    writes = frozenset(registers(results)) if i.guard is None else frozenset()
-    return reads, writes
+    given = (*sources_of(i), *([i.guard] if i.guard else []))
+    reads = frozenset(r for operand in given for r in read(operand))
+    writes = frozenset(r for to in results_of(i) for r in written(to))
+    return reads, writes if i.guard is None else frozenset()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from precision_lab.emulator.fast.code import FLOAT, Code
 from precision_lab.emulator.fast.formats import NAN
-from precision_lab.emulator.fast.liveness import registers
 from precision_lab.emulator.faults import Unsupported, unsupported
+from precision_lab.emulator.operands import registers_of
 from precision_lab.emulator.ptx import (
     Float,
     Instruction,
@@ -94,7 +94,7 @@ class Thread:
         self.index = 0
         for i in kernel.instructions:
             widths = [WIDTHS[kind] for kind in ("f32", "f64") if kind in i.modifiers]
-            for register in registers([*i.operands, i.guard]):
+            for register in registers_of(i):
                 self.places.setdefault(register, f"%r{len(self.places)}")
                 if register.bits in widths:
                     self._floats.add(register)

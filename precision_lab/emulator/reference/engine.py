@@ -8,6 +8,7 @@ import numpy as np
 
 from precision_lab.emulator.launch import Launch, packed
 from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.lanes import Lanes
 from precision_lab.emulator.reference.machine import Machine
 from precision_lab.emulator.reference.program import Program
@@ -32,7 +33,7 @@ class ReferenceEngine:
         kernel = launch.kernel
         program = self._programs.get(id(kernel))
         if program is None or program.kernel is not kernel:
-            program = self._programs[id(kernel)] = Program(kernel)
+            program = self._programs[id(kernel)] = self._program(kernel)
         owners = self._owners.get(memory)
         if owners is None:
             owners = self._owners[memory] = Owners(memory.size)
@@ -42,7 +43,7 @@ class ReferenceEngine:
         warped = -(-launch.threads // 32) * 32
         per = max(1, BATCH // warped)
         for first in range(0, launch.blocks, per):
-            lanes = Lanes(launch, first, min(per, launch.blocks - first))
+            lanes = self._lanes(launch, first, min(per, launch.blocks - first))
             order = Order(lanes, owners.reserve(0))
             order.launch_first = first_mark
             shared, local = _sizes(launch)
@@ -57,8 +58,17 @@ class ReferenceEngine:
                 order,
             )  # fmt: skip
             with np.errstate(all="ignore"):
-                Schedule(program, lanes).run()
+                self._schedule(program, lanes, memory).run()
             owners.reserve(lanes.n * (order.stretch + 1))
+
+    def _program(self, kernel: Kernel) -> Program:
+        return Program(kernel)
+
+    def _lanes(self, launch: Launch, first: int, count: int) -> Lanes:
+        return Lanes(launch, first, count)
+
+    def _schedule(self, program: Program, lanes: Lanes, memory: Memory) -> Schedule:
+        return Schedule(program, lanes)
 
 
 def _sizes(launch: Launch) -> tuple[tuple[int, dict[str, int]], tuple[int, dict[str, int]]]:

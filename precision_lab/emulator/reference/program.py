@@ -52,7 +52,7 @@ _INTEGER: Mapping[str, Builder] = {
 _LEAVES = ("ret", "exit")
 
 
-def _build(i: Instruction, index: int) -> Step:
+def build(i: Instruction, index: int) -> Step:
     """
     Raises:
         Unsupported: the instruction is not emulated.
@@ -91,9 +91,13 @@ class Program:
             elif _is_barrier(i):
                 self.barriers.add(at)
             else:
-                self.steps.append(_build(i, at))
+                self.steps.append(self.step(i, at))
                 continue
             self.steps.append(None)
+
+    def step(self, i: Instruction, index: int) -> Step:
+        """What executes an instruction."""
+        return build(i, index)
 
 
 def _is_barrier(i: Instruction) -> bool:

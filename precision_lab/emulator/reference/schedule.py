@@ -65,7 +65,7 @@ class Schedule:
         program, lanes = self._program, self._lanes
         while True:
             i = program.kernel.instructions[at]
-            live = self._guarded(i, mask)
+            live = self.guarded(i, mask)
             if at in program.jumps:
                 return self._jump(at, mask, live)
             if at in program.barriers:
@@ -82,7 +82,8 @@ class Schedule:
                 self._place[mask] = at
                 return None
 
-    def _guarded(self, i: Instruction, mask: Mask) -> Mask:
+    def guarded(self, i: Instruction, mask: Mask) -> Mask:
+        """Who of those that are here executes an instruction."""
         if i.guard is None:
             return mask
         register = i.guard.register if isinstance(i.guard, Not) else i.guard
