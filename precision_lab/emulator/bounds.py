@@ -67,6 +67,11 @@ class Bound:
         return self.lowest is not None
 
     @property
+    def is_universal(self) -> bool:
+        """Whether something is promised for every input."""
+        return any(p.inside == _ALL for p in self.pieces)
+
+    @property
     def keeps_sign(self) -> bool:
         return all(p.measure in (ULPS_OF_ROUNDED, ULPS, RELATIVE) for p in self.pieces)
 

@@ -6,6 +6,10 @@ the farthest result then say what the best and the worst device shows. A combina
 among the allowed numbers of each input, so that the union over combinations holds every result of every
 conforming device, and perhaps some that no single device shows at several inputs: what is certified or
 refuted here is so on each.
+
+Where there are too many to be tried, or where choosing does not reach all, ranges that hold them are computed
+(`emulator.enclosing`). Of a range the worst result is at an end, since the error grows with the distance from
+the exact value; the best is at an end, or the exact value's nearest number where the range holds that.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.emulator.bounds import BOUNDS
+from precision_lab.emulator.enclosing.memory import Side
+from precision_lab.exceptions import InternalError
 from precision_lab.inputs.sets import regions
 from precision_lab.measuring.every_input import standards
 from precision_lab.oracle import Reference
@@ -26,6 +33,7 @@ from precision_lab.results import Failure
 from precision_lab.results.conformity import Conformity, Span, Varying
 from precision_lab.running.case import Case
 from precision_lab.running.runner import input_tensor, run, run_tensors
+from precision_lab.running.tensors import to_numpy
 from precision_lab.scoring import errors as metrics
 
 MOST_COMBINATIONS = 125  # such as two ex2.approx.f32 in a row, of seven results each
@@ -44,24 +52,63 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
     if not nominal:
         return {}
     together = _tried(case.giving(*nominal), nominal)
+    found = dict(together)
     # Asked for alone, a kernel may be another one: without parameters for each element, say.
-    again = [o for o in nominal if together is None or (together[o].unknown and len(nominal) > 1)]
-    found = {} if together is None else dict(together)
-    for output in again:
-        values = nominal[output]
-        alone = _tried(case.giving(output), {output: values})
-        found[output] = (
-            alone[output] if alone is not None else _unknown("too many combinations of results to try")
-        )
+    for output in nominal if len(nominal) > 1 else ():
+        if together[output].unknown:
+            found |= _tried(case.giving(output), {output: nominal[output]})
+    for output, tried in found.items():
+        if tried.unknown or not all(_is_universal(name) for name in tried.instructions):
+            within = _enclosed(case.giving(output), output, nominal[output], tried.instructions)
+            if within.unknown and tried.unknown:
+                within = replace(within, unknown=f"{tried.unknown}; {within.unknown}")
+            if tried.unknown or within.unknown:
+                found[output] = within
     return found
+
+
+def _is_universal(instruction: str) -> bool:
+    """Whether the manual promises something of an instruction, whatever it is given."""
+    opcode, *modifiers = instruction.split(".")
+    how = next((m for m in modifiers if m in ("approx", "full")), "")
+    op = f"{opcode}.{how}.{modifiers[-1].removesuffix('x2')}"
+    return op not in BOUNDS or BOUNDS[op].is_universal
+
+
+def _enclosed(case: Case, output: str, nominal: Float64, instructions: tuple[str, ...]) -> Conformity:
+    """Ranges that hold what conforming devices give."""
+    from precision_lab.virtual_gpu.engines import enclosing, recording
+
+    bits = case.points.bits
+    assert bits is not None
+    ends = []
+    sides: tuple[Side, Side] = ("low", "high")
+    for side in sides:
+        with recording() as record, enclosing(side):
+            found = run_tensors(case, input_tensor(case, bits))[output]
+            if isinstance(found, Failure):
+                return _unknown(found.message, instructions)
+            if why := record.obstacle(found.untyped_storage().data_ptr()):
+                return _unknown(why, instructions)
+            ends.append(np.asarray(to_numpy(found, case.output_format(output)), np.float64))
+    envelope = _Envelope.of(case, output, bits, nominal)
+    low, high = ends
+    outside = (nominal < low) | (nominal > high) | (np.isnan(nominal) != (np.isnan(low) & np.isnan(high)))
+    if outside.any():
+        at = int(np.flatnonzero(outside)[0])
+        raise InternalError(
+            f"{output}: {nominal[at]!r} is not in what encloses it, {low[at]!r} to {high[at]!r}", "",
+        )  # fmt: skip
+    envelope.enclose(low, high)
+    return envelope.conformity(instructions, 0)
 
 
 def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:
     return Conformity(instructions, 1, 0, {}, (), reason)
 
 
-def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity] | None:
-    """Every combination, for all outputs of the case at once; None where there are too many."""
+def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
+    """Every combination, for all outputs of the case at once."""
     from precision_lab.virtual_gpu.engines import choosing, recording
 
     bits = case.points.bits
@@ -76,7 +123,7 @@ def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity] 
     names = tuple(sorted(set(record.instructions.values())))
     count = math.prod(high - low + 1 for low, high in record.dimensions.values())
     if count > MOST_COMBINATIONS:
-        return None
+        return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))
     # Every way of every dimension: what is nominal is the first.
     ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
@@ -141,6 +188,17 @@ class _Envelope:
         for kept, wrong in ((self.sign, sign), (self.nonfinite, nonfinite)):
             kept[0] &= wrong
             kept[1] |= wrong
+
+    def enclose(self, low: Float64, high: Float64) -> None:
+        """Adds every number from one to the other."""
+        self.add(low)
+        self.add(high)
+        nearest = self.exact.rounded
+        best, sign, _ = _judged(nearest, self.exact)
+        holds = (low <= nearest) & (nearest <= high)
+        self.least = np.where(holds, np.fmin(self.least, best), self.least)
+        self.sign[0] &= ~holds | sign
+        self.nonfinite[0] &= low == high  # between two infinities there is everything
 
     def conformity(self, instructions: tuple[str, ...], combinations: int) -> Conformity:
         spans = {}

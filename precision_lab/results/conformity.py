@@ -66,11 +66,11 @@ class Conformity:
 
     Attributes:
         instructions: whose results are the device's to choose.
-        combinations: of results that were tried, each for every input.
-        varying: inputs at which two of them differ.
+        combinations: of results that were tried, each for every input; 0 where they are enclosed.
+        varying: inputs at which two of them differ, or the ends of what encloses them.
         regions: by region of inputs.
         examples: inputs at which results differ, the largest difference first.
-        unknown: why not every combination could be tried; then nothing is certified or refuted.
+        unknown: why nothing is known of other devices; then nothing is certified or refuted.
     """
 
     instructions: tuple[str, ...] = ()
@@ -82,6 +82,11 @@ class Conformity:
 
     def __post_init__(self) -> None:
         make_plain(self, "unknown")
+
+    @property
+    def is_enclosed(self) -> bool:
+        """Whether ranges hold the results, and perhaps more than those: an error in them need not occur."""
+        return self.combinations == 0
 
     @property
     def most(self) -> float:

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from precision_lab.emulator.approximate import candidates
+from precision_lab.emulator.enclosing.engine import EnclosingEngine
+from precision_lab.emulator.enclosing.memory import Planes, Side
+from precision_lab.emulator.enclosing.ranges import LOST, POINT, UNPROMISED
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.influence import Influence, influence, operation
 from precision_lab.emulator.launch import Choice, Engine, Launch
@@ -33,8 +36,9 @@ Choices = Mapping[Dimension, int]
 
 
 # Marks of an allocation, beside the operators that computed in it, which copies of it have, too: how many
-# launches one after the other have led to what is in it, and why choices do not reach every result there.
-_LEVEL, _OBSTACLE = "#level ", "#obstacle "
+# launches one after the other have led to what is in it, why not every result of conforming devices is known
+# there, and in which allocation the ranges lie that hold them.
+_LEVEL, _OBSTACLE, _RANGES = "#level ", "#obstacle ", "#ranges "
 
 
 @dataclass
@@ -52,7 +56,7 @@ class Record:
     instructions: dict[Dimension, str] = field(default_factory=dict)
 
     def obstacle(self, address: int) -> str:
-        """Why choices do not reach every result in the allocation at an address; "" where they do."""
+        """Why not every result in the allocation at an address is reached; "" where all are."""
         marks = tensors.marks_of(address)
         return next((m.removeprefix(_OBSTACLE) for m in marks if m.startswith(_OBSTACLE)), "")
 
@@ -66,6 +70,7 @@ class _State:
     influences: dict[tuple[int, frozenset[str]], tuple[Kernel, Influence]] = {}  # noqa: RUF012
     record = Record()
     choices: Choices = {}  # noqa: RUF012
+    enclosing: tuple[EnclosingEngine, Planes] | None = None
 
 
 @contextmanager
@@ -88,6 +93,21 @@ def choosing(choices: Choices) -> Iterator[None]:
         _State.choices = before
 
 
+@contextmanager
+def enclosing(side: Side) -> Iterator[Planes]:
+    """Launches in the block are executed for every conforming device at once (`emulator.enclosing`).
+
+    Args:
+        side: which ends of ranges are in memory afterwards.
+    """
+    planes = Planes(tensors.memory(), side)
+    before, _State.enclosing = _State.enclosing, (EnclosingEngine(planes), planes)
+    try:
+        yield planes
+    finally:
+        _State.enclosing = before
+
+
 def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
     """Executes a launch.
 
@@ -104,6 +124,9 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
         for names in (known.loads, known.stores)
     )
     marks = {mark for allocation in read | written for mark in tensors.marks_of(allocation)}
+    if _State.enclosing is not None:
+        _enclose(launch, memory, read, written, marks)
+        return
     level = max((int(m.removeprefix(_LEVEL)) + 1 for m in marks if m.startswith(_LEVEL)), default=0)
     launch = replace(launch, choice=_choice(launch.kernel, known, level))
     _State.record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
@@ -113,6 +136,32 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
             why = known.obstacles.get(parameter, "")
             for mark in passed_on | ({_OBSTACLE + why} if why else set()):
                 tensors.mark(allocation, mark)
+
+
+def _enclose(launch: Launch, memory: Memory, read: set[int], written: set[int], marks: set[str]) -> None:
+    """Executes it for ranges, and marks what it has stored."""
+    assert _State.enclosing is not None
+    engine, planes = _State.enclosing
+    foreign = any(
+        m.startswith(_RANGES) and int(m.removeprefix(_RANGES)) != allocation
+        for allocation in read for m in tensors.marks_of(allocation)
+    )  # fmt: skip
+    engine.run(launch, memory)
+    _State.record.kernels[launch.kernel.name] = engine.name
+    passed_on = {m for m in marks if not m.startswith(_RANGES)}
+    if foreign:
+        why = f"what an earlier kernel stored was copied before {launch.kernel.name} read it"
+        passed_on.add(_OBSTACLE + why)
+    for allocation in written:
+        worst = planes.worst(allocation - memory.base, _extent(memory, allocation - memory.base))
+        why = ""
+        if worst == UNPROMISED:
+            why = f"the manual promises nothing of what {planes.named(UNPROMISED)} is given"
+        elif worst == LOST:
+            why = f"no range is known of what {planes.named(LOST)} makes of ranges"
+        more = {_OBSTACLE + why} if why else {f"{_RANGES}{allocation}"} if worst != POINT else set()
+        for mark in passed_on | more:
+            tensors.mark(allocation, mark)
 
 
 def _choice(kernel: Kernel, known: Influence, level: int) -> Choice:

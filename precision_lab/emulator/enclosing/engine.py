@@ -74,6 +74,7 @@ class _Program(Program):
             own = _ranged(lanes)
             if always or own.uncertain is not None or e.ranged(own):
                 rule(e, own, live)
+                planes.note(e, own)
                 return
             e.plain(own, live)
             for _, register in e.targets:

@@ -27,10 +27,12 @@ class Planes:
     Attributes:
         side: which ends of ranges the memory itself gets, for whoever reads it without knowing of ranges.
         touched: whether some byte was ever part of a range.
+        notes: instructions from which on nothing was known, by what their results then were.
     """
 
     def __init__(self, memory: Memory, side: Side) -> None:
         self.memory, self.side, self.touched = memory, side, False
+        self.notes: dict[int, set[str]] = {}
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
         self._maps = {name: mmap.mmap(-1, memory.size, flags=flags) for name in PLANES}
         self.data = {name: np.frombuffer(held, np.uint8) for name, held in self._maps.items()}
@@ -38,6 +40,17 @@ class Planes:
     def worst(self, at: int, count: int) -> int:
         """The worst kind among bytes, by the index of the first."""
         return int(self.data["kinds"][at : at + count].max(initial=POINT))
+
+    def note(self, e: Enclosed, lanes: RangedLanes) -> None:
+        """Notes an instruction of whose result nothing is known, though of its operands something is."""
+        before = max((int(lanes.kind(r).max()) for _, r in e.sources), default=POINT)
+        for _, register in e.targets:
+            worst = int(lanes.kind(register).max())
+            if worst >= LOST > before:
+                self.notes.setdefault(worst, set()).add(e.i.name)
+
+    def named(self, kind: int) -> str:
+        return ", ".join(sorted(self.notes.get(kind, {"an instruction"})))
 
     def machine(self, name: str, machine: Machine) -> Machine:
         """A machine whose memory is one of the planes."""
