@@ -51,13 +51,15 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
     nominal = {o: np.asarray(v, np.float64) for o, v in computed.items() if not isinstance(v, Failure)}
     if not nominal:
         return {}
-    together = _tried(case.giving(*nominal), nominal)
-    found = dict(together)
+    failed: set[str] = set()
+    found = _tried(case.giving(*nominal), nominal, failed)
     # Asked for alone, a kernel may be another one: without parameters for each element, say.
     for output in nominal if len(nominal) > 1 else ():
-        if together[output].unknown:
-            found |= _tried(case.giving(output), {output: nominal[output]})
+        if found[output].unknown and output not in failed:
+            found |= _tried(case.giving(output), {output: nominal[output]}, failed)
     for output, tried in found.items():
+        if output in failed:
+            continue
         if tried.unknown or not all(_is_universal(name) for name in tried.instructions):
             within = _enclosed(case.giving(output), output, nominal[output], tried.instructions)
             if within.unknown and tried.unknown:
@@ -107,8 +109,8 @@ def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:
     return Conformity(instructions, 1, 0, {}, (), reason)
 
 
-def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
-    """Every combination, for all outputs of the case at once."""
+def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict[str, Conformity]:
+    """Every combination, for all outputs of the case at once; `failed` gets those that a run had none of."""
     from precision_lab.virtual_gpu.engines import choosing, recording
 
     bits = case.points.bits
@@ -135,6 +137,7 @@ def _tried(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
             got = values[output]
             if isinstance(got, Failure):
                 found[output] = _unknown(f"{got.kind}: {got.message}", names)
+                failed.add(output)
                 del envelopes[output]
             else:
                 envelopes[output].add(np.asarray(got, np.float64))

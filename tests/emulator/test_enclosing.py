@@ -309,3 +309,44 @@ def test_ranges_go_through_shared_memory_and_between_threads() -> None:
     line = "st.global.b32 [%at], %a; ld.global.b16 %r, [%at];"
     ((_, _, kind),) = enclosed(line, [(low, high, 32)], "b16")
     assert ((kind == LOST) == (low != high)).all()
+
+
+def test_a_pair_of_numbers_is_no_number() -> None:
+    """Taken as one of FP32, a pair is ordered by its upper half only where the lower one is one value."""
+    random = np.random.default_rng(5)
+    halves, uppers = ranges(16, 256, random, "bf16")
+    upper, top = ranges(16, 256, random, "bf16")
+    line = ".reg .b32 %u; mov.b32 %u, {%a, %b}; mul.rn.f32 %r, %u, 0f3F800000;"
+    ((_, _, kind),) = enclosed(line, [(halves, uppers, 16), (upper, top, 16)], "b32")
+    assert (kind[halves != uppers] == LOST).all()
+    known = (halves == uppers) & (upper != top) & ((top & 0x7F80) != 0x7F80) & ((upper & 0x7F80) != 0x7F80)
+    assert (kind[known] == 32).all() and known.any()
+
+
+def test_the_limit_falls_at_a_power_of_two() -> None:
+    """Just below 2, ulps are half as large as at 2, so that 2 may come out as less than what is below it."""
+    low = np.full(128, np.float32(1 - 2.0**-24).view(np.uint32))
+    one, high = (np.full(128, np.float32(x).view(np.uint32)) for x in (1, 1.5))
+    line = "ex2.approx.f32 %r, %a;"
+    ((below, _, _),) = enclosed(line, [(low, high, 32)], "b32")
+    index = next(k for k, i in enumerate(kernel(line, (32,), ("b32",)).instructions) if i.opcode == "ex2")
+    (farthest,) = run(REFERENCE, line, [one], "b32", choice=Choice({index: -4}))
+    (nearest,) = run(REFERENCE, line, [low], "b32", choice=Choice({index: -4}))
+    assert (place(farthest) < place(nearest)).all() and (place(below) <= place(farthest)).all()
+
+
+def test_what_somebody_else_has_stored_over_a_range_is_not_taken_for_it() -> None:
+    memory = Memory.reserve(1 << 26)
+    planes = Planes(memory, "low")
+    planes.touched = True
+    given = memory.put(np.full(BLOCK, 9, np.uint32))
+    at = given - memory.base
+    planes.data["low"][at : at + 4 * BLOCK] = np.full(BLOCK, 5, np.uint32).view(np.uint8)
+    planes.data["high"][at : at + 4 * BLOCK] = np.full(BLOCK, 7, np.uint32).view(np.uint8)
+    planes.data["kinds"][at : at + 4 * BLOCK] = 32
+    made = memory.allocate(4 * BLOCK)
+    launch = Launch(
+        kernel("mov.b32 %r, %a;", (32,), ("b32",)), (1, 1, 1), (BLOCK, 1, 1), argument([given, made], [8, 8])
+    )
+    EnclosingEngine(planes).run(launch, memory)
+    assert planes.worst(made - memory.base, 4 * BLOCK) == LOST

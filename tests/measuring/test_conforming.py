@@ -17,6 +17,7 @@ from by_name import as_implementation, case
 
 torch = pytest.importorskip("torch")
 
+from precision_lab.exceptions import InternalError
 from precision_lab.measuring import conforming
 from precision_lab.results import Failure
 from precision_lab.results.conformity import Conformity
@@ -37,15 +38,32 @@ class Device:
     results: Callable[[Moves], Any]
     dimensions: Mapping[Dimension, tuple[int, int]]
     obstacle: str = ""
+    ends: Mapping[str, Any] = field(default_factory=dict)  # of what encloses results, or why nothing does
+    side: str = ""
+    names: tuple[str, ...] = ()
     asked: list[Moves] = field(default_factory=list)
 
     @contextmanager
     def recording(self) -> Iterator[Record]:
         record = Record()
         record.dimensions.update(self.dimensions)
-        record.instructions.update({d: f"ex2.approx.f{k}" for k, d in enumerate(self.dimensions)})
-        record.obstacle = lambda address: self.obstacle  # type: ignore[method-assign]
+        names = self.names or [f"ex2.approx.f{k}" for k, _ in enumerate(self.dimensions)]
+        record.instructions.update(dict(zip(self.dimensions, names, strict=True)))
+        record.obstacle = self._obstacle  # type: ignore[method-assign]
         yield record
+
+    def _obstacle(self, address: int) -> str:
+        return self.obstacle if not self.side else "" if self.ends else "no range is known"
+
+    @contextmanager
+    def enclosing(self, side: str) -> Iterator[None]:
+        self.side = side
+        yield
+        self.side = ""
+
+    def tensors(self, given: Case, point: Any) -> dict[str, Any]:
+        values = self.ends.get(self.side, np.zeros(1))
+        return {o: torch.tensor(values, dtype=torch.bfloat16) for o in given.outputs}
 
     @contextmanager
     def choosing(self, choices: Moves) -> Iterator[None]:
@@ -64,10 +82,9 @@ def found(
 ) -> dict[str, Conformity]:
     monkeypatch.setattr(engines, "recording", device.recording)
     monkeypatch.setattr(engines, "choosing", device.choosing)
+    monkeypatch.setattr(engines, "enclosing", device.enclosing)
     monkeypatch.setattr(conforming, "run", device.run)
-    monkeypatch.setattr(
-        conforming, "run_tensors", lambda given, point: {o: torch.zeros(1) for o in given.outputs}
-    )
+    monkeypatch.setattr(conforming, "run_tensors", device.tensors)
     asked = case(as_implementation(torch.relu, "relu", ("bf16",)), outputs, "bf16", inputs=X)
     values = device.results(dict.fromkeys(device.dimensions, 0)) if nominal is None else nominal
     return conforming.conformities(asked, dict.fromkeys(outputs, values))
@@ -129,8 +146,54 @@ def test_more_combinations_than_can_be_tried_are_unknown_once_alone_they_are_too
 def test_where_choices_do_not_reach_every_result_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(lambda moves: X, {(0, 0): (-1, 1)}, "several threads' results are combined")
     conformity = found(monkeypatch, device)["forward"]
-    assert conformity.unknown == "several threads' results are combined" and conformity.regions == {}
+    assert conformity.unknown == "several threads' results are combined; no range is known"
+    assert conformity.regions == {}
     assert conformity.instructions == ("ex2.approx.f0",)
+
+
+def test_ranges_decide_where_choices_do_not_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 1 from 2 ulps below to 1 above; at 1.5 beyond by 1 to 3; at 2 from −2 to 4; at 3 up to infinity."""
+    low, high = X + np.array([-2, 1, 0, 0]) * ULP, X + np.array([1, 3, 0, 0]) * ULP
+    low[2], high[2], high[3] = -2.0, 4.0, np.inf
+    device = Device(
+        lambda moves: X + np.array([-1, 2, 0, 0]) * ULP,
+        {(0, 0): (-1, 1)},
+        "combined",
+        {"low": low, "high": high},
+    )
+    conformity = found(monkeypatch, device)["forward"]
+    assert conformity.is_enclosed and conformity.unknown == "" and conformity.varying == 4
+    span = conformity.regions["positive"]
+    assert (span.least, span.wrong_sign, span.nonfinite) == (1.0, (0, 1), (0, 1))
+    assert span.most == 4.0 / 2**-6
+    by_x = {e.x: (e.least, e.most) for e in conformity.examples}
+    assert by_x[1.0] == (0.0, 2.0) and by_x[1.5] == (1.0, 3.0)
+
+
+def test_between_two_infinities_there_is_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {"low": np.where(X > 2, -np.inf, X), "high": np.where(X > 2, np.inf, X)}
+    device = Device(lambda moves: np.where(X > 2, np.inf, X), {(0, 0): (-1, 1)}, "combined", ends)
+    span = found(monkeypatch, device)["forward"].regions["positive"]
+    assert span.nonfinite == (0, 1)
+
+
+def test_a_result_outside_of_its_range_is_the_labs_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(lambda moves: X, {(0, 0): (-1, 1)}, "combined", {"low": X + ULP, "high": X + ULP})
+    with pytest.raises(InternalError, match="is not in what encloses it"):
+        found(monkeypatch, device)
+
+
+@pytest.mark.parametrize("name", ["div.approx.f32", "div.full.f32"])
+def test_where_something_may_be_unpromised_ranges_are_asked_too(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Of div.approx by a subnormal number the manual says nothing; of div.full it says something always."""
+    device = Device(lambda moves: X, {(0, 0): (-1, 1)})
+    device.names = (name,)
+    conformity = found(monkeypatch, device)["forward"]
+    assert bool(conformity.unknown) == (name == "div.approx.f32")
+    device.ends = {"low": X, "high": X}
+    assert found(monkeypatch, device)["forward"].combinations == 3
 
 
 def test_a_run_that_fails_leaves_nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import precision_lab
 from precision_lab.results import Measurement
-from precision_lab.results.conformity import CERTIFIED, REFUTED, Conformity
+from precision_lab.results.conformity import CERTIFIED, Conformity
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge, standing
 from precision_lab.verifying.verdict import Verdict
@@ -48,8 +48,8 @@ def test_a_tanh_of_2_to_the_11_results_is_enclosed() -> None:
     (finding,) = judge(measured, loose)
     assert finding.code == "depends_on_device" and "enclosed" in finding.message
     assert standing(measured, Bound(1e60, wrong_sign=9999, nonfinite=9999)) == CERTIFIED
-    # No conforming device has 1 ulp where x is far below 0: ranges show that, too.
-    assert standing(measured, Bound(1, wrong_sign=9999, nonfinite=9999)) == REFUTED
+    # A tanh just above −1 may be what makes the sum right: nothing is refuted.
+    assert standing(measured, Bound(1, wrong_sign=9999, nonfinite=9999)) == ""
 
 
 @pytest.mark.slow
