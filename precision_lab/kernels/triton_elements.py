@@ -62,6 +62,9 @@ LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35793c76p-33"))
 # The second part again with 32 bits, and what is left, for pairs.
 LN2_MIDDLE: tl.constexpr = tl.constexpr(float.fromhex("0x1.a39ef35600000p-33"))
 LN2_REST: tl.constexpr = tl.constexpr(float.fromhex("0x1.93c7673007e5fp-65"))
+# ln 2 as one number, and the bits of √½, from which the binades of `logarithm64` begin.
+LN2: tl.constexpr = tl.constexpr(float.fromhex("0x1.62e42fefa39efp-1"))
+SQRT_HALF: tl.constexpr = tl.constexpr(0x3FE6A09E667F3BCD)
 UNSHIFT: tl.constexpr = tl.constexpr(2.0**-108)
 ROUND64: tl.constexpr = tl.constexpr(6755399441055744.0)  # 1.5·2⁵²: adding it rounds to an integer
 
@@ -278,13 +281,41 @@ def root_of_f(rho):
 
 
 @triton.jit
+def logarithm64(y):
+    """ln y for normal y > 0, within 2⁻³⁴ of itself: where Newton's method begins.
+
+    Triton's own has `rcp.approx.ftz.f64` in it, which NVIDIA calls a gross approximation and bounds in no
+    way. Here every operation is IEEE's: `/` is `div.rn.f64`, and a contracted sum only rounds once less.
+
+    y = 2ᵏ·m with m in [√½, √2), by integers. With t = (m − 1)/(m + 1), ln m = 2·artanh t is the sum
+    2·(t + t³/3 + … + t¹¹/11) and a rest of t¹²/13/(1 − t²) of 2t at most: 2⁻³⁴·¹ of ln m, as |t| < 0.1716.
+    m − 1 is exact (Sterbenz), so t and the sum are within a few 2⁻⁵³ of themselves. |ln m| ≤ ln(2)/2 takes no
+    more than half of k·ln 2 away; what is left is no smaller than ln m, so the rest counts no more in it, and
+    k·ln 2 is at most twice as large.
+    """
+    bits = y.to(tl.int64, bitcast=True)
+    k = (bits - SQRT_HALF) >> 52  # rounded down: 0 from √½ to √2, below it −1
+    m = (bits - (k << 52)).to(tl.float64, bitcast=True)
+    t = (m - 1.0) / (m + 1.0)
+    square = t * t
+    s = square * (1.0 / 11.0) + (1.0 / 9.0)
+    s = square * s + (1.0 / 7.0)
+    s = square * s + (1.0 / 5.0)
+    s = square * s + (1.0 / 3.0)
+    s = square * s + 1.0
+    return k.to(tl.float64) * LN2 + 2.0 * t * s
+
+
+@triton.jit
 def root_of_slope(rho):
     """s < 0 with eˢ − 1 + ρ = 0, that is ln(1 − ρ), for 0 < ρ < 1.
 
-    1 − ρ has forgotten all but 53 − log₂(1/ρ) bits of a small ρ. One step of Newton's method with
-    eˢ − 1, which has all of them, squares that error; from s = 0, where 1 − ρ is 1, it leads to −ρ.
+    1 − ρ has forgotten all but 53 − log₂(1/ρ) bits of a small ρ, and `logarithm64` gives 34. One step of
+    Newton's method with eˢ − 1, which has all of them, leaves d²/2 of an error d. The logarithm's is 2⁻³⁴·|s|
+    with |s| < 37, and leaves 2⁻⁶³ of s. That of 1 − ρ, exact for ρ ≥ 1/2, is at most 2⁻⁵³, and leaves 2⁻¹⁰⁷:
+    2⁻⁵³ of s or less down to ρ = 2⁻⁵⁴. Below, 1 − ρ is 1, s is 0, and the step leads to −ρ.
     """
-    s = tl.log(1.0 - rho)
+    s = logarithm64(1.0 - rho)
     exp, expm1, _ = exponentials64(s)
     return s - (expm1 + rho) / exp
 
