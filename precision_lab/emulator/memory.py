@@ -21,6 +21,7 @@ FREE, ALLOCATED, WRITTEN = 0, 1, 3
 ALIGNMENT = 512  # of an allocation, as CUDA's allocators have it
 GAP = 512  # at least, between two
 SIZE = 1 << 36  # bytes of address space; what is not used takes no memory
+_NEAR = 1 << 16  # bytes within which an allocation is looked for
 
 Bytes = NDArray[np.uint8]
 
@@ -92,6 +93,45 @@ class Memory:
     def is_written(self, address: int, count: int) -> bool:
         at = address - self.base
         return bool((self.states[at : at + count] == WRITTEN).all())
+
+
+def whereabouts(states: Bytes, at: int, size: int) -> str:
+    """Where an access of `size` bytes lies, told from the nearest allocation: the same in every run.
+
+    Args:
+        states: of a memory's bytes.
+        at: index of the first byte, which need not be one.
+    """
+    if not 0 <= at <= states.size - size:
+        return "outside of the device's memory"
+    inside = int(np.count_nonzero(states[at : at + size]))
+    if inside == size:
+        first = _edge(states, at, -1) + 1
+        return f"byte {at - first} of an allocation of {_edge(states, at, 1) - first}"
+    if inside:
+        return f"of which {size - inside} lie outside of an allocation"
+    before = np.flatnonzero(states[max(at - _NEAR, 0) : at])
+    behind = np.flatnonzero(states[at + size : at + size + _NEAR])
+    found = []
+    if before.size:
+        found.append((min(at, _NEAR) - 1 - int(before[-1]), "behind"))
+    if behind.size:
+        found.append((int(behind[0]), "before"))
+    if not found:
+        return "far from every allocation"
+    distance, side = min(found)
+    return f"{distance} bytes {side} an allocation" if distance else f"just {side} an allocation"
+
+
+def _edge(states: Bytes, at: int, step: int) -> int:
+    """Index of the free byte next to an allocation, below or above a byte of it."""
+    while 0 <= at < states.size:
+        stretch = states[max(at - _NEAR + 1, 0) : at + 1][::-1] if step < 0 else states[at : at + _NEAR]
+        free = np.flatnonzero(stretch == FREE)
+        if free.size:
+            return at + step * int(free[0])
+        at += step * stretch.size
+    return at
 
 
 def _array(address: int, size: int) -> Bytes:

@@ -282,7 +282,7 @@ def test_a_barrier_that_some_threads_never_reach_is_a_fault(engine: Engine, body
     ("line", "first", "words"),
     [
         ("ld.global.u32 %r4, [%px];", 20, "reads 4 bytes"),
-        ("ld.global.b8 %r4, [%px];", 20, "reads 1 byte at"),
+        ("ld.global.b8 %r4, [%px];", 20, "reads 1 byte out"),
         ("st.global.u32 [%px], %i;", 20, "writes 4 bytes"),
         ("ld.global.u32 %r4, [%px+-4];", 0, "just before"),
         ("ld.global.u32 %r4, [16];", 0, "outside of the device's memory"),
@@ -294,6 +294,22 @@ def test_one_element_too_far_is_out_of_bounds(line: str, first: int, words: str)
     fault = caught.value
     assert (fault.kind, fault.thread) == ("out_of_bounds", (first, 0, 0))
     assert "PTX line" in str(fault) and line.split()[0] in str(fault)
+
+
+@each_engine
+def test_a_fault_says_where_from_the_allocation_and_says_so_in_every_run(engine: Engine) -> None:
+    """No address stands in it: those are others each time."""
+    for line, words in (
+        ("ld.global.u32 %r4, [%x+80];", "just behind an allocation"),
+        ("ld.global.u32 %r4, [%x+-8];", "4 bytes before an allocation"),
+        ("ld.global.u32 %r4, [%x+6];", "byte 6 of an allocation of 80"),
+    ):
+        messages = set()
+        for _ in range(2):
+            with pytest.raises(Fault, match=words) as caught:
+                launched(engine, line, WORDS[:20])
+            messages.add(str(caught.value))
+        assert len(messages) == 1 and "0x" not in messages.pop()
 
 
 def test_an_access_half_outside_is_outside() -> None:

@@ -19,14 +19,13 @@ from precision_lab.emulator.fast.machine import Code
 from precision_lab.emulator.fast.translate import Program, translated
 from precision_lab.emulator.faults import Fault
 from precision_lab.emulator.launch import Launch, packed
-from precision_lab.emulator.memory import ALLOCATED, FREE, Memory
+from precision_lab.emulator.memory import ALLOCATED, FREE, Memory, whereabouts
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.variables import place
 from precision_lab.system.ieee import require
 
 CHUNKS = 8  # for each core: a slow one delays the others little, and starting one takes microseconds
 _SIZES = {accesses.READ: "reads", accesses.WRITE: "writes"}
-_NEAR = 1 << 16  # bytes within which an allocation is looked for
 
 Words = NDArray[np.int64]
 
@@ -172,39 +171,17 @@ def _fault(launch: Launch, memory: Memory, words: Words) -> Fault:
     if what == accesses.WAIT:
         message = "a barrier that a part of the block's threads reaches, the others never do"
         return Fault("divergent_barrier", message, instruction, *where)
-    access = (
-        f"{instruction.name} {_SIZES[what]} {size} byte{'s' * (size > 1)} at {address & (1 << 64) - 1:#x}"
-    )
+    access = f"{instruction.name} {_SIZES[what]} {size} byte{'s' * (size > 1)}"
     at = address - memory.base
+    place = whereabouts(memory.states, at, size)
     if address % size:
-        return Fault("misaligned", f"{access}, which is no multiple of {size}", instruction, *where)
+        message = f"{access} at an address that is no multiple of {size}: {place}"
+        return Fault("misaligned", message, instruction, *where)
     if not 0 <= at <= memory.size - size or (memory.states[at : at + size] == FREE).any():
-        return Fault(
-            "out_of_bounds", f"{access}, out of bounds: {_nearest(memory, at, size)}", instruction, *where
-        )
-    return Fault("unwritten_read", f"{access}, which nobody has written", instruction, *where)
+        return Fault("out_of_bounds", f"{access} out of bounds: {place}", instruction, *where)
+    return Fault("unwritten_read", f"{access} which nobody has written: {place}", instruction, *where)
 
 
 def _split(number: int, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
     x, y, _ = sizes
     return number % x, number // x % y, number // (x * y)
-
-
-def _nearest(memory: Memory, at: int, size: int) -> str:
-    """How far an access lies from what is allocated."""
-    if not 0 <= at <= memory.size - size:
-        return "outside of the device's memory"
-    inside = int(np.count_nonzero(memory.states[at : at + size]))
-    if inside:
-        return f"of which {size - inside} lie outside of an allocation"
-    before = np.flatnonzero(memory.states[max(at - _NEAR, 0) : at])
-    behind = np.flatnonzero(memory.states[at + size : at + size + _NEAR])
-    found = []
-    if before.size:
-        found.append((min(at, _NEAR) - 1 - int(before[-1]), "behind"))
-    if behind.size:
-        found.append((int(behind[0]), "before"))
-    if not found:
-        return "far from every allocation"
-    distance, side = min(found)
-    return f"{distance} bytes {side} an allocation" if distance else f"just {side} an allocation"

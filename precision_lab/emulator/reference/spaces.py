@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from precision_lab.emulator.faults import Fault
 from precision_lab.emulator.launch import WARP
-from precision_lab.emulator.memory import ALLOCATED, WRITTEN, Memory
+from precision_lab.emulator.memory import ALLOCATED, WRITTEN, Memory, whereabouts
 from precision_lab.emulator.ptx import Instruction
 from precision_lab.emulator.reference.lanes import Array, Lanes
 
@@ -63,7 +63,9 @@ class Space:
             Fault: one is misaligned, out of bounds, or reads what nobody has written.
         """
         if (wrong := address % align != 0).any():
-            self._fault(lanes, i, "misaligned", lane, address, wrong, f"of {size} bytes, aligned to {align}")
+            self._fault(
+                lanes, i, "misaligned", lane, address, wrong, size, f"of {size} bytes, aligned to {align}"
+            )
         local = address - self.base
         limit = self.stride or self.data.size
         inside = (local >= 0) & (local + size <= limit)
@@ -72,9 +74,9 @@ class Space:
         if inside.all():
             inside = self._all(at, size, ALLOCATED)
         if not inside.all():
-            self._fault(lanes, i, "out_of_bounds", lane, address, ~inside, f"of {size} bytes")
+            self._fault(lanes, i, "out_of_bounds", lane, address, ~inside, size, f"of {size} bytes")
         if loads and not (written := self._all(at, size, WRITTEN)).all():
-            self._fault(lanes, i, "unwritten_read", lane, address, ~written, f"of {size} bytes")
+            self._fault(lanes, i, "unwritten_read", lane, address, ~written, size, f"of {size} bytes")
         return at
 
     def _all(self, at: Index, size: int, state: int) -> Array:
@@ -84,16 +86,21 @@ class Space:
         return np.asarray(found)
 
     def _fault(
-        self, lanes: Lanes, i: Instruction, kind: str, lane: Index, address: Index, wrong: Array, words: str
-    ) -> None:
+        self, lanes: Lanes, i: Instruction, kind: str, lane: Index, address: Index, wrong: Array, size: int,
+        words: str,
+    ) -> None:  # fmt: skip
         first = int(np.flatnonzero(wrong)[0])
         what = {
             "misaligned": "a misaligned access", "out_of_bounds": "an access out of bounds",
             "unwritten_read": "a read of memory that nobody has written",
         }[kind]  # fmt: skip
-        offset = int(address[first]) - (self.base if self.name != "global" else 0)
-        where = f"at {self.name} address 0x{offset:x}, {int(wrong.sum())} in all"
-        raise fault(lanes, i, kind, f"{what} {words} {where}", int(lane[first]))
+        offset = int(address[first]) - self.base
+        at = f"at {self.name} address {offset}"
+        if self.name == "global":
+            at = f"in global memory: {whereabouts(self.states, offset, size)}"
+        count = int(wrong.sum())
+        also = f", {count} in all" if count > 1 else ""
+        raise fault(lanes, i, kind, f"{what} {words} {at}{also}", int(lane[first]))
 
     # -- races ----------------------------------------------------------------------------------
 
