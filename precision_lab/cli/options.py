@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from precision_lab.devices import Device, get_device, kinds
-from precision_lab.devices.emulated import engine_in_use
+from precision_lab.devices.emulated import engine_in_use, tables_in_use
 from precision_lab.exceptions import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ DeviceOption = Annotated[str, typer.Option("--device", help=f"Where kernels run 
 EmulatorOption = Annotated[
     str | None,
     typer.Option("--emulator", help="fast or reference: what executes an emulated GPU's code; default fast."),
+]
+TablesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--device-table",
+        help="What a real device returns for an approximate instruction, by `device-table`; may be repeated.",
+    ),
 ]
 FrameworkOption = Annotated[
     str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
@@ -58,6 +65,7 @@ class Call:
     shape: ShapesOption = None
     device: DeviceOption = "cpu"
     emulator: EmulatorOption = None
+    device_table: TablesOption = None
 
     @property
     def place(self) -> Device:
@@ -66,7 +74,7 @@ class Call:
         Raises:
             ValueError: there is none of that name, or no such emulator.
         """
-        return chosen_device(self.device, self.emulator)
+        return chosen_device(self.device, self.emulator, self.device_table)
 
     @property
     def contract(self) -> CallContract:
@@ -80,16 +88,19 @@ class Call:
         return CallContract(self.multiple_of, read_shapes(self.shape))
 
 
-def chosen_device(name: str, emulator: str | None) -> Device:
-    """The device of that name, whose code the named engine executes if it is emulated.
+def chosen_device(name: str, emulator: str | None, tables: Sequence[Path] | None = None) -> Device:
+    """The device of that name, whose code the named engine executes if it is emulated, by these tables.
 
     Raises:
-        ValueError: there is none, or the engine is of no use to it.
+        ValueError: there is none, or the engine or a table is of no use to it.
     """
     device = get_device(name)
     if emulator is not None and not device.own_process:
         raise UsageError(f"--emulator {emulator}: device={name!r} is not emulated")
+    if tables and not device.own_process:
+        raise UsageError(f"--device-table {tables[0]}: device={name!r} is not emulated")
     engine_in_use(emulator)
+    tables_in_use(tables or ())
     return device
 
 

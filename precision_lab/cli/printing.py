@@ -155,6 +155,8 @@ def print_verdict(verdict: Verdict, console: Console, *, brief: bool = False) ->
     _print_properties(console, verdict)
     for laws in (e for e in verdict.examinations if e.property == LAWS):
         console.print(f"laws ({laws.fmt}): {laws.state}", soft_wrap=True)
+    for words in verdict.devices:
+        console.print(f"devices: {words}", soft_wrap=True)
     for note in verdict.notes:
         console.print(f"note: {note}", style="dim", soft_wrap=True)
     for fault in verdict.known:

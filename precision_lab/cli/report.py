@@ -13,6 +13,7 @@ from precision_lab.cli.options import (
     EmulatorOption,
     FormatsOption,
     JsonOption,
+    TablesOption,
     chosen_device,
     refuse_ignored,
 )
@@ -46,6 +47,7 @@ def report(
     ] = False,
     device: DeviceOption = "cpu",
     emulator: EmulatorOption = None,
+    device_table: TablesOption = None,
     probe: Annotated[
         Path | None, typer.Option("--probe", help="Also report this folder of `precision-lab probe`.")
     ] = None,
@@ -84,7 +86,8 @@ def report(
         settings = StudySettings(
             quick, tuple(function or ()), tuple(formats or ()), compiled, timing,
             exhaustive=exhaustive,
-            device=chosen_device(device, emulator).name, probe=None if probe is None else str(probe),
+            device=chosen_device(device, emulator, device_table).name,
+            probe=None if probe is None else str(probe),
             profile=DEFAULT if profile is None else read_profile(profile),
         )  # fmt: skip
         if not settings.chosen_functions():

@@ -15,6 +15,7 @@ from precision_lab.cli.options import (
     EmulatorOption,
     FunctionArgument,
     JsonOption,
+    TablesOption,
     Values,
     chosen_device,
     grouped,
@@ -63,6 +64,7 @@ def sweep(
     ] = None,
     device: DeviceOption = "cpu",
     emulator: EmulatorOption = None,
+    device_table: TablesOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
@@ -78,7 +80,7 @@ def sweep(
     outputs = Outputs({"--json": json_path})
     bound = None if max_ulp is None else Bound(max_ulp)
     source = kernel_format(fmt)
-    place = chosen_device(device, emulator)
+    place = chosen_device(device, emulator, device_table)
     place.check()
     asked = Asked(
         Called(implementation), get_function(function), source, values.of(function),

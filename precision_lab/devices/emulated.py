@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precision_lab.devices.base import Check, Device
 from precision_lab.exceptions import UsageError
-from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES
+from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,10 @@ class Emulated(Device):
         engine = os.environ.get(ENGINE, ENGINES[0])
         if engine not in ENGINES:
             raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+        if setting := os.environ.get(TABLES):
+            from precision_lab.virtual_gpu.tabulated import load, paths_of
+
+            load(paths_of(setting), self.capability())
 
     def require(self) -> None:
         """
@@ -145,3 +150,9 @@ def engine_in_use(engine: str | None) -> None:
     if engine not in ENGINES:
         raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
     os.environ[ENGINE] = engine
+
+
+def tables_in_use(paths: Sequence[Path]) -> None:
+    """Gives emulated devices that are used from now on what a real one was measured to return."""
+    if paths:
+        os.environ[TABLES] = os.pathsep.join(str(path.resolve()) for path in paths)

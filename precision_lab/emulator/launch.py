@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.memory import Memory
@@ -17,6 +19,13 @@ STEP_LIMIT = 1 << 22  # instructions of one thread: beyond, a loop counts as end
 Size = tuple[int, int, int]
 
 
+class Tabulated(Protocol):
+    """What one device returns for an approximate instruction."""
+
+    def evaluate(self, bits: NDArray[Any]) -> NDArray[Any]:
+        """The results for operands, as bits of the instruction's type."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which of the results that a conforming device may return its approximate instructions give.
@@ -24,9 +33,11 @@ class Choice:
     Attributes:
         moved: by so many floating-point numbers of its type from the correctly rounded result, by index of
             the instruction; what is missing is not moved. What would leave the manual's bound is moved less.
+        tables: by instruction ("ex2.approx.f32") and whether it flushes: those that give what a table says.
     """
 
     moved: Mapping[int, int] = field(default_factory=dict)
+    tables: Mapping[tuple[str, bool], Tabulated] = field(default_factory=dict)
 
     def of(self, index: int) -> int:
         return self.moved.get(index, 0)

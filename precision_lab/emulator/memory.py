@@ -90,6 +90,10 @@ class Memory:
         found: NDArray[Any] = self.data[at : at + count * np.dtype(dtype).itemsize].view(dtype).copy()
         return found
 
+    def extent(self, address: int) -> int:
+        """Bytes of the allocation that begins at an address."""
+        return _edge(self.states, address - self.base, 1) - (address - self.base)
+
     def is_written(self, address: int, count: int) -> bool:
         at = address - self.base
         return bool((self.states[at : at + count] == WRITTEN).all())

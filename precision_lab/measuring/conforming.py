@@ -18,13 +18,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.emulator.bounds import BOUNDS
-from precision_lab.emulator.enclosing.memory import Side
 from precision_lab.exceptions import InternalError
 from precision_lab.inputs.sets import regions
 from precision_lab.measuring.every_input import standards
@@ -40,6 +39,9 @@ MOST_COMBINATIONS = 125  # such as two ex2.approx.f32 in a row, of seven results
 EXAMPLES = 8
 
 Float64 = NDArray[np.float64]
+
+if TYPE_CHECKING:
+    from precision_lab.emulator.enclosing.memory import Side
 
 
 def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformity]:
@@ -65,13 +67,32 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
             if within.unknown and tried.unknown:
                 within = replace(within, unknown=f"{tried.unknown}; {within.unknown}")
             if tried.unknown or within.unknown:
-                found[output] = within
+                found[output] = replace(within, tables=tried.tables)
     return found
+
+
+def unexamined(case: Case) -> dict[str, Conformity]:
+    """As `conformities`, where all inputs are too many for more than one result of each."""
+    from precision_lab.virtual_gpu.engines import recording
+
+    with recording() as record:
+        found = run_tensors(case, input_tensor(case, np.ones(64)))
+        obstacles = any(
+            not isinstance(t, Failure) and record.obstacle(t.untyped_storage().data_ptr())
+            for t in found.values()
+        )
+    names, tables = tuple(sorted(set(record.instructions.values()))), tuple(sorted(record.tables))
+    if not names and not obstacles:
+        return {o: Conformity(tables=tables) for o in found}
+    why = "at so many inputs correctly rounded results alone were tried"
+    return {o: Conformity(names, unknown=why, tables=tables) for o in found}
 
 
 def _is_universal(instruction: str) -> bool:
     """Whether the manual promises something of an instruction, whatever it is given."""
     opcode, *modifiers = instruction.split(".")
+    if not modifiers:  # contraction
+        return True
     how = next((m for m in modifiers if m in ("approx", "full")), "")
     op = f"{opcode}.{how}.{modifiers[-1].removesuffix('x2')}"
     return op not in BOUNDS or BOUNDS[op].is_universal
@@ -122,7 +143,7 @@ def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict
             for o, t in tensors.items()
             if not isinstance(t, Failure)
         }
-    names = tuple(sorted(set(record.instructions.values())))
+    names, tables = tuple(sorted(set(record.instructions.values()))), tuple(sorted(record.tables))
     count = math.prod(high - low + 1 for low, high in record.dimensions.values())
     if count > MOST_COMBINATIONS:
         return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))
@@ -141,7 +162,8 @@ def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict
                 del envelopes[output]
             else:
                 envelopes[output].add(np.asarray(got, np.float64))
-    return found | {o: envelope.conformity(names, count) for o, envelope in envelopes.items()}
+    found |= {o: envelope.conformity(names, count) for o, envelope in envelopes.items()}
+    return {o: replace(conformity, tables=tables) for o, conformity in found.items()}
 
 
 @dataclass

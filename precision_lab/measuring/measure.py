@@ -18,6 +18,7 @@ from precision_lab.implementations import resolve
 from precision_lab.implementations.adapters.target import find, handed_over
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.points import Inputs
+from precision_lab.measuring.conforming import conformities, unexamined
 from precision_lab.measuring.every_input import every_chunk, standards, sweep_chunks
 from precision_lab.results import Failure, Measurement
 from precision_lab.results.conformity import Conformity
@@ -117,6 +118,7 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
     except KernelError as error:
         return case.without_parameters(error)
     clock = Clock(case.implementation)
+    conforming: Mapping[str, Conformity]
     if points.bits is None:
         chunks: Sequence[int] = every_chunk(case.fmt)
         if case.finite:  # in fp32 an exponent of all ones fills whole chunks
@@ -124,7 +126,7 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
             last = half - half // 256
             chunks = [*range(last), *range(half, half + last)]
         found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress, clock=clock)
-        conforming: Mapping[str, Conformity] = {}
+        conforming = unexamined(case) if case.implementation.device.chooses else {}
     else:
         found, conforming = _score_listed(case, clock)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
@@ -154,8 +156,6 @@ def _score_listed(case: Case, clock: Clock) -> tuple[dict[str, Tally | Failure],
     scored = _scored(case, computed, Scorer, lambda array: array)
     if not case.implementation.device.chooses:
         return scored, {}
-    from precision_lab.measuring.conforming import conformities
-
     return scored, conformities(case, computed)
 
 

@@ -19,6 +19,7 @@ from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.target import Called
+from precision_lab.measuring.conforming import unexamined
 from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.measuring.sweep_files import SCHEMA, Extent, SweepFiles
 from precision_lab.numeric.jit import source_stamp
@@ -152,7 +153,13 @@ def sweep(
     result = Sweep(counted, digests, shards, resumed, redone)
     if store is not None:
         store.write_result(result.to_json())  # without times, so that the same counts are the same bytes
-    timed = (m if m.failure else replace(m, time_ns_per_element=clock.per_element(m.output)) for m in counted)
+    conforming = unexamined(case) if implementation.device.chooses else {}
+    timed = (
+        m if m.failure else replace(
+            m, time_ns_per_element=clock.per_element(m.output), conformity=conforming.get(m.output)
+        )
+        for m in counted
+    )  # fmt: skip
     return replace(result, measurements=tuple(timed))
 
 

@@ -71,6 +71,7 @@ class Conformity:
         regions: by region of inputs.
         examples: inputs at which results differ, the largest difference first.
         unknown: why nothing is known of other devices; then nothing is certified or refuted.
+        tables: devices from whose tables results were taken: all else is said of these alone.
     """
 
     instructions: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ class Conformity:
     regions: dict[str, Span] = field(default_factory=dict, hash=False)
     examples: tuple[Varying, ...] = ()
     unknown: str = ""
+    tables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         make_plain(self, "unknown")
@@ -103,5 +105,6 @@ class Conformity:
                 tuple(data["instructions"]), data["combinations"], data["varying"],
                 {name: Span.from_json(span) for name, span in data["regions"].items()},
                 tuple(Varying.from_json(v) for v in data["examples"]), data["unknown"],
+                tuple(data.get("tables", ())),
             )
         )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.judge import describe, judge, worse_than
+from precision_lab.verifying.judge import describe, judge, said_of_devices, worse_than
 from precision_lab.verifying.plan import LAWS, Bounds, Event, Examined, Measured, Plan, Planned
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES
 from precision_lab.verifying.verdict import Verdict
@@ -100,12 +100,23 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             for m in measurements
             if (bound := bounds.bound(m.fmt, m.output)) is not None
         },
+        _devices(measurements, bounds),
     )
     if interrupted:
         raise Interrupted(verdict)
     for listen in LISTENERS:
         listen(verdict)
     return verdict
+
+
+def _devices(measurements: Iterable[Measurement], bounds: Bounds) -> tuple[str, ...]:
+    """What each judgement is of, said once for all parameter sets of which it is the same."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for m in measurements:
+        bound = bounds.bound(m.fmt, m.output)
+        if bound is not None and (words := said_of_devices(m, bound)):
+            found.setdefault((f"{m.function}.{m.output}[{m.fmt}", words), []).append(m.params_name)
+    return tuple(f"{what}, {', '.join(sets)}]: {words}" for (what, words), sets in found.items())
 
 
 def _missing(

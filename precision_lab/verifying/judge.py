@@ -80,6 +80,22 @@ def standing(m: Measurement, bound: Bound) -> str:
     return CERTIFIED
 
 
+def said_of_devices(m: Measurement, bound: Bound) -> str:
+    """Of which devices the judgement on a measurement is; "" where it was made on one, or is not known."""
+    found, place = m.conformity, standing(m, bound)
+    if found is None or not place:
+        return ""
+    if found.tables:
+        place = place.replace(
+            "every conforming device", f"what {', '.join(found.tables)} was measured to return"
+        )
+    names = ", ".join(found.instructions)
+    if not names:
+        return f"{place}: nothing of the result is the device's to choose"
+    how = "enclosed" if found.is_enclosed else f"{found.combinations} combinations of results tried"
+    return f"{place}: {names}, {how}, at most {found.most:.4g} ulps; {found.varying} inputs depend on it"
+
+
 def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding] | None:
     """What is to be said where devices may differ; None where the nominal result decides."""
     names = ", ".join(found.instructions)

@@ -25,6 +25,7 @@ class Verdict:
         undecided: inputs that the oracle could not decide, and results that it could not judge.
         left_out: what the caller left out by an option.
         bounds: what each output was held to, by "format.output"; see `Bound`.
+        devices: on an emulated GPU, of which real ones each judgement is.
     """
 
     measurements: tuple[Measurement, ...]
@@ -37,6 +38,7 @@ class Verdict:
     undecided: tuple[Finding, ...] = ()
     left_out: tuple[str, ...] = ()
     bounds: Mapping[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(plain_message, self.notes)))
@@ -85,6 +87,7 @@ class Verdict:
             "known": [fault.to_json() for fault in ranked(self.known)],
             "undecided": [fault.to_json() for fault in ranked(self.undecided)],
             "notes": list(self.notes),
+            "devices": list(self.devices),
             "properties": list(self.properties),
             "examinations": [asdict(e) for e in self.examinations],
             "not_examined": [asdict(g) for g in self.not_examined],

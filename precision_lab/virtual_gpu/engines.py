@@ -1,44 +1,44 @@
-"""Which engine executes a launch, what results of approximate instructions it takes, and what was launched.
-
-The fast engine runs what it can, the reference engine the rest: kernels whose threads communicate. The first
-launch of every kernel is executed by both, from the same memory, and their results are compared: one that
-differs by a bit is the lab's own fault and ends the measurement. The reference engine also sees races, which
-the fast one does not look for.
-"""
+"""Which results of approximate instructions a launch takes, and what was launched."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from precision_lab.emulator.approximate import candidates
 from precision_lab.emulator.enclosing.engine import EnclosingEngine
 from precision_lab.emulator.enclosing.memory import Planes, Side
 from precision_lab.emulator.enclosing.ranges import LOST, POINT, UNPROMISED
-from precision_lab.emulator.faults import Unsupported
-from precision_lab.emulator.influence import Influence, influence, operation
-from precision_lab.emulator.launch import Choice, Engine, Launch
-from precision_lab.emulator.memory import FREE, WRITTEN, Memory
+from precision_lab.emulator.influence import Influence, influence, is_approximate, operation
+from precision_lab.emulator.launch import Choice, Launch
+from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.ptx import Kernel
-from precision_lab.emulator.reference.engine import ReferenceEngine
-from precision_lab.exceptions import InternalError
 from precision_lab.virtual_gpu import tensors
-from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
+from precision_lab.virtual_gpu.executing import execute
+from precision_lab.virtual_gpu.tabulated import tables
 
-COMPARED_THREADS = 1 << 17  # of the largest first launch that both engines execute
-
-Dimension = tuple[int, int]  # a launch's level, and a colour of its kernel
+Dimension = tuple[int, int]  # a launch's level, and a colour of its kernel, or `CONTRACTION`
+CONTRACTION = -1
 Choices = Mapping[Dimension, int]
 
 
 # Marks of an allocation, beside the operators that computed in it, which copies of it have, too: how many
 # launches one after the other have led to what is in it, why not every result of conforming devices is known
-# there, and in which allocation the ranges lie that hold them.
-_LEVEL, _OBSTACLE, _RANGES = "#level ", "#obstacle ", "#ranges "
+# there, which launch of a level chose something, and in which allocation the ranges lie that hold results.
+_LEVEL, _OBSTACLE, _FROM, _RANGES = "#level ", "#obstacle ", "#from ", "#ranges "
+
+
+@dataclass(frozen=True)
+class Other:
+    """The same kernel with its products and sums computed one by one, which its machine code may do.
+
+    Attributes:
+        why: it is not known whether it does.
+    """
+
+    kernel: Kernel
+    why: str
 
 
 @dataclass
@@ -49,11 +49,14 @@ class Record:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
         instructions: what is chosen, by dimension.
+        tables: devices whose tables were looked up.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
     instructions: dict[Dimension, str] = field(default_factory=dict)
+    tables: set[str] = field(default_factory=set)
+    launches: int = 0
 
     def obstacle(self, address: int) -> str:
         """Why not every result in the allocation at an address is reached; "" where all are."""
@@ -64,10 +67,8 @@ class Record:
 class _State:
     """Of this process, which is one device's."""
 
-    engines: dict[str, Engine] = {}  # noqa: RUF012
     # By id; the kernel is kept, so that no other has its id.
-    compared: dict[int, Kernel] = {}  # noqa: RUF012
-    influences: dict[tuple[int, frozenset[str]], tuple[Kernel, Influence]] = {}  # noqa: RUF012
+    influences: dict[tuple[int, frozenset[str]], tuple[Kernel, Influence, frozenset[str]]] = {}  # noqa: RUF012
     record = Record()
     choices: Choices = {}  # noqa: RUF012
     enclosing: tuple[EnclosingEngine, Planes] | None = None
@@ -108,11 +109,12 @@ def enclosing(side: Side) -> Iterator[Planes]:
         _State.enclosing = before
 
 
-def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
+def run(launch: Launch, memory: Memory, pointers: Mapping[str, int], other: Other | None = None) -> None:
     """Executes a launch.
 
     Args:
         pointers: of the parameters that point into memory, the first byte of the allocation they point into.
+        other: None where it is known what machine code computes in one step.
 
     Raises:
         Unsupported, Fault: as `launch.Engine.run`.
@@ -125,12 +127,26 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
     )
     marks = {mark for allocation in read | written for mark in tensors.marks_of(allocation)}
     if _State.enclosing is not None:
-        _enclose(launch, memory, read, written, marks)
+        _enclose(replace(launch, choice=Choice(tables=tables())), memory, read, written, marks, other)
         return
     level = max((int(m.removeprefix(_LEVEL)) + 1 for m in marks if m.startswith(_LEVEL)), default=0)
+    record = _State.record
+    record.launches += 1
+    if other is not None:
+        name = f"contraction in {launch.kernel.name}"
+        _dimension((level, CONTRACTION), range(2), name)
+        if _State.choices.get((level, CONTRACTION), 0):
+            launch = replace(launch, kernel=other.kernel)
+            known = _influence(launch.kernel, frozenset(pointers))
     launch = replace(launch, choice=_choice(launch.kernel, known, level))
-    _State.record.kernels[launch.kernel.name] = _run(launch, memory, sorted(set(pointers.values())))
+    record.kernels[launch.kernel.name] = execute(launch, memory, sorted(set(pointers.values())))
     passed_on = {m for m in marks if not m.startswith(_LEVEL)} | {f"{_LEVEL}{level}"}
+    if other is not None or known.colours:
+        passed_on.add(f"{_FROM}{level} {record.launches}")
+    sources = [m.removeprefix(_FROM).split()[0] for m in passed_on if m.startswith(_FROM)]
+    if len(set(sources)) < len(sources):
+        # Choices are made by level, and two launches of one would always make the same.
+        passed_on.add(f"{_OBSTACLE}approximate results of several kernels are combined")
     for parameter, allocation in pointers.items():
         if allocation in written:
             why = known.obstacles.get(parameter, "")
@@ -138,7 +154,9 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int]) -> None:
                 tensors.mark(allocation, mark)
 
 
-def _enclose(launch: Launch, memory: Memory, read: set[int], written: set[int], marks: set[str]) -> None:
+def _enclose(
+    launch: Launch, memory: Memory, read: set[int], written: set[int], marks: set[str], other: Other | None
+) -> None:
     """Executes it for ranges, and marks what it has stored."""
     assert _State.enclosing is not None
     engine, planes = _State.enclosing
@@ -152,8 +170,10 @@ def _enclose(launch: Launch, memory: Memory, read: set[int], written: set[int], 
     if foreign:
         why = f"what an earlier kernel stored was copied before {launch.kernel.name} read it"
         passed_on.add(_OBSTACLE + why)
+    if other is not None:
+        passed_on.add(f"{_OBSTACLE}whether {launch.kernel.name} is contracted is not known: {other.why}")
     for allocation in written:
-        worst = planes.worst(allocation - memory.base, _extent(memory, allocation - memory.base))
+        worst = planes.worst(allocation - memory.base, memory.extent(allocation))
         why = ""
         if worst == UNPROMISED:
             why = f"the manual promises nothing of what {planes.named(UNPROMISED)} is given"
@@ -166,106 +186,35 @@ def _enclose(launch: Launch, memory: Memory, read: set[int], written: set[int], 
 
 def _choice(kernel: Kernel, known: Influence, level: int) -> Choice:
     """The results that were asked for, and what could have been, noted."""
-    record, moved = _State.record, {}
+    moved = {}
     for index, colour in known.colours.items():
-        dimension = level, colour
         found = candidates(operation(kernel.instructions[index]))
-        low, high = found.start, found.stop - 1
-        before = record.dimensions.get(dimension, (0, 0))
-        record.dimensions[dimension] = min(low, before[0]), max(high, before[1])
-        record.instructions.setdefault(dimension, kernel.instructions[index].name)
-        moved[index] = max(low, min(high, _State.choices.get(dimension, 0)))
-    return Choice({index: by for index, by in moved.items() if by})
+        _dimension((level, colour), found, kernel.instructions[index].name)
+        moved[index] = max(found.start, min(found.stop - 1, _State.choices.get((level, colour), 0)))
+    return Choice({index: by for index, by in moved.items() if by}, tables())
+
+
+def _dimension(dimension: Dimension, numbers: range, name: str) -> None:
+    record = _State.record
+    low, high = record.dimensions.get(dimension, (0, 0))
+    record.dimensions[dimension] = min(numbers.start, low), max(numbers.stop - 1, high)
+    record.instructions.setdefault(dimension, name)
 
 
 def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:
+    """What is the device's to choose; not what a table says."""
     key = id(kernel), pointers
     known = _State.influences.get(key)
     if known is None or known[0] is not kernel:
-        known = _State.influences[key] = kernel, influence(kernel, pointers)
+        found = influence(kernel, pointers)
+        tabled = {
+            k: table.header.device for k, i in enumerate(kernel.instructions) if is_approximate(i)
+            if (table := tables().get((operation(i), "ftz" in i.modifiers))) is not None
+        }  # fmt: skip
+        if tabled:
+            open_ = {k: colour for k, colour in found.colours.items() if k not in tabled}
+            rest = any(is_approximate(i) for k, i in enumerate(kernel.instructions) if k not in tabled)
+            found = replace(found, colours=open_, obstacles=found.obstacles if rest else {})
+        known = _State.influences[key] = kernel, found, frozenset(tabled.values())
+    _State.record.tables |= known[2]
     return known[1]
-
-
-def _engine(name: str) -> Engine:
-    if name not in _State.engines:
-        if name == "fast":
-            from precision_lab.emulator.fast.engine import FastEngine
-
-            _State.engines[name] = FastEngine()
-        else:
-            _State.engines[name] = ReferenceEngine()
-    return _State.engines[name]
-
-
-def _run(launch: Launch, memory: Memory, allocations: Sequence[int]) -> str:
-    """Executes it, and says by which engine."""
-    chosen = os.environ.get(ENGINE, ENGINES[0])
-    kernel = launch.kernel
-    if chosen == "reference":
-        _engine("reference").run(launch, memory)
-        return "reference"
-    first = _State.compared.get(id(kernel)) is not kernel
-    if not first or launch.blocks * launch.threads > COMPARED_THREADS:
-        try:
-            _engine("fast").run(launch, memory)
-        except Unsupported:
-            _engine("reference").run(launch, memory)
-            return "reference"
-        return "fast"
-    before = [_Copy(memory, a) for a in allocations]
-    _engine("reference").run(launch, memory)
-    after = [_Copy(memory, a) for a in allocations]
-    for copy in before:
-        copy.restore()
-    try:
-        _engine("fast").run(launch, memory)
-    except Unsupported:
-        for copy in after:
-            copy.restore()
-        _State.compared[id(kernel)] = kernel
-        return "reference"
-    for copy in after:
-        copy.compare(kernel)
-    _State.compared[id(kernel)] = kernel
-    return "fast"
-
-
-class _Copy:
-    """What an allocation holds at one time, with the states of its bytes."""
-
-    def __init__(self, memory: Memory, address: int) -> None:
-        self._memory, self._at = memory, address - memory.base
-        self._size = _extent(memory, self._at)
-        self._data = memory.data[self._at : self._at + self._size].copy()
-        self._states = memory.states[self._at : self._at + self._size].copy()
-
-    def restore(self) -> None:
-        self._memory.data[self._at : self._at + self._size] = self._data
-        self._memory.states[self._at : self._at + self._size] = self._states
-
-    def compare(self, kernel: Kernel) -> None:
-        """
-        Raises:
-            InternalError: the memory holds something else now.
-        """
-        data = self._memory.data[self._at : self._at + self._size]
-        states = self._memory.states[self._at : self._at + self._size]
-        written = self._states == WRITTEN
-        wrong = np.flatnonzero((states != self._states) | (written & (data != self._data)))
-        if wrong.size:
-            raise InternalError(
-                f"the two engines of the emulator differ for {kernel.name}: byte {int(wrong[0])} of an "
-                f"allocation of {self._size}, {wrong.size} bytes in all", "",
-            )  # fmt: skip
-
-
-def _extent(memory: Memory, at: int) -> int:
-    """Bytes of the allocation that begins there."""
-    step = 1 << 16
-    size = 0
-    while at + size < memory.size:
-        free = np.flatnonzero(memory.states[at + size : at + size + step] == FREE)
-        if free.size:
-            return size + int(free[0])
-        size += step
-    return size

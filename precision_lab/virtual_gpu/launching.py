@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from precision_lab.emulator.contraction import contracted, usual
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel, Module
-from precision_lab.virtual_gpu import tensors
+from precision_lab.virtual_gpu import engines, tensors
+from precision_lab.virtual_gpu.contracting import ways
 
 # A pointer to a tensor's first element, one of an address, a C number, 64 bits, or bytes as they are.
 Argument: TypeAlias = "Tensor | Pointer | ctypes._SimpleCData[Any] | int | bytes | None"
@@ -42,7 +42,8 @@ def execute(
         KernelError: no device accepts such a launch, the kernel has what is not emulated, or did what no
             correct one does.
     """
-    kernel = _kernel(ptx, name)
+    kernels, why = _ways(ptx, name)
+    kernel = kernels[0]
     if block is None:
         if kernel.block is None:
             raise Unsupported(f"{name}: it does not say how many threads a block has")
@@ -53,13 +54,8 @@ def execute(
     addresses = {p.name: _address(name, a) for p, a in zip(parameters, arguments, strict=True)}
     packed = tuple(_packed(name, p.size, a) for p, a in zip(parameters, arguments, strict=True))
     pointers = {p: found for p, a in addresses.items() if a and (found := tensors.allocation_of(a))}
-    _run(Launch(kernel, grid, block, packed, shared_bytes), pointers)
-
-
-def _run(launch: Launch, pointers: Mapping[str, int]) -> None:
-    from precision_lab.virtual_gpu import engines
-
-    engines.run(launch, tensors.memory(), pointers)
+    other = engines.Other(kernels[1], why) if len(kernels) > 1 else None
+    engines.run(Launch(kernel, grid, block, packed, shared_bytes), tensors.memory(), pointers, other)
 
 
 @lru_cache(maxsize=512)
@@ -68,16 +64,15 @@ def _module(ptx: str) -> Module:
 
 
 @lru_cache(maxsize=512)
-def _kernel(ptx: str, name: str) -> Kernel:
-    """As ptxas makes machine code of it, with the products and sums fused that it fuses.
+def _ways(ptx: str, name: str) -> tuple[tuple[Kernel, ...], str]:
+    """As machine code has it, with products and sums fused; see `contracting.ways`.
 
-    The same object for the same text and name: engines keep what they made of it.
+    The same objects for the same text and name: engines keep what they made of them.
     """
     kernels = _module(ptx).kernels
     if name not in kernels:
         raise Unsupported(f"the PTX has no kernel {name!r}; it has {', '.join(kernels) or 'none'}")
-    kernel = kernels[name]
-    return contracted(kernel, usual(kernel))
+    return ways(kernels[name], ptx)
 
 
 def _address(kernel: str, argument: Argument) -> int:

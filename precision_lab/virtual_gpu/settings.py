@@ -5,3 +5,4 @@ from __future__ import annotations
 DEVICE = "PRECISION_LAB_DEVICE"  # which device this process was started for
 ENGINE = "PRECISION_LAB_EMULATOR"
 ENGINES = ("fast", "reference")  # the first by default
+TABLES = "PRECISION_LAB_DEVICE_TABLES"  # paths, as PATH has them

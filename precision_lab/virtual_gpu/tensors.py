@@ -20,6 +20,11 @@ class DeviceMemory(Memory):
             raise MemoryError(f"{count} bytes do not fit into the emulated GPU's memory of {self.size}")
         return address
 
+    def extent(self, address: int) -> int:
+        size = ctypes.c_uint64(0)
+        found = _library().virtual_gpu_allocation(address, ctypes.byref(size))
+        return size.value if found == address else super().extent(address)
+
 
 class _State:
     """Of this process, which is one device's."""

@@ -46,6 +46,31 @@ def kernel(x_ptr, y_ptr, n, WHAT: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(y_ptr + at, y, mask=at < n)
 
 
+@triton.jit
+def exponential(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + at, tl.exp(-tl.load(x_ptr + at, mask=at < n).to(tl.float32)), mask=at < n)
+
+
+@triton.jit
+def mean_of_two(x_ptr, a_ptr, b_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < n).to(tl.float32)
+    a, b = tl.load(a_ptr + at, mask=at < n), tl.load(b_ptr + at, mask=at < n)
+    tl.store(y_ptr + at, x / (1 + (0.5 * a + 0.5 * b)), mask=at < n)
+
+
+def silu_of_two_kernels(x: torch.Tensor) -> torch.Tensor:
+    """e^−x twice, by two launches whose results meet in a third."""
+    y, n = torch.empty_like(x), x.numel()
+    grid = (triton.cdiv(n, 128),)
+    a, b = (torch.empty(n, dtype=torch.float32, device=x.device) for _ in range(2))
+    for to in (a, b):
+        exponential[grid](x, to, n, BLOCK=128)
+    mean_of_two[grid](x, a, b, y, n, BLOCK=128)
+    return y
+
+
 def _run(x: torch.Tensor, what: str) -> torch.Tensor:
     y = torch.empty_like(x)
     kernel[(triton.cdiv(x.numel(), 128),)](x, y, x.numel(), WHAT=what, BLOCK=128)

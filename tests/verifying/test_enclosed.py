@@ -83,3 +83,23 @@ def test_a_branch_that_a_device_decides_is_said() -> None:
     verdict, _, found = verify("softplus_over_threads", "softplus")
     assert "combined" in found.unknown and "the way through the program depends" in found.unknown
     assert not verdict.passed
+
+
+@pytest.mark.slow
+def test_two_launches_whose_results_meet_are_enclosed() -> None:
+    _, measured, found = verify("silu_of_two_kernels", "silu")
+    assert found.is_enclosed and not found.unknown
+    assert found.most >= measured.max_ulp
+
+
+@pytest.mark.slow
+def test_of_all_inputs_of_fp32_nothing_but_the_rounded_result_is_known() -> None:
+    """One result of each was tried: a verdict on 2^32 inputs says nothing of other devices."""
+    verdict = precision_lab.verify(
+        "fast-exp [triton]", "elu", fmts=("fp32",), outputs=("forward",), properties=False, device="sm_90",
+        inputs="exhaustive", params={"init": {}}, max_ulp=1e300,
+    )  # fmt: skip
+    (measured,) = verdict.measurements
+    assert measured.n_inputs == 1 << 32 and measured.conformity is not None
+    assert "correctly rounded results alone were tried" in measured.conformity.unknown
+    assert verdict.outcome != "pass"

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from precision_lab.emulator import nominal
+from precision_lab.emulator.contraction import contracted, usual
+from precision_lab.emulator.contraction_verdict import Contraction
+from precision_lab.emulator.device_table import Header, write
 from precision_lab.emulator.influence import influence
-from precision_lab.emulator.launch import Launch, argument
+from precision_lab.emulator.launch import Choice, Launch, argument
+from precision_lab.emulator.machine_code import assemble
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel
-from precision_lab.exceptions import InternalError
-from precision_lab.virtual_gpu import engines, launching
+from precision_lab.exceptions import DamagedFileError, InternalError, MissingPackageError, UsageError
+from precision_lab.virtual_gpu import contracting, engines, executing, launching, tabulated, tensors
+from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, TABLES
 
 TEXT = """
 .version 9.0
@@ -50,9 +57,13 @@ class StandIn:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("engines", "compared", "influences", "choices"):
+    for name in ("influences", "choices"):
         monkeypatch.setattr(engines._State, name, {})
-    monkeypatch.delenv(engines.ENGINE, raising=False)
+    for name in ("_ENGINES", "_COMPARED"):
+        monkeypatch.setattr(executing, name, {})
+    for name in (ENGINE, TABLES):
+        monkeypatch.delenv(name, raising=False)
+    tabulated.tables.cache_clear()
     with engines.recording():
         yield
 
@@ -62,10 +73,10 @@ def kernel() -> Kernel:
 
 
 def ran(found: Kernel, reference: StandIn, fast: StandIn) -> str:
-    engines._State.engines = {"reference": reference, "fast": fast}
+    executing._ENGINES.update({"reference": reference, "fast": fast})
     memory = Memory.reserve(1 << 20)
     address = memory.put(np.full(64, 5, np.uint8))
-    return engines._run(Launch(found, (1, 1, 1), (1, 1, 1), argument([address], [8])), memory, [address])
+    return executing.execute(Launch(found, (1, 1, 1), (1, 1, 1), argument([address], [8])), memory, [address])
 
 
 def test_both_engines_begin_with_the_same_memory() -> None:
@@ -95,7 +106,158 @@ def test_a_choice_is_held_to_what_the_manual_allows() -> None:
         assert engines._choice(found, known, 1).moved == {}
 
 
-def test_a_kernel_is_executed_as_the_assembler_contracts_it() -> None:
-    opcodes = [i.opcode for i in launching._kernel(TEXT, "k").instructions]
+def test_a_kernel_is_executed_as_its_machine_code_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECISION_LAB_CACHE", "/dev/null/none")  # nothing is kept
+    kernels, why = launching._ways(TEXT, "k")
+    assert len(kernels) == 1 and why == ""
+    opcodes = [i.opcode for i in kernels[0].instructions]
     assert "fma" in opcodes and "add" not in opcodes
-    assert launching._kernel(TEXT, "k") is launching._kernel(TEXT, "k")
+    assert launching._ways(TEXT, "k") is launching._ways(TEXT, "k")
+    # The same text, assembled without.
+    apart = assemble(TEXT, "sm_90", options=("--fmad=false",))
+    monkeypatch.setattr(contracting, "_machine_code", lambda ptx: apart)
+    ((found,), why) = contracting.ways(kernel(), TEXT)
+    assert "fma" not in [i.opcode for i in found.instructions] and why == ""
+
+
+def test_without_an_assembler_a_kernel_is_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path))
+
+    def missing(*given: object) -> None:
+        raise MissingPackageError("no ptxas here")
+
+    monkeypatch.setattr(contracting, "verdict", missing)
+    (usual, apart), why = contracting.ways(kernel(), TEXT)
+    assert [any(i.opcode == "fma" for i in k.instructions) for k in (usual, apart)] == [True, False]
+    assert why == "no ptxas here" and not list(tmp_path.rglob("*"))
+
+
+def test_what_machine_code_says_is_kept_and_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PRECISION_LAB_CACHE", str(tmp_path))
+    asked = []
+
+    def found(*given: object) -> Contraction:
+        asked.append(given)
+        return Contraction("unknown", usual(kernel()), "two ways")
+
+    monkeypatch.setattr(contracting, "verdict", found)
+    first, second = contracting.ways(kernel(), TEXT), contracting.ways(kernel(), TEXT)
+    assert len(asked) == 1 and first == second and len(first[0]) == 2
+    contracting.ways(kernel(), TEXT.replace("%f3, %f2, %f1", "%f3, %f1, %f2"))
+    assert len(asked) == 2
+
+
+def test_both_ways_of_a_kernel_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = kernel()
+    fused = contracted(plain, usual(plain))
+    met = []
+    monkeypatch.setattr(engines, "execute", lambda launch, *rest: met.append(launch.kernel) or "fast")
+    monkeypatch.setattr(tensors, "marks_of", lambda allocation: ())
+    monkeypatch.setattr(tensors, "mark", lambda allocation, words: None)
+    launch = Launch(fused, (1, 1, 1), (1, 1, 1), argument([512], [8]))
+    memory = Memory.reserve(1 << 20)
+    for way, expected in ((0, fused), (1, plain)):
+        with engines.recording() as record, engines.choosing({(0, engines.CONTRACTION): way}):
+            engines.run(launch, memory, {"k_param_0": 512}, engines.Other(plain, "nobody knows"))
+        assert record.dimensions[0, engines.CONTRACTION] == (0, 1) and met.pop() is expected
+        assert record.instructions[0, engines.CONTRACTION] == "contraction in k"
+
+
+def table_of(path: Path, capability: str = "9.0", device: str = "Mine", by: int = 1) -> Path:
+    """Of ex2.approx.f32 near 1: the largest conforming result, or one `by` floats from the rounded one."""
+    start, stop = 0x3F800000, 0x3F800400
+    header = Header(device, capability, "13.0", "ex2.approx.f32", False, start, stop)
+    inputs = header.inputs(start, stop - start)
+    rounded = nominal.evaluate("ex2.approx.f32", False, 0, inputs)
+    write(path, header, [nominal.evaluate("ex2.approx.f32", False, by, inputs) if by <= 2 else rounded + by])
+    return path
+
+
+def test_a_table_is_what_the_instruction_returns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(TABLES, str(table_of(tmp_path / "t")))
+    monkeypatch.setenv(DEVICE, "sm_90")
+    found = contracted(kernel(), usual(kernel()))
+    known = engines._influence(found, frozenset(p.name for p in found.parameters))
+    choice = engines._choice(found, known, 0)
+    assert choice.moved == {} and list(choice.tables) == [("ex2.approx.f32", False)]
+    assert engines._State.record.dimensions == {} and engines._State.record.tables == {"Mine"}
+    x = np.float32(0.618034)  # x² + x is just above 1
+    results = {}
+    for given in (choice, Choice({k: 1 for k, i in enumerate(found.instructions) if i.opcode == "ex2"})):
+        memory = Memory.reserve(1 << 20)
+        address = memory.put(np.array([x], np.float32))
+        launch = Launch(found, (1, 1, 1), (1, 1, 1), argument([address], [8]), choice=given)
+        executing.execute(launch, memory, [address])
+        results[bool(given.tables)] = memory.get(address, np.uint32, 1)[0]
+    assert (
+        results[True]
+        == results[False]
+        != nominal.evaluate("ex2.approx.f32", False, 0, np.float32([1]).view(np.uint32))[0]
+    )
+
+
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    first = table_of(tmp_path / "first")
+    for paths, words in (
+        ([tmp_path / "none"], "No such file"),
+        ([table_of(tmp_path / "old", "8.0")], "of capability 8.0, and sm_90 is emulated"),
+        ([first, table_of(tmp_path / "b", device="Other")], "it is of Other, another of Mine"),
+        ([first, first], "there is another one of ex2.approx.f32"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            tabulated.load(map(str, paths), (9, 0))
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(DamagedFileError):
+        tabulated.load([str(damaged)], (9, 0))
+    wild = tabulated.load([str(table_of(tmp_path / "wild", by=9))], (9, 0))["ex2.approx.f32", False]
+    with pytest.raises(UsageError, match="which the manual does not allow"):
+        wild.evaluate(np.array([0x3F800001], np.uint32))
+
+
+SUM = """
+.version 9.0
+.target sm_90
+.address_size 64
+.visible .entry total(.param .u64 y, .param .u64 z)
+{
+    .reg .b64 %d<3>;
+    .reg .f32 %f<4>;
+    ld.param.u64 %d1, [y];
+    ld.param.u64 %d2, [z];
+    ld.global.f32 %f1, [%d1];
+    ld.global.f32 %f2, [%d2];
+    add.f32 %f3, %f1, %f2;
+    st.global.f32 [%d1], %f3;
+    ret;
+}"""
+
+
+def test_results_of_two_launches_that_meet_are_not_all_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices are by level: those of two launches of one level would be the same, and need not be."""
+    marks: dict[int, set[str]] = {}
+    monkeypatch.setattr(engines, "execute", lambda *given: "fast")
+    monkeypatch.setattr(tensors, "marks_of", lambda allocation: tuple(marks.get(allocation, ())))
+    monkeypatch.setattr(
+        tensors, "mark", lambda allocation, words: marks.setdefault(allocation, set()).add(words)
+    )
+    memory = Memory.reserve(1 << 20)
+    one = parse(SUM.replace("add.f32 %f3, %f1, %f2", "ex2.approx.f32 %f3, %f2")).kernels["total"]
+    total = parse(SUM).kernels["total"]
+
+    def launched(found: Kernel, y: int, z: int) -> None:
+        pointers = {"y": y, "z": z}
+        values = argument(list(pointers.values()), [8, 8])
+        engines.run(Launch(found, (1, 1, 1), (1, 1, 1), values), memory, pointers)
+
+    with engines.recording() as record:
+        for at in (512, 1024):
+            launched(one, at, 8192)
+        assert record.obstacle(512) == record.obstacle(1024) == ""
+        launched(total, 512, 1024)
+        assert "several kernels are combined" in record.obstacle(512) and record.obstacle(1024) == ""
+        launched(one, 2048, 8192)
+        launched(total, 2048, 4096)  # what nobody chose anything for
+        launched(one, 4096, 2048)  # one after the other: a level of its own
+        assert record.obstacle(2048) == record.obstacle(4096) == ""
+        assert set(record.dimensions) == {(0, 0), (2, 0)}

@@ -60,6 +60,10 @@ def approximate(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     ]  # fmt: skip
     kind = worst(*kinds)
     is_range = np.logical_or.reduce([low != high for low, high in given])
+    table = lanes.launch.choice.tables.get((op, ftz))
+    if table is not None:
+        _tabulated(e, lanes, live, worst(kind, np.where(is_range, LOST, POINT)))
+        return
     lows, highs, promised, nan = [], [], np.ones(lanes.n, bool), np.zeros(lanes.n, bool)
     sides = [tuple(parts(end.astype(UNSIGNED[bits]), width) for end in pair) for pair in given]
     each = [_looked_at(low, high, scalar) for low, high in sides]
@@ -89,6 +93,12 @@ def approximate(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
         wrong = wrong | around.any(1) & is_range
     kind = np.maximum(np.maximum(kind, width), np.where(wrong, LOST, POINT))
     lanes.put(target, low, high, np.where(promised, kind, UNPROMISED), live)
+
+
+def _tabulated(e: Enclosed, lanes: RangedLanes, live: Mask, kind: Array) -> None:
+    """As a table says, which says nothing of ranges: no device need be monotone."""
+    (found,), ((_, target),) = e.run(lanes, live, e.lows(lanes)), e.targets
+    lanes.put(target, found, found, kind, live)
 
 
 def _looked_at(low: Array, high: Array, scalar: str) -> list[Array]:

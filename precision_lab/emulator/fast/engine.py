@@ -17,7 +17,7 @@ from precision_lab.emulator import nominal
 from precision_lab.emulator.fast import accesses
 from precision_lab.emulator.fast.machine import Code
 from precision_lab.emulator.fast.translate import Program, translated
-from precision_lab.emulator.faults import Fault
+from precision_lab.emulator.faults import Fault, Unsupported
 from precision_lab.emulator.launch import Launch, packed
 from precision_lab.emulator.memory import ALLOCATED, FREE, Memory, whereabouts
 from precision_lab.emulator.ptx import Kernel
@@ -47,8 +47,13 @@ class FastEngine:
         self._threads = threads or _cores()
 
     def run(self, launch: Launch, memory: Memory) -> None:
-        """Executes every thread; see `launch.Engine`."""
+        """Executes every thread; see `launch.Engine`.
+
+        What tables say is the reference engine's to look up.
+        """
         program, code = _compiled(_Held(launch.kernel))
+        for op, ftz in set(launch.choice.tables) & set(program.functions):
+            raise Unsupported(f"{launch.kernel.name}: {op}{' with .ftz' * ftz} by a table")
         count = min(launch.blocks, CHUNKS * self._threads) if self._threads > 1 else 1
         edges = [launch.blocks * k // count for k in range(count + 1)]
         arrays = _Arrays(launch, program, memory)
