@@ -201,3 +201,16 @@ def test_a_run_that_fails_leaves_nothing_known(monkeypatch: pytest.MonkeyPatch) 
     device = Device(lambda moves: fails if moves[0, 0] == 1 else X, {(0, 0): (-1, 1)})
     assert found(monkeypatch, device)["forward"].unknown == "out_of_bounds: beyond the end"
     assert found(monkeypatch, device, fails) == {}
+
+
+def test_of_too_many_inputs_one_result_alone_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of fp32: nothing is said of other devices, unless nothing is the device's to choose."""
+    asked = case(as_implementation(torch.relu, "relu", ("bf16",)), ("forward",), "bf16", inputs=X)
+    for dimensions, obstacle, known in (
+        ({}, "", True), ({(0, 0): (-1, 1)}, "", False), ({}, "combined", False),
+    ):  # fmt: skip
+        device = Device(lambda moves: X, dimensions, obstacle)
+        monkeypatch.setattr(engines, "recording", device.recording)
+        monkeypatch.setattr(conforming, "run_tensors", device.tensors)
+        conformity = conforming.unexamined(asked)["forward"]
+        assert (conformity.unknown == "") == known

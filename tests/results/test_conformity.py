@@ -13,7 +13,7 @@ from precision_lab.results import Measurement
 from precision_lab.results.conformity import CERTIFIED, DEPENDS, REFUTED, Conformity, Span, Varying
 from precision_lab.results.strict_json import strict_json
 from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.judge import judge, standing
+from precision_lab.verifying.judge import judge, said_of_devices, standing
 
 EX2 = ("ex2.approx.f32",)
 
@@ -80,3 +80,23 @@ def test_what_is_known_comes_back_from_json() -> None:
 
 def test_a_reason_from_elsewhere_is_shown_as_plain_text() -> None:
     assert "\x1b" not in Conformity(unknown="a\x1b[31mb").unknown
+
+
+def test_a_verdict_says_of_which_devices_it_is() -> None:
+    m, conformity = found(positive=Span(0.5, 0.9)), found(positive=Span(0.5, 0.9)).conformity
+    assert conformity is not None
+    assert said_of_devices(m, Bound(1.0)) == (
+        "certified for every conforming device: ex2.approx.f32, 7 combinations of results tried, at most 0.9 "
+        "ulps; 3 inputs depend on it"
+    )
+    measured = replace(m, conformity=replace(conformity, tables=("NVIDIA H100",)))
+    assert said_of_devices(measured, Bound(1.0)).startswith(
+        "certified for what NVIDIA H100 was measured to return"
+    )
+    enclosed = replace(m, conformity=replace(conformity, combinations=0))
+    assert ", enclosed, at most" in said_of_devices(enclosed, Bound(1.0))
+    assert said_of_devices(enclosed, Bound(0.7)) == ""  # not decided, which is a finding
+    nothing = replace(m, conformity=Conformity())
+    assert "nothing of the result is the device's to choose" in said_of_devices(nothing, Bound(1.0))
+    assert said_of_devices(replace(m, conformity=None), Bound(1.0)) == ""
+    assert said_of_devices(found("too many"), Bound(1.0)) == ""

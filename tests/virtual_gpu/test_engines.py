@@ -261,3 +261,14 @@ def test_results_of_two_launches_that_meet_are_not_all_tried(monkeypatch: pytest
         launched(one, 4096, 2048)  # one after the other: a level of its own
         assert record.obstacle(2048) == record.obstacle(4096) == ""
         assert set(record.dimensions) == {(0, 0), (2, 0)}
+
+
+def test_the_usual_way_is_launched_and_the_other_one_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = kernel()
+    fused, got = contracted(plain, usual(plain)), []
+    monkeypatch.setattr(launching, "_ways", lambda ptx, name: ((fused, plain), "nobody knows"))
+    monkeypatch.setattr(engines, "run", lambda *given: got.append(given))
+    monkeypatch.setattr(tensors, "memory", lambda: None)
+    launching.execute(TEXT, "k", (1, 1, 1), (1, 1, 1), [512])
+    ((launch, _, _, other),) = got
+    assert launch.kernel is fused and other == engines.Other(plain, "nobody knows")
