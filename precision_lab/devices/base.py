@@ -90,6 +90,12 @@ class Device:
         """Why a result says nothing of this device; "" where it does."""
         return ""
 
+    def unwritten(self, result: Tensor | None = None) -> str:
+        """What was read that nobody had written, since it was last asked, or is in a result; "" for nothing
+        that is known.
+        """
+        return ""
+
     def model(self) -> str:
         """What it is, for people."""
         return self.name

@@ -112,6 +112,15 @@ class Emulated(Device):
         have = "have" if len(operators) > 1 else "has"
         return f"torch's {many} {', '.join(operators)} {have} no code for it here and ran on the CPU"
 
+    def unwritten(self, result: Tensor | None = None) -> str:
+        from precision_lab.virtual_gpu.tensors import unwritten_elements, unwritten_reads
+
+        words = "; ".join(unwritten_reads())
+        if result is not None and (missing := unwritten_elements(result)).size:
+            count, first = f"{missing.size} of {result.numel()}", missing[0]
+            words = f"nobody has written {count} elements, the first is number {first}"
+        return words
+
     def model(self) -> str:
         return f"emulated {self.name}"
 

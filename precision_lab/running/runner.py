@@ -189,9 +189,12 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     first = first_call(implementation, tuple(point.shape), point.dtype, frozenset(wanted))
     if first or point.numel() < FEWEST:
         clock = None
+    implementation.device.unwritten()  # what others have read before
     y = guarded(lambda: call(implementation, point, expanded, clock))
     stored = core if implementation.storage is None else implementation.storage
     check_result(y, point, stored, "forward")
+    if words := implementation.device.unwritten(y):
+        raise KernelError("unwritten_read", f"forward: {words}")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     # The forward's result is what was there before a backward could write into it.
     forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
@@ -199,6 +202,7 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     upstream = torch.ones_like(y) if wanted else y
     found = gradients(y, {"x": point, **expanded}, wanted, upstream, implementation, clock)
     require_ieee()
+    read_in_backward = implementation.device.unwritten()
     for output in outputs:
         target = case.output_format(output)
         try:
@@ -206,6 +210,9 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
             if isinstance(value, KernelError):
                 raise value
             check_result(value, point, stored, output)
+            words = implementation.device.unwritten(value)
+            if words := words or (read_in_backward if output != "forward" else ""):
+                raise KernelError("unwritten_read", f"{output}: {words}")
             if objection := implementation.device.objection(value):
                 words = f"{output} is not examined on {implementation.device.name}: {objection}"
                 raise KernelError("not_emulated", words)

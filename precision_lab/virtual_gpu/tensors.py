@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, UntypedStorage
 
-from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.memory import WRITTEN, Memory
 from precision_lab.exceptions import InternalError
 from precision_lab.virtual_gpu import library
 
@@ -92,6 +94,18 @@ def mark(allocation: int, words: str) -> None:
 def unwritten_reads() -> list[str]:
     """What operators of torch have read that nobody had written, since it was last asked; a sentence each."""
     return list(_lines(_library().virtual_gpu_take_reports()))
+
+
+def unwritten_elements(tensor: Tensor) -> NDArray[np.int64]:
+    """Numbers of the elements of which nobody has written every byte; none of another device's tensor."""
+    if tensor.device.type != "cuda" or not tensor.numel():
+        return np.empty(0, np.int64)
+    size = tensor.element_size()
+    states = np.lib.stride_tricks.as_strided(
+        memory().states[tensor.data_ptr() - memory().base :],
+        (*tensor.shape, size), (*(stride * size for stride in tensor.stride()), 1),
+    )  # fmt: skip
+    return np.flatnonzero((states != WRITTEN).any(-1))
 
 
 def allocation_of(address: int) -> int | None:

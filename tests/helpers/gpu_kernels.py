@@ -80,3 +80,31 @@ def allocates_on_cuda(x):
     y = torch.zeros(x.numel(), device="cuda", dtype=x.dtype)
     relu_kernel[(triton.cdiv(x.numel(), 256),)](x.contiguous(), y, x.numel(), MASKED=True, BLOCK=256)
     return y.reshape(x.shape)
+
+
+def leaves_the_last(x):
+    """The launch is for one element less than there is."""
+    y = torch.empty_like(x)
+    n = x.numel() - 1
+    relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, MASKED=True, BLOCK=1024)
+    return y
+
+
+class SumsTooMuch(torch.autograd.Function):
+    """Its backward adds up a buffer of which a kernel has filled the first half."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return launched(relu_kernel, x, MASKED=True, BLOCK=1024)
+
+    @staticmethod
+    def backward(ctx, dy):
+        buffer = torch.empty(2 * dy.numel(), dtype=dy.dtype, device=dy.device)
+        n = dy.numel()
+        relu_kernel[(triton.cdiv(n, 1024),)](dy.contiguous(), buffer, n, MASKED=True, BLOCK=1024)
+        return dy + 0 * buffer.sum()
+
+
+def sums_too_much(x):
+    return SumsTooMuch.apply(x)

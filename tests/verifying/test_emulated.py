@@ -61,6 +61,15 @@ def test_an_access_out_of_bounds_is_named_with_its_line() -> None:
     assert f"gpu_kernels.py:{line}" in verdict.faults[0].message
 
 
+def test_results_that_nobody_wrote_and_reads_of_such_memory_are_faults() -> None:
+    """By a launch of too few threads, and by an operator of torch's."""
+    (fault,) = verify("leaves_the_last").faults
+    assert fault.code == "unwritten_read"
+    assert "nobody has written 1 of 65536 elements, the first is number 65535" in fault.message
+    (fault,) = verify("sums_too_much", outputs=("forward", "grad_x")).faults
+    assert fault.code == "unwritten_read" and fault.output == "grad_x" and "sum of torch" in fault.message
+
+
 def test_every_configuration_of_an_autotuned_kernel_is_judged() -> None:
     verdict = verify("tuned")
     assert len(verdict.measurements) == 2
