@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from controls import CONTROLS
 from trial import tried
-from zoo import ZOO
+from zoo import ZOO, Specimen
 
 HEAD = """\
 # What `verify` catches
@@ -27,21 +27,23 @@ input comes](search.md) is measured too.
 """
 
 
+def _run_as(s: Specimen) -> str:
+    return f"{s.function} {' '.join(s.fmts)}{'' if s.device == 'cpu' else f' on {s.device}'}"
+
+
 def main(path: Path) -> None:
     rows, missed = [], []
     start = time.perf_counter()
     for s in ZOO:
         verdict = tried(s)
-        found = dict.fromkeys(f.kind for f in verdict.faults)
+        found = dict.fromkeys(f.kind for f in verdict.findings)
         right = [kind for kind in found if kind in s.kinds]
         others = [kind for kind in found if kind not in s.kinds]
         if not right:
             missed.append(s.name)
         fault = s.fault.replace("|", "\\\\|")
-        rows.append(
-            f"| `{s.name}` | {fault} | {s.function} {' '.join(s.fmts)} | {', '.join(right) or '**missed**'} "
-            f"| {', '.join(others)} |"
-        )
+        caught = ", ".join(right) or "**missed**"
+        rows.append(f"| `{s.name}` | {fault} | {_run_as(s)} | {caught} | {', '.join(others)} |")
     alarms = {s.name: tried(s).failures for s in CONTROLS}
     false_alarms = [name for name, failures in alarms.items() if failures]
     seconds = time.perf_counter() - start

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import zoo_gradients  # noqa: F401  # adds its specimens to the zoo
+import zoo_emulated  # noqa: F401  # adds its specimens to the zoo
+import zoo_gradients  # noqa: F401
 from zoo import Specimen
 
 from precision_lab.verifying.verdict import Verdict
@@ -20,6 +21,6 @@ def tried(s: Specimen, **options: Any) -> Verdict:
     kernel = f"{Path(__file__).with_name('zoo.py')}:{s.name}" if s.isolate else s.kernel
     return verify(
         kernel, s.function, fmts=s.fmts, outputs=s.outputs, max_ulp=s.max_ulp, framework=s.framework,
-        time_limit=HANGS if "hung" in s.kinds else OTHERWISE,
+        time_limit=HANGS if "hung" in s.kinds else OTHERWISE, device=s.device,
         **{"properties": s.properties, "params": s.params or {}, "budget": s.budget, **options},
     )  # fmt: skip

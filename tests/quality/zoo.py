@@ -23,7 +23,8 @@ class Specimen:
     """A kernel and what must be found in it.
 
     Attributes:
-        kinds: of the faults reported, one must be of these.
+        kernel: or a TARGET.
+        kinds: of the faults reported, or of what keeps a verdict open, one must be of these.
         isolate: it must be run in a process of its own.
         budget: seconds for large calls, which few specimens need.
     """
@@ -41,6 +42,7 @@ class Specimen:
     framework: str | None = None
     properties: tuple[str, ...] | bool = True
     budget: float = 0.05
+    device: str = "cpu"
 
 
 ZOO: list[Specimen] = []
