@@ -58,7 +58,7 @@ def explain(
     from precision_lab.cli.printing import console_for, print_explanation
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.adapters.target import Called
+    from precision_lab.implementations.adapters.target import Called, with_launch
     from precision_lab.measuring import explain as explaining
     from precision_lab.results.execution import EXECUTIONS
     from precision_lab.running.own_process import on
@@ -69,10 +69,10 @@ def explain(
     asked = values.of(function)
     own = None
     if kernel is not None:
-        own = Called(kernel, call.framework, call.compiled, call.contract)
-    elif call.framework is not None or call.multiple_of != 1 or call.shape:
+        own = Called(with_launch(kernel, call.launch), call.framework, call.compiled, call.contract)
+    elif call.framework is not None or call.multiple_of != 1 or call.shape or call.launch:
         raise UsageError(
-            "--framework, --multiple-of and --shape say how --kernel is called, and it is missing"
+            "--framework, --multiple-of, --shape and --launch say how --kernel is called, and it is missing"
         )
     place = call.place
     found = on(

@@ -42,6 +42,13 @@ TablesOption = Annotated[
         help="What a real device returns for an approximate instruction, by `device-table`; may be repeated.",
     ),
 ]
+LaunchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        help="How a CUDA or PTX kernel is launched, where its file does not say it: 'x, y, n block=256'.",
+    ),
+]
 FrameworkOption = Annotated[
     str | None, typer.Option("--framework", help="torch, numpy, jax or mlx, where not recognised.")
 ]
@@ -63,6 +70,7 @@ class Call:
     compiled: Annotated[bool, typer.Option("--compiled", help="Run it through torch.compile.")] = False
     multiple_of: MultipleOption = 1
     shape: ShapesOption = None
+    launch: LaunchOption = None
     device: DeviceOption = "cpu"
     emulator: EmulatorOption = None
     device_table: TablesOption = None

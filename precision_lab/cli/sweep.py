@@ -15,6 +15,7 @@ from precision_lab.cli.options import (
     EmulatorOption,
     FunctionArgument,
     JsonOption,
+    LaunchOption,
     TablesOption,
     Values,
     chosen_device,
@@ -65,13 +66,14 @@ def sweep(
     device: DeviceOption = "cpu",
     emulator: EmulatorOption = None,
     device_table: TablesOption = None,
+    launch: LaunchOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """Measure an implementation on every input of a format, all 2^32 of fp32, in resumable shards."""
     from precision_lab.cli.printing import console_for, print_sweep
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
-    from precision_lab.implementations.adapters.target import Called
+    from precision_lab.implementations.adapters.target import Called, with_launch
     from precision_lab.measuring.sweep import Asked, sweep_target
     from precision_lab.running.own_process import on
     from precision_lab.verifying.bounds import Bound
@@ -83,7 +85,7 @@ def sweep(
     place = chosen_device(device, emulator, device_table)
     place.check()
     asked = Asked(
-        Called(implementation), get_function(function), source, values.of(function),
+        Called(with_launch(implementation, launch)), get_function(function), source, values.of(function),
         tuple(output) if output else None, "given" if values.param else values.params, place,
     )  # fmt: skip
     with Rate(fmt) as progress, kept_on_interrupt(kept.words()):

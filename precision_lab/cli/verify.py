@@ -202,13 +202,13 @@ def verify(
     """
     from precision_lab.cli.printing import console_for, print_verdict
     from precision_lab.devices import CPU
-    from precision_lab.implementations.adapters.target import is_registered_name
+    from precision_lab.implementations.adapters.target import is_registered_name, with_launch
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
-    place = call.place
+    place, target = call.place, with_launch(target, call.launch)
     at_home = place == CPU and is_registered_name(target)
     if isolation.isolate is False or (isolation.isolate is None and at_home):
         everything = {str(parameter.name) for parameter in context.command.params}

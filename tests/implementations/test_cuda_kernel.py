@@ -16,7 +16,7 @@ from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16, FP16, FP32, FP64
 from precision_lab.functions import get_function
 from precision_lab.implementations.adapters import launch_description as description
-from precision_lab.implementations.adapters.target import cuda_parts, find
+from precision_lab.implementations.adapters.target import cuda_parts, find, with_launch
 from precision_lab.numeric import nvrtc
 
 RELU2, XIELU = get_function("relu2"), get_function("xielu")
@@ -142,14 +142,14 @@ def test_ptx_is_launched_as_its_comment_says(tmp_path: Path, host_gpu: HostGpu) 
     said = find(
         f"{written(tmp_path, f'// precision_lab: {words}' + chr(10) + ptx, 'said.ptx')}:bent", XIELU, (FP32,)
     )
-    given = find(f"{file}:bent", XIELU, (FP32,), launch=words)
+    given = find(f"{file}:bent {words}", XIELU, (FP32,))
     x = torch.linspace(-2, 2, 65)
     leaves = {k: torch.tensor(v) for k, v in (("alpha_p", 0.75), ("alpha_n", 0.5), ("beta", 0.25))}
     assert torch.equal(said.kernel(x, **leaves), given.kernel(x, **leaves))
     assert host_gpu.launched[-1] == ("bent", (2, 1, 1), (32, 1, 1))
     assert said.outputs == ("forward",)  # nothing says what the gradient's kernel is handed
     arguments = "dy, x, alpha_p, alpha_n, beta, dx, d_alpha_p, d_alpha_n, d_beta, n"
-    both = find(f"{file}:bent", XIELU, (FP32,), launch=f"{words} backward=bent_backward({arguments})")
+    both = find(f"{file}:bent {words} backward=bent_backward({arguments})", XIELU, (FP32,))
     assert set(both.outputs) == {"forward", "grad_x", "grad_alpha_p", "grad_alpha_n", "grad_beta"}
     x.requires_grad_()
     (dx,) = torch.autograd.grad(both.kernel(x, **leaves).sum(), x)
@@ -195,7 +195,7 @@ def test_a_kernel_that_writes_beyond_its_result_is_named_on_a_real_gpu(
 
     monkeypatch.setattr(cuda_kernel, "is_emulated", lambda: False)
     text = 'extern "C" __global__ void off(const float* x, float* y, int n) { y[threadIdx.x - 1] = 0; }'
-    found = find(f"{written(tmp_path, text)}:off", RELU2, (FP32,), launch="x, y, n; block=32")
+    found = find(f"{written(tmp_path, text)}:off x, y, n; block=32", RELU2, (FP32,))
 
     def overrun(name, blocks, threads, arguments, **rest):  # type: ignore[no-untyped-def]
         whole = torch.empty(0).set_(arguments[1].untyped_storage())
@@ -240,7 +240,7 @@ def test_a_wrong_description_is_one_clear_sentence(
 ) -> None:
     file = written(tmp_path, SIMPLE % parameters)
     with pytest.raises(UsageError, match=words):
-        find(f"{file}:k", RELU2, (FP32,), launch=launch)
+        find(f"{file}:k {launch}", RELU2, (FP32,))
 
 
 def test_other_mistakes_are_named(tmp_path: Path) -> None:
@@ -254,13 +254,26 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"does not compile for sm_90: .*error"):
         find(f"{written(tmp_path, '__global__ void k(', 'broken.cu')}:k", RELU2, (FP32,))
     with pytest.raises(UsageError, match=r"no kernel of a \.cu or \.ptx file"):
-        find("math:exp", RELU2, (FP32,), launch="x, y, n")
+        with_launch("math:exp", "x, y, n")
+    with pytest.raises(UsageError, match="says how it is launched already"):
+        with_launch("k.cu:k block=32", "x, y, n")
 
 
 def test_a_target_with_colons_in_its_kernel_is_split_behind_the_file() -> None:
-    assert cuda_parts("a/b.cu:ns::k<float>") == ("a/b.cu", "ns::k<float>")
-    assert cuda_parts("b.ptx:k") == ("b.ptx", "k")
-    assert cuda_parts("b.py:k") == ("", "")
+    for target, parts in (
+        ("a/b.cu:ns::k<float>", ("a/b.cu", "ns::k<float>", "")),
+        (
+            "a/b.cu:k<pair<float>, 256>(x, y, n) block=32",
+            ("a/b.cu", "k<pair<float>, 256>", "k<pair<float>, 256>(x, y, n) block=32"),
+        ),
+        ("b.ptx:k", ("b.ptx", "k", "")),
+        ("b.ptx:k block=32 grid=ceil(n/2)", ("b.ptx", "k", "block=32 grid=ceil(n/2)")),
+        ("b.ptx:k x, y, n; block=32", ("b.ptx", "k", "x, y, n; block=32")),
+        ("b.py:k", ("", "", "")),
+    ):
+        assert cuda_parts(target) == parts
+    assert with_launch("b.ptx:k", "x, y, n block=32") == "b.ptx:k x, y, n block=32"
+    assert with_launch("b.py:k", None) == "b.py:k"
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,19 @@ def test_a_table_needs_a_device(tmp_path: Path) -> None:
     command = ["device-table", "ex2.approx.f32", "--out", str(tmp_path / "ex2.table")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2 and "CUDA" in result.output and result.output.count("\n") == 1
+
+
+def test_how_a_kernel_is_launched_may_be_said_on_the_command_line(tmp_path: Path) -> None:
+    """Where its file does not say it; what finds the kernel again says it, too."""
+    faulty = Path(__file__).parents[1] / "quality" / "emulated.ptx"
+    file = tmp_path / "k.ptx"
+    lines = faulty.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(line for line in lines if "precision_lab:" not in line), encoding="utf-8")
+    command = ["verify", f"{file}:misaligned", "--function", "relu", "--device", "sm_90", "--output", "forward",
+               "--properties", "none", "--json", "-"]  # fmt: skip
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2 and "or with --launch" in refused.output
+    result = CliRunner().invoke(app, [*command, "--launch", "x, y, n block=64 format=bf16"])
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["code"] == "misaligned"

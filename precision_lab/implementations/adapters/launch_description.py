@@ -157,8 +157,8 @@ def example(signature: str, parameters: Sequence[str]) -> str:
     """The end of a sentence that asks for a description."""
     own = f", {', '.join(parameters)} (and d_NAME)" if parameters else ""
     return (
-        f"say what its parameters stand for, as in `// precision_lab: {signature} block=256` in the file, "
-        f"with x, y, dy, dx, n{own}, whole numbers or null"
+        f"say what its parameters stand for, as in `// precision_lab: {signature} block=256` in the file "
+        f"or with --launch: x, y, dy, dx, n{own}, whole numbers or null"
     )
 
 

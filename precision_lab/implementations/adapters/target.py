@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 LIBRARIES = (".so", ".dylib", ".dll")
 CUDA_SUFFIXES = (".cu", ".ptx")
+_CUDA_SYMBOL = re.compile(r"[\w:$]+(?:<[^()=]*>)?")
 
 
 def is_registered_name(target: str) -> bool:
@@ -31,13 +33,33 @@ def is_registered_name(target: str) -> bool:
     return ":" not in target
 
 
-def cuda_parts(target: str) -> tuple[str, str]:
-    """File and kernel of a TARGET such as `my.cu:silu<float>` or `my.ptx:silu`; empty ones of any other."""
+def cuda_parts(target: str) -> tuple[str, str, str]:
+    """File, kernel and launch of a TARGET such as `my.cu:silu<float>`, `my.ptx:silu(x, y, n) block=128` or
+    `my.cu:silu block=128`; empty ones of any other.
+    """
     for suffix in CUDA_SUFFIXES:
-        before, mark, symbol = target.partition(f"{suffix}:")
+        before, mark, rest = target.partition(f"{suffix}:")
         if mark:
-            return before + suffix, symbol
-    return "", ""
+            found = _CUDA_SYMBOL.match(rest)
+            symbol, launch = (found.group(), rest[found.end() :].strip()) if found else (rest, "")
+            return before + suffix, symbol, symbol + launch if launch.startswith("(") else launch
+    return "", "", ""
+
+
+def with_launch(target: str, launch: str | None) -> str:
+    """The TARGET of the same kernel that says how it is launched, too.
+
+    Raises:
+        ValueError: it is no kernel of a .cu or .ptx file, or says so already.
+    """
+    if not launch:
+        return target
+    file, symbol, already = cuda_parts(target)
+    if not file:
+        raise UsageError(f"--launch {launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file")
+    if already:
+        raise UsageError(f"--launch {launch!r}: TARGET {target!r} says how it is launched already")
+    return f"{file}:{symbol} {launch}"
 
 
 def find(
@@ -47,15 +69,13 @@ def find(
     *,
     framework: str | None = None,
     compiled: bool = False,
-    launch: str = "",
 ) -> Implementation:
     """The implementation of `function` that a TARGET names.
 
     Args:
         target: `package.module:attr`, `path/to/file.py:attr`, `path/to/lib.so:symbol`,
-            `FILE:kernel` with FILE ending in .cu or .ptx, or a registered name such as "stable" or
-            "naive [upcast]".
-        launch: how a kernel of a .cu or .ptx file is launched, where the file does not say it.
+            `FILE:kernel` with FILE ending in .cu or .ptx (and how it is launched, where the file does not
+            say that, as in `launch_description`), or a registered name such as "stable" or "naive [upcast]".
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
         compiled: run a torch kernel through torch.compile.
 
@@ -65,15 +85,13 @@ def find(
     """
     from precision_lab.implementations import as_implementation, from_cuda, from_library, resolve
 
-    file, symbol = cuda_parts(target)
+    file, symbol, launch = cuda_parts(target)
     if file:
         if framework or compiled:
             raise UsageError(
                 f"TARGET {target!r} is a CUDA kernel: neither a framework nor torch.compile applies"
             )
         return from_cuda(Path(file), symbol, function, target=target, launch=launch)
-    if launch:
-        raise UsageError(f"launch={launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file")
     place, _, attribute = target.rpartition(":")
     if is_registered_name(target):
         if framework or compiled:
