@@ -7,6 +7,7 @@ nothing but pytest and the standard library until somebody asks for a measuremen
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--precision-report", metavar="DIR", default=None,
         help="write what assert_accurate and the precision marker measured to DIR",
     )  # fmt: skip
+    group.addoption(
+        "--precision-device", metavar="NAME", default=None,
+        help="make torch's cuda:0 of this session an emulated GPU, such as sm_90",
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,9 +39,30 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{_MARKER}(function, formats=['bf16'], max_ulp=1, ...): the test returns a kernel, which must be "
         "accurate; the other arguments are those of precision_lab.verify",
     )
+    if (name := config.getoption("--precision-device")) is not None:
+        _become(name)
     directory = config.getoption("--precision-report")
     if directory is not None:
         config.pluginmanager.register(_Report(Path(directory), config), "precision_lab_report")
+
+
+def _become(name: str) -> None:
+    """This process is an emulated device's, and its children too."""
+    from precision_lab.devices import get_device
+    from precision_lab.exceptions import MissingPackageError, PrecisionLabError, UsageError
+
+    try:
+        device = get_device(name)
+        if not device.own_process:
+            raise pytest.UsageError(f"--precision-device {name}: no emulated GPU, such as sm_90")
+        device.check()
+        for variable, value in device.variables().items():
+            os.environ.pop(variable, None)
+            if value is not None:
+                os.environ[variable] = value
+        device.require()
+    except (MissingPackageError, PrecisionLabError, UsageError) as error:
+        raise pytest.UsageError(f"--precision-device {name}: {error}") from error
 
 
 @pytest.fixture

@@ -108,3 +108,15 @@ class SumsTooMuch(torch.autograd.Function):
 
 def sums_too_much(x):
     return SumsTooMuch.apply(x)
+
+
+@triton.jit
+def wide_relu_kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + at, mask=at < n, other=0.0).to(tl.float32)
+    tl.store(y_ptr + at, tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL), mask=at < n)
+
+
+def wide_relu(x):
+    """In FP32, whatever is stored."""
+    return launched(wide_relu_kernel, x, BLOCK=256)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +168,82 @@ def test_how_a_kernel_is_launched_may_be_said_on_the_command_line(tmp_path: Path
     file = tmp_path / "k.ptx"
     lines = faulty.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join(line for line in lines if "precision_lab:" not in line), encoding="utf-8")
-    command = ["verify", f"{file}:misaligned", "--function", "relu", "--device", "sm_90", "--output", "forward",
-               "--properties", "none", "--json", "-"]  # fmt: skip
+    command = [
+        "verify", f"{file}:misaligned", "--function", "relu", "--device", "sm_90", "--output", "forward",
+        "--properties", "none", "--json", "-",
+    ]  # fmt: skip
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 2 and "or with --launch" in refused.output
     result = CliRunner().invoke(app, [*command, "--launch", "x, y, n block=64 format=bf16"])
     assert result.exit_code == 1
     (finding,) = json.loads(result.stdout)["findings"]
     assert finding["code"] == "misaligned"
+
+
+@pytest.mark.parametrize("fmt", ["e4m3", "e5m2"])
+def test_numbers_of_fp8_are_loaded_and_stored(fmt: str) -> None:
+    """Triton's store to E5M2 stops at the largest number, where the format has an infinity."""
+    verdict = verify("wide_relu", fmts=(fmt,), max_ulp=0.5)
+    (measured,) = verdict.measurements
+    assert measured.n_inputs == 256 and measured.max_ulp == 0
+    assert [fault.code for fault in verdict.faults] == ([] if fmt == "e4m3" else ["nonfinite"])
+
+
+@pytest.mark.slow
+def test_laws_are_checked_there() -> None:
+    verdict = verify("as-printed [triton]", "xiprelu", laws=True, params={"init": {}}, finite=True)
+    (laws,) = (e for e in verdict.examinations if e.property == "laws")
+    assert laws.state == "broken" and laws.fmt == "bf16"  # β·x overflows beside α·x²
+    assert "breaks_law" in {fault.code for fault in verdict.findings}
+
+
+SESSION = """
+import pytest
+import torch
+from hypothesis import given, settings
+
+import gpu_kernels
+from precision_lab import strategies
+
+
+@settings(max_examples=25, deadline=None)
+@given(strategies.floats("bf16"))
+def test_strategies(x):
+    result = gpu_kernels.relu(torch.tensor([x], dtype=torch.bfloat16, device="cuda"))
+    assert result.item() == max(x, 0.0) and torch.cuda.get_device_capability() == (9, 0)
+
+
+@pytest.mark.precision("relu", outputs=("forward",), properties=False, device="sm_90")
+def test_marked():
+    return gpu_kernels.relu
+
+
+@pytest.mark.precision("relu", outputs=("forward",), properties=False, device="sm_90")
+def test_marked_and_faulty():
+    return gpu_kernels.unmasked
+"""
+
+
+def test_a_session_of_pytest_may_be_a_devices(tmp_path: Path) -> None:
+    """Hypothesis's values on the emulated GPU, and the marker, in one process."""
+    (tmp_path / "test_session.py").write_text(SESSION, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "."]
+    environment = {**os.environ, "PYTHONPATH": str(FILE.parent)}
+    done = subprocess.run(
+        [*command, "--precision-device", "sm_90"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "out_of_bounds" in done.stdout
+    for name, words in (("cpu", "no emulated GPU"), ("sm_20", "no compiler at hand knows it")):
+        done = subprocess.run(
+            [*command, "--precision-device", name],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 4 and words in done.stderr
