@@ -171,6 +171,7 @@ DOORS = {
     "devices/kinds.py": "a name that this process can use",
     "verifying/verify.py": "pl.verify and pl.assert_accurate",
     "verifying/make_plan.py": "what pl.verify and the command are asked for",
+    "verifying/pytest_plugin.py": "an option of pytest",
     "verifying/search.py": "pl.search",
     "verifying/laws.py": "pl.search.check_laws",
     "verifying/bound_file.py": "a bound file",

@@ -127,7 +127,11 @@ def backward(
         return _dense(d_x, x), d_p, d_n, d_b
     given, each = _parameters(x, parameters)
     dense = _dense(x, x)
-    d_x, *found = triton.backward(name, _dense(dy, x), dense, given, each, needed[1:])
+    # Those that are summed, to a smaller shape, are summed first and rounded then.
+    dtypes = [
+        p.dtype if p.shape == x.shape and p.dtype in PARAMETER_DTYPES else torch.float64 for p in parameters
+    ]
+    d_x, *found = triton.backward(name, _dense(dy, x), dense, given, each, needed[1:], dtypes)
     gradients = [
         _as_parameter(part, p) if wanted else x.new_empty(0)
         for part, p, wanted in zip(found, parameters, needed[1:], strict=True)

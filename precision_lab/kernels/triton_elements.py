@@ -109,15 +109,6 @@ def load64(pointer, offsets, count, MASKED: tl.constexpr):
 
 
 @triton.jit
-def store64(pointer, offsets, value, count, MASKED: tl.constexpr):
-    """Writes the first `count` FP64 numbers."""
-    if MASKED:
-        tl.store(pointer + offsets, value, mask=offsets < count)
-    else:
-        tl.store(pointer + offsets, value)
-
-
-@triton.jit
 def load_parameter(pointer):
     """One parameter in FP64, exactly; int16 are the bits of bf16."""
     value = tl.load(pointer)
@@ -126,6 +117,27 @@ def load_parameter(pointer):
     if value.dtype == tl.int16:
         value = (value.to(tl.int32) << 16).to(tl.float32, bitcast=True)
     return value.to(tl.float32).to(tl.float64)
+
+
+@triton.jit
+def store64(pointer, offsets, value, count, MASKED: tl.constexpr):
+    """Writes the first `count` FP64 numbers, to the pointer's dtype; int16 are the bits of bf16.
+
+    Formats of 16 bits are reached through FP32, as d/dx is: of what is rounded twice the first rounding is
+    2⁻¹⁶ ulp of bf16, and 2⁻¹³ of fp16.
+    """
+    dtype: tl.constexpr = pointer.dtype.element_ty
+    if dtype == tl.float64:
+        if MASKED:
+            tl.store(pointer + offsets, value, mask=offsets < count)
+        else:
+            tl.store(pointer + offsets, value)
+    else:
+        FORMAT: tl.constexpr = (
+            FP32 if dtype == tl.float32 else FP16 if dtype == tl.float16 else BF16 if dtype == tl.bfloat16
+            else BITS
+        )  # fmt: skip
+        store(pointer, offsets, value.to(tl.float32), count, MASKED, FORMAT)
 
 
 @triton.jit

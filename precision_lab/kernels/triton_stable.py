@@ -341,8 +341,9 @@ def backward(
     parameters: tuple[Tensor, Tensor, Tensor],
     each: bool,
     wanted: Sequence[bool],
+    dtypes: Sequence[torch.dtype] = (torch.float64,) * 3,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """dx and the gradients of α_p, α_n and β: like these, or with `each` float64 per element.
+    """dx and the gradients of α_p, α_n and β: like these, or with `each` one for each element.
 
     One kernel; one more, before it, for the root of a single xIELU in fp32; and one after it that adds up the
     sums, if any is wanted.
@@ -350,14 +351,15 @@ def backward(
     Args:
         dy: like x in dtype and memory order; the others as `forward`.
         wanted: of α_p, α_n and β, whether its sum is; else it is None.
+        dtypes: of those for each element.
     """
     dx = torch.empty_like(x)
     n, fmt = x.numel(), _format(x)
     programs = min(triton.cdiv(n, BACKWARD_ROWS * COLUMNS.value), PROGRAMS)
     summed = [w and not each for w in wanted]
     sums = torch.empty(3, programs, dtype=torch.float64, device=x.device) if any(summed) else dx
-    gradients = [torch.empty_like(x, dtype=torch.float64) if each else None for _ in range(3)]
-    places = gradients if each else (sums, sums, sums)
+    gradients = [torch.empty_like(x, dtype=dtype) if each else None for dtype in dtypes]
+    places = (sums, sums, sums) if not each else [_bits(g) for g in gradients if g is not None]
     with _quiet(), on_device_of(x):
         if n:
             alone = kind == "xielu" and not each and fmt == FP32.value

@@ -59,15 +59,18 @@ def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformit
     for output in nominal if len(nominal) > 1 else ():
         if found[output].unknown and output not in failed:
             found |= _tried(case.giving(output), {output: nominal[output]}, failed)
-    for output, tried in found.items():
-        if output in failed:
-            continue
-        if tried.unknown or not all(_is_universal(name) for name in tried.instructions):
-            within = _enclosed(case.giving(output), output, nominal[output], tried.instructions)
-            if within.unknown and tried.unknown:
-                within = replace(within, unknown=f"{tried.unknown}; {within.unknown}")
-            if tried.unknown or within.unknown:
-                found[output] = replace(within, tables=tried.tables)
+    open_ = {
+        o: nominal[o] for o, tried in found.items()
+        if o not in failed and (tried.unknown or not all(map(_is_universal, tried.instructions)))
+    }  # fmt: skip
+    for output, within in _enclosed(case.giving(*open_), open_).items() if open_ else ():
+        tried = found[output]
+        if tried.unknown or within.unknown:
+            unknown = "; ".join(dict.fromkeys(w for w in (tried.unknown, within.unknown) if w))
+            found[output] = replace(
+                within, instructions=tried.instructions, tables=tried.tables,
+                unknown=unknown if within.unknown else "",
+            )  # fmt: skip
     return found
 
 
@@ -98,32 +101,45 @@ def _is_universal(instruction: str) -> bool:
     return op not in BOUNDS or BOUNDS[op].is_universal
 
 
-def _enclosed(case: Case, output: str, nominal: Float64, instructions: tuple[str, ...]) -> Conformity:
-    """Ranges that hold what conforming devices give."""
+def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
+    """Ranges that hold what conforming devices give, for all outputs of the case at once."""
     from precision_lab.virtual_gpu.engines import enclosing, recording
 
     bits = case.points.bits
     assert bits is not None
-    ends = []
+    ends: dict[str, list[Float64]] = {output: [] for output in nominal}
+    found: dict[str, Conformity] = {}
     sides: tuple[Side, Side] = ("low", "high")
     for side in sides:
         with recording() as record, enclosing(side):
-            found = run_tensors(case, input_tensor(case, bits))[output]
-            if isinstance(found, Failure):
-                return _unknown(found.message, instructions)
-            if why := record.obstacle(found.untyped_storage().data_ptr()):
-                return _unknown(why, instructions)
-            ends.append(np.asarray(to_numpy(found, case.output_format(output)), np.float64))
-    envelope = _Envelope.of(case, output, bits, nominal)
-    low, high = ends
+            for output, tensor in run_tensors(case, input_tensor(case, bits)).items():
+                if isinstance(tensor, Failure):
+                    found[output] = _unknown(tensor.message)
+                elif why := record.obstacle(tensor.untyped_storage().data_ptr()):
+                    found[output] = _unknown(why)
+                else:
+                    values = to_numpy(tensor, case.output_format(output))
+                    ends[output].append(np.asarray(values, np.float64))
+    for output in nominal.keys() - found.keys():
+        found[output] = _within(case, output, nominal[output], *ends[output])
+    return found
+
+
+def _within(case: Case, output: str, nominal: Float64, low: Float64, high: Float64) -> Conformity:
+    """
+    Raises:
+        InternalError: the nominal result is none of those between the ends.
+    """
     outside = (nominal < low) | (nominal > high) | (np.isnan(nominal) != (np.isnan(low) & np.isnan(high)))
     if outside.any():
         at = int(np.flatnonzero(outside)[0])
         raise InternalError(
             f"{output}: {nominal[at]!r} is not in what encloses it, {low[at]!r} to {high[at]!r}", "",
         )  # fmt: skip
+    assert case.points.bits is not None
+    envelope = _Envelope.of(case, output, case.points.bits, nominal)
     envelope.enclose(low, high)
-    return envelope.conformity(instructions, 0)
+    return envelope.conformity((), 0)
 
 
 def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:

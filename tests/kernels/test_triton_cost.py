@@ -141,7 +141,8 @@ def build(kernel, capability, element, fmt, constants):
                       tool("cuobjdump", "-sass", cubin), re.M)
     return {"registers": int(re.search(r"REG:(\\d+)", usage)[1]),
             "stack": int(re.search(r"STACK:(\\d+)", usage)[1]),
-            "fp64": sum(op in ("DADD", "DMUL", "DFMA") for op in code)}
+            "fp64": sum(op in ("DADD", "DMUL", "DFMA") for op in code),
+            "gross": len(re.findall(r"\\.approx\\S*\\.f64", made.asm["ptx"]))}
 
 found = {}
 for capability in (80, 90, 100):
@@ -186,6 +187,11 @@ def test_all_programs_of_16_bit_forward_are_at_work_at_once(
         assert usage["stack"] <= spilled, capability
 
 
+def test_nothing_in_fp64_is_a_gross_approximation(compiled: dict[str, dict[str, int]]) -> None:
+    """So PTX's manual calls rcp.approx.ftz.f64, of which it promises nothing; Triton's logarithm has it."""
+    assert {name for name, usage in compiled.items() if usage["gross"]} == set()
+
+
 # Seen with Triton 3.6 and 3.9: 32 forward, 48 to 74 backward in 16 bits; in fp32 128 to 172, and 128 to 130.
 @pytest.mark.parametrize(
     ("name", "most"),
@@ -211,4 +217,5 @@ def test_no_program_of_forward_looks_for_the_root(
         assert compiled[f"forward {fmt} sm_{capability}"]["fp64"] <= 2  # β − α_n
         assert compiled[f"roots {fmt} sm_{capability}"]["fp64"] > 200
     assert compiled[f"roots fp32 sm_{capability}"]["fp64"] > 600
-    assert compiled[f"backward bf16 sm_{capability}"]["fp64"] <= 150  # a logarithm, one step, and the sums
+    # A logarithm, one step of Newton's, and the sums.
+    assert compiled[f"backward bf16 sm_{capability}"]["fp64"] <= 120

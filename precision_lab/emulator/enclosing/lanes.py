@@ -96,12 +96,11 @@ class RangedLanes(Lanes):
 Ranged = tuple[Array, Array, Array]  # both ends, and the kind
 
 
-def either(a: Ranged, b: Ranged, where: Array, bits: int, width: int = 0) -> Ranged:
-    """The first, and where it says so the hull of both.
+def either(a: Ranged, b: Ranged, where: Array, bits: int) -> Ranged:
+    """The first, and where it says so the hull of both; two points are ends of a range of whole registers.
 
     Args:
         bits: of the register.
-        width: of its parts; 0 where only ranges say it: then two points that differ are lost.
     """
     low, high, kind = (np.array(v) for v in a)  # copies
     if bits == 1:
@@ -113,9 +112,9 @@ def either(a: Ranged, b: Ranged, where: Array, bits: int, width: int = 0) -> Ran
     if not here.any():
         return low, high, kind
     kinds = np.where(a[2] == POINT, b[2], a[2])
-    kinds = np.where((kinds == POINT) & (width > 0), width, kinds)
+    kinds = np.where(kinds == POINT, bits, kinds)
     mixed = (a[2] != b[2]) & (a[2] != POINT) & (b[2] != POINT) & (np.maximum(a[2], b[2]) < LOST)
-    kinds = np.where(mixed | (kinds == POINT), LOST, np.maximum(kinds, np.maximum(a[2], b[2])))
+    kinds = np.where(mixed, LOST, np.maximum(kinds, np.maximum(a[2], b[2])))
     for one in (int(k) for k in np.unique(kinds[here]) if k < LOST):
         rows = here & (kinds == one)
         low[rows], high[rows] = hull([a[0][rows], a[1][rows], b[0][rows], b[1][rows]], one)

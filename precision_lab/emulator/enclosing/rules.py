@@ -107,14 +107,15 @@ def corners(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
 
 
 def _unordered(e: Enclosed, lanes: RangedLanes, results: list[Array], to: str, source: str) -> Array:
-    """Where some result of corners is NaN, unless all are since an operand is."""
+    """Where some result of corners is NaN, unless all are since an operand is, or all operands are points."""
     bad = np.stack([_nans(parts(r, BITS[to]), to) for r in results])
-    given = np.zeros(bad.shape[1:], bool)
+    given, points = np.zeros(bad.shape[1:], bool), np.ones(lanes.n, bool)
     for _, register in e.sources:
         low, high = (parts(end, BITS[source]) for end in lanes.ends(register))
+        points &= (low == high).all(1)
         point = _nans(low, source) & (low == high)
         given |= point if point.shape == given.shape else point.any(1, keepdims=True)
-    return np.asarray((bad.any(0) & ~(bad.all(0) & given)).any(1))
+    return np.asarray((bad.any(0) & ~(bad.all(0) & given)).any(1) & ~points)
 
 
 def _nans(number: Array, scalar: str) -> Array:
@@ -253,7 +254,6 @@ def selected(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     a, b = both[::-1] if negated else both
     chosen = tuple(np.where(first, x, y) for x, y in zip(a, b, strict=True))
     is_open = first != may
-    width = {"f32": 32, "f64": 64}.get(i.type, 16 if bits == 16 else 0)
-    low, high, kind = either((chosen[0], chosen[1], chosen[2]), a, is_open, bits, width)
+    low, high, kind = either((chosen[0], chosen[1], chosen[2]), a, is_open, bits)
     kind = np.where(is_open & (lanes.kind(predicate) == UNPROMISED), UNPROMISED, kind)
     lanes.put(target, low, high, kind, live)
