@@ -137,7 +137,8 @@ class Emulated(Device):
         name = os.environ.get(DEVICE)
         if name is None:
             return {}
-        return {"emulated device": name, "emulator": os.environ.get(ENGINE, ENGINES[0])}
+        found = {"emulated device": name, "emulator": os.environ.get(ENGINE, ENGINES[0])}
+        return found | ({"device tables": os.environ[TABLES]} if os.environ.get(TABLES) else {})
 
 
 def is_installed(module: str) -> bool:

@@ -49,6 +49,8 @@ _ROUNDING = (
     "FADD", "FMUL", "FFMA", "FADD2", "FMUL2", "FFMA2", "FADD32I", "FMUL32I", "FFMA32I", "DADD", "DMUL",
     "DFMA", "HFMA2",
 )  # fmt: skip
+# What an assembler says of PTX, or of a target, that it does not know yet.
+_TOO_OLD = re.compile(r"Unsupported \.version|is not defined for option 'gpu-name'")
 MOST_ASSEMBLIES = 200  # of one kernel; beyond, the search is given up
 Code = tuple[MachineInstruction, ...]
 Kind = Literal["none", "all", "some", "unknown"]
@@ -78,12 +80,13 @@ class Contraction:
 def verdict(ptx: str, name: str, cubin: bytes | None = None) -> Contraction:
     """Which products of the kernel `name` were fused in `cubin`, which was made from this PTX.
 
-    Without `cubin`, in what the first assembler that takes the PTX makes of it.
+    Without `cubin`, in what the first assembler that takes the PTX makes of it; "unknown" where all are older
+    than the PTX or its target.
 
     Raises:
         ImportError: there is no disassembler.
         Unsupported: the PTX is not understood.
-        ValueError: there is no kernel of that name.
+        ValueError: there is no kernel of that name, or an assembler refuses the PTX.
     """
     module = parse(ptx)
     if name not in module.kernels:
@@ -94,7 +97,13 @@ def verdict(ptx: str, name: str, cubin: bytes | None = None) -> Contraction:
     if not candidates(kernel):
         return Contraction("none", (), "no sum uses a product that may be fused")
     if cubin is None:
-        cubin = assemble(ptx, module.target)
+        try:
+            cubin = assemble(ptx, module.target)
+        except UsageError as error:
+            if _TOO_OLD.search(str(error)) is None:
+                raise
+            reason = f"no assembler here is new enough: {str(error).splitlines()[0]}"
+            return Contraction("unknown", usual(kernel), reason)
     given = kernel_code(cubin, name)
     if not any(i.is_fused for i in given):
         return Contraction("none", (), "the machine code has no fused instruction")
@@ -124,6 +133,13 @@ class _Search:
 
     def run(self) -> Contraction | None:
         """None where this assembler does not make the given machine code."""
+        try:
+            return self._found()
+        except _GivenUpError:
+            reason = f"not decided in {MOST_ASSEMBLIES} assemblies"
+            return Contraction("unknown", usual(self._kernel), reason)
+
+    def _found(self) -> Contraction | None:
         if self._code(None) is None:
             return None
         expected = usual(self._kernel)
@@ -138,10 +154,7 @@ class _Search:
             return Contraction("none", (), "the same machine code comes of the PTX with all products rounded")
         if self._code(None) != self._given:
             return None
-        try:
-            sums = self._fused_sums()
-        except _GivenUpError:
-            return Contraction("unknown", expected, f"not decided in {MOST_ASSEMBLIES} assemblies")
+        sums = self._fused_sums()
         for pairs in self._choices(sums, expected):
             if self._proves(pairs):
                 kind: Kind = "all" if set(pairs) == set(expected) else "some"

@@ -194,6 +194,21 @@ def _moved(codes: Bits, by: NDArray[np.int64], header: Header) -> Bits:
     return moved
 
 
+def violates(header: Header, inputs: Bits, returned: Bits) -> tuple[NDArray[np.bool_], Bits, Bits]:
+    """Whether results are beyond the manual's bound, and the smallest and largest that are not.
+
+    Where the manual promises nothing, every number conforms.
+    """
+    infinity = 0x7C00 if header.op.endswith(".f16") else 0x7F80 << (header.width - 16)
+    low, high = approximate.extremes(header.op, header.ftz, inputs)
+    lowest, highest, at = (_ordinals(codes, header) for codes in (low, high, returned))
+    is_nan, wants_nan = np.abs(at) > infinity, np.abs(lowest) > infinity
+    wrong = (is_nan != wants_nan) | (~is_nan & ((at < lowest) | (at > highest)))
+    # A result that a table of the manual gives is that one, its sign and all.
+    wrong |= ~is_nan & (low == high) & (returned != low)
+    return wrong & approximate.is_promised(header.op, header.ftz, inputs), low, high
+
+
 class DeviceTable:
     """A table on disk, from which chunks are read as they are needed."""
 
@@ -272,13 +287,8 @@ class DeviceTable:
         return out.reshape(bits.shape)
 
     def violations(self, most: int = 1000) -> list[Violation]:
-        """Results beyond the manual's bound, from the smallest code on, at most so many.
-
-        Where the manual promises nothing, every number conforms.
-        """
+        """Results beyond the manual's bound, from the smallest code on, at most so many."""
         header, found = self.header, list[Violation]()
-        width = header.width
-        infinity = int(np.uint16(0x7C00)) if header.op.endswith(".f16") else 0x7F80 << (width - 16)
         for index, (_, _, size, _) in enumerate(self._places):
             inputs = header.inputs(header.start + index * CHUNK, size)
             returned = self._chunk(index)
@@ -287,13 +297,7 @@ class DeviceTable:
             if not other.size:
                 continue
             inputs, returned = inputs[other], returned[other]
-            low, high = approximate.extremes(header.op, header.ftz, inputs)
-            lowest, highest, at = (_ordinals(codes, header) for codes in (low, high, returned))
-            is_nan, wants_nan = np.abs(at) > infinity, np.abs(lowest) > infinity
-            promised = approximate.is_promised(header.op, header.ftz, inputs)
-            wrong = promised & ((is_nan != wants_nan) | (~is_nan & ((at < lowest) | (at > highest))))
-            # A result that a table of the manual gives is that one, its sign and all.
-            wrong |= promised & ~is_nan & (low == high) & (returned != low)
+            wrong, low, high = violates(header, inputs, returned)
             for i in np.flatnonzero(wrong)[: most - len(found)]:
                 found.append(Violation(int(inputs[i]), int(returned[i]), int(low[i]), int(high[i])))
             if len(found) >= most:

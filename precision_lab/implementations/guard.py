@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from precision_lab.devices import context_is_lost
-from precision_lab.exceptions import KernelError, kernel_error, raise_if_users
+from precision_lab.exceptions import InternalError, KernelError, kernel_error, raise_if_users
 from precision_lab.implementations.switches import switches_kept
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ def guarded(work: Callable[[], T], before: str = "") -> T:
 
     Raises:
         KernelError: it raised; its author's code may raise anything.
+        InternalError: the lab's own trouble, met where an emulated GPU executes the kernel.
         torch.OutOfMemoryError: the device's memory is too small, which is no fault of its own.
         RuntimeError: it destroyed the device's context; `running.placement.raise_if_lost` names it.
         KeyboardInterrupt: the user's, in a process that is not the kernel's own.
@@ -32,7 +33,7 @@ def guarded(work: Callable[[], T], before: str = "") -> T:
     try:
         with switches_kept():
             return work()
-    except (KernelError, torch.OutOfMemoryError):
+    except (KernelError, InternalError, torch.OutOfMemoryError):
         raise
     except ImportError as error:
         raise KernelError("missing_dependency", str(error)) from error

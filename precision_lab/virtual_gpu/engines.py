@@ -48,13 +48,13 @@ class Record:
     Attributes:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
-        instructions: what is chosen, by dimension.
+        instructions: what is chosen, by dimension and name: a dimension may be of several instructions.
         tables: devices whose tables were looked up.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
-    instructions: dict[Dimension, str] = field(default_factory=dict)
+    instructions: dict[tuple[Dimension, str], str] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     launches: int = 0
 
@@ -120,7 +120,9 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int], other: Othe
         Unsupported, Fault: as `launch.Engine.run`.
         InternalError: the two engines differ.
     """
-    known = _influence(launch.kernel, frozenset(pointers))
+    kernels = (launch.kernel,) if other is None else (launch.kernel, other.kernel)
+    each = [_influence(kernel, frozenset(pointers)) for kernel in kernels]
+    known = each[0]  # memory is accessed alike in both
     read, written = (
         set(pointers.values()) if known.hidden else {pointers[p] for p in names if p in pointers}
         for names in (known.loads, known.stores)
@@ -132,16 +134,16 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int], other: Othe
     level = max((int(m.removeprefix(_LEVEL)) + 1 for m in marks if m.startswith(_LEVEL)), default=0)
     record = _State.record
     record.launches += 1
+    way = 0
     if other is not None:
-        name = f"contraction in {launch.kernel.name}"
-        _dimension((level, CONTRACTION), range(2), name)
-        if _State.choices.get((level, CONTRACTION), 0):
-            launch = replace(launch, kernel=other.kernel)
-            known = _influence(launch.kernel, frozenset(pointers))
-    launch = replace(launch, choice=_choice(launch.kernel, known, level))
+        _dimension((level, CONTRACTION), range(2), f"contraction in {launch.kernel.name}")
+        way = _State.choices.get((level, CONTRACTION), 0)
+    # Of both ways, whichever is launched: a quotient has more results than the reciprocal in its place.
+    choices = [_choice(kernel, found, level) for kernel, found in zip(kernels, each, strict=True)]
+    launch = replace(launch, kernel=kernels[way], choice=choices[way])
     record.kernels[launch.kernel.name] = execute(launch, memory, sorted(set(pointers.values())))
     passed_on = {m for m in marks if not m.startswith(_LEVEL)} | {f"{_LEVEL}{level}"}
-    if other is not None or known.colours:
+    if other is not None or any(found.colours for found in each):
         passed_on.add(f"{_FROM}{level} {record.launches}")
     sources = [m.removeprefix(_FROM).split()[0] for m in passed_on if m.startswith(_FROM)]
     if len(set(sources)) < len(sources):
@@ -149,8 +151,8 @@ def run(launch: Launch, memory: Memory, pointers: Mapping[str, int], other: Othe
         passed_on.add(f"{_OBSTACLE}approximate results of several kernels are combined")
     for parameter, allocation in pointers.items():
         if allocation in written:
-            why = known.obstacles.get(parameter, "")
-            for mark in passed_on | ({_OBSTACLE + why} if why else set()):
+            whys = {found.obstacles[parameter] for found in each if parameter in found.obstacles}
+            for mark in passed_on | {_OBSTACLE + why for why in whys}:
                 tensors.mark(allocation, mark)
 
 
@@ -198,7 +200,7 @@ def _dimension(dimension: Dimension, numbers: range, name: str) -> None:
     record = _State.record
     low, high = record.dimensions.get(dimension, (0, 0))
     record.dimensions[dimension] = min(numbers.start, low), max(numbers.stop - 1, high)
-    record.instructions.setdefault(dimension, name)
+    record.instructions[dimension, name] = name
 
 
 def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:

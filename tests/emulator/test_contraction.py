@@ -250,9 +250,6 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from precision_lab.emulator.contraction_verdict import verdict
 
-pytestmark = pytest.mark.slow  # `tox -e exhaustive`
-
-
 @triton.jit
 def mixed(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -330,7 +327,34 @@ def test_a_missing_assembler_or_disassembler_is_named(monkeypatch: pytest.Monkey
 
 def test_an_unknown_verdict_asks_for_both() -> None:
     assert Contraction("unknown", ((1, 2),), "").choices == ((), ((1, 2),))
-    assert contraction_verdict.MOST_ASSEMBLIES > 0
+
+
+@needs_assembler
+def test_a_search_that_is_given_up_leaves_both_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At whichever assembly that is."""
+    text, sure = module("sm_90", ["quotient_full"]), "the same arithmetic"
+    said = []
+    for most in range(40):
+        monkeypatch.setattr(contraction_verdict, "MOST_ASSEMBLIES", most)
+        found = verdict(text, "quotient_full")
+        said.append(found.kind)
+        assert found.reason.startswith(f"not decided in {most} " if found.kind == "unknown" else sure)
+        assert found.pairs == usual(kernel("quotient_full"))
+        if found.kind == "all":
+            break
+    assert len(said) > 4 and said == ["unknown"] * (len(said) - 1) + ["all"]
+
+
+@needs_assembler
+def test_ptx_of_later_releases_than_any_assembler_here_leaves_both_open() -> None:
+    text = module("sm_90", ["plain"]).replace(".version 8.6", ".version 99.0")
+    found = verdict(text, "plain")
+    assert len(found.choices) == 2 and found.reason.startswith("no assembler here is new enough: ptxas")
+    assert "99.0" in found.reason and "\n" not in found.reason
+    with pytest.raises(UsageError, match="does not assemble the PTX"):
+        verdict(
+            module("sm_90", ["plain"]).replace("mov.f32", "mov.b32").replace("%flag, 0", "%a, 0"), "plain"
+        )
 
 
 # -- executed -----------------------------------------------------------------------------------------------

@@ -69,6 +69,16 @@ def test_a_missing_library_and_the_users_interrupt_are_no_faults_of_the_code() -
         guarded(interrupted)
 
 
+def test_what_an_emulated_gpu_meets_of_the_labs_own_is_not_the_kernels_fault() -> None:
+    """Its engines run under the kernel's call: where they differ, no kernel is to blame."""
+
+    def launched() -> None:
+        raise InternalError("the two engines differ", "")
+
+    with pytest.raises(InternalError, match="the two engines differ"):
+        guarded(launched)
+
+
 def test_a_kernels_key_error_is_its_fault(tmp_path: Path) -> None:
     def kernel(x: torch.Tensor) -> torch.Tensor:
         return {}["x"]

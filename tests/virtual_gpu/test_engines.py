@@ -14,6 +14,7 @@ from precision_lab.emulator import nominal
 from precision_lab.emulator.contraction import contracted, usual
 from precision_lab.emulator.contraction_verdict import Contraction
 from precision_lab.emulator.device_table import Header, write
+from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.influence import influence
 from precision_lab.emulator.launch import Choice, Launch, argument
 from precision_lab.emulator.machine_code import assemble
@@ -101,7 +102,9 @@ def test_a_choice_is_held_to_what_the_manual_allows() -> None:
     for asked, taken in ((0, {}), (2, {index: 2}), (3, {index: 2}), (-4, {index: -4}), (-9, {index: -4})):
         with engines.recording() as record, engines.choosing({(1, 0): asked}):
             assert engines._choice(found, known, 1).moved == taken
-        assert record.dimensions == {(1, 0): (-4, 2)} and record.instructions == {(1, 0): "ex2.approx.f32"}
+        assert record.dimensions == {(1, 0): (-4, 2)} and set(record.instructions.values()) == {
+            "ex2.approx.f32"
+        }
     with engines.choosing({(0, 0): 2}):  # another launch's
         assert engines._choice(found, known, 1).moved == {}
 
@@ -160,7 +163,65 @@ def test_both_ways_of_a_kernel_are_chosen(monkeypatch: pytest.MonkeyPatch) -> No
         with engines.recording() as record, engines.choosing({(0, engines.CONTRACTION): way}):
             engines.run(launch, memory, {"k_param_0": 512}, engines.Other(plain, "nobody knows"))
         assert record.dimensions[0, engines.CONTRACTION] == (0, 1) and met.pop() is expected
-        assert record.instructions[0, engines.CONTRACTION] == "contraction in k"
+        assert "contraction in k" in record.instructions.values()
+
+
+BRANCHES = """
+.version 9.0
+.target sm_90
+.address_size 64
+.visible .entry k(.param .u64 x, .param .u64 y)
+{
+    .reg .pred %p;
+    .reg .b64 %d<3>;
+    .reg .f32 %f<9>;
+    ld.param.u64 %d1, [x];
+    ld.param.u64 %d2, [y];
+    ld.global.f32 %f1, [%d1];
+    setp.lt.f32 %p, %f1, 0f00000000;
+    @%p bra LESS;
+    ex2.approx.f32 %f2, %f1;
+    st.global.f32 [%d2], %f2;
+    ret;
+LESS:
+    div.full.f32 %f3, %f1, 0f40400000;
+    add.f32 %f4, %f3, %f1;
+    st.global.f32 [%d2], %f4;
+    ret;
+}"""
+
+
+def test_a_choice_for_two_instructions_has_the_names_and_the_results_of_both() -> None:
+    """No number depends on both: what one may return is tried while what the other may is."""
+    found = parse(BRANCHES).kernels["k"]
+    known = influence(found)
+    assert sorted(known.colours.values()) == [0, 0]
+    with engines.recording() as record:
+        engines._choice(found, known, 0)
+    assert record.dimensions == {(0, 0): (-4, 4)}
+    assert set(record.instructions.values()) == {"ex2.approx.f32", "div.full.f32"}
+
+
+def test_the_way_that_is_not_launched_has_its_choices_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused with its sum a quotient is a reciprocal, of which there are fewer results."""
+    plain = parse(BRANCHES).kernels["k"]
+    fused, took = contracted(plain, usual(plain)), []
+    assert "rcp" in [i.opcode for i in fused.instructions]
+    monkeypatch.setattr(engines, "execute", lambda launch, *rest: took.append(launch.choice.moved) or "fast")
+    monkeypatch.setattr(tensors, "marks_of", lambda allocation: ())
+    monkeypatch.setattr(tensors, "mark", lambda allocation, words: None)
+    launch = Launch(fused, (1, 1, 1), (1, 1, 1), argument([512, 1024], [8, 8]))
+    memory = Memory.reserve(1 << 20)
+    for way in (0, 1):
+        with engines.recording() as record, engines.choosing({(0, engines.CONTRACTION): way, (0, 0): 4}):
+            engines.run(launch, memory, {"x": 512, "y": 1024}, engines.Other(plain, "nobody knows"))
+        assert record.dimensions == {(0, engines.CONTRACTION): (0, 1), (0, 0): (-4, 4)}
+        assert {"rcp.approx.ftz.f32", "div.full.f32", "contraction in k"} < set(record.instructions.values())
+    of = [
+        {k.instructions[i].opcode: by for i, by in m.items()}
+        for k, m in zip((fused, plain), took, strict=True)
+    ]
+    assert of == [{"ex2": 2, "rcp": 2}, {"ex2": 2, "div": 4}]
 
 
 def table_of(path: Path, capability: str = "9.0", device: str = "Mine", by: int = 1) -> Path:
@@ -211,8 +272,25 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError):
         tabulated.load([str(damaged)], (9, 0))
     wild = tabulated.load([str(table_of(tmp_path / "wild", by=9))], (9, 0))["ex2.approx.f32", False]
-    with pytest.raises(UsageError, match="which the manual does not allow"):
+    with pytest.raises(Unsupported, match=r"is 0x.*, which the manual does not allow: 0x.* to 0x"):
         wild.evaluate(np.array([0x3F800001], np.uint32))
+    with pytest.raises(
+        Unsupported, match="the table has inputs from 0x3f800000 to 0x3f8003ff only; bits=0x0"
+    ):
+        wild.evaluate(np.array([0], np.uint32))
+
+
+def test_a_table_gives_a_zero_the_sign_that_the_manual_gives(tmp_path: Path) -> None:
+    """2^-inf is +0 on every device."""
+    header = Header("Mine", "9.0", "13.0", "ex2.approx.bf16", True, 0, 1 << 16)
+    returned = nominal.evaluate("ex2.approx.bf16", True, 0, header.inputs(0, 1 << 16))
+    assert returned[0xFF80] == 0
+    returned[0xFF80] = 0x8000
+    write(tmp_path / "t", header, [returned])
+    loaded = tabulated.load([str(tmp_path / "t")], (9, 0))["ex2.approx.bf16", True]
+    assert loaded.evaluate(np.array([0xC000], np.uint16)) == returned[0xC000]
+    with pytest.raises(Unsupported, match="of 0xff80 is 0x8000, which the manual does not allow"):
+        loaded.evaluate(np.array([0xFF80], np.uint16))
 
 
 SUM = """
