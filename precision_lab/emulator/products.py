@@ -64,9 +64,11 @@ def is_open(i: Instruction) -> bool:
     """Whether it is a sum or product of floating-point numbers that an assembler may fuse."""
     if i.opcode not in ("add", "sub", "mul") or i.type not in SIGNS:
         return False
+    stated = set(i.modifiers) & set(_ROUNDINGS)
+    if "f32" in i.modifiers[:-1] and stated:  # of FP32 and a narrower number, rounded by itself
+        return False
     if unknown := set(i.modifiers[:-1]) - {*_ROUNDINGS, "ftz", "sat"}:
         raise unsupported(i, f".{min(unknown)} is not known")
-    stated = set(i.modifiers) & set(_ROUNDINGS)
     # ptxas 12.9 fuses pairs of numbers for sm_100 even where `.rn` forbids it; 13.4 does not.
     return not stated or (stated == {"rn"} and i.type == "f32x2")
 

@@ -187,6 +187,7 @@ class _Envelope:
     """The nearest and the farthest result so far, of each input.
 
     Attributes:
+        free: inputs of which nothing is asked: what a gradient is at NaN is nobody's promise.
         least, most: errors in ulps; NaN counts as none.
         sign, nonfinite: whether all results so far, and whether any, are wrong; shape (2, n).
     """
@@ -198,6 +199,7 @@ class _Envelope:
     names: Sequence[str]
     region: NDArray[Any]
     nominal: Float64
+    free: NDArray[np.bool_]
     least: Float64
     most: Float64
     sign: NDArray[np.bool_]
@@ -214,16 +216,17 @@ class _Envelope:
         tiny = (np.abs(exact.rounded) < out.min_normal) & (exact.sign != 0) & np.isfinite(x) & (x != 0)
         names = (*names, "subnormal_result")
         region = np.where(tiny, len(names) - 1, region)
-        error, sign, nonfinite = _judged(nominal, exact)
+        free = np.isnan(x) & (output != "forward")
+        error, sign, nonfinite = _judged(nominal, exact, free)
         return cls(
-            x, bits, fmt.bits, exact, names, region, nominal, error, error.copy(), np.stack([sign, sign]),
-            np.stack([nonfinite, nonfinite]), np.zeros(x.size, bool),
+            x, bits, fmt.bits, exact, names, region, nominal, free, error, error.copy(),
+            np.stack([sign, sign]), np.stack([nonfinite, nonfinite]), np.zeros(x.size, bool),
         )  # fmt: skip
 
     def add(self, values: Float64) -> None:
         same = (values == self.nominal) | (np.isnan(values) & np.isnan(self.nominal))
         self.varying |= ~same
-        error, sign, nonfinite = _judged(values, self.exact)
+        error, sign, nonfinite = _judged(values, self.exact, self.free)
         self.least = np.fmin(self.least, error)
         self.most = np.fmax(self.most, error)
         for kept, wrong in ((self.sign, sign), (self.nonfinite, nonfinite)):
@@ -235,7 +238,7 @@ class _Envelope:
         self.add(low)
         self.add(high)
         nearest = self.exact.rounded
-        best, sign, _ = _judged(nearest, self.exact)
+        best, sign, _ = _judged(nearest, self.exact, self.free)
         holds = (low <= nearest) & (nearest <= high)
         self.least = np.where(holds, np.fmin(self.least, best), self.least)
         self.sign[0] &= ~holds | sign
@@ -264,6 +267,8 @@ class _Envelope:
         return Conformity(instructions, combinations, int(self.varying.sum()), spans, examples)
 
 
-def _judged(values: Float64, exact: Reference) -> tuple[Float64, NDArray[np.bool_], NDArray[np.bool_]]:
+def _judged(
+    values: Float64, exact: Reference, free: NDArray[np.bool_]
+) -> tuple[Float64, NDArray[np.bool_], NDArray[np.bool_]]:
     error = np.abs(metrics.ulp_error(values, exact))
-    return error, metrics.wrong_sign(values, exact), metrics.nonfinite_mismatch(values, exact)
+    return error, metrics.wrong_sign(values, exact) & ~free, metrics.nonfinite_mismatch(values, exact) & ~free

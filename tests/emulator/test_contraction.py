@@ -175,6 +175,16 @@ def test_unknown_modifiers_are_refused() -> None:
         contractable(parse(text + entry("k", "f32", lines)).kernels["k"])
 
 
+def test_a_sum_of_two_widths_is_rounded_by_itself() -> None:
+    """As Triton 3.9 writes them for sm_100; without a rounding they do not exist."""
+    head = ".version 8.6\n.target sm_100\n.address_size 64\n"
+    lines = "mul.f32 %m, %a, %b; mov.b32 {%h, %l}, %c; sub.rn.f32.bf16 %y, %h, %m;"
+    text = head + entry("k", "f32", lines).replace(".reg .pred", ".reg .b16 %h, %l;\n.reg .pred")
+    assert contractable(parse(text).kernels["k"]) == ()
+    with pytest.raises(Exception, match="is not emulated"):
+        contractable(parse(text.replace("sub.rn.f32", "sub.f32")).kernels["k"])
+
+
 # -- the verdict on machine code ----------------------------------------------------------------------------
 
 

@@ -79,13 +79,14 @@ def found(
     device: Device,
     nominal: Any = None,
     outputs: tuple[str, ...] = ("forward",),
+    x: Any = X,
 ) -> dict[str, Conformity]:
     monkeypatch.setattr(engines, "recording", device.recording)
     monkeypatch.setattr(engines, "choosing", device.choosing)
     monkeypatch.setattr(engines, "enclosing", device.enclosing)
     monkeypatch.setattr(conforming, "run", device.run)
     monkeypatch.setattr(conforming, "run_tensors", device.tensors)
-    asked = case(as_implementation(torch.relu, "relu", ("bf16",)), outputs, "bf16", inputs=X)
+    asked = case(as_implementation(torch.relu, "relu", ("bf16",)), outputs, "bf16", inputs=x)
     values = device.results(dict.fromkeys(device.dimensions, 0)) if nominal is None else nominal
     return conforming.conformities(asked, dict.fromkeys(outputs, values))
 
@@ -214,3 +215,13 @@ def test_of_too_many_inputs_one_result_alone_is_known(monkeypatch: pytest.Monkey
         monkeypatch.setattr(conforming, "run_tensors", device.tensors)
         conformity = conforming.unexamined(asked)["forward"]
         assert (conformity.unknown == "") == known
+
+
+@pytest.mark.parametrize(("output", "count"), [("forward", 1), ("grad_x", 0)])
+def test_what_a_gradient_is_at_nan_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, output: str, count: int
+) -> None:
+    x = np.array([1.0, np.nan])
+    device = Device(lambda moves: np.array([1.0, 0.0]), {(0, 0): (0, 1)})
+    spans = found(monkeypatch, device, outputs=(output,), x=x)[output].regions
+    assert sum(span.nonfinite[1] for span in spans.values()) == count
