@@ -18,7 +18,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,6 @@ MOST_COMBINATIONS = 125  # such as two ex2.approx.f32 in a row, of seven results
 EXAMPLES = 8
 
 Float64 = NDArray[np.float64]
-
-if TYPE_CHECKING:
-    from precision_lab.emulator.enclosing.memory import Side
 
 
 def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformity]:
@@ -103,25 +100,38 @@ def _is_universal(instruction: str) -> bool:
 
 def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
     """Ranges that hold what conforming devices give, for all outputs of the case at once."""
-    from precision_lab.virtual_gpu.engines import enclosing, recording
+    from precision_lab.virtual_gpu.engines import enclosing, raise_to_upper_ends, recording
 
     bits = case.points.bits
     assert bits is not None
-    ends: dict[str, list[Float64]] = {output: [] for output in nominal}
+    lows: dict[str, Float64] = {}
+    highs: dict[str, Float64] = {}
     found: dict[str, Conformity] = {}
-    sides: tuple[Side, Side] = ("low", "high")
-    for side in sides:
-        with recording() as record, enclosing(side):
+
+    def ends(output: str, tensor: Any) -> Float64:
+        return np.asarray(to_numpy(tensor, case.output_format(output)), np.float64)
+
+    with recording() as record, enclosing("low") as planes:
+        tensors = run_tensors(case, input_tensor(case, bits))
+        for output, tensor in tensors.items():
+            if isinstance(tensor, Failure):
+                found[output] = _unknown(tensor.message)
+            elif why := record.obstacle(tensor.untyped_storage().data_ptr()):
+                found[output] = _unknown(why)
+            else:
+                lows[output] = ends(output, tensor)
+        # All lower ends were read before: outputs may share memory.
+        for output, tensor in tensors.items():
+            known = output in lows and not isinstance(tensor, Failure)
+            if known and raise_to_upper_ends(planes, tensor.untyped_storage().data_ptr()):
+                highs[output] = ends(output, tensor)
+    if lows.keys() - highs.keys():  # what was copied or converted since: once more, for the other ends
+        with enclosing("high"):
             for output, tensor in run_tensors(case, input_tensor(case, bits)).items():
-                if isinstance(tensor, Failure):
-                    found[output] = _unknown(tensor.message)
-                elif why := record.obstacle(tensor.untyped_storage().data_ptr()):
-                    found[output] = _unknown(why)
-                else:
-                    values = to_numpy(tensor, case.output_format(output))
-                    ends[output].append(np.asarray(values, np.float64))
+                if output in lows and not isinstance(tensor, Failure):
+                    highs[output] = ends(output, tensor)
     for output in nominal.keys() - found.keys():
-        found[output] = _within(case, output, nominal[output], *ends[output])
+        found[output] = _within(case, output, nominal[output], lows[output], highs[output])
     return found
 
 

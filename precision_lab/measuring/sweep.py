@@ -107,6 +107,7 @@ def sweep(
         "schema": SCHEMA,
         "function": case.function.name,
         "implementation": implementation.name,
+        **({"target": implementation.target} if implementation.target else {}),
         "execution": implementation.execution_name,
         "format": fmt.name,
         "outputs": list(outputs),

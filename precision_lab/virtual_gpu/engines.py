@@ -109,6 +109,18 @@ def enclosing(side: Side) -> Iterator[Planes]:
         _State.enclosing = before
 
 
+def raise_to_upper_ends(planes: Planes, allocation: int) -> bool:
+    """Puts the upper ends of an allocation's ranges in memory; False where they may lie elsewhere."""
+    ranges = [m.removeprefix(_RANGES) for m in tensors.marks_of(allocation) if m.startswith(_RANGES)]
+    memory = planes.memory
+    at = slice(allocation - memory.base, allocation - memory.base + memory.extent(allocation))
+    is_range, data = planes.data["kinds"][at] != POINT, memory.data[at]
+    if any(int(place) != allocation for place in ranges) or (data != planes.data["low"][at])[is_range].any():
+        return False  # copied, or changed since
+    data[is_range] = planes.data["high"][at][is_range]
+    return True
+
+
 def run(launch: Launch, memory: Memory, pointers: Mapping[str, int], other: Other | None = None) -> None:
     """Executes a launch.
 
