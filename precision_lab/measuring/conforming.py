@@ -122,8 +122,9 @@ def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformit
                 lows[output] = ends(output, tensor)
         # All lower ends were read before: outputs may share memory.
         for output, tensor in tensors.items():
-            known = output in lows and not isinstance(tensor, Failure)
-            if known and raise_to_upper_ends(planes, tensor.untyped_storage().data_ptr()):
+            if output not in lows or isinstance(tensor, Failure):
+                continue
+            if raise_to_upper_ends(planes, tensor.untyped_storage().data_ptr()):
                 highs[output] = ends(output, tensor)
     if lows.keys() - highs.keys():  # what was copied or converted since: once more, for the other ends
         with enclosing("high"):
