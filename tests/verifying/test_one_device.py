@@ -85,6 +85,7 @@ def test_a_verdict_with_a_table_is_of_that_device_alone(
     assert "every conforming device" not in said
 
 
+@pytest.mark.slow
 def test_a_table_of_another_kind_of_device_is_wrong_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_table_of_another_kind_of_device_is_wrong_use(
     assert code == 2 and data is None and "its digest differs" in said
 
 
+@pytest.mark.slow
 def test_a_table_beyond_the_manual_is_no_fault_of_the_kernel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_table_beyond_the_manual_is_no_fault_of_the_kernel(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not machine_code.assemblers(), reason="no ptxas here; it comes with Triton")
 def test_where_no_machine_code_says_what_is_fused_a_verdict_depends_on_it(tmp_path: Path) -> None:
     """PTX that any assembler takes, and of a release that none here knows."""
