@@ -190,6 +190,12 @@ def _print_other_sets(console: Console, measurements: Sequence[Measurement]) -> 
     console.print(table)
 
 
+_STATES = {
+    "holds": "hold", "broken": "do not hold", "does not apply": "do not apply",
+    "not examined": "are not examined",
+}  # fmt: skip
+
+
 def _print_properties(console: Console, verdict: Verdict) -> None:
     """How each property ended: "all hold" only where all were examined and nothing is excused."""
     if not verdict.properties:
@@ -204,8 +210,7 @@ def _print_properties(console: Console, verdict: Verdict) -> None:
     if whole and by_state.get("holds"):
         console.print("engineering properties: all hold", soft_wrap=True)
     for state, names in by_state.items():
-        words = {"holds": "hold", "broken": "do not hold", "does not apply": "do not apply"}.get(state, state)
-        console.print(f"engineering properties that {words}: {', '.join(names)}", soft_wrap=True)
+        console.print(f"engineering properties that {_STATES[state]}: {', '.join(names)}", soft_wrap=True)
     for g in gaps:
         console.print(f"not examined: {g.what} [{g.fmt}, {g.params_name}]: {g.reason}", soft_wrap=True)
 

@@ -34,6 +34,8 @@ class Device:
         platform: what its kernels are written for; those of one platform run on every device of it.
         is_accelerator: it has memory of its own, runs beside the host, and scores results where they are.
         chooses: what its approximate instructions return, within the manual's bound, can be chosen.
+        watches: a kernel that touches memory outside of every allocation, or reads what nobody wrote, is
+            stopped in whichever call it does.
         own_process: it only exists in a process that was started for it (`running.own_process`).
     """
 
@@ -45,6 +47,7 @@ class Device:
     platform: ClassVar[str] = "cpu"
     is_accelerator: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
+    watches: ClassVar[bool] = False
     own_process: ClassVar[bool] = False
 
     @classmethod

@@ -32,6 +32,7 @@ class Emulated(Device):
     title = "an emulated GPU"
     platform = "cuda"
     chooses = True
+    watches = True
     own_process = True
 
     @classmethod

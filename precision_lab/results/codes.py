@@ -280,3 +280,5 @@ ENGINEERING = {
 }  # fmt: skip
 
 CODES: dict[str, Code] = {**ACCURACY, **RUNNING, **ENGINEERING}
+# Codes that say nothing against a kernel: nobody knows.
+OPEN = ("undecided", "device_lost", "not_emulated", "unsupported_instruction", "depends_on_device")

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
+from precision_lab.results.codes import OPEN
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import describe, judge, said_of_devices, worse_than
 from precision_lab.verifying.plan import LAWS, Bounds, Event, Examined, Measured, Plan, Planned
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES
 from precision_lab.verifying.verdict import Verdict
-
-# Codes that say nothing against a kernel: nobody knows.
-_OPEN = ("undecided", "device_lost", "not_emulated", "unsupported_instruction", "depends_on_device")
 
 # What each finished verdict is handed to; the pytest plugin collects its report here.
 LISTENERS: list[Callable[[Verdict], None]] = []
@@ -87,13 +85,13 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
     judged = list({describe(fault): fault for fault in judged}.values())
     verdict = Verdict(
         tuple(measurements),
-        tuple(fault for fault in judged if fault.code not in _OPEN),
+        tuple(fault for fault in judged if fault.code not in OPEN),
         tuple(dict.fromkeys(notes)),
         plan.properties,
         tuple({describe(fault): fault for fault in known}.values()),
         tuple(examinations.values()),
         (*dict.fromkeys(gaps), *_missing(plan, planned, measurements, examinations, gaps)),
-        tuple(fault for fault in judged if fault.code in _OPEN),
+        tuple(fault for fault in judged if fault.code in OPEN),
         _left_out(plan, planned),
         {
             f"{m.fmt}.{m.output}": asdict(bound)

@@ -15,6 +15,7 @@ from typing import Any
 
 from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import EnvironmentAltersResultsError, InternalError, KernelError, UsageError
+from precision_lab.implementations.adapters.target import kernel_of
 from precision_lab.results import Examination, Failure, Finding, Measurement
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.child import Child, Disturbed, death
@@ -182,10 +183,9 @@ def _property_died(plan: Plan, target: str, stage: str, failure: Failure) -> Exa
         LAWS: "while the laws were checked",
         "property": f"while the property {examined} was examined",
     }.get(what, "in a plain call on a few thousand inputs")
-    kernel = target.rpartition(":")[2]
     fault = Finding(
-        code=failure.kind, function=plan.function.name, implementation=kernel, fmt=fmt, params_name=name,
-        message=f"{failure.message}, {where}",
+        code=failure.kind, function=plan.function.name, implementation=kernel_of(target), fmt=fmt,
+        params_name=name, message=f"{failure.message}, {where}",
     )  # fmt: skip
     examination = Examination(examined, fmt, name, "broken") if examined else None
     return Examined((fault,), examination=examination)

@@ -20,6 +20,7 @@ from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.system.progress import Progress
+from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
 from precision_lab.verifying.loading import Loaded
 from precision_lab.verifying.plan import (
@@ -94,7 +95,7 @@ def events(
                 yield from _baseline(replace(case, implementation=loaded.baseline), stage)
             if position == 0:
                 yield from trial.examined(case)
-                yield from _lawful(plan, case, bounds)
+                yield from trial.lawful(case)
                 yield from _altered(case)
 
 
@@ -129,8 +130,10 @@ class _Trial:
         self.plan, self.implementation, self.bounds = plan, implementation, bounds
         self.progress, self.announce, self.isolated = progress, announce, isolated
         self.contracts: dict[FloatFormat, CallContract] = {}  # found by trying
-        self.failed: set[str] = set()  # formats in which an output could not be measured
+        self.failed: dict[str, set[str]] = {}  # by format, why outputs could not be measured
         self.accurate: dict[str, set[str]] = {}  # by format, outputs within their bounds
+        # By format, outputs that are no device's like this, and why: nothing seen of them is true of it.
+        self.elsewhere: dict[str, dict[str, str]] = {}
 
     def called(self, case: Case) -> Case:
         """The case with the contract that was found for its format."""
@@ -178,7 +181,9 @@ class _Trial:
     def _learn(self, m: Measurement) -> None:
         self.bounds.note(m)
         if m.failure is not None:
-            self.failed.add(m.fmt)
+            self.failed.setdefault(m.fmt, set()).add(m.failure.kind)
+            if m.failure.kind == "not_emulated":
+                self.elsewhere.setdefault(f"{m.fmt} {m.params_name}", {})[m.output] = m.failure.message
         bound = self.bounds.working(m.fmt, m.output)
         clean = m.failure is None and not (m.nonfinite_mismatch or m.wrong_sign)  # nor any that is known
         if bound is not None and clean and not any(f.code in _INACCURATE for f in judge(m, bound)):
@@ -234,9 +239,42 @@ class _Trial:
                     Examination(prop, case.fmt.name, case.params_name, state, found.inapplicable),
                 )  # fmt: skip
 
+    def lawful(self, case: Case) -> Iterator[Event]:
+        fmt, name = case.fmt.name, case.params_name
+        stage = f"{LAWS} {fmt} {name}"
+        if not self.plan.laws or stage in self.plan.done:
+            return
+        from precision_lab.verifying.laws import broken_laws  # Hypothesis, which nobody else needs
+
+        yield Begin(stage)
+        elsewhere = self.elsewhere.get(f"{fmt} {name}", {})
+        outputs = [o for o in case.outputs if o not in elsewhere]
+        # Other parameters have other errors: of a file's bounds, the widest counts.
+        held = [bound for o in outputs if (bound := self.bounds.bound(fmt, o)) is not None]
+        if not held:
+            no_bound = "no bound is given that results at other parameters must keep"
+            reason = no_bound if outputs else next(iter(elsewhere.values()))
+            yield Examined(examination=Examination(LAWS, fmt, name, "not examined", reason))
+            return
+        limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
+        try:
+            found = broken_laws(self.called(case.giving(*outputs)), Bound(limit), announce=self.announce)
+        except EnvironmentAltersResultsError as error:
+            message = f"while the laws were checked: {flushing_off(error)}"
+            fault = case.finding("alters_environment", message, params_name="")
+            yield Examined((fault,), examination=Examination(LAWS, fmt, name, "broken"))
+            return
+        faults = tuple(broken.finding(case) for broken in found if not broken.is_open)
+        state = "broken" if faults else "not examined" if found else "holds"
+        reason = found[0].message if state == "not examined" else ""
+        yield Examined(faults, examination=Examination(LAWS, fmt, name, state, reason))
+
     def _subject(self, case: Case) -> Subject:
         given = {o: self.bounds.working(case.fmt.name, o) for o in case.outputs}
-        held = {o: bound for o, bound in given.items() if bound is not None}
+        elsewhere = self.elsewhere.get(f"{case.fmt.name} {case.params_name}", {})
+        held = {o: bound for o, bound in given.items() if bound is not None and o not in elsewhere}
+        if elsewhere and not held:
+            raise KernelError("not_emulated", next(iter(elsewhere.values())))
         terms = Terms(
             held, frozenset(self.accurate.get(f"{case.fmt.name} {case.params_name}", ())), self.isolated,
             BUDGET if self.plan.budget is None else self.plan.budget,
@@ -246,10 +284,11 @@ class _Trial:
 
     def _unexaminable(self, case: Case, error: KernelError) -> Iterator[Event]:
         """What it means that a plain call fails: the measurement has said so, or it is a fault."""
-        if case.fmt.name not in self.failed:
-            yield Examined((case.finding(error.kind, f"in a plain call: {error}"),))
+        if error.kind not in self.failed.get(case.fmt.name, ()):
+            fault = case.finding(error.kind, f"in a plain call: {error}")
+            yield Examined((replayed(self.plan, self.implementation, fault, self.plan.properties[0]),))
+        reason = str(error) if error.kind == "not_emulated" else f"a plain call fails: {error}"
         for prop in self.plan.properties:
-            reason = f"a plain call fails: {error}"
             yield Examined(
                 examination=Examination(prop, case.fmt.name, case.params_name, "not examined", reason)
             )
@@ -270,34 +309,3 @@ def _baseline(case: Case, stage: str) -> Iterator[Event]:
     if case.fmt in case.implementation.formats and given:
         for m in measure_all(replace(case, outputs=tuple(given), finite=False)):
             yield Measured(m, baseline=True)
-
-
-def _lawful(plan: Plan, case: Case, bounds: Bounds) -> Iterator[Event]:
-    fmt, name = case.fmt.name, case.params_name
-    stage = f"{LAWS} {fmt} {name}"
-    if not plan.laws or stage in plan.done:
-        return
-    from precision_lab.verifying.laws import check_laws  # Hypothesis, which nobody else needs
-
-    yield Begin(stage)
-    # Other parameters have other errors: of a file's bounds, the widest counts.
-    held = [bound for o in case.outputs if (bound := bounds.bound(fmt, o)) is not None]
-    if not held:
-        reason = "no bound is given that results at other parameters must keep"
-        yield Examined(examination=Examination(LAWS, fmt, name, "not examined", reason))
-        return
-    limit = max(max(bound.max_ulp, *bound.regions.values(), 0.5) for bound in held)
-    try:
-        faults = tuple(
-            case.finding("breaks_law", broken.message, params_name="")
-            if broken.fault is None
-            else replace(
-                broken.fault, message=broken.message, implementation=case.implementation.name, output="",
-                params_name="",
-            )
-            for broken in check_laws(case.implementation, plan.function, fmt=case.fmt, max_ulp=limit)
-        )  # fmt: skip
-    except EnvironmentAltersResultsError as error:
-        message = f"while the laws were checked: {flushing_off(error)}"
-        faults = (case.finding("alters_environment", message, params_name=""),)
-    yield Examined(faults, examination=Examination(LAWS, fmt, name, "broken" if faults else "holds"))

@@ -105,7 +105,9 @@ def unwritten_elements(tensor: Tensor) -> NDArray[np.int64]:
         memory().states[tensor.data_ptr() - memory().base :],
         (*tensor.shape, size), (*(stride * size for stride in tensor.stride()), 1),
     )  # fmt: skip
-    return np.flatnonzero((states != WRITTEN).any(-1))
+    written = states == WRITTEN
+    # Nearly always, and a hundred times faster than to ask element by element.
+    return np.empty(0, np.int64) if written.all() else np.flatnonzero(~written.all(-1))
 
 
 def allocation_of(address: int) -> int | None:

@@ -16,7 +16,7 @@ from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16, FP16, FP32, FP64
 from precision_lab.functions import get_function
 from precision_lab.implementations.adapters import launch_description as description
-from precision_lab.implementations.adapters.target import cuda_parts, find, with_launch
+from precision_lab.implementations.adapters.target import cuda_parts, find, kernel_of, with_launch
 from precision_lab.numeric import nvrtc
 
 RELU2, XIELU = get_function("relu2"), get_function("xielu")
@@ -231,6 +231,7 @@ PLAIN = "const float* x, float* y, int n"
         (PLAIN, "x, y, n; block=0", r"block=0 must be a whole number above 0"),
         (PLAIN, "x, y, n; format=fp8", r"expected one of fp64, fp32"),
         (PLAIN, "x, x, n", r"nothing is y among x, x, n"),
+        (PLAIN, "j(x, y, n)", r"'j\(x, y, n\)' is of 'j', and TARGET '.*' of its kernel 'k'"),
         (PLAIN, "x, y, n; backward=other", r"no kernel 'other', named as backward="),
         ("const unsigned* x, unsigned* y, int n", "", r"say which format it computes in"),
     ],
@@ -257,6 +258,8 @@ def test_other_mistakes_are_named(tmp_path: Path) -> None:
         with_launch("math:exp", "x, y, n")
     with pytest.raises(UsageError, match="says how it is launched already"):
         with_launch("k.cu:k block=32", "x, y, n")
+    with pytest.raises(UsageError, match="expected how a kernel is launched"):
+        with_launch("k.cu:k", "")
 
 
 def test_a_target_with_colons_in_its_kernel_is_split_behind_the_file() -> None:
@@ -266,12 +269,16 @@ def test_a_target_with_colons_in_its_kernel_is_split_behind_the_file() -> None:
             "a/b.cu:k<pair<float>, 256>(x, y, n) block=32",
             ("a/b.cu", "k<pair<float>, 256>", "k<pair<float>, 256>(x, y, n) block=32"),
         ),
+        ("a.cu:k<float> k<float>(x, y, n)", ("a.cu", "k<float>", "k<float>(x, y, n)")),
         ("b.ptx:k", ("b.ptx", "k", "")),
         ("b.ptx:k block=32 grid=ceil(n/2)", ("b.ptx", "k", "block=32 grid=ceil(n/2)")),
         ("b.ptx:k x, y, n; block=32", ("b.ptx", "k", "x, y, n; block=32")),
         ("b.py:k", ("", "", "")),
     ):
         assert cuda_parts(target) == parts
+    read = description.read_description("k<pair<float>, 256>(x, y, n) block=32")
+    assert (read.kernel, read.arguments) == ("k<pair<float>, 256>", ("x", "y", "n"))
+    assert kernel_of("a.cu:ns::k<float> x, y, n") == "ns::k<float>" and kernel_of("a.b:C.f") == "C.f"
     assert with_launch("b.ptx:k", "x, y, n block=32") == "b.ptx:k x, y, n block=32"
     assert with_launch("b.py:k", None) == "b.py:k"
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,16 @@ def test_monotony_is_judged_across_chunks_too() -> None:
     (m,) = sweep(as_implementation(kernel, "relu", ("bf16",)), "bf16", ("forward",)).measurements
     assert 0x3000 % (1 << 12) == 0
     assert m.monotonicity_violations == 1
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_kernel_of_the_same_name_elsewhere_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Nor one that is launched otherwise."""
+    here, elsewhere = (replace(EXPM1, target=f"k.cu:expm1{launch}") for launch in (" block=128", ""))
+    sweep(here, "bf16", ("forward",), shards=4, directory=tmp_path)
+    assert sweep(here, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True).resumed == 4
+    with pytest.raises(ValueError, match=r"its target is 'k\.cu:expm1 block=128', this one's 'k\.cu:expm1'"):
+        sweep(elsewhere, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True)
 
 
 @pytest.mark.usefixtures("small_chunks")

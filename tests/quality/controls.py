@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from zoo import Specimen, right
 from zoo_gradients import gate_kernel, silu
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 CONTROLS: list[Specimen] = []
 
 
@@ -173,3 +175,6 @@ control("SwiGLU as a Function", "swiglu_function", gate_kernel(), function="swig
 control("SwiGLU that takes no broadcast gate", "swiglu_of_rows", swiglu_of_rows, function="swiglu")
 control("PReLU with a 0-d slope", "prelu", prelu, function="prelu", fmts=WIDE)
 control("PReLU as a module, FP32 inside", "PReLU", PReLU, function="prelu", fmts=WIDE)
+TRITON = f"{HELPERS / 'gpu_kernels.py'}:trained"
+control("Triton on an emulated GPU", "trained", TRITON, function="relu", outputs=("forward", "grad_x"),
+        device="sm_90")  # fmt: skip

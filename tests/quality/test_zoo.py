@@ -10,6 +10,7 @@ import collections
 import os
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -41,13 +42,13 @@ EMULATED = pytest.mark.skipif(
     find_spec("triton") is None or not (any(map(shutil.which, ("c++", "g++"))) or "CXX" in os.environ),
     reason="an emulated GPU takes Triton and a C++ compiler",
 )
-CASES = [
-    pytest.param(
-        s, id=s.name,
-        marks=[pytest.mark.slow] * (s.name not in FIRST) + [EMULATED] * (s.device != "cpu"),
-    )
-    for s in ZOO
-]  # fmt: skip
+
+
+def case(s: Specimen, *marks: pytest.MarkDecorator) -> Any:
+    return pytest.param(s, id=s.name, marks=[*marks, *[EMULATED] * (s.device != "cpu")])
+
+
+CASES = [case(s, *[pytest.mark.slow] * (s.name not in FIRST)) for s in ZOO]
 
 
 @pytest.mark.parametrize("s", CASES)
@@ -60,7 +61,7 @@ def test_a_faulty_kernel_is_caught_under_its_right_name(s: Specimen) -> None:
     assert float(torch.tensor(2.0**-126) / 2) != 0.0
 
 
-@pytest.mark.parametrize("s", one_in(2, [pytest.param(s, id=s.name) for s in CONTROLS]))
+@pytest.mark.parametrize("s", one_in(2, map(case, CONTROLS)))
 def test_a_right_kernel_is_not_called_faulty(s: Specimen) -> None:
     verdict = tried(s)
     assert verdict.failures == ()

@@ -24,6 +24,10 @@ emulated(
 emulated("unmasked", TRITON, "unmasked", "loads beyond the end", "out_of_bounds")
 emulated("leaves_the_last", TRITON, "leaves_the_last", "a launch for one element less", "unwritten_read")
 emulated(
+    "rounded_down", TRITON, "rounded_down", "a tail that no program writes", "unwritten_read",
+    properties=("lengths",),
+)  # fmt: skip
+emulated(
     "sums_too_much", TRITON, "sums_too_much", "a sum over a buffer that is half written", "unwritten_read",
     outputs=("forward", "grad_x"),
 )  # fmt: skip

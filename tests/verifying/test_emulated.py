@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,15 +44,19 @@ def test_a_users_file_runs_unchanged_and_passes() -> None:
 
 def test_an_output_with_an_operator_of_torchs_is_not_examined() -> None:
     """The backward multiplies by itself: forward is judged, d/dx is not."""
-    verdict = verify("relu", outputs=("forward", "grad_x"))
+    verdict = verify("relu", outputs=("forward", "grad_x"), properties=("upstream", "grad_mode"))
     assert verdict.outcome == "inconclusive"
     (reason,) = verdict.reasons
     assert "not_emulated" in reason and "mul" in reason and "grad_x" in reason
+    states = {e.property: (e.state, e.reason) for e in verdict.examinations}
+    assert states == {"upstream": ("does not apply", "no d/dx is examined"), "grad_mode": ("holds", "")}
 
 
 def test_what_only_calls_torch_is_refused() -> None:
-    verdict = verify("eager")
+    verdict = verify("eager", properties=("lengths",))
     assert verdict.outcome == "inconclusive" and "relu" in verdict.reasons[0]
+    (lengths,) = verdict.examinations
+    assert lengths.state == "not examined" and "torch's operator relu" in lengths.reason
 
 
 def test_an_access_out_of_bounds_is_named_with_its_line() -> None:
@@ -70,6 +75,30 @@ def test_results_that_nobody_wrote_and_reads_of_such_memory_are_faults() -> None
     assert "nobody has written 1 of 65536 elements, the first is number 65535" in fault.message
     (fault,) = verify("sums_too_much", outputs=("forward", "grad_x")).faults
     assert fault.code == "unwritten_read" and fault.output == "grad_x" and "sum of torch" in fault.message
+
+
+def test_elements_that_only_calls_of_some_lengths_leave_unwritten_are_faults() -> None:
+    """All inputs in one call are whole blocks; a property's plain call is not, or other lengths are not."""
+    verdict = verify("rounded_down", outputs=("forward", "grad_x"), properties=("lengths",))
+    forward, gradient = verdict.measurements
+    assert forward.failure is None and gradient.failure is not None
+    fault = next(fault for fault in verdict.faults if fault.code == "unwritten_read")
+    assert "in a plain call: forward: nobody has written 1 of 4097 elements" in fault.message
+    assert fault.replay.endswith("--properties lengths --output forward --output grad_x --device sm_90")
+    verdict = verify("backward_rounded_down", outputs=("forward", "grad_x"), properties=("lengths",))
+    (fault,) = verdict.faults
+    assert fault.code == "unwritten_read" and "a gradient: nobody has written" in fault.message
+    (fault,) = verify("nothing_for_few", properties=("lengths",)).faults
+    assert fault.code == "unwritten_read" and "in a call of 1 elements: forward: nobody" in fault.message
+
+
+def test_engineering_properties_hold_of_a_right_kernel() -> None:
+    """Its tensors lie in the device's memory, also where a host would protect pages around them."""
+    names = ("unwritten", "memory", "strides", "arguments_kept", "results_kept", "upstream")
+    verdict = verify("trained", outputs=("forward", "grad_x"), properties=names)
+    assert verdict.passed, verdict.failures or verdict.reasons
+    assert {e.property: e.state for e in verdict.examinations} == dict.fromkeys(names, "holds")
+    assert verdict.not_examined == ()
 
 
 def test_every_configuration_of_an_autotuned_kernel_is_judged() -> None:
@@ -164,20 +193,38 @@ def test_a_table_needs_a_device(tmp_path: Path) -> None:
 
 def test_how_a_kernel_is_launched_may_be_said_on_the_command_line(tmp_path: Path) -> None:
     """Where its file does not say it; what finds the kernel again says it, too."""
-    faulty = Path(__file__).parents[1] / "quality" / "emulated.ptx"
-    file = tmp_path / "k.ptx"
-    lines = faulty.read_text(encoding="utf-8").splitlines()
+    lines = FILE.with_name("silu_in_bf16.ptx").read_text(encoding="utf-8").splitlines()
+    file = tmp_path / "a kernel.ptx"
     file.write_text("\n".join(line for line in lines if "precision_lab:" not in line), encoding="utf-8")
     command = [
-        "verify", f"{file}:misaligned", "--function", "relu", "--device", "sm_90", "--output", "forward",
-        "--properties", "none", "--json", "-",
+        "verify", f"{file}:silu", "--function", "silu", "--format", "bf16", "--device", "sm_90",
+        "--output", "forward", "--properties", "none", "--json", "-",
     ]  # fmt: skip
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 2 and "or with --launch" in refused.output
-    result = CliRunner().invoke(app, [*command, "--launch", "x, y, n block=64 format=bf16"])
+    result = CliRunner().invoke(app, [*command, "--launch", "silu(x, y, n) block=64 format=bf16"])
     assert result.exit_code == 1
-    (finding,) = json.loads(result.stdout)["findings"]
-    assert finding["code"] == "misaligned"
+    finding = next(f for f in json.loads(result.stdout)["findings"] if f["code"] == "inaccurate")
+    again = CliRunner().invoke(app, shlex.split(finding["replay"])[1:])
+    assert again.exit_code == 0, again.output
+    row = next(line.split() for line in again.output.splitlines() if line.startswith("silu "))
+    assert row[:2] == ["silu", "cuda"] and row[3] == finding["witness"]["computed_bits"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", f"{FILE}:relu", "--function", "relu"],
+        ["explain", "relu", "--bits", "0x3f80", "--format", "bf16", "--kernel", "math:exp"],
+        ["sweep", "elu", "--implementation", "naive", "--format", "bf16"],
+    ],
+    ids=lambda c: c[0],
+)
+def test_only_cuda_kernels_are_launched(command: list[str]) -> None:
+    for launch, words in (("x, y, n", "is no kernel of a .cu or .ptx file"), (" ", "expected how a kernel")):
+        result = CliRunner().invoke(app, [*command, "--launch", launch])
+        assert result.exit_code == 2 and words in " ".join(result.output.split())
+        assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("fmt", ["e4m3", "e5m2"])

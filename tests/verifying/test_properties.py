@@ -161,7 +161,7 @@ def test_a_kernel_that_refuses_everything_has_no_contract() -> None:
 def test_a_property_says_that_it_does_not_apply() -> None:
     subject = subject_of()
     assert examine(subject, "operands").inapplicable == "relu has no operand beside x"
-    assert examine(subject, "reductions").inapplicable == "the kernel gives no parameter's gradient"
+    assert examine(subject, "reductions").inapplicable == "no parameter's gradient is examined"
     assert examine(subject, "determinism").inapplicable == ""
     with pytest.raises(ValueError, match="unknown property 'strids'; did you mean strides"):
         examine(subject, "strids")

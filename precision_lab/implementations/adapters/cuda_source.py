@@ -234,9 +234,19 @@ class Source:
         return found
 
     def _description(self, *names: str) -> Description:
-        """The one given by the caller, or that of one of the names, or the only one without a name."""
+        """The one given by the caller, or that of one of the names, or the only one without a name.
+
+        Raises:
+            ValueError: the caller's names another kernel.
+        """
         if self.launch:
-            return self.described[0]
+            given = self.described[0]
+            if given.kernel not in ("", *names, *(name.partition("<")[0] for name in names)):
+                raise UsageError(
+                    f"launch description {self.launch!r} is of {given.kernel!r}, and TARGET "
+                    f"{str(self.path)!r} of its kernel {names[0]!r}"
+                )
+            return given
         for name in names:
             for each in self.described:
                 if each.kernel and each.kernel in (name, name.partition("<")[0]):

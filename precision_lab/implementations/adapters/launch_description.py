@@ -26,7 +26,10 @@ _COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _STATED = re.compile(r"^[ \t/*#]*precision_lab:[ \t]*(.*?)[ \t]*(?:\*/)?[ \t]*$", re.MULTILINE)
 _NESTED = r"\((?:[^()]|\([^()]*\))*\)"
 _KEY = re.compile(rf"(?:^|(?<=[\s;]))([a-z_]+)\s*=\s*((?:[^\s;()]|{_NESTED})+)")
-_NAMED = re.compile(r"([\w:]+(?:<[^>]*>)?)\s*\((.*)\)", re.DOTALL)
+_WITHIN = r"[^<>()=]"
+# As C++ or PTX name it, perhaps an instantiated template, whose arguments may be templates, too.
+KERNEL = re.compile(rf"[\w:$]+(?:<(?:{_WITHIN}|<(?:{_WITHIN}|<{_WITHIN}*>)*>)*>)?")
+_NAMED = re.compile(rf"({KERNEL.pattern})\s*\((.*)\)", re.DOTALL)
 _KERNEL = re.compile(
     r"__global__\s+(?:(?:static|inline|__forceinline__|__launch_bounds__\s*\([^)]*\))\s+)*void\s+"
     r"(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^()]*)\)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.implementations.adapters.launch_description import KERNEL
 from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.guard import guarded
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 LIBRARIES = (".so", ".dylib", ".dll")
 CUDA_SUFFIXES = (".cu", ".ptx")
-_CUDA_SYMBOL = re.compile(r"[\w:$]+(?:<[^()=]*>)?")
 
 
 def is_registered_name(target: str) -> bool:
@@ -40,20 +39,29 @@ def cuda_parts(target: str) -> tuple[str, str, str]:
     for suffix in CUDA_SUFFIXES:
         before, mark, rest = target.partition(f"{suffix}:")
         if mark:
-            found = _CUDA_SYMBOL.match(rest)
+            found = KERNEL.match(rest)
             symbol, launch = (found.group(), rest[found.end() :].strip()) if found else (rest, "")
             return before + suffix, symbol, symbol + launch if launch.startswith("(") else launch
     return "", "", ""
+
+
+def kernel_of(target: str) -> str:
+    """What a TARGET calls its kernel, without its file or module, or how it is launched."""
+    return cuda_parts(target)[1] or target.rpartition(":")[2]
 
 
 def with_launch(target: str, launch: str | None) -> str:
     """The TARGET of the same kernel that says how it is launched, too.
 
     Raises:
-        ValueError: it is no kernel of a .cu or .ptx file, or says so already.
+        ValueError: it is no kernel of a .cu or .ptx file, or says so already; or nothing is said.
     """
-    if not launch:
+    if launch is None:
         return target
+    if not launch.strip():
+        raise UsageError(
+            f"--launch {launch!r}: expected how a kernel is launched, such as 'x, y, n block=256'"
+        )
     file, symbol, already = cuda_parts(target)
     if not file:
         raise UsageError(f"--launch {launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file")

@@ -132,12 +132,19 @@ class Subject:
         """The kernel's result.
 
         Raises:
-            KernelError: it raised, or gave something else than a tensor like x.
+            KernelError: it raised, gave something else than a tensor like x, or left elements unwritten on a
+                device that knows.
         """
         self.terms.announce(f"x of shape {tuple(x.shape)}, {lies(x)}")
+        self.implementation.device.unwritten()  # what others have read before
         y = self.guarded(lambda: call(self.implementation, x, self.leaves if leaves is None else leaves))
         check_like(y, x, "forward")
+        self._check_written(y, "forward")
         return y
+
+    def _check_written(self, value: Tensor, what: str) -> None:
+        if words := self.implementation.device.unwritten(value):
+            raise KernelError("unwritten_read", f"{what}: {words}")
 
     def run(
         self,
@@ -163,11 +170,12 @@ class Subject:
         """Gradients of Σ upstream·y.
 
         Raises:
-            KernelError: autograd raised, or reached none.
+            KernelError: autograd raised, reached none, or gave one with unwritten elements, as `forward`.
         """
         if not y.requires_grad:
             raise KernelError("not_differentiable", "the result has no gradient")
         self.terms.announce(f"the backward, upstream of shape {tuple(upstream.shape)}, {lies(upstream)}")
+        self.implementation.device.unwritten()  # what others have read before
         found = self.guarded(
             lambda: torch.autograd.grad(y, list(sources), upstream, allow_unused=True), "backward: "
         )
@@ -175,6 +183,7 @@ class Subject:
             if gradient is None:
                 raise KernelError("not_differentiable", "no gradient reaches an argument")
             check_like(gradient, source, "a gradient")
+            self._check_written(gradient, "a gradient")
         return found
 
     def guarded(self, work: Callable[[], T], before: str = "") -> T:

@@ -33,7 +33,7 @@ def training_step(subject: Subject) -> str | None:
         return f"autograd around a kernel in {execution.framework} is the lab's own"
     outputs = given_parameters(subject)
     if "grad_x" not in subject.outputs and not outputs:
-        return "no gradient is asked for, or the kernel gives none"
+        return "no gradient is examined"
     step = _Step(subject, outputs)
     for where, work in step.parts.items():
         subject.tried(where, work)

@@ -16,7 +16,7 @@ from precision_lab.verifying.properties.products import Float64, Mask, Products,
 from precision_lab.verifying.properties.subject import Subject
 from precision_lab.verifying.properties.views import View
 
-NO_GRADIENT = "the kernel gives no d/dx"
+NO_GRADIENT = "no d/dx is examined"
 LOSS_SCALE = 1024.0
 ROUNDS = 4  # calls with upstream gradients of all magnitudes
 
