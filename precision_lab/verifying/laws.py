@@ -203,7 +203,8 @@ def broken_laws(
     given_ones, fixed = case.implementation.parameters, case.function.check_params()
 
     def taken(params: Mapping[str, float]) -> dict[str, float]:
-        return {k: v if given_ones is None or k in given_ones else fixed[k] for k, v in params.items()}
+        """In the function's order, whatever order they are drawn in."""
+        return {k: params[k] if given_ones is None or k in given_ones else v for k, v in fixed.items()}
 
     drawn = strategies.parameters(case.function, case.fmt).map(taken)
     inputs = "exhaustive" if case.fmt.bits <= 16 else "stratified:4"
@@ -223,10 +224,15 @@ class _Tried:
         return tuple(params.values()) in self._found
 
     def at(self, params: Mapping[str, float]) -> list[Measurement]:
-        if not self.knows(params):
+        """
+        Args:
+            params: always in one order.
+        """
+        key = tuple(params.values())
+        if key not in self._found:
             self._announce(f"the inputs of a law, {_shown(params)}")
-            self._found[tuple(params.values())] = measure_all(self.case.given(params))
-        return self._found[tuple(params.values())]
+            self._found[key] = measure_all(self.case.given(params))
+        return self._found[key]
 
 
 def _broken(

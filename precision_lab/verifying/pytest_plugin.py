@@ -88,13 +88,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             f"a test marked {_MARKER} returns the kernel to be verified, and this one returned None",
             pytrace=False,
         )
+    from precision_lab.exceptions import UsageError
     from precision_lab.verifying.verify import explanation, verify
 
     function = arguments.pop("function")
     formats = arguments.pop("formats", ("bf16",))
-    verdict = verify(
-        kernel, function, fmts=(formats,) if isinstance(formats, str) else tuple(formats), **arguments
-    )
+    fmts = (formats,) if isinstance(formats, str) else tuple(formats)
+    try:
+        verdict = verify(kernel, function, fmts=fmts, **arguments)
+    except UsageError as error:  # where in the lab it was noticed is nothing to the reader
+        pytest.fail(f"@pytest.mark.{_MARKER}: {error}", pytrace=False)
     if verdict.left_out:
         print(f"precision_lab: {function}: left out: {'; '.join(verdict.left_out)}")
     if not verdict.passed:

@@ -236,12 +236,32 @@ def test_numbers_of_fp8_are_loaded_and_stored(fmt: str) -> None:
     assert [fault.code for fault in verdict.faults] == ([] if fmt == "e4m3" else ["nonfinite"])
 
 
+def test_laws_are_asked_of_what_runs_there() -> None:
+    """An output that ran on the CPU breaks none of them."""
+    verdict = verify("relu", outputs=("forward", "grad_x"), laws=True)
+    assert verdict.outcome == "inconclusive" and "grad_x" in verdict.reasons[0]
+    assert [(e.property, e.state) for e in verdict.examinations] == [("laws", "holds")]
+    (laws,) = verify("eager", laws=True).examinations
+    assert laws.state == "not examined" and "torch's operator relu" in laws.reason
+    (unknown,) = precision_lab.search.check_laws(f"{FILE}:relu", "relu", device="sm_90")
+    assert unknown.is_open and unknown.law == "runs" and "grad_x" in unknown.message
+
+
+@pytest.mark.slow
+def test_laws_of_a_kernel_that_takes_long_are_no_hang() -> None:
+    """Every draw of parameters is an answer."""
+    verdict = verify("naive [triton]", "xielu", laws=True, params={"init": {}}, time_limit=12.0, max_ulp=1e9)
+    assert "hung" not in {fault.code for fault in verdict.faults}
+    assert any("signs with" in fault.message for fault in verdict.faults)
+
+
 @pytest.mark.slow
 def test_laws_are_checked_there() -> None:
-    verdict = verify("as-printed [triton]", "xiprelu", laws=True, params={"init": {}}, finite=True)
+    verdict = verify("as-printed [triton]", "xiprelu", laws=True, params={"init": {}})
     (laws,) = (e for e in verdict.examinations if e.property == "laws")
-    assert laws.state == "broken" and laws.fmt == "bf16"  # β·x overflows beside α·x²
-    assert "breaks_law" in {fault.code for fault in verdict.findings}
+    assert laws.state == "broken" and laws.fmt == "bf16"  # β·x is −inf where α·x² is inf
+    (message,) = {fault.message for fault in verdict.faults if " with " in fault.message}
+    assert message.startswith("special_values with") and "x=-inf" in message
 
 
 SESSION = """

@@ -13,12 +13,14 @@ pytest.importorskip("torch")
 
 import torch
 from by_name import get_implementation, law
+from hypothesis import strategies as st
 from turns import in_turn
 
 from precision_lab.exceptions import KernelError
 from precision_lab.functions import XIELU
 from precision_lab.implementations import get_execution, implementations_for
 from precision_lab.measuring.measure import measure
+from precision_lab.verifying import laws
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.laws import LAWS, check_laws
 from precision_lab.verifying.search import search
@@ -141,6 +143,7 @@ def test_each_law_is_broken_by_its_own_kind_of_fault():
     from sample_results import measurement, statistics, witness
 
     from precision_lab.results import Failure, Finding
+    from precision_lab.results.conformity import Conformity
 
     right = replace(
         measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
@@ -155,6 +158,8 @@ def test_each_law_is_broken_by_its_own_kind_of_fault():
         "moves": {"monotonicity_violations": 2},
         "raised": {"failure": Failure("raised", "no")},
         "not_finite_parameters": {"failure": Failure("not_finite_parameters", "infinite")},
+        "not_emulated": {"failure": Failure("not_emulated", "an operator of torch's")},
+        "depends_on_device": {"conformity": Conformity(("ex2.approx.f32",), unknown="too many")},
     }
 
     stable = get_implementation("xielu", "stable")
@@ -165,10 +170,10 @@ def test_each_law_is_broken_by_its_own_kind_of_fault():
         assert all(kind == told.kind for kind, told in found.items() if isinstance(told, Finding))
         return {kind for kind, told in found.items() if told is not None}
 
-    assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided"}
-    assert of("signs") == {"wrong_sign"}
-    assert of("special_values") == {"nonfinite"}
-    assert of("runs") == {"raised"}
+    assert of("accuracy") == {"inaccurate", "flushes_subnormals", "undecided", "depends_on_device"}
+    assert of("signs") == {"wrong_sign", "depends_on_device"}
+    assert of("special_values") == {"nonfinite", "depends_on_device"}
+    assert of("runs") == {"raised", "not_emulated"}
     assert of("continuity") == set()
     # Beyond an ulp, rounding alone may move results against the exact ones.
     assert of("monotony") == {"moves"} and of("monotony", 1.5) == set()
@@ -193,6 +198,75 @@ def test_parameters_shrink_to_the_simplest_that_break_a_law():
     (broken,) = check_laws(large_alpha, "xielu", laws=("accuracy",), max_examples=60)
     assert broken.params["alpha_p"] > 100
     assert (broken.params["alpha_n"], broken.params["beta"]) in {(0.8, 0.5), (1.2, 0.5)}
+
+
+def _with_large_alpha(monkeypatch, **changes):
+    """Measurements of a stable kernel, made up: changed where α_p is beyond 10."""
+    from sample_results import measurement, statistics
+
+    right = replace(
+        measurement("stable", accurate=True), regions={"positive": statistics(8, 0.5)}, max_ulp=0.5
+    )
+    measured = []
+
+    def made_up(case):
+        measured.append(case.asked)
+        return [replace(right, **(changes if case.asked["alpha_p"] > 10 else {}))]
+
+    monkeypatch.setattr(laws, "measure_all", made_up)
+    return measured
+
+
+def test_shrinking_measures_no_more_parameters_than_it_may(monkeypatch):
+    """An emulated GPU takes seconds for each."""
+    measured = _with_large_alpha(monkeypatch, monotonicity_violations=2)
+    check_laws("stable", "xielu", laws=("monotony",))
+    first, enough = next(n for n, asked in enumerate(measured, 1) if asked["alpha_p"] > 10), len(measured)
+    measured.clear()
+    monkeypatch.setattr(laws, "SHRINKS", 2)
+    (broken,) = check_laws("stable", "xielu", laws=("monotony",))
+    assert len(measured) == first + 2 < enough
+    assert broken.params["alpha_p"] > 10
+
+
+def test_what_nobody_can_tell_is_no_break_and_hides_none(monkeypatch):
+    """Of a draw it is said only where no other draw breaks the law."""
+    from precision_lab.results import Failure
+
+    _with_large_alpha(monkeypatch, failure=Failure("not_emulated", "an operator of torch's"))
+    (unknown,) = check_laws("stable", "xielu", laws=("runs", "signs"))
+    assert unknown.is_open and unknown.law == "runs" and unknown.params["alpha_p"] > 10
+    kinds = iter(["not_emulated"] + ["raised"] * 1000)
+
+    def made_up(case, right=laws.measure_all):
+        (found,) = right(case)
+        return [replace(found, failure=found.failure and Failure(next(kinds), "no"))]
+
+    monkeypatch.setattr(laws, "measure_all", made_up)
+    (broken,) = check_laws("stable", "xielu", laws=("runs",))
+    assert not broken.is_open and "raised" in broken.message
+
+
+def test_each_draw_is_judged_by_its_own_measurement(monkeypatch):
+    """Hypothesis gives the same parameters in several orders."""
+    measured = _with_large_alpha(monkeypatch)
+    seen = []
+    monkeypatch.setattr(laws, "measure_all", lambda case: measured.append(case.asked) or case.asked)
+    monkeypatch.setitem(laws.LAWS, "runs", lambda case, found, bound: seen.append(dict(found)) and None)
+    drawn = [{"alpha_p": 1.0, "alpha_n": 2.0, "beta": 0.5}, {"beta": 1.0, "alpha_n": 2.0, "alpha_p": 0.5}]
+    drawn += [{"alpha_n": 1.0, "alpha_p": 2.0, "beta": 0.5}, dict(reversed(drawn[0].items()))]
+    each = st.sampled_from(drawn)
+    monkeypatch.setattr(laws.strategies, "parameters", lambda *_: each)
+    assert check_laws("stable", "xielu", laws=("runs",)) == []
+    assert len(measured) == 3 and all(found in drawn for found in seen)
+    assert {tuple(found.items()) for found in seen} == {
+        tuple((name, params[name]) for name in ("alpha_p", "alpha_n", "beta")) for params in drawn
+    }
+
+
+def test_laws_of_an_output_that_there_is_not_are_refused():
+    with pytest.raises(ValueError, match="backward"):
+        check_laws("torch", "relu", outputs=("backward",))
 
 
 def _stable(x, alpha_p, alpha_n, beta):

@@ -327,11 +327,62 @@ def test_laws_are_held_to_the_widest_limit_of_any_output_and_region(
         bound_file=str(file), laws=True,
     )  # fmt: skip
     asked = []
-    monkeypatch.setattr(laws, "check_laws", lambda *_, **options: asked.append(options["max_ulp"]) or [])
+    monkeypatch.setattr(laws, "broken_laws", lambda case, bound, **_: asked.append(bound.max_ulp) or [])
     loaded = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
     found = collect(plan, trial.events(plan, loaded))
     assert asked == [7.0]
     assert found.outcome == "pass"
+
+
+def test_laws_are_of_the_outputs_and_inputs_asked_for_and_say_what_they_measure(tmp_path: Path) -> None:
+    """What is said before each call keeps a kernel from counting as hung, however many there are."""
+    from precision_lab.verifying import loading, trial
+
+    @torch.no_grad()
+    def forward_alone(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.isfinite(x), torch.relu(x), torch.zeros_like(x))
+
+    plan = dataclasses.replace(
+        planned(), function=RELU, outputs=("forward",), parameter_sets={"init": {}}, laws=True, properties=(),
+        finite=True,
+    )  # fmt: skip
+    loaded = loading.load(forward_alone, plan, framework=None, compiled=False, device=CPU)
+    said: list[str] = []
+    found = collect(plan, trial.events(plan, loaded, announce=said.append))
+    assert found.outcome == "pass", found.failures or found.reasons
+    assert said.count("the inputs of a law, no parameters") == 1
+    everything = dataclasses.replace(plan, finite=False)
+    broken = {
+        f.message.split(" with ")[0] for f in collect(everything, trial.events(everything, loaded)).faults
+    }
+    assert "special_values" in broken and "runs" not in broken
+
+
+def test_laws_that_nobody_can_tell_are_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab.results import Finding
+    from precision_lab.verifying import laws, loading, trial
+
+    plan = dataclasses.replace(
+        planned(), function=RELU, outputs=("forward",), parameter_sets={"init": {}}, laws=True, properties=()
+    )
+
+    def with_laws(*broken: laws.Broken) -> Verdict:
+        monkeypatch.setattr(laws, "broken_laws", lambda *_, **__: list(broken))
+        loaded = loading.load(relu, plan, framework=None, compiled=False, device=CPU)
+        return collect(plan, trial.events(plan, loaded))
+
+    fault = Finding(
+        code="depends_on_device", function="relu", fmt="bf16", implementation="relu", params_name="",
+        message="by what ex2 returns",
+    )  # fmt: skip
+    unknown = laws.Broken("accuracy", {}, "accuracy with no parameters: by what ex2 returns", fault)
+    verdict = with_laws(unknown)
+    assert verdict.outcome == "inconclusive" and verdict.faults == ()
+    assert [e.state for e in verdict.examinations] == ["not examined"]
+    assert "accuracy with no parameters: by what ex2 returns" in verdict.reasons[0]
+    verdict = with_laws(unknown, laws.Broken("runs", {}, "runs with no parameters: forward: raised: no"))
+    assert [fault.code for fault in verdict.faults] == ["breaks_law"]
+    assert [e.state for e in verdict.examinations] == ["broken"]
 
 
 def test_added_parameter_sets_differ_in_what_a_kernel_is_given() -> None:
