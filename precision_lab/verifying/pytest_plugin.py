@@ -33,6 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """A session is a device's before any `conftest.py` asks torch whether there is a GPU."""
+    if (name := early_config.known_args_namespace.precision_device) is not None:
+        _become(name)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -40,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "accurate; the other arguments are those of precision_lab.verify",
     )
     if (name := config.getoption("--precision-device")) is not None:
-        _become(name)
+        _become(name)  # nothing new, unless a `conftest.py` has loaded this plugin
     directory = config.getoption("--precision-report")
     if directory is not None:
         config.pluginmanager.register(_Report(Path(directory), config), "precision_lab_report")

@@ -48,6 +48,10 @@ def test_returns_nothing():
 @pytest.mark.precision(functoin="relu")
 def test_wrong_argument():
     return reference.relu
+
+@pytest.mark.precision("relu", device="sm_x")
+def test_no_such_device():
+    return reference.relu
 """
 
 
@@ -80,6 +84,7 @@ def result(project: Path) -> subprocess.CompletedProcess[str]:
         ("test_marked_and_parametrised[off_by_one_ulp]", "FAILED"),
         ("test_returns_nothing", "FAILED"),
         ("test_wrong_argument", "FAILED"),
+        ("test_no_such_device", "FAILED"),
     ],
 )
 def test_each_test_ends_as_it_should(
@@ -106,6 +111,8 @@ def test_a_failure_shows_region_witness_enclosure_and_replay(
 def test_misuse_of_the_marker_is_explained(result: subprocess.CompletedProcess[str]) -> None:
     assert "returns the kernel to be verified, and this one returned None" in result.stdout
     assert "@pytest.mark.precision has no argument 'functoin'; it has function, formats" in result.stdout
+    assert "@pytest.mark.precision: device='sm_x': expected 'cpu', " in result.stdout
+    assert "kinds.py" not in result.stdout, "nobody asks where in the lab it was noticed"
 
 
 def test_the_report_holds_every_measurement_of_the_session(
