@@ -78,8 +78,9 @@ class _Reductions(Summing):
                 index = self.drawn(n)
                 index[places] = pivot
                 weight = np.zeros(n)
-                # Numbers of every format here, so that one missing does not stand for another counted twice.
-                weight[places] = 1 + np.arange(len(places)) % 8 / 8
+                # Several numbers, so that one missing does not stand for another counted twice.
+                kinds = min(8, 1 << self.subject.fmt.fraction_bits)
+                weight[places] = 1 + np.arange(len(places)) % kinds / kinds
                 wanted = [o for o in outputs if o in self.whole()]
                 for output in self.wrong(index, weight, wanted):
                     self._missing(output, index, places, weight)

@@ -58,7 +58,10 @@ class _Step(Steps):
         self.parts: dict[str, Callable[[], None]] = {where: lambda: self._together(where, self.first)}
         if outputs and self.with_x:
             self.parts["where parameters require gradients and x none"] = self._without_x
-        self.parts["in two steps of a module"] = self._module
+        if subject.fmt.bits < 16:
+            subject.leave_out("steps of a module", f"torch adds no numbers of {subject.fmt.name}")
+        else:
+            self.parts["in two steps of a module"] = self._module
         self._other_sets()
         self.variants: dict[str, Callable[[], None]] = {"under torch.autocast": self._autocast}
         if outputs and not subject.implementation.execution.owns_parameters:
