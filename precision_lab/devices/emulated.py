@@ -62,9 +62,9 @@ class Emulated(Device):
         if engine not in ENGINES:
             raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
         if setting := os.environ.get(TABLES):
-            from precision_lab.virtual_gpu.tabulated import load, paths_of
+            from precision_lab.virtual_gpu.tabulated import held
 
-            load(paths_of(setting), self.capability())
+            held(setting, self.capability())
 
     def require(self) -> None:
         """

@@ -60,15 +60,11 @@ def extremes(op: str, ftz: bool, *bits: Bits) -> tuple[Bits, Bits]:
 def enclosure(op: str, ftz: bool, *bits: Bits) -> tuple[NDArray[Any], NDArray[Any]]:
     """As `extremes`, as float64; infinite on both sides where nothing is promised."""
     low, high = extremes(op, ftz, *bits)
-    return decoded(op, low), decoded(op, high)
-
-
-def decoded(op: str, bits: Bits) -> NDArray[Any]:
-    """Results of an instruction as float64."""
-    return _FORMATS[op.rsplit(".", 1)[-1]].decode(bits)
+    fmt = _FORMATS[op.rsplit(".", 1)[-1]]
+    return fmt.decode(low), fmt.decode(high)
 
 
 __all__ = [
-    "BOUNDS", "MOST_CANDIDATES", "Bound", "bound", "candidates", "decoded", "enclosure", "extremes",
-    "is_enumerable", "is_promised",
+    "BOUNDS", "MOST_CANDIDATES", "Bound", "bound", "candidates", "enclosure", "extremes", "is_enumerable",
+    "is_promised",
 ]  # fmt: skip

@@ -136,3 +136,12 @@ BOUNDS: Mapping[str, Bound] = MappingProxyType({
     "rcp.approx.f64": Bound("9.7.3.14", "of the upper 32 bits alone; no error is promised", ()),
     "rsqrt.approx.f64": Bound("9.7.3.17", "of the upper 32 bits alone; no error is promised", ()),
 })  # fmt: skip
+
+
+def operation(name: str) -> str:
+    """What an approximate instruction is called in `BOUNDS`, by its name in a program: "ex2.approx.f32" also
+    where it flushes or is of a pair.
+    """
+    opcode, *modifiers = name.split(".")
+    how = "full" if "full" in modifiers else "approx"
+    return f"{opcode}.{how}.{''.join(modifiers[-1:]).removesuffix('x2')}"

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from precision_lab.emulator import bounds
 from precision_lab.emulator.operands import read, results_of, sources_of, written
 from precision_lab.emulator.ptx import (
     Address,
@@ -52,9 +53,8 @@ def is_approximate(i: Instruction) -> bool:
 
 
 def operation(i: Instruction) -> str:
-    """What an approximate instruction is called in `approximate`: "ex2.approx.f32" also where it flushes."""
-    how = "full" if "full" in i.modifiers else "approx"
-    return f"{i.opcode}.{how}.{i.type.removesuffix('x2')}"
+    """What an approximate instruction is called in `bounds`."""
+    return bounds.operation(i.name)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.emulator.bounds import BOUNDS
+from precision_lab.emulator.bounds import BOUNDS, operation
 from precision_lab.exceptions import InternalError
 from precision_lab.inputs.sets import regions
 from precision_lab.measuring.every_input import standards
@@ -34,6 +34,11 @@ from precision_lab.running.case import Case
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.tensors import to_numpy
 from precision_lab.scoring import errors as metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from precision_lab.virtual_gpu.engines import Record
 
 MOST_COMBINATIONS = 125  # such as two ex2.approx.f32 in a row, of seven results each
 EXAMPLES = 8
@@ -77,25 +82,26 @@ def unexamined(case: Case) -> dict[str, Conformity]:
 
     with recording() as record:
         found = run_tensors(case, input_tensor(case, np.ones(64)))
-        obstacles = any(
-            not isinstance(t, Failure) and record.obstacle(t.untyped_storage().data_ptr())
-            for t in found.values()
-        )
-    names, tables = tuple(sorted(set(record.instructions.values()))), tuple(sorted(record.tables))
-    if not names and not obstacles:
+        obstacles = _obstacles(record, found)
+    names, tables = tuple(sorted(record.instructions)), tuple(sorted(record.tables))
+    if not names and not any(obstacles.values()):
         return {o: Conformity(tables=tables) for o in found}
     why = "at so many inputs correctly rounded results alone were tried"
     return {o: Conformity(names, unknown=why, tables=tables) for o in found}
 
 
+def _obstacles(record: Record, tensors: Mapping[str, Tensor | Failure]) -> dict[str, str]:
+    """Of each result, why not every one of conforming devices is reached; "" where all are."""
+    return {
+        o: record.obstacle(t.untyped_storage().data_ptr())
+        for o, t in tensors.items() if not isinstance(t, Failure)
+    }  # fmt: skip
+
+
 def _is_universal(instruction: str) -> bool:
     """Whether the manual promises something of an instruction, whatever it is given."""
-    opcode, *modifiers = instruction.split(".")
-    if not modifiers:  # contraction
-        return True
-    how = next((m for m in modifiers if m in ("approx", "full")), "")
-    op = f"{opcode}.{how}.{modifiers[-1].removesuffix('x2')}"
-    return op not in BOUNDS or BOUNDS[op].is_universal
+    bound = BOUNDS.get(operation(instruction))
+    return bound is None or bound.is_universal  # contraction has none
 
 
 def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
@@ -113,10 +119,11 @@ def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformit
 
     with recording() as record, enclosing("low") as planes:
         tensors = run_tensors(case, input_tensor(case, bits))
+        obstacles = _obstacles(record, tensors)
         for output, tensor in tensors.items():
             if isinstance(tensor, Failure):
                 found[output] = _unknown(tensor.message)
-            elif why := record.obstacle(tensor.untyped_storage().data_ptr()):
+            elif why := obstacles[output]:
                 found[output] = _unknown(why)
             else:
                 lows[output] = ends(output, tensor)
@@ -165,12 +172,8 @@ def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict
     assert bits is not None
     with recording() as record:
         tensors = run_tensors(case, input_tensor(case, bits))
-        obstacles = {
-            o: record.obstacle(t.untyped_storage().data_ptr())
-            for o, t in tensors.items()
-            if not isinstance(t, Failure)
-        }
-    names, tables = tuple(sorted(set(record.instructions.values()))), tuple(sorted(record.tables))
+        obstacles = _obstacles(record, tensors)
+    names, tables = tuple(sorted(record.instructions)), tuple(sorted(record.tables))
     count = math.prod(high - low + 1 for low, high in record.dimensions.values())
     if count > MOST_COMBINATIONS:
         return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))

@@ -48,13 +48,13 @@ class Record:
     Attributes:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
-        instructions: what is chosen, by dimension and name: a dimension may be of several instructions.
+        instructions: what there is to choose for: names of instructions, or contraction in a kernel.
         tables: devices whose tables were looked up.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
-    instructions: dict[tuple[Dimension, str], str] = field(default_factory=dict)
+    instructions: set[str] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
     launches: int = 0
 
@@ -212,7 +212,7 @@ def _dimension(dimension: Dimension, numbers: range, name: str) -> None:
     record = _State.record
     low, high = record.dimensions.get(dimension, (0, 0))
     record.dimensions[dimension] = min(numbers.start, low), max(numbers.stop - 1, high)
-    record.instructions[dimension, name] = name
+    record.instructions.add(name)
 
 
 def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:

@@ -41,36 +41,30 @@ def _engine(name: str) -> Engine:
 
 def execute(launch: Launch, memory: Memory, allocations: Sequence[int]) -> str:
     """Executes it, and says by which engine."""
-    chosen = os.environ.get(ENGINE, ENGINES[0])
     kernel = launch.kernel
-    if chosen == "reference":
+    if os.environ.get(ENGINE, ENGINES[0]) == "reference":
         _engine("reference").run(launch, memory)
         return "reference"
-    first = _COMPARED.get(id(kernel)) is not kernel
-    if not first or launch.blocks * launch.threads > COMPARED_THREADS:
-        try:
-            _engine("fast").run(launch, memory)
-        except Unsupported:
-            _engine("reference").run(launch, memory)
-            return "reference"
-        return "fast"
-    before = [_Copy(memory, a) for a in allocations]
+    compares = _COMPARED.get(id(kernel)) is not kernel and launch.blocks * launch.threads <= COMPARED_THREADS
+    before = [_Copy(memory, a) for a in allocations] if compares else []
+    name = "fast"
     try:
         # First: in a loop without an end the other one would be for minutes.
         _engine("fast").run(launch, memory)
     except Unsupported:
+        name = "reference"
         _engine("reference").run(launch, memory)
+    if compares and name == "fast":
+        after = [_Copy(memory, a) for a in allocations]
+        for copy in before:
+            copy.restore()
+        _engine("reference").run(launch, memory)
+        for copy in after:
+            copy.compare(kernel)
+            copy.restore()
+    if compares:
         _COMPARED[id(kernel)] = kernel
-        return "reference"
-    after = [_Copy(memory, a) for a in allocations]
-    for copy in before:
-        copy.restore()
-    _engine("reference").run(launch, memory)
-    for copy in after:
-        copy.compare(kernel)
-        copy.restore()
-    _COMPARED[id(kernel)] = kernel
-    return "fast"
+    return name
 
 
 class _Copy:

@@ -86,12 +86,13 @@ def load(paths: Iterable[str], capability: tuple[int, int]) -> dict[Key, Conform
 
 
 @cache
+def held(setting: str, capability: tuple[int, int]) -> Mapping[Key, Conforming]:
+    """`load` of the paths of a setting, which are read once."""
+    return load((path for path in setting.split(os.pathsep) if path), capability)
+
+
 def tables() -> Mapping[Key, Conforming]:
     """Those that this process was given for its device."""
     setting = os.environ.get(TABLES, "")
     capability = divmod(int(os.environ[DEVICE].removeprefix("sm_")), 10) if setting else (0, 0)
-    return load(paths_of(setting), capability)
-
-
-def paths_of(setting: str) -> list[str]:
-    return [path for path in setting.split(os.pathsep) if path]
+    return held(setting, capability)

@@ -14,6 +14,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import triton
+from parameter_edges import EDGES
 
 from precision_lab.devices import get_device
 from precision_lab.formats import get_format
@@ -30,12 +31,8 @@ from precision_lab.virtual_gpu.engines import choosing, recording
 
 Parameters = Mapping[str, float]
 SETS = [(f, dict(p)) for f in ("xielu", "xiprelu") for p in get_function(f).parameter_sets.values()]
-EDGES: tuple[dict[str, float], ...] = (
-    {"alpha_p": 3.0, "alpha_n": 0.5, "beta": 0.5},  # β = α_n: the linear part vanishes
-    {"alpha_p": 0.1, "alpha_n": 200.0, "beta": 0.5},  # roots close to 0
-    {"alpha_p": 0.5, "alpha_n": 0.5078125, "beta": 0.5},  # roots far out
-    {"alpha_p": 1.0, "alpha_n": 1.0, "beta": 0.0},
-    {"alpha_p": 0.25, "alpha_n": 0.75, "beta": -0.5},  # a root at x > 0
+MORE_EDGES = (
+    *EDGES,
     {"alpha_p": 0.8, "alpha_n": 71.7, "beta": 0.5},
     {"alpha_p": 0.8, "alpha_n": 0.98, "beta": 0.5},
 )
@@ -105,7 +102,7 @@ def measured_alike(case: Case, name: str) -> Iterator[dict[str, Any]]:
                 errors.zero_sign_mismatch(values, exact, x, output),
             )
             wrong = [max(w, int(c.sum())) for w, c in zip(wrong, counts, strict=True)]
-        yield line(case, name, output, worst, [*wrong, 0], sorted(set(record.instructions.values())))
+        yield line(case, name, output, worst, [*wrong, 0], sorted(record.instructions))
 
 
 def every_input(function: str, params: Parameters, fmt: str) -> Iterator[dict[str, Any]]:
@@ -165,13 +162,13 @@ def roots(count: int, each: bool) -> Iterator[dict[str, Any]]:
 
 
 def whole(fmt: str) -> Iterator[dict[str, Any]]:
-    for function, params in [*SETS, *(("xielu", p) for p in EDGES)]:
+    for function, params in [*SETS, *(("xielu", p) for p in MORE_EDGES)]:
         yield from every_input(function, params, fmt)
 
 
 def quick() -> Iterator[dict[str, Any]]:
     subject = implementation("xielu")
-    for params in (SETS[0][1], *EDGES[:2]):
+    for params in (SETS[0][1], *MORE_EDGES[:2]):
         case = case_of(subject, get_format("bf16"), params, SINGLE)
         yield from measured(case, f"xielu {params['alpha_n']:g} bf16 single")
     yield from roots(0, False)

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from by_name import get_implementation, measure_all, measure_reductions
+from parameter_edges import EDGES
 from torch import Tensor
 
 from precision_lab.devices import CPU
@@ -47,13 +48,6 @@ CASES = [
                  marks=[] if (f, s, fmt) == ("xielu", "init", "fp32") else in_turn(n, fmt))
     for n, (f, s) in enumerate(SETS) for fmt in BOUNDS
 ]  # fmt: skip
-EDGES: tuple[dict[str, float], ...] = (
-    {"alpha_p": 3.0, "alpha_n": 0.5, "beta": 0.5},  # β = α_n: the linear part vanishes
-    {"alpha_p": 0.1, "alpha_n": 200.0, "beta": 0.5},  # roots close to 0
-    {"alpha_p": 0.5, "alpha_n": 0.5078125, "beta": 0.5},  # roots far out
-    {"alpha_p": 1.0, "alpha_n": 1.0, "beta": 0.0},
-    {"alpha_p": 0.25, "alpha_n": 0.75, "beta": -0.5},  # a root at x > 0
-)
 
 
 @pytest.mark.parametrize(("function", "params", "fmt"), CASES)

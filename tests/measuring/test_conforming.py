@@ -48,7 +48,7 @@ class Device:
         record = Record()
         record.dimensions.update(self.dimensions)
         names = self.names or [f"ex2.approx.f{k}" for k, _ in enumerate(self.dimensions)]
-        record.instructions.update(dict(zip(self.dimensions, names, strict=True)))
+        record.instructions.update(names)
         record.obstacle = self._obstacle  # type: ignore[method-assign]
         yield record
 

@@ -6,9 +6,8 @@ import itertools
 
 import numpy as np
 
-from precision_lab.emulator.approximate import bound
+from precision_lab.emulator.approximate import bound, extremes, is_promised
 from precision_lab.emulator.bounds import ULPS, ULPS_OF_ROUNDED
-from precision_lab.emulator.choosing import HIGH, LOW, PROMISED
 from precision_lab.emulator.enclosing.enclosed import Enclosed
 from precision_lab.emulator.enclosing.lanes import RangedLanes
 from precision_lab.emulator.enclosing.ranges import (
@@ -28,8 +27,6 @@ from precision_lab.emulator.enclosing.ranges import (
     worst,
 )
 from precision_lab.emulator.influence import operation
-from precision_lab.emulator.nominal import described
-from precision_lab.emulator.ptx import Register
 from precision_lab.emulator.reference.lanes import UNSIGNED, Array, Mask
 
 
@@ -53,25 +50,25 @@ def approximate(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     ((_, target),) = e.targets
     bits = width * (2 if packed else 1)
     given = [lanes.operand(i, operand, width) for operand in i.operands[1:]]
-    kinds = [
-        fitting(lanes.kind(o), *lanes.ends(o), width) if isinstance(o, Register)
-        else np.zeros(lanes.n, np.uint8)
-        for o in i.operands[1:]
-    ]  # fmt: skip
-    kind = worst(*kinds)
+    kind = worst(
+        *(fitting(lanes.kind(o), *pair, width) for o, pair in zip(i.operands[1:], given, strict=True))
+    )
     is_range = np.logical_or.reduce([low != high for low, high in given])
     table = lanes.launch.choice.tables.get((op, ftz))
     if table is not None:
         _tabulated(e, lanes, live, worst(kind, np.where(is_range, LOST, POINT)))
         return
     lows, highs, promised, nan = [], [], np.ones(lanes.n, bool), np.zeros(lanes.n, bool)
-    sides = [tuple(parts(end.astype(UNSIGNED[bits]), width) for end in pair) for pair in given]
-    each = [_looked_at(low, high, scalar) for low, high in sides]
+    sides = [
+        (parts(low.astype(UNSIGNED[bits]), width), parts(high.astype(UNSIGNED[bits]), width))
+        for low, high in given
+    ]
+    each = [_looked_at(*side, scalar) for side in sides]
     for operands in itertools.product(*each) if is_range.any() else [[first for first, *_ in each]]:
         flat = [np.ascontiguousarray(o).reshape(-1) for o in operands]
         shape = operands[0].shape
-        promised &= described(op, ftz, PROMISED, *flat).astype(bool).reshape(shape).all(1)
-        ends = [described(op, ftz, which, *flat).reshape(shape) for which in (LOW, HIGH)]
+        promised &= is_promised(op, ftz, *flat).reshape(shape).all(1)
+        ends = [end.reshape(shape) for end in extremes(op, ftz, *flat)]
         nan |= np.logical_or(*(is_nan(end, scalar) for end in ends)).any(1)
         lows.append(joined(ends[0], bits))
         highs.append(joined(ends[1], bits))
@@ -84,12 +81,10 @@ def approximate(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     if i.opcode in ("sin", "cos"):
         wrong = wrong | is_range
     if i.opcode in ("rcp", "rsqrt", "div"):
-        divisor = [parts(end.astype(UNSIGNED[bits]), width) for end in given[-1]]
-        around = (order(divisor[0]) < 0) & (order(divisor[1]) >= 0)
+        low_divisor, high_divisor = sides[-1]
+        around = (order(low_divisor) < 0) & (order(high_divisor) >= 0)
         if i.opcode == "div":
-            numerator = [parts(end.astype(UNSIGNED[bits]), width) for end in given[0]]
-            zeros = may_be_zero(divisor[0], divisor[1]) & may_be_zero(numerator[0], numerator[1])
-            around |= zeros & is_range[:, None]
+            around |= may_be_zero(*sides[0]) & may_be_zero(*sides[-1]) & is_range[:, None]
         wrong = wrong | around.any(1) & is_range
     kind = np.maximum(np.maximum(kind, width), np.where(wrong, LOST, POINT))
     lanes.put(target, low, high, np.where(promised, kind, UNPROMISED), live)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from precision_lab.emulator.enclosing.lanes import RangedLanes
-from precision_lab.emulator.enclosing.ranges import POINT
+from precision_lab.emulator.enclosing.ranges import POINT, fitting, worst
 from precision_lab.emulator.operands import results_of, written
 from precision_lab.emulator.ptx import Address, Instruction, Not, Operand, Pair, Register, Vector
 from precision_lab.emulator.reference.lanes import Array, Mask
@@ -36,13 +36,13 @@ class Enclosed:
         self.sources: list[tuple[str, Register]] = []
         self.targets: list[tuple[str, Register]] = []
         count = len(results_of(i))
-        self.operands = (
+        operands = (
             *(self._renamed(o, "to", self.targets) for o in i.operands[:count]),
             *(self._renamed(o, "from", self.sources) for o in i.operands[count:]),
         )
         places = [o for o in i.operands if isinstance(o, Address)]
         self.addresses = [r for place in places for r in written(place.base)]
-        self._copy = build(replace(i, operands=self.operands), index)
+        self._copy = build(replace(i, operands=operands), index)
 
     def _renamed(self, operand: Operand, mark: str, into: list[tuple[str, Register]]) -> Operand:
         if isinstance(operand, Register):
@@ -72,6 +72,16 @@ class Enclosed:
     def kinds(self, lanes: RangedLanes) -> list[Array]:
         """Of all sources."""
         return [lanes.kind(register) for _, register in self.sources] or [np.full(lanes.n, POINT, np.uint8)]
+
+    def worst(self, lanes: RangedLanes, width: int) -> Array:
+        """What is not known of the sources, taken in parts of `width` bits: `worst` of their kinds."""
+        return worst(*(fitting(lanes.kind(r), *lanes.ends(r), width) for _, r in self.sources))
+
+    def settled(self, lanes: RangedLanes, live: Mask) -> None:
+        """Executes the instruction where every source is a point."""
+        self.plain(lanes, live)
+        for _, register in self.targets:
+            lanes.settle(register, live)
 
     def corners(self, lanes: RangedLanes) -> Iterator[dict[str, Array]]:
         """Every combination of the ends of the sources that are ranged."""

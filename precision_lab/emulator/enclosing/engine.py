@@ -11,7 +11,8 @@ from precision_lab.emulator.enclosing.rules import rule_of
 from precision_lab.emulator.influence import is_approximate
 from precision_lab.emulator.launch import Launch
 from precision_lab.emulator.memory import Memory
-from precision_lab.emulator.ptx import Instruction, Kernel, Not
+from precision_lab.emulator.operands import read
+from precision_lab.emulator.ptx import Instruction, Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 from precision_lab.emulator.reference.lanes import Lanes, Mask
 from precision_lab.emulator.reference.program import Program
@@ -76,9 +77,7 @@ class _Program(Program):
                 rule(e, own, live)
                 planes.note(e, own)
                 return
-            e.plain(own, live)
-            for _, register in e.targets:
-                own.settle(register, live)
+            e.settled(own, live)
 
         return step
 
@@ -97,7 +96,7 @@ class _Schedule(Schedule):
         found = super().guarded(i, mask)
         if i.guard is None:
             return found
-        register = i.guard.register if isinstance(i.guard, Not) else i.guard
+        (register,) = read(i.guard)
         if not lanes.is_ranged(register):
             return found
         low, high = lanes.ends(register)

@@ -34,8 +34,10 @@ class RangedLanes(Lanes):
     def is_ranged(self, register: Register) -> bool:
         return register.name in self.kinds
 
-    def kind(self, register: Register) -> Array:
-        return self.kinds.get(register.name, np.zeros(self.n, np.uint8))
+    def kind(self, operand: Operand) -> Array:
+        """Of a register; constants are points."""
+        found = self.kinds.get(operand.name) if isinstance(operand, Register) else None
+        return np.zeros(self.n, np.uint8) if found is None else found
 
     def ends(self, register: Register) -> tuple[Array, Array]:
         """Both ends, shape (n,)."""

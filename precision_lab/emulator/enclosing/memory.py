@@ -9,7 +9,7 @@ import numpy as np
 
 from precision_lab.emulator.enclosing.enclosed import Enclosed
 from precision_lab.emulator.enclosing.lanes import RangedLanes
-from precision_lab.emulator.enclosing.ranges import LOST, POINT
+from precision_lab.emulator.enclosing.ranges import LOST, POINT, cut, together
 from precision_lab.emulator.faults import Unsupported, where
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.ptx import Instruction
@@ -79,9 +79,7 @@ def access(e: Enclosed, lanes: RangedLanes, live: Mask, planes: Planes) -> None:
     ranged = e.ranged(lanes)
     planes.touched |= bool(ranged)
     if not planes.touched or "param" in i.modifiers:
-        e.plain(lanes, live)
-        for _, register in e.targets:
-            lanes.settle(register, live)
+        e.settled(lanes, live)
         return
     machine, kinds = lanes.machine, dict(moved)
     ends = {"low": e.lows(lanes), "high": e.highs(lanes)}
@@ -131,17 +129,12 @@ def _where_ranged(kinds: Array) -> Array:
 
 
 def _kind_of(kinds: Array, bits: int) -> Array:
-    """Of registers, of the kinds of their bytes: that of all that are parts of ranges, or none."""
-    each = _bytes(kinds)
-    most = each.max(1)
-    mixed = ((each != POINT) & (each != most[:, None])).any(1) | (most > bits)
-    return np.asarray(np.where(mixed & (most < LOST), LOST, most), np.uint8)
+    """Of registers, by the kinds of their bytes, where so many bits were accessed."""
+    return cut(together(*_bytes(kinds).T), bits)
 
 
 def atomic(e: Enclosed, lanes: RangedLanes, live: Mask, planes: Planes) -> None:
     """atom and red, of memory in which no range is."""
     if lanes.uncertain is not None or e.ranged(lanes) or planes.touched:
         raise undecided(e.i, "an atomic operation")
-    e.plain(lanes, live)
-    for _, register in e.targets:
-        lanes.settle(register, live)
+    e.settled(lanes, live)

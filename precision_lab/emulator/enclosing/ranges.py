@@ -82,8 +82,19 @@ def fitting(kind: Array, low: Array, high: Array, width: int) -> Array:
             same = a == b
             same[:, count - 1 :: count] = True
             found[here] = np.where(same.all(1), width, LOST)
-    found[(kind > width) & (kind < LOST)] = LOST
-    return found
+    return cut(found, width)
+
+
+def cut(kind: Array, width: int) -> Array:
+    """Kinds where no more than `width` bits of a range are seen: `LOST` for those of wider parts."""
+    return np.asarray(np.where((kind > width) & (kind < LOST), LOST, kind), np.uint8)
+
+
+def together(*kinds: Array) -> Array:
+    """The kind of several registers or bytes side by side: that of all that are no points, or none."""
+    most = np.maximum.reduce(kinds)
+    mixed = np.logical_or.reduce([(kind != POINT) & (kind != most) for kind in kinds])
+    return np.asarray(np.where(mixed & (most < LOST), LOST, most), np.uint8)
 
 
 def worst(*kinds: Array) -> Array:
@@ -94,7 +105,8 @@ def worst(*kinds: Array) -> Array:
     return found.astype(np.uint8)
 
 
-INFINITY = {"f16": 0x7C00, "bf16": 0x7F80, "f32": 0x7F800000, "f64": 0x7FF << 52}
+# The magnitude above which a number is NaN: infinity, or in E4M3 the largest number.
+INFINITY = {"f16": 0x7C00, "bf16": 0x7F80, "f32": 0x7F800000, "f64": 0x7FF << 52, "e4m3": 0x7E, "e5m2": 0x7C}
 
 
 def is_nan(number: Array, scalar: str) -> Array:

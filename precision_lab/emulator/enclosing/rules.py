@@ -22,6 +22,7 @@ from precision_lab.emulator.enclosing.ranges import (
     LOST,
     POINT,
     UNPROMISED,
+    cut,
     fitting,
     hull,
     is_nan,
@@ -30,10 +31,11 @@ from precision_lab.emulator.enclosing.ranges import (
     may_be_zero,
     order,
     parts,
+    together,
     worst,
 )
 from precision_lab.emulator.influence import is_approximate
-from precision_lab.emulator.ptx import Instruction, Register
+from precision_lab.emulator.ptx import Instruction
 from precision_lab.emulator.reference.lanes import UNSIGNED, Array, Mask
 
 Rule: TypeAlias = Callable[[Enclosed, RangedLanes, Mask], None]
@@ -94,7 +96,7 @@ def corners(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     else:
         to, source = (_scalar(kind) for kind in _types(i))
         width = BITS[to]
-        kind = worst(*(fitting(lanes.kind(r), *lanes.ends(r), BITS[source]) for _, r in e.sources))
+        kind = e.worst(lanes, BITS[source])
         wrong = _undefined(e, lanes, source)
     found = [e.run(lanes, live, values) for values in e.corners(lanes)]
     for k, (_, register) in enumerate(e.targets):
@@ -108,20 +110,14 @@ def corners(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
 
 def _unordered(e: Enclosed, lanes: RangedLanes, results: list[Array], to: str, source: str) -> Array:
     """Where some result of corners is NaN, unless all are since an operand is, or all operands are points."""
-    bad = np.stack([_nans(parts(r, BITS[to]), to) for r in results])
+    bad = np.stack([is_nan(parts(r, BITS[to]), to) for r in results])
     given, points = np.zeros(bad.shape[1:], bool), np.ones(lanes.n, bool)
     for _, register in e.sources:
         low, high = (parts(end, BITS[source]) for end in lanes.ends(register))
         points &= (low == high).all(1)
-        point = _nans(low, source) & (low == high)
+        point = is_nan(low, source) & (low == high)
         given |= point if point.shape == given.shape else point.any(1, keepdims=True)
     return np.asarray((bad.any(0) & ~(bad.all(0) & given)).any(1) & ~points)
-
-
-def _nans(number: Array, scalar: str) -> Array:
-    if scalar in ("e4m3", "e5m2"):
-        return np.asarray((number & number.dtype.type(0x7F)) > (0x7E if scalar == "e4m3" else 0x7C))
-    return is_nan(number, scalar)
 
 
 def _undefined(e: Enclosed, lanes: RangedLanes, scalar: str) -> Array:
@@ -150,7 +146,7 @@ def absolute(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     width = BITS[_scalar(e.i.type)]
     ((_, source),), ((_, target),) = e.sources, e.targets
     low, high = (parts(end, width) for end in lanes.ends(source))
-    kind = worst(fitting(lanes.kind(source), *lanes.ends(source), width))
+    kind = e.worst(lanes, width)
     # A point goes the instruction's own way, which also flushes.
     (plain,) = e.run(lanes, live, e.lows(lanes))
     (other,) = e.run(lanes, live, e.highs(lanes))
@@ -166,7 +162,7 @@ def signed(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     i, (_, target) = e.i, e.targets[0]
     width = target.bits
     (sign, other), number = (lanes.operand(i, operand, width) for operand in i.operands[1:])
-    kind = worst(*(fitting(lanes.kind(r), *lanes.ends(r), width) for _, r in e.sources))
+    kind = e.worst(lanes, width)
     below, above = magnitude(*number)
     top = below.dtype.type(1 << (width - 1))
     negative, positive = order(sign) < 0, order(other) >= 0
@@ -179,11 +175,7 @@ def bits_changed(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     """and, or, xor and not of bits."""
     (plain,) = e.run(lanes, live, e.lows(lanes))
     ((_, target),) = e.targets
-    given = []
-    for operand in e.i.operands[1:]:
-        low, high = lanes.operand(e.i, operand, target.bits)
-        kind = lanes.kind(operand) if isinstance(operand, Register) else np.zeros(lanes.n, np.uint8)
-        given.append((low, high, kind))
+    given = [(*lanes.operand(e.i, o, target.bits), lanes.kind(o)) for o in e.i.operands[1:]]
     low, high, kind = bitwise(e.i.opcode, given, plain)
     lanes.put(target, low, high, kind, live)
 
@@ -194,17 +186,7 @@ def movement(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     kind = together(*e.kinds(lanes))
     kind = np.where((kind < LOST) & (unit_of(e.i) % np.maximum(kind, 1) > 0), LOST, kind)
     for (_, register), a, b in zip(e.targets, low, high, strict=True):
-        cut = (kind > register.bits) & (kind < LOST)
-        lanes.put(register, a, b, np.where(cut, LOST, kind), live)
-
-
-def together(*kinds: Array) -> Array:
-    """The kind of several registers side by side: that of all that are no points, or none."""
-    most = np.maximum.reduce(kinds)
-    mixed = np.zeros(most.shape, bool)
-    for kind in kinds:
-        mixed |= (kind != POINT) & (kind != most)
-    return np.where(mixed & (most < LOST), LOST, most).astype(np.uint8)
+        lanes.put(register, a, b, cut(kind, register.bits), live)
 
 
 def compared(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
@@ -213,10 +195,7 @@ def compared(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     width = BITS[_scalar(i.type)]
     found = [e.run(lanes, live, values) for values in e.corners(lanes)]
     ends = [lanes.operand(i, operand, width) for operand in i.operands[1:3]]
-    kinds = [
-        fitting(lanes.kind(o), *lanes.ends(o), width)
-        for o in i.operands[1:3] if isinstance(o, Register)
-    ]  # fmt: skip
+    kinds = [fitting(lanes.kind(o), *pair, width) for o, pair in zip(i.operands[1:3], ends, strict=True)]
     rest = [lanes.kind(r) for _, r in e.sources if r.bits == 1]
     kind = worst(*kinds, *rest)
     if {"eq", "ne", "equ", "neu"} & set(i.modifiers):
@@ -246,9 +225,8 @@ def selected(e: Enclosed, lanes: RangedLanes, live: Mask) -> None:
     bits = target.bits
     both = []
     for operand in i.operands[1:3]:
-        kind = lanes.kind(operand) if isinstance(operand, Register) else np.zeros(lanes.n, np.uint8)
         low, high = lanes.operand(i, operand, bits)
-        both.append((low.astype(UNSIGNED[bits]), high.astype(UNSIGNED[bits]), kind))
+        both.append((low.astype(UNSIGNED[bits]), high.astype(UNSIGNED[bits]), lanes.kind(operand)))
     first, may = lanes.ends(predicate)
     negated = i.operands[3] is not predicate
     a, b = both[::-1] if negated else both
