@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from precision_lab.emulator.bounds import BOUNDS, operation
 from precision_lab.exceptions import InternalError
 from precision_lab.inputs.sets import regions
-from precision_lab.measuring.every_input import standards
+from precision_lab.measuring.every_input import STAGE, standards
 from precision_lab.oracle import Reference
 from precision_lab.results import Failure
 from precision_lab.results.conformity import Conformity, Span, Varying
@@ -34,6 +34,7 @@ from precision_lab.running.case import Case
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.tensors import to_numpy
 from precision_lab.scoring import errors as metrics
+from precision_lab.system.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,26 +47,29 @@ EXAMPLES = 8
 Float64 = NDArray[np.float64]
 
 
-def conformities(case: Case, computed: Mapping[str, Any]) -> dict[str, Conformity]:
+def conformities(
+    case: Case, computed: Mapping[str, Any], progress: Progress | None = None
+) -> dict[str, Conformity]:
     """What conforming devices may show, of each output that was computed.
 
     Args:
         computed: of the case at its inputs, as `run` gives it with every instruction correctly rounded.
+        progress: called before each combination: many of them take long, and are no hang.
     """
     nominal = {o: np.asarray(v, np.float64) for o, v in computed.items() if not isinstance(v, Failure)}
     if not nominal:
         return {}
     failed: set[str] = set()
-    found = _tried(case.giving(*nominal), nominal, failed)
+    found = _tried(case.giving(*nominal), nominal, failed, progress)
     # Asked for alone, a kernel may be another one: without parameters for each element, say.
     for output in nominal if len(nominal) > 1 else ():
         if found[output].unknown and output not in failed:
-            found |= _tried(case.giving(output), {output: nominal[output]}, failed)
+            found |= _tried(case.giving(output), {output: nominal[output]}, failed, progress)
     open_ = {
         o: nominal[o] for o, tried in found.items()
         if o not in failed and (tried.unknown or not all(map(_is_universal, tried.instructions)))
     }  # fmt: skip
-    for output, within in _enclosed(case.giving(*open_), open_).items() if open_ else ():
+    for output, within in _enclosed(case.giving(*open_), open_, progress).items() if open_ else ():
         tried = found[output]
         if tried.unknown or within.unknown:
             unknown = "; ".join(dict.fromkeys(w for w in (tried.unknown, within.unknown) if w))
@@ -104,7 +108,7 @@ def _is_universal(instruction: str) -> bool:
     return bound is None or bound.is_universal  # contraction has none
 
 
-def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformity]:
+def _enclosed(case: Case, nominal: Mapping[str, Float64], progress: Progress | None) -> dict[str, Conformity]:
     """Ranges that hold what conforming devices give, for all outputs of the case at once."""
     from precision_lab.virtual_gpu.engines import enclosing, raise_to_upper_ends, recording
 
@@ -117,6 +121,7 @@ def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformit
     def ends(output: str, tensor: Any) -> Float64:
         return np.asarray(to_numpy(tensor, case.output_format(output)), np.float64)
 
+    _told(progress, bits.size, 0, 2)
     with recording() as record, enclosing("low") as planes:
         tensors = run_tensors(case, input_tensor(case, bits))
         obstacles = _obstacles(record, tensors)
@@ -134,6 +139,7 @@ def _enclosed(case: Case, nominal: Mapping[str, Float64]) -> dict[str, Conformit
             if raise_to_upper_ends(planes, tensor.untyped_storage().data_ptr()):
                 highs[output] = ends(output, tensor)
     if lows.keys() - highs.keys():  # what was copied or converted since: once more, for the other ends
+        _told(progress, bits.size, 1, 2)
         with enclosing("high"):
             for output, tensor in run_tensors(case, input_tensor(case, bits)).items():
                 if output in lows and not isinstance(tensor, Failure):
@@ -164,7 +170,15 @@ def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:
     return Conformity(instructions, 1, 0, {}, (), reason)
 
 
-def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict[str, Conformity]:
+def _told(progress: Progress | None, inputs: int, done: int, total: int) -> None:
+    """Tells how many times the kernel was called with all inputs, and how often it will be."""
+    if progress is not None:
+        progress(STAGE, done * inputs, total * inputs)
+
+
+def _tried(
+    case: Case, nominal: Mapping[str, Float64], failed: set[str], progress: Progress | None
+) -> dict[str, Conformity]:
     """Every combination, for all outputs of the case at once; `failed` gets those that a run had none of."""
     from precision_lab.virtual_gpu.engines import choosing, recording
 
@@ -181,7 +195,8 @@ def _tried(case: Case, nominal: Mapping[str, Float64], failed: set[str]) -> dict
     ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
     envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
-    for choice in itertools.islice(itertools.product(*ways), 1, None):
+    for done, choice in enumerate(itertools.islice(itertools.product(*ways), 1, None), 1):
+        _told(progress, bits.size, done, count)
         with choosing(dict(zip(record.dimensions, choice, strict=True))):
             values = run(case, bits)
         for output in list(envelopes):

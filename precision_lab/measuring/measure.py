@@ -128,7 +128,7 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
         found: dict[str, Tally | Failure] = sweep_chunks(case, chunks, progress=progress, clock=clock)
         conforming = unexamined(case) if case.implementation.device.chooses else {}
     else:
-        found, conforming = _score_listed(case, clock)
+        found, conforming = _score_listed(case, clock, progress)
     # A kernel's library may have switched flushing on: then nothing counts. Only compiled kernels use
     # torch's worker threads; looking at them waits for both cores.
     require_ieee(workers=case.implementation.execution.compiled)
@@ -144,7 +144,9 @@ def measure_all(case: Case, *, progress: Progress | None = None) -> list[Measure
     ]
 
 
-def _score_listed(case: Case, clock: Clock) -> tuple[dict[str, Tally | Failure], Mapping[str, Conformity]]:
+def _score_listed(
+    case: Case, clock: Clock, progress: Progress | None
+) -> tuple[dict[str, Tally | Failure], Mapping[str, Conformity]]:
     """One run of the kernel over inputs that fit in memory; then, where results can be chosen, all others."""
     bits = case.points.bits
     assert bits is not None
@@ -156,7 +158,7 @@ def _score_listed(case: Case, clock: Clock) -> tuple[dict[str, Tally | Failure],
     scored = _scored(case, computed, Scorer, lambda array: array)
     if not case.implementation.device.chooses:
         return scored, {}
-    return scored, conformities(case, computed)
+    return scored, conformities(case, computed, progress)
 
 
 @lru_cache(maxsize=4096)

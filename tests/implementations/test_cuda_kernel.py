@@ -185,6 +185,58 @@ __global__ void twice_grad_x_fp32(const float* x, const float* upstream, float* 
     assert found.kernel(torch.tensor([1.5, -2.5]).bfloat16()).tolist() == [1.5, -2.5]
 
 
+SPACES = """
+namespace act { namespace wide {
+__global__ void twice(const float* x, float* y, int n) {
+    if (threadIdx.x < n) y[threadIdx.x] = 2 * x[threadIdx.x];
+}
+__global__ void twice_backward(const float* dy, float* dx, int n) {
+    if (threadIdx.x < n) dx[threadIdx.x] = 2 * dy[threadIdx.x];
+}
+template <typename T> __global__ void thrice(const T* x, T* y, int n) {
+    if (threadIdx.x < n) y[threadIdx.x] = x[threadIdx.x] + x[threadIdx.x] + x[threadIdx.x];
+}
+} }
+namespace other {
+__global__ void k(float* y, const float* x, int n) { if (threadIdx.x < n) y[threadIdx.x] = x[threadIdx.x]; }
+}
+namespace act {
+__global__ void k(const float* x, float* y, int n) { if (threadIdx.x < n) y[threadIdx.x] = -x[threadIdx.x]; }
+}
+"""
+
+
+def test_a_kernel_in_a_namespace_is_found_by_its_whole_name_and_by_its_own(
+    tmp_path: Path,
+    host_gpu: HostGpu,  # noqa: F811
+) -> None:
+    file = written(tmp_path, SPACES)
+    for name in ("twice", "act::wide::twice"):
+        found = find(f"{file}:{name}", RELU2, (FP32,))
+        x = torch.tensor([-1.0, 2.0], requires_grad=True)
+        y = found.kernel(x)
+        (dx,) = torch.autograd.grad(y.sum(), x)
+        assert y.tolist() == [-2.0, 4.0] and dx.tolist() == [2.0, 2.0]
+    thrice = find(f"{file}:act::wide::thrice", RELU2, (FP32,))
+    assert FP64 in thrice.formats and thrice.kernel(torch.tensor([2.0])).tolist() == [6.0]
+    with pytest.raises(UsageError, match="has no kernel 'other::twice'"):
+        find(f"{file}:other::twice", RELU2, (FP32,))
+
+
+def test_of_two_kernels_with_one_name_the_description_says_what_they_are_handed(
+    tmp_path: Path,
+    host_gpu: HostGpu,  # noqa: F811
+) -> None:
+    file = written(tmp_path, SPACES)
+    with pytest.raises(UsageError, match="has 2 kernels 'k': overloads"):
+        find(f"{file}:k x, y, n", RELU2, (FP32,))
+    with pytest.raises(UsageError, match="have no names that can be read"):
+        find(f"{file}:act::k", RELU2, (FP32,))
+    x = torch.tensor([2.0])
+    for target, result in (("act::k x, y, n format=fp32", -2.0), ("other::k y, x, n format=fp32", 2.0)):
+        assert find(f"{file}:{target}", RELU2, (FP32,)).kernel(x).tolist() == [result]
+
+
 def test_a_kernel_that_writes_beyond_its_result_is_named_on_a_real_gpu(
     tmp_path: Path,
     host_gpu: HostGpu,  # noqa: F811

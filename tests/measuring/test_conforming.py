@@ -22,6 +22,7 @@ from precision_lab.measuring import conforming
 from precision_lab.results import Failure
 from precision_lab.results.conformity import Conformity
 from precision_lab.running.case import Case
+from precision_lab.system.progress import Progress
 from precision_lab.virtual_gpu import engines
 from precision_lab.virtual_gpu.engines import Dimension, Record
 
@@ -80,6 +81,7 @@ def found(
     nominal: Any = None,
     outputs: tuple[str, ...] = ("forward",),
     x: Any = X,
+    progress: Progress | None = None,
 ) -> dict[str, Conformity]:
     monkeypatch.setattr(engines, "recording", device.recording)
     monkeypatch.setattr(engines, "choosing", device.choosing)
@@ -89,7 +91,7 @@ def found(
     monkeypatch.setattr(conforming, "run_tensors", device.tensors)
     asked = case(as_implementation(torch.relu, "relu", ("bf16",)), outputs, "bf16", inputs=x)
     values = device.results(dict.fromkeys(device.dimensions, 0)) if nominal is None else nominal
-    return conforming.conformities(asked, dict.fromkeys(outputs, values))
+    return conforming.conformities(asked, dict.fromkeys(outputs, values), progress)
 
 
 def test_every_combination_is_tried_and_the_nominal_one_is_not_run_again(
@@ -103,6 +105,18 @@ def test_every_combination_is_tried_and_the_nominal_one_is_not_run_again(
     tried = {(moves[first], moves[second]) for moves in device.asked}
     assert tried == set(itertools.product(range(-1, 3), range(2))) - {(0, 0)} and len(device.asked) == 7
     assert conformity.varying == 0 and conformity.examples == () and conformity.most == 0.0
+
+
+def test_each_run_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a word from the kernel's process takes many runs for a hang else."""
+    device = Device(lambda moves: X, {(0, 0): (-1, 1)})
+    told: list[tuple[str, int, int, int]] = []
+    found(monkeypatch, device, progress=lambda *words: told.append((*words, len(device.asked))))
+    assert told == [("inputs", 4, 12, 0), ("inputs", 8, 12, 1)]
+    enclosed = Device(lambda moves: X, {}, obstacle="too many", ends={"low": X, "high": X})
+    told.clear()
+    found(monkeypatch, enclosed, progress=lambda *words: told.append((*words, 0)))
+    assert told == [("inputs", 0, 8, 0), ("inputs", 4, 8, 0)]
 
 
 def test_the_nearest_and_the_farthest_result_of_each_input_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,11 @@ def test_a_row_has_the_largest_error_of_any_device_and_what_depends_on_it() -> N
     assert found == [["sm_90", "xielu", "stable", "bf16", "0.5", "1.25", "3.5", "9", "12"]]
 
 
+def test_an_end_of_a_range_need_not_occur_and_is_marked_so() -> None:
+    ranges = Conformity(combinations=0, varying=12, regions={"positive": Span(0.5, 9.0)})
+    assert rows(measured("forward", 0.5), measured("grad_x", 1.0, conformity=ranges))[0][-2] == "≤ 9"
+
+
 def test_wrong_signs_and_infinities_are_marked() -> None:
     section = kernels(Results({}, {}, (), (), (), {}, emulated=(
         measured("forward", 0.5, wrong_sign=1, nonfinite_mismatch=0),

@@ -23,7 +23,8 @@ from torch import Tensor
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
-from precision_lab.implementations.adapters.cuda_source import Argument, Call, Source
+from precision_lab.implementations.adapters.cuda_arguments import Argument
+from precision_lab.implementations.adapters.cuda_source import Call, Source
 from precision_lab.implementations.adapters.foreign_kernel import Foreign
 from precision_lab.implementations.cuda_program import is_emulated, program, ptx_program
 from precision_lab.numeric.nvrtc import Program, architecture

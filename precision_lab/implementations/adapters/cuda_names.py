@@ -34,6 +34,18 @@ def stem_of(name: str) -> str:
     return _NAMED_FORMAT.sub("", name.partition("<")[0], count=1)
 
 
+def plain(name: str) -> str:
+    """The name alone, of `ns::name<float>`."""
+    return name.partition("<")[0].rpartition("::")[2]
+
+
+def is_mangled(name: str, entry: str) -> bool:
+    """Whether an entry is a function of that name as C++ writes it; a name alone means any namespace's."""
+    spaces, _, own = name.rpartition("::")
+    inside = "".join(f"{len(space)}{space}" for space in spaces.split("::")) if spaces else r"(?:\d+\w*?)?"
+    return re.match(rf"_ZN?L?{inside}{len(own)}{re.escape(own)}(?=\D)", entry) is not None
+
+
 def with_format(name: str, fmt: FloatFormat) -> str:
     """NAME_bf16, or NAME_bf16_forward of NAME_forward."""
     stem = stem_of(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,16 @@ from pathlib import Path
 from precision_lab.exceptions import UsageError
 from precision_lab.formats import FP32, FloatFormat
 from precision_lab.functions import Activation
+from precision_lab.implementations.adapters.cuda_arguments import Argument, argument
 from precision_lab.implementations.adapters.cuda_names import (
     C_TYPES,
     FORMATS,
     backward_names,
     entries_of,
     format_of,
+    is_mangled,
     own_format,
+    plain,
     stem_of,
     with_format,
 )
@@ -34,21 +36,6 @@ from precision_lab.numeric.nvrtc import instantiated_ptx
 SUFFIXES = (".cu", ".ptx")
 # As nvcc compiles by default: multiplications and additions may be fused.
 USUAL = ("--fmad=true",)
-
-
-@dataclass(frozen=True)
-class Argument:
-    """What a kernel's parameter is filled with.
-
-    Attributes:
-        meaning: "x", "y", "dy", "dx", "d_NAME", a parameter's name, "null" or a whole number to compute.
-        kind: of the parameter: "pointer", "float", "double", "bits16", "int32" or "int64".
-        fmt: of what a pointer points to.
-    """
-
-    meaning: str
-    kind: str
-    fmt: FloatFormat
 
 
 @dataclass(frozen=True)
@@ -100,6 +87,10 @@ class Source:
         given = (read_description(self.launch),) if self.launch else ()
         return (*given, *stated(self.text))
 
+    def signature(self, name: str) -> Signature | None:
+        """How a kernel is declared, whatever namespaces and template arguments its name has."""
+        return self.signatures.get(plain(name))
+
     def options(self, description: Description) -> tuple[str, ...]:
         """Of the compiler."""
         return (*USUAL, *description.options, f"--include-path={self.path.resolve().parent}")
@@ -128,9 +119,8 @@ class Source:
             ValueError: there is none, or what its parameters stand for is not known.
             ImportError: no compiler.
         """
-        base = symbol.partition("<")[0]
         chosen = self._description(symbol, stem_of(symbol))
-        signature = self.signatures.get(base)
+        signature = self.signature(symbol)
         if signature and signature.types:
             return self._instantiated(symbol, signature, chosen)
         found: dict[FloatFormat, Call] = {}
@@ -181,7 +171,7 @@ class Source:
     ) -> Call | None:
         """A gradient's kernel for a format, called as `wanted` says; None where there is none."""
         stem = wanted.kernel or "".join(wanted.arguments or ())  # a name alone looks like an argument
-        signature = self.signatures.get(stem)
+        signature = self.signature(stem)
         expressions: tuple[str, ...] = ()
         asked, name = stem, None
         if signature and signature.types:
@@ -197,10 +187,10 @@ class Source:
                     break
         if name is None:
             return None
-        own = next((d for d in self.described if d.kernel and d.kernel in (asked, stem)), chosen)
+        own = next((d for d in self.described if d.kernel and d.kernel in _names(asked, stem)), chosen)
         arguments = wanted.arguments if wanted.kernel and wanted.arguments else own.arguments
         own = replace(own, arguments=arguments)
-        if arguments is None and asked not in self.signatures and not stated_by_author:
+        if arguments is None and self.signature(asked) is None and not stated_by_author:
             return None  # only its name looks like a gradient's, and nothing says what it is handed
         return self._call(asked, name, fmt, own, backward=True, expressions=expressions)
 
@@ -217,7 +207,7 @@ class Source:
         found: dict[FloatFormat, Call] = {}
         refusal: UsageError | None = None
         for fmt in FORMATS:
-            expression = f"{signature.name}<{C_TYPES[fmt][0]}>"
+            expression = f"{symbol}<{C_TYPES[fmt][0]}>"
             try:
                 name = self.ptx(chosen, (expression,))[1][expression]
             except UsageError as error:
@@ -241,7 +231,7 @@ class Source:
         """
         if self.launch:
             given = self.described[0]
-            if given.kernel not in ("", *names, *(name.partition("<")[0] for name in names)):
+            if given.kernel and given.kernel not in _names(*names):
                 raise UsageError(
                     f"launch description {self.launch!r} is of {given.kernel!r}, and TARGET "
                     f"{str(self.path)!r} of its kernel {names[0]!r}"
@@ -249,7 +239,7 @@ class Source:
             return given
         for name in names:
             for each in self.described:
-                if each.kernel and each.kernel in (name, name.partition("<")[0]):
+                if each.kernel and each.kernel in _names(name):
                     return each
         return next((d for d in self.described if not d.kernel), Description())
 
@@ -258,9 +248,7 @@ class Source:
         entries = self.entries(description)
         if name in entries:
             return name
-        mangled = [
-            e for e in entries if re.match(rf"_ZN?(?:L)?(?:\d+\w*?)?{len(name)}{re.escape(name)}(?=\D)", e)
-        ]
+        mangled = [e for e in entries if is_mangled(name, e)]
         if len(mangled) > 1:
             raise UsageError(f"TARGET {str(self.path)!r} has {len(mangled)} kernels {name!r}: overloads")
         return mangled[0] if mangled else None
@@ -282,7 +270,7 @@ class Source:
                     return fmt
             known = ", ".join(fmt.name for fmt in FORMATS)
             raise UsageError(f"format={description.format} in a launch description: expected one of {known}")
-        signature = self.signatures.get(name.partition("<")[0])
+        signature = self.signature(name)
         pointers = [format_of(p) for p in signature.parameters if p.pointer] if signature else []
         return next((fmt for fmt in pointers if fmt is not None), None)
 
@@ -293,7 +281,7 @@ class Source:
         expressions: tuple[str, ...] = (),
     ) -> Call:  # fmt: skip
         base = asked.partition("<")[0]
-        signature = self.signatures.get(base)
+        signature = self.signature(asked)
         meanings = description.arguments
         kinds = self.entries(description, expressions)[name]
         shape = str(signature or f"{base}({', '.join(kinds)})")
@@ -313,7 +301,7 @@ class Source:
             if meaning in ("x", "y", "dy", "dx") and kind not in (None, fmt):
                 raise UsageError(f"{shape} was taken for {fmt.name}, and {meaning} is {kind}")
         arguments = tuple(
-            self._argument(m, k, t or fmt, shape, description)
+            argument(m, k, t or fmt, shape, description, self.parameters)
             for m, k, t in zip(meanings, kinds, types, strict=True)
         )
         wanted = [a.meaning for a in arguments]
@@ -328,30 +316,14 @@ class Source:
         self, asked: str, name: str, description: Description, shown: str, expressions: tuple[str, ...] = ()
     ) -> None:
         base = asked.partition("<")[0]
-        if description.arguments is None and base not in self.signatures:
+        if description.arguments is None and self.signature(asked) is None:
             kinds = ", ".join(self.entries(description, expressions)[name])
             raise UsageError(
                 f"{self.path.name}: the parameters of {base}({kinds}) have no names that can be read; "
                 f"{example(f'{base}({shown})', self.parameters)}"
             )
 
-    def _argument(
-        self, meaning: str, kind: str, fmt: FloatFormat, shape: str, description: Description
-    ) -> Argument:
-        if meaning in ("x", "y", "dy", "dx", "null", *(f"d_{p}" for p in self.parameters)):
-            fits: tuple[str, ...] = ("pointer",)
-        elif meaning in self.parameters:
-            fits = ("pointer", "float", "double", "bits16")
-        elif meaning.isidentifier() and meaning not in ("n", "block", "per_thread"):
-            shown = f"{shape.partition('(')[0]}(x, y, n)"
-            raise UsageError(
-                f"{shape}: {meaning!r} in its launch description is not known; "
-                f"{example(shown, self.parameters)}"
-            )
-        else:
-            description.number(meaning, 1)
-            fits = ("int32", "int64")
-            kind = "int64" if kind == "pointer" else kind  # PTX has one kind for both
-        if kind not in fits:
-            raise UsageError(f"{shape}: {meaning} cannot fill a parameter of kind {kind}")
-        return Argument(meaning, kind, fmt)
+
+def _names(*names: str) -> set[str]:
+    """What a launch description may call a kernel: with and without template arguments and namespaces."""
+    return {*names, *(name.partition("<")[0] for name in names), *map(plain, names)}

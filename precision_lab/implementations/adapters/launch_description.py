@@ -132,19 +132,25 @@ def stated(source: str) -> tuple[Description, ...]:
 
 
 def signatures(source: str) -> dict[str, Signature]:
-    """The kernels that stand in a source as such, and not behind a macro."""
+    """The kernels that stand in a source as such, and not behind a macro; each name once.
+
+    Of functions of one name with other parameters, in two namespaces say, none is told from the other.
+    """
     bare = _COMMENTS.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), source)
-    found = {}
+    found: dict[str, Signature] = {}
+    ambiguous = set()
     for match in _KERNEL.finditer(bare):
         name, inside = match.groups()
         template = _TEMPLATE.search(bare[: match.start()])
         types = _split(template.group(1)) if template else []
-        found[name] = Signature(
+        signature = Signature(
             name,
             tuple(_parameter(p) for p in _split(inside) if p.strip() not in ("", "void")),
             tuple(re.sub(r"\s*=.*", "", t).split()[-1] for t in types),
         )
-    return found
+        if found.setdefault(name, signature) != signature:
+            ambiguous.add(name)
+    return {name: signature for name, signature in found.items() if name not in ambiguous}
 
 
 def arguments_of(signature: Signature, parameters: Sequence[str], *, backward: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from precision_lab.report.section import Cell, Column, Prose, Row, Section, Table, numeric
 from precision_lab.report.wording import reason
 from precision_lab.results import Measurement, Results
+from precision_lab.results.conformity import Conformity
 from precision_lab.results.execution import labelled
 from precision_lab.results.profile import Shown
 
@@ -22,8 +23,9 @@ def kernels(results: Results) -> Section | None:
         "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU, every "
         "input of 16-bit formats, initial parameters. Errors are in ulps, with approximate instructions "
         "(`ex2.approx` and the like) correctly rounded; *any device* is the largest error that an allowed "
-        "result of theirs leads to, and how many inputs depend on it. **±** marks wrong signs, **∞** a NaN "
-        "or infinity in the wrong place."
+        "result of theirs leads to (**≤** where ranges that hold all of them were computed, which may be "
+        "wider than what any device shows), and how many inputs depend on it. **±** marks wrong signs, "
+        "**∞** a NaN or infinity in the wrong place."
     )
     rows = _rows(results.emulated)
     columns: list[str | Column] = [
@@ -56,10 +58,9 @@ def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) 
     unknown = next((c.unknown for c in known if c.unknown), "")
     if unknown:
         return Row([*about, *cells, Cell("not tried", title=unknown), "–"], digest=digest)
-    most = max((c.most for c in known), default=0.0)
-    return Row(
-        [*about, *cells, f"{most:.4g}", str(max((c.varying for c in known), default=0))], digest=digest
-    )
+    worst = max(known, key=lambda c: c.most, default=Conformity())
+    most = f"{'≤ ' * worst.is_enclosed}{worst.most:.4g}"
+    return Row([*about, *cells, most, str(max((c.varying for c in known), default=0))], digest=digest)
 
 
 def _cell(measured: Sequence[Measurement]) -> Cell:
