@@ -80,6 +80,10 @@ class Device:
         """What of the environment a process of its own is started with; None for what must not be there."""
         return {}
 
+    def options(self) -> list[str]:
+        """What the command line is told of it, beside its name, to find it as it is in this process."""
+        return []
+
     def configurations(self) -> tuple[str, ...]:
         """What autotuned kernels that have run in this process can be tuned to, in words; () where nobody can
         choose.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -84,6 +85,10 @@ class Emulated(Device):
     def variables(self) -> dict[str, str | None]:
         # Triton would interpret kernels instead of compiling them.
         return {DEVICE: self.name, "TRITON_INTERPRET": None}
+
+    def options(self) -> list[str]:
+        paths = os.environ.get(TABLES, "").split(os.pathsep)
+        return [f"--device-table {shlex.quote(path)}" for path in paths if path]
 
     def configurations(self) -> tuple[str, ...]:
         driver = sys.modules.get("precision_lab.virtual_gpu.triton_driver")

@@ -83,8 +83,8 @@ class Implementation:
         return f"{self.name} [{self.execution_name}]"
 
     def options(self) -> list[str]:
-        """What makes the command line call it as it is called here, beside its TARGET and device."""
-        words = self.contract.options()
+        """What makes the command line call it as it is called here, beside TARGET and device."""
+        words = [*self.device.options(), *self.contract.options()]
         if self.target and self.execution.framework in ARRAYS:
             words.append(f"--framework {self.execution.framework}")
         if self.execution.compiled:

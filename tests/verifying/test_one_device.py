@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import precision_lab
 from precision_lab.cli.main import app
 from precision_lab.emulator import machine_code, nominal
 from precision_lab.emulator.device_table import Header, write
+from precision_lab.results import Measurement, replay_command
 from precision_lab.virtual_gpu.settings import TABLES
 
 pytest.importorskip("torch")
@@ -83,6 +85,15 @@ def test_a_verdict_with_a_table_is_of_that_device_alone(
     assert measured["max_ulp"] <= most
     assert "certified for what Mine was measured to return" in said
     assert "every conforming device" not in said
+    # The command that shows its worst input again has the table.
+    told = Measurement.from_json(measured)
+    assert told.witness is not None
+    words = shlex.split(replay_command(told, told.witness))
+    assert words[words.index("--device-table") + 1] == str(tmp_path / "table")
+    again = CliRunner().invoke(app, [*words[1:], "--json", str(tmp_path / "again.json")])
+    assert again.exit_code == 0
+    shown = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert shown["rows"][0]["value"] == told.witness.computed
 
 
 @pytest.mark.slow
