@@ -54,7 +54,7 @@ def conformities(
 
     Args:
         computed: of the case at its inputs, as `run` gives it with every instruction correctly rounded.
-        progress: called before each combination: many of them take long, and are no hang.
+        progress: called before each run of the kernel: many of them take long, and are no hang.
     """
     nominal = {o: np.asarray(v, np.float64) for o, v in computed.items() if not isinstance(v, Failure)}
     if not nominal:
@@ -184,6 +184,7 @@ def _tried(
 
     bits = case.points.bits
     assert bits is not None
+    _told(progress, bits.size, 0, 1)
     with recording() as record:
         tensors = run_tensors(case, input_tensor(case, bits))
         obstacles = _obstacles(record, tensors)

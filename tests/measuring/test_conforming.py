@@ -112,11 +112,11 @@ def test_each_run_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> N
     device = Device(lambda moves: X, {(0, 0): (-1, 1)})
     told: list[tuple[str, int, int, int]] = []
     found(monkeypatch, device, progress=lambda *words: told.append((*words, len(device.asked))))
-    assert told == [("inputs", 4, 12, 0), ("inputs", 8, 12, 1)]
+    assert told == [("inputs", 0, 4, 0), ("inputs", 4, 12, 0), ("inputs", 8, 12, 1)]
     enclosed = Device(lambda moves: X, {}, obstacle="too many", ends={"low": X, "high": X})
     told.clear()
     found(monkeypatch, enclosed, progress=lambda *words: told.append((*words, 0)))
-    assert told == [("inputs", 0, 8, 0), ("inputs", 4, 8, 0)]
+    assert told == [("inputs", 0, 4, 0), ("inputs", 0, 8, 0), ("inputs", 4, 8, 0)]
 
 
 def test_the_nearest_and_the_farthest_result_of_each_input_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

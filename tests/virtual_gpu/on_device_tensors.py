@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import torch
 
-from precision_lab.virtual_gpu.tensors import allocation_of, memory, operators_of, unwritten_reads
+from precision_lab.virtual_gpu.tensors import allocation_of, memory, operators_of, unwritten_elements, unwritten_reads
 
 D = "cuda"
 
@@ -120,6 +120,30 @@ def test_a_copy_of_what_nobody_has_written_is_no_read_but_stays_unwritten():
     assert unwritten_reads() == []
     y[:, 2].tolist()
     assert len(unwritten_reads()) == 1
+
+
+def test_what_nobody_has_written_stays_so_when_it_is_converted():
+    """A padded buffer may be converted whole, and its tail cut off then."""
+    for source, target in ((torch.float32, torch.bfloat16), (torch.float16, torch.float64)):
+        x = torch.empty(2, 6, dtype=source, device=D)
+        x[:, :4] = 1
+        for y in (x.to(target), x.t().to(target).t(), x[:, 1:].to(target)):
+            width = 4 - (y.shape[1] == 5)
+            assert unwritten_reads() == []
+            assert y[:, :width].tolist() == [[1.0] * width] * 2 and unwritten_reads() == []
+            assert unwritten_elements(y).tolist() == [
+                row * y.shape[1] + k for row in range(2) for k in range(width, y.shape[1])
+            ]
+            y.sum()
+            assert len(unwritten_reads()) == 1
+    wide = torch.zeros(3, 6, device=D)
+    wide.copy_(torch.empty(6, dtype=torch.float16, device=D))  # one row, for each
+    assert unwritten_elements(wide).size == 18 and unwritten_reads() == []
+    wide.copy_(torch.ones(6, dtype=torch.float16, device=D))
+    assert unwritten_elements(wide).size == 0 and wide.sum() == 18 and unwritten_reads() == []
+    number = torch.empty(2, dtype=torch.complex128, device=D)
+    number[0] = 1
+    assert unwritten_elements(number.to(torch.complex64)).tolist() == [1]
 
 
 def test_a_result_filled_through_masks_is_no_false_alarm():

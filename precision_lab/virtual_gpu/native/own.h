@@ -20,9 +20,7 @@ inline void copy(const c10::OperatorHandle&, Stack* stack) {
   Call call;
   Tensor to = call.host(self), from = call.host(source);
   at::AutoDispatchBelowADInplaceOrView below;
-  const bool same = self.scalar_type() == source.scalar_type();
   if (source.is_cuda() && !self.is_cuda()) check_read(from, "a copy to the CPU");
-  if (source.is_cuda() && self.is_cuda() && !same) check_read(from, "the operator to of torch");
   to.copy_(from);
   if (self.is_cuda()) {
     Names names;
@@ -31,8 +29,8 @@ inline void copy(const c10::OperatorHandle&, Stack* stack) {
       if (!converts_alike(source.scalar_type(), self.scalar_type()))
         names.insert("to(" + lower(c10::toString(self.scalar_type())) + ")");
     }
-    if (source.is_cuda() && same && has_states(to) && has_states(from))
-      states_of(to).copy_(states_of(from));  // what is unwritten stays so in its copy
+    if (source.is_cuda())
+      copy_states(to, from);
     else
       set_written(to);
     add_names(to, names, true);

@@ -131,14 +131,26 @@ inline bool has_states(const Tensor& t) {
   return t.defined() && t.nbytes() && arena().contains(t.storage().data());
 }
 
+// What all bytes of an element have in common, as a number of the type of `states_of`.
+inline at::Scalar of_all_bytes(uint8_t state, int64_t width) {
+  const uint64_t bits = state * 0x0101010101010101;
+  if (width < 16) return static_cast<int64_t>(bits >> (64 - 8 * width));
+  return c10::complex<double>(c10::bit_cast<double>(bits), c10::bit_cast<double>(bits));
+}
+
+// Whether some byte is one that nobody has written; `states` is dense.
+inline bool has_unwritten(const Tensor& states) {
+  return std::memchr(states.const_data_ptr(), ALLOCATED, states.nbytes()) != nullptr;
+}
+
 // Records a read of what nobody has written.
 inline void check_read(const Tensor& host, const std::string& name) {
   if (!has_states(host)) return;
   Tensor states = states_of(host);
   if (!states.is_non_overlapping_and_dense()) states = states.contiguous();
+  if (!has_unwritten(states)) return;
   const auto* first = static_cast<const uint8_t*>(states.const_data_ptr());
   const size_t count = states.nbytes();
-  if (!std::memchr(first, ALLOCATED, count)) return;
   const auto unwritten = std::count(first, first + count, ALLOCATED);
   arena().report(name + " read " + std::to_string(unwritten) + " bytes, of " + std::to_string(count) +
                  ", that nobody has written");
@@ -149,10 +161,25 @@ inline void set_written(const Tensor& host) {
   Tensor states = states_of(host);
   if (states.is_non_overlapping_and_dense())
     std::memset(states.mutable_data_ptr(), WRITTEN, states.nbytes());
-  else if (const uint64_t bits = 0x0303030303030303; states.itemsize() == 16)
-    states.fill_(c10::complex<double>(c10::bit_cast<double>(bits), c10::bit_cast<double>(bits)));
   else
-    states.fill_(static_cast<int64_t>(bits >> (64 - 8 * states.itemsize())));
+    states.fill_(of_all_bytes(WRITTEN, states.itemsize()));
+}
+
+// What is unwritten stays so in its copy; converted, an element is so if some byte of it was. A padded buffer
+// may be converted whole and its tail cut off then.
+inline void copy_states(const Tensor& to, const Tensor& from) {
+  if (!has_states(from)) return set_written(to);
+  if (!has_states(to)) return;
+  Tensor states = states_of(from);
+  if (to.scalar_type() == from.scalar_type()) {
+    states_of(to).copy_(states);
+    return;
+  }
+  set_written(to);
+  if (!states.is_non_overlapping_and_dense()) states = states.contiguous();
+  if (!has_unwritten(states)) return;
+  const Tensor unwritten = states.ne(of_all_bytes(WRITTEN, states.itemsize()));
+  states_of(to).masked_fill_(unwritten, of_all_bytes(ALLOCATED, to.itemsize()));
 }
 
 // Adds names to the allocation of what was written; if that is all of it, what was there before is forgotten.
