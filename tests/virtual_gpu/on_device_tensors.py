@@ -7,7 +7,13 @@ import pickle
 import numpy as np
 import torch
 
-from precision_lab.virtual_gpu.tensors import allocation_of, memory, operators_of, unwritten_elements, unwritten_reads
+from precision_lab.virtual_gpu.tensors import (
+    allocation_of,
+    memory,
+    operators_of,
+    unwritten_elements,
+    unwritten_reads,
+)
 
 D = "cuda"
 
