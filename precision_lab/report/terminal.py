@@ -12,6 +12,7 @@ from precision_lab.results import Measurement, Results
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 COLOURS = {"fault": "red", "caution": "yellow", "good": "green", "note": "dim"}
 LEVELS = ("green", "green", "yellow", "dark_orange", "red")
@@ -47,11 +48,13 @@ def print_summary(results: Results, console: Console) -> None:
         console.print(Text("± wrong signs, ∞ NaN or infinity in the wrong place", style="dim"))
 
 
-def _worst(rows: list[Measurement]) -> str:
+def _worst(rows: list[Measurement]) -> Text:
+    from rich.text import Text
+
     if not rows:
-        return ""
+        return Text()
     worst = max(map(worst_outside_roots, rows))
     flags = ("±" if any(m.wrong_sign for m in rows) else "") + (
         "∞" if any(m.nonfinite_mismatch for m in rows) else ""
     )
-    return f"[{LEVELS[level(worst)]}]{figure(worst)}[/] {flags}".rstrip()
+    return Text.assemble((figure(worst), LEVELS[level(worst)]), f" {flags}" if flags else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from sample_results import measurement, reduction, sample_results, statistics, timing, witness
 
+from precision_lab.cli.printing import console_for
 from precision_lab.exceptions import DamagedFileError
 from precision_lab.functions import FUNCTIONS
 from precision_lab.report import (
@@ -416,15 +416,14 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-def test_the_terminal_summary_gives_the_verdict_and_the_worst_errors(sample: Results) -> None:
-    from rich.console import Console
-
-    stream = io.StringIO()
-    print_summary(sample, Console(file=stream, width=110))
-    said = stream.getvalue()
+def test_the_terminal_summary_gives_the_verdict_and_the_worst_errors(
+    sample: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_summary(sample, console_for())
+    said = capsys.readouterr().out
     assert "stable stays within 1 ulp on every output" in said
     assert re.search(r"xielu +stable +0\.50 +0\.50 +0\.50", said)
-    print_summary(EMPTY, Console(file=stream))
+    print_summary(EMPTY, console_for())
 
 
 def test_importing_the_report_loads_no_heavy_library() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 
 import pytest
 from sample_results import measurement, reduction, statistics, timing, witness
 
+from precision_lab.cli.printing import console_for
 from precision_lab.report import derive, print_summary
 from precision_lab.report.figures import _map, _middle, _times
 from precision_lab.report.rows import anchor, reduction_case
@@ -596,15 +596,12 @@ def test_drawn_times_have_the_fastest_on_top_and_the_quartiles_as_whiskers() -> 
     assert _middle([replace(rows[0], fmt="fp32"), rows[1]]) == "bf16"
 
 
-def test_the_terminals_table_has_the_worst_row_of_each_format() -> None:
-    from rich.console import Console
-
+def test_the_terminals_table_has_the_worst_row_of_each_format(capsys: pytest.CaptureFixture[str]) -> None:
     rows = (
         row("naive", regions={"positive": errors(2.0), "root_forward": errors(90.0)}),
         row("naive", "grad_x", regions={"positive": errors(7.0)}, wrong_sign=1),
         row("naive", fmt="fp16", regions={"positive": errors(3.0)}, nonfinite_mismatch=1,
             nonfinite_witness=at(1, 1.0)),
     )  # fmt: skip
-    stream = io.StringIO()
-    print_summary(of(*rows), Console(file=stream, width=110))
-    assert "xielu     naive           7.00 ±  3.00 ∞" in stream.getvalue()
+    print_summary(of(*rows), console_for())
+    assert "xielu     naive           7.00 ±  3.00 ∞" in capsys.readouterr().out

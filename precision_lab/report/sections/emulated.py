@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from precision_lab.report.section import Cell, Column, Prose, Row, Section, Table, numeric
+from precision_lab.report.tables import figure
 from precision_lab.report.wording import reason
 from precision_lab.results import Measurement, Results
 from precision_lab.results.conformity import Conformity
@@ -59,7 +60,7 @@ def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) 
     if unknown:
         return Row([*about, *cells, Cell("not tried", title=unknown), "–"], digest=digest)
     worst = max(known, key=lambda c: c.most, default=Conformity())
-    most = f"{'≤ ' * worst.is_enclosed}{worst.most:.4g}"
+    most = f"{'≤ ' * worst.is_enclosed}{_ulps(worst.most)}"
     return Row([*about, *cells, most, str(max((c.varying for c in known), default=0))], digest=digest)
 
 
@@ -73,7 +74,12 @@ def _cell(measured: Sequence[Measurement]) -> Cell:
     levels = (0.508, 1.0, 4.0, 64.0)
     level = next((k for k, limit in enumerate(levels) if worst.max_ulp <= limit), 4)
     at = "" if worst.witness is None else f"{worst.output} at x={worst.witness.x:.6g}"
-    return Cell(f"{worst.max_ulp:.4g}", level=level, flags=flags, title=at)
+    return Cell(_ulps(worst.max_ulp), level=level, flags=flags, title=at)
+
+
+def _ulps(error: float) -> str:
+    """With the digits that tell 0.5003 from 0.5131, where they mean something."""
+    return f"{error:.4g}" if error < 1e4 else figure(error)
 
 
 __all__ = ["kernels"]
