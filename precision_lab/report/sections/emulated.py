@@ -21,8 +21,8 @@ def kernels(results: Results) -> Section | None:
         return None
     devices = list(dict.fromkeys(m.device for m in results.emulated))
     words = Prose(
-        "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU, every "
-        "input of 16-bit formats, initial parameters. Errors are in ulps, with approximate instructions "
+        "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU: every "
+        "input of 16-bit formats, stratified ones of FP32, initial parameters. Errors are in ulps, with approximate instructions "
         "(`ex2.approx` and the like) correctly rounded; *any device* is the largest error that an allowed "
         "result of theirs leads to (**≤** where ranges that hold all of them were computed, which may be "
         "wider than what any device shows), and how many inputs depend on it. **±** marks wrong signs, "
