@@ -22,11 +22,11 @@ def kernels(results: Results) -> Section | None:
     devices = list(dict.fromkeys(m.device for m in results.emulated))
     words = Prose(
         "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU: every "
-        "input of 16-bit formats, stratified ones of FP32, initial parameters. Errors are in ulps, with approximate instructions "
-        "(`ex2.approx` and the like) correctly rounded; *any device* is the largest error that an allowed "
-        "result of theirs leads to (**≤** where ranges that hold all of them were computed, which may be "
-        "wider than what any device shows), and how many inputs depend on it. **±** marks wrong signs, "
-        "**∞** a NaN or infinity in the wrong place."
+        "input of 16-bit formats, stratified ones of FP32, initial parameters. Errors are in ulps, with "
+        "approximate instructions (`ex2.approx` and the like) correctly rounded; *any device* is the largest "
+        "error that an allowed result of theirs leads to (**≤** where ranges that hold all of them were "
+        "computed, which may be wider than what any device shows), and how many inputs depend on it. **±** "
+        "marks wrong signs, **∞** a NaN or infinity in the wrong place."
     )
     rows = _rows(results.emulated)
     columns: list[str | Column] = [
