@@ -70,8 +70,23 @@ def test_what_torch_computes_is_named_and_what_only_moves_is_not():
     assert [operators_of(t) for t in moved] == [()] * 5 + [("to(bool)",)] + [()] * 8
     assert operators_of(x * 2) == ("mul",)
     assert operators_of((x * 2).exp().t().contiguous()) == ("exp", "mul")
-    assert operators_of(x.to(torch.float8_e4m3fn).half()) == ("to(float8_e4m3fn)", "to(half)")
+    assert operators_of(x.to(torch.float8_e4m3fn).half()) == ("to(float8_e4m3fn)",)
     assert operators_of(x.cpu() * 2) == ()
+
+
+def test_fp8_is_widened_alike_everywhere_and_nothing_else_becomes_fp8_so():
+    """All numbers of FP8 are numbers of the wider formats; what saturates is torch's and the device's own."""
+    patterns = torch.arange(256, dtype=torch.uint8, device=D)
+    for narrow in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
+        x = patterns.view(narrow)
+        for wide in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            y = x.to(wide)
+            assert operators_of(y) == ()
+            exact = x.cpu().to(torch.float64)
+            assert torch.equal(y.cpu().to(torch.float64).nan_to_num(7), exact.nan_to_num(7))
+            back = f"to({str(narrow).removeprefix('torch.')})"
+            assert operators_of(y.to(narrow)) == (back,)
+    assert operators_of(patterns.view(torch.float8_e5m2).to(torch.float8_e4m3fn)) == ("to(float8_e4m3fn)",)
 
 
 def test_names_follow_results_that_are_written_in_place_or_out():

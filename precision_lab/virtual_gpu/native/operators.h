@@ -127,7 +127,8 @@ inline bool mixes_devices(const std::string& name) {
 }
 
 // Each device converts such numbers to the same bits: both types are integers, or both floating-point of 16
-// bits and more (one correct rounding), or every integer of the first is a number of the second.
+// bits and more (one correct rounding), or every number of the first is one of the second. What becomes of a
+// number in FP8 depends on torch's version and the device: some saturate.
 inline bool converts_alike(c10::ScalarType from, c10::ScalarType to) {
   using c10::ScalarType;
   if (from == to) return true;
@@ -136,7 +137,9 @@ inline bool converts_alike(c10::ScalarType from, c10::ScalarType to) {
            t == ScalarType::Double;
   };
   const bool integers = c10::isIntegralType(from, true) && c10::isIntegralType(to, true);
-  const bool small = from == ScalarType::Bool || from == ScalarType::Byte || from == ScalarType::Char;
+  const bool small = from == ScalarType::Bool || from == ScalarType::Byte || from == ScalarType::Char ||
+                     from == ScalarType::Float8_e4m3fn || from == ScalarType::Float8_e5m2 ||
+                     from == ScalarType::Float8_e4m3fnuz || from == ScalarType::Float8_e5m2fnuz;
   return integers || (wide(from) && wide(to)) || (small && wide(to));
 }
 
