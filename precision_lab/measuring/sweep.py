@@ -18,7 +18,7 @@ from precision_lab.devices import Device
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
-from precision_lab.implementations.adapters.target import Called
+from precision_lab.implementations.adapters.target import Called, stamp_of
 from precision_lab.measuring.conforming import unexamined
 from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.measuring.sweep_files import SCHEMA, Extent, SweepFiles
@@ -107,7 +107,7 @@ def sweep(
         "schema": SCHEMA,
         "function": case.function.name,
         "implementation": implementation.name,
-        **({"target": implementation.target} if implementation.target else {}),
+        **({"target": target, "file": stamp_of(target)} if (target := implementation.target) else {}),
         "execution": implementation.execution_name,
         "format": fmt.name,
         "outputs": list(outputs),

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from by_name import as_implementation, get_implementation, measure_all, sweep, s
 from typer.testing import CliRunner
 
 from precision_lab.cli.main import app
+from precision_lab.devices import get_device
 from precision_lab.exceptions import DamagedFileError, EnvironmentAltersResultsError
 from precision_lab.formats import get_format
+from precision_lab.functions import get_function
+from precision_lab.implementations.adapters.target import Called
 from precision_lab.measuring import every_input
 from precision_lab.measuring import sweep as sweep_module
+from precision_lab.measuring.sweep import Asked, sweep_target
 from precision_lab.measuring.sweep_files import Extent, SweepFiles
 from precision_lab.results import strict_json
 from precision_lab.scoring import columns
@@ -405,6 +410,21 @@ def test_a_kernel_of_the_same_name_elsewhere_is_not_gone_on_with(tmp_path: Path)
     assert sweep(here, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True).resumed == 4
     with pytest.raises(ValueError, match=r"its target is 'k\.cu:expm1 block=128', this one's 'k\.cu:expm1'"):
         sweep(elsewhere, "bf16", ("forward",), shards=4, directory=tmp_path, resume=True)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_file_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    file, out = tmp_path / "k.py", tmp_path / "sweep"
+    file.write_text("def kernel(x):\n    return x.relu()\n")
+    function, bf16, cpu = get_function("relu"), get_format("bf16"), get_device("cpu")
+    kernel = Called(f"{file}:kernel")
+    asked = Asked(kernel, function, bf16, {}, ("forward",), "init", cpu)
+    kept = partial(sweep_target, asked, shards=4, directory=out, workers=1)
+    assert kept(resume=False).measurements[0].max_ulp == 0
+    assert kept(resume=True).resumed == 4
+    file.write_text("def kernel(x):\n    return x\n")
+    with pytest.raises(ValueError, match=r"its file is 'sha256:\w{64}', this one's 'sha256:\w{64}'"):
+        kept(resume=True)
 
 
 @pytest.mark.usefixtures("small_chunks")

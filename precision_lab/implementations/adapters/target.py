@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -48,6 +49,20 @@ def cuda_parts(target: str) -> tuple[str, str, str]:
 def kernel_of(target: str) -> str:
     """What a TARGET calls its kernel, without its file or module, or how it is launched."""
     return cuda_parts(target)[1] or target.rpartition(":")[2]
+
+
+def stamp_of(target: str) -> str:
+    """What tells the contents of a TARGET's file from others; "" where there is no file to be read.
+
+    What the file itself imports or includes is not part of it.
+    """
+    place = cuda_parts(target)[0] or target.rpartition(":")[0]
+    module = sys.modules.get(place)
+    path = Path(getattr(module, "__file__", None) or place)
+    try:
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError:
+        return ""
 
 
 def with_launch(target: str, launch: str | None) -> str:
