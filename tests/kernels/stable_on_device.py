@@ -168,9 +168,10 @@ def whole(fmt: str) -> Iterator[dict[str, Any]]:
 
 def quick() -> Iterator[dict[str, Any]]:
     subject = implementation("xielu")
-    for params in (SETS[0][1], *MORE_EDGES[:2]):
-        case = case_of(subject, get_format("bf16"), params, SINGLE)
-        yield from measured(case, f"xielu {params['alpha_n']:g} bf16 single")
+    first = SETS[0][1]
+    for fmt, params in (("bf16", first), *(("bf16", edge) for edge in MORE_EDGES[:2]), ("fp16", first)):
+        case = case_of(subject, get_format(fmt), params, SINGLE)
+        yield from measured(case, f"xielu {params['alpha_n']:g} {fmt} single")
     yield from roots(0, False)
 
 
