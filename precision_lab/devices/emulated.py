@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from precision_lab.devices.base import Check, Device
 from precision_lab.exceptions import UsageError
-from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES
+from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES, paths_of
 
 if TYPE_CHECKING:
     import torch
@@ -87,8 +87,7 @@ class Emulated(Device):
         return {DEVICE: self.name, "TRITON_INTERPRET": None}
 
     def options(self) -> list[str]:
-        paths = os.environ.get(TABLES, "").split(os.pathsep)
-        return [f"--device-table {shlex.quote(path)}" for path in paths if path]
+        return [f"--device-table {shlex.quote(path)}" for path in paths_of(os.environ.get(TABLES, ""))]
 
     def configurations(self) -> tuple[str, ...]:
         driver = sys.modules.get("precision_lab.virtual_gpu.triton_driver")

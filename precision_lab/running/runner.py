@@ -210,8 +210,8 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
             if isinstance(value, KernelError):
                 raise value
             check_result(value, point, stored, output)
-            words = implementation.device.unwritten(value)
-            if words := words or (read_in_backward if output != "forward" else ""):
+            read = read_in_backward if output != "forward" else ""
+            if words := implementation.device.unwritten(value) or read:
                 raise KernelError("unwritten_read", f"{output}: {words}")
             if objection := implementation.device.objection(value):
                 words = f"{output} is not examined on {implementation.device.name}: {objection}"

@@ -75,22 +75,25 @@ def _first(faults: Iterable[Finding]) -> Finding | None:
     return min(faults, key=lambda fault: fault.code in OPEN, default=None)
 
 
+def _judged(measured: Sequence[Measurement], bound: Bound, *codes: str) -> Finding | None:
+    """The first of these, or of what nobody knows as it depends on the device."""
+    wanted = (*codes, "depends_on_device")
+    return _first(fault for m in measured for fault in judge(m, bound) if fault.code in wanted)
+
+
 def accuracy(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """Every output, autograd's gradients among them, is within its bound of the exact value."""
-    kinds = ("inaccurate", "flushes_subnormals", "undecided", "depends_on_device")
-    return _first(f for m in measured for f in judge(m, bound) if f.code in kinds)
+    return _judged(measured, bound, "inaccurate", "flushes_subnormals", "undecided")
 
 
 def signs(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """No result, and above all no gradient, has the wrong sign."""
-    kinds = ("wrong_sign", "depends_on_device")
-    return _first(f for m in measured for f in judge(m, bound) if f.code in kinds)
+    return _judged(measured, bound, "wrong_sign")
 
 
 def special_values(case: Case, measured: Sequence[Measurement], bound: Bound) -> Finding | None:
     """±0, ±inf and NaN give what the limits say, and no finite input an infinity or NaN of its own."""
-    kinds = ("nonfinite", "depends_on_device")
-    return _first(f for m in measured for f in judge(m, bound) if f.code in kinds)
+    return _judged(measured, bound, "nonfinite")
 
 
 def continuity(case: Case, measured: Sequence[Measurement], bound: Bound) -> str | None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 DEVICE = "PRECISION_LAB_DEVICE"  # which device this process was started for
 ENGINE = "PRECISION_LAB_EMULATOR"
 ENGINES = ("fast", "reference")  # the first by default
 TABLES = "PRECISION_LAB_DEVICE_TABLES"  # paths, as PATH has them
+
+
+def paths_of(setting: str) -> list[str]:
+    """Of `TABLES`; none where nothing is set."""
+    return [path for path in setting.split(os.pathsep) if path]

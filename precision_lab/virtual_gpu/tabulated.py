@@ -13,7 +13,7 @@ from precision_lab.emulator import nominal
 from precision_lab.emulator.device_table import Bits, DeviceTable, violates
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.exceptions import DamagedFileError, UsageError
-from precision_lab.virtual_gpu.settings import DEVICE, TABLES
+from precision_lab.virtual_gpu.settings import DEVICE, TABLES, paths_of
 
 Key = tuple[str, bool]  # an instruction such as "ex2.approx.f32", and whether it flushes
 
@@ -88,7 +88,7 @@ def load(paths: Iterable[str], capability: tuple[int, int]) -> dict[Key, Conform
 @cache
 def held(setting: str, capability: tuple[int, int]) -> Mapping[Key, Conforming]:
     """`load` of the paths of a setting, which are read once."""
-    return load((path for path in setting.split(os.pathsep) if path), capability)
+    return load(paths_of(setting), capability)
 
 
 def tables() -> Mapping[Key, Conforming]:

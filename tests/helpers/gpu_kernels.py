@@ -139,13 +139,8 @@ def backward_rounded_down(x):
     return Trained.apply(x, False)
 
 
-class SumsTooMuch(torch.autograd.Function):
+class SumsTooMuch(Relu):
     """Its backward adds up a buffer of which a kernel has filled the first half."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return launched(relu_kernel, x, MASKED=True, BLOCK=1024)
 
     @staticmethod
     def backward(ctx, dy):

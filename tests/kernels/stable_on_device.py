@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import mpmath
 import numpy as np
 import triton
-from parameter_edges import EDGES
+from parameter_edges import EDGES, beside_roots
 
 from precision_lab.devices import get_device
 from precision_lab.formats import get_format
@@ -36,7 +35,6 @@ MORE_EDGES = (
     {"alpha_p": 0.8, "alpha_n": 71.7, "beta": 0.5},
     {"alpha_p": 0.8, "alpha_n": 0.98, "beta": 0.5},
 )
-NEIGHBOURS = 20  # on either side of a root
 # Asked for these alone, parameters are single; with their gradients there is one for every element.
 SINGLE = ("forward", "grad_x")
 
@@ -131,23 +129,6 @@ def alphas(count: int) -> list[float]:
              0.50001, 0.501, 0.51, 0.516, 0.5161, 0.52, 71.7, 1.0, 1e3, 1e6, 1e20]  # fmt: skip
     drawn = np.exp(np.random.Generator(np.random.PCG64(12)).uniform(np.log(0.5), np.log(200.0), count))
     return [float(np.float32(a)) for a in (*WORST, *(edges if count else ()), *drawn)]
-
-
-def beside_roots(alpha_n: float, beta: float = 0.5) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """fp32 numbers next to the roots of f and f′, which mpmath finds; next to −1 where there are none."""
-    fmt, rho = get_format("fp32"), mpmath.mpf(beta) / alpha_n
-    places = [mpmath.mpf(-1)]
-    if 0 < rho < 1:
-        with mpmath.workprec(400):
-            root = -min(mpmath.mpf(1), 2 * rho) / (1 - rho)  # left of it, where f is convex: Newton's
-            for _ in range(20):
-                root -= (mpmath.expm1(root) - root + rho * root) / (mpmath.expm1(root) + rho)
-            places = [root, mpmath.log1p(-rho)]
-    found = []
-    for place in places:
-        centre = int(fmt.ordinal(fmt.round(np.array([float(place)])))[0])
-        found.append(fmt.from_ordinal(np.arange(centre - NEIGHBOURS, centre + NEIGHBOURS + 1)))
-    return np.unique(np.concatenate(found))
 
 
 def roots(count: int, each: bool) -> Iterator[dict[str, Any]]:

@@ -10,16 +10,13 @@ the Triton that is installed; run with another release, it holds that one to the
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from emulation import python, require
 
-pytest.importorskip("triton", reason="Triton is not installed")
+require("triton")
 
 SCRIPT = Path(__file__).parent / "stable_on_device.py"
 BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
@@ -33,15 +30,7 @@ LINES = {"quick": 28, "bf16": 15 * 13, "fp16": 15 * 13, "roots": 227 * 2, "roots
 
 def lines(target: str, part: str) -> list[dict[str, Any]]:
     """What `stable_on_device.py` says of each output of each case."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("GPUs are emulated on Linux only")
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        pytest.skip("no C++ compiler")
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), target, part],
-        capture_output=True, text=True, env={**environment, "PRECISION_LAB_DEVICE": target},
-    )  # fmt: skip
+    done = python("-W", "ignore", str(SCRIPT), target, part, seconds=3600, PRECISION_LAB_DEVICE=target)
     assert done.returncode == 0, done.stderr[-3000:]
     *found, last = map(json.loads, done.stdout.splitlines())
     assert "triton" in last

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from by_name import get_implementation, measure_all, measure_reductions
-from parameter_edges import EDGES
+from parameter_edges import EDGES, beside_roots
 from torch import Tensor
 
 from precision_lab.devices import CPU
@@ -94,15 +94,7 @@ def test_fp32_keeps_its_bound_at_the_numbers_next_to_any_root(
     worst = [0.9032765626907349, 71.71939086914062, 86.5975570678711, 1.2879711389541626, 0.580718457698822]
     for alpha_n in [*drawn, *worst]:
         alpha_n = float(np.float32(alpha_n))
-        rho = 0.5 / alpha_n
-        with mpmath.workprec(100):
-            root = mpmath.findroot(
-                lambda x, rho=rho: mpmath.expm1(x) - x + rho * x, -min(1, 2 * rho) / (1 - rho)
-            )
-            flat = mpmath.log1p(-mpmath.mpf(rho))
-        near = [np.float32(float(r)) + k * np.spacing(np.float32(float(r))) for r in (root, flat)
-                for k in range(-20, 21)]  # fmt: skip
-        inputs = np.unique(np.array(near, np.float64))
+        inputs = beside_roots(alpha_n)
         for m in measure_all(stable, ("forward", "grad_x"), "fp32", {"alpha_n": alpha_n}, inputs=inputs):
             assert m.max_ulp <= 1.0, (alpha_n, m.case, m.max_ulp, m.witness)
             assert m.wrong_sign == 0

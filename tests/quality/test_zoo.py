@@ -7,9 +7,6 @@ adds the others, and those that die.
 from __future__ import annotations
 
 import collections
-import os
-import shutil
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from controls import CONTROLS
+from emulation import missing
 from trial import tried
 from turns import one_in
 from zoo import ZOO, Specimen
@@ -38,10 +36,8 @@ ALIVE = [s for s in reversed(ZOO) if s.name not in DIE]
 # The last one of each function, and of each kind of fault.
 FIRST = {s.name for s in {s.function: s for s in ALIVE}.values()}
 FIRST |= {s.name for s in {kind: s for s in ALIVE for kind in s.kinds}.values()}
-EMULATED = pytest.mark.skipif(
-    find_spec("triton") is None or not (any(map(shutil.which, ("c++", "g++"))) or "CXX" in os.environ),
-    reason="an emulated GPU takes Triton and a C++ compiler",
-)
+WHY = missing("triton")
+EMULATED = pytest.mark.skipif(WHY != "", reason=WHY)
 
 
 def case(s: Specimen, *marks: pytest.MarkDecorator) -> Any:

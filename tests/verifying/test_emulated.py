@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from emulation import require
 from typer.testing import CliRunner
 
 import precision_lab
@@ -23,9 +23,7 @@ from precision_lab.verifying.judge import standing
 from precision_lab.verifying.pytest_plugin import _become
 from precision_lab.verifying.verdict import Verdict
 
-pytest.importorskip("triton")
-if shutil.which("c++") is None and shutil.which("g++") is None and "CXX" not in os.environ:
-    pytest.skip("no C++ compiler", allow_module_level=True)
+require("triton")
 
 FILE = Path(__file__).parents[1] / "helpers" / "gpu_kernels.py"
 

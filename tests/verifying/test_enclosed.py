@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
+from emulation import require
 
 import precision_lab
 from precision_lab.results import Measurement
@@ -15,9 +14,7 @@ from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge, standing
 from precision_lab.verifying.verdict import Verdict
 
-pytest.importorskip("triton")
-if shutil.which("c++") is None and shutil.which("g++") is None and "CXX" not in os.environ:
-    pytest.skip("no C++ compiler", allow_module_level=True)
+require("triton")
 
 FILE = Path(__file__).parents[1] / "helpers" / "gpu_ranges.py"
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from emulation import require
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -22,9 +21,7 @@ from precision_lab.emulator.device_table import Header, write
 from precision_lab.results import Measurement, replay_command
 from precision_lab.virtual_gpu.settings import TABLES
 
-pytest.importorskip("torch")
-if shutil.which("c++") is None and shutil.which("g++") is None and "CXX" not in os.environ:
-    pytest.skip("no C++ compiler", allow_module_level=True)
+require("torch")
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 OP, FTZ = "ex2.approx.bf16", True

@@ -2,15 +2,10 @@
 
 import ast
 import functools
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from emulation import python
 
 HERE = Path(__file__).parent
 
@@ -18,18 +13,6 @@ HERE = Path(__file__).parent
 def names_of(file: str) -> list[str]:
     tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
     return [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A new interpreter, without what would make Triton interpret."""
-    given = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        env={**given, **environment},
-        timeout=600,
-    )
 
 
 @functools.cache
@@ -42,13 +25,3 @@ def outcomes(file: str, target: str) -> dict[str, str]:
         died = f"the process ended with code {done.returncode}: {done.stderr[-3000:]}"
         return {name: found.get(name) or died for name in names_of(file)}
     return found
-
-
-def require(*modules: str) -> None:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("GPUs are emulated on Linux only")
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        pytest.skip("no C++ compiler")
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from device_process import names_of, outcomes, python, require
+from device_process import names_of, outcomes
+from emulation import python, require
 
 from precision_lab.exceptions import UsageError
 from precision_lab.virtual_gpu import is_installed
