@@ -69,7 +69,7 @@ def explain(
     asked = values.of(function)
     own = None
     if kernel is not None:
-        own = Called(with_launch(kernel, call.launch), call.framework, call.compiled, call.contract)
+        own = Called(with_launch(kernel, call.launch), call.framework, call.compilation, call.contract)
     elif call.framework is not None or call.multiple_of != 1 or call.shape or call.launch is not None:
         raise UsageError(
             "--framework, --multiple-of, --shape and --launch say how --kernel is called, and it is missing"

@@ -17,6 +17,7 @@ from precision_lab.exceptions import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from precision_lab.implementations.contract import CallContract
+    from precision_lab.implementations.inductor import Compiled
 
 FunctionArgument = Annotated[
     str, typer.Argument(help="Activation, e.g. xielu; `precision-lab list` names them.")
@@ -59,6 +60,13 @@ ShapesOption = Annotated[
     list[str] | None,
     typer.Option("--shape", help="It takes only this shape, * for any size: '*,4096'; may be repeated."),
 ]
+InductorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inductor",
+        help="A setting that it is then compiled with: emulate_precision_casts=True; may be repeated.",
+    ),
+]
 SetOption = Annotated[str, typer.Option("--params", help="Named parameter set of the function.")]
 
 
@@ -68,6 +76,7 @@ class Call:
 
     framework: FrameworkOption = None
     compiled: Annotated[bool, typer.Option("--compiled", help="Run it through torch.compile.")] = False
+    inductor: InductorOption = None
     multiple_of: MultipleOption = 1
     shape: ShapesOption = None
     launch: LaunchOption = None
@@ -83,6 +92,23 @@ class Call:
             ValueError: there is none of that name, or no such emulator.
         """
         return chosen_device(self.device, self.emulator, self.device_table)
+
+    @property
+    def compilation(self) -> Compiled:
+        """Whether torch.compile runs it, or with which settings.
+
+        Raises:
+            ValueError: as `inductor.read_settings`, or settings without --compiled.
+        """
+        if not self.inductor:
+            return self.compiled
+        if not self.compiled:
+            raise UsageError(
+                f"--inductor {self.inductor[0]!r}: it is a setting of --compiled, which is missing"
+            )
+        from precision_lab.implementations.inductor import read_settings
+
+        return read_settings(self.inductor)
 
     @property
     def contract(self) -> CallContract:

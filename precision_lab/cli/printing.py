@@ -203,7 +203,8 @@ def _print_properties(console: Console, verdict: Verdict) -> None:
     by_state: dict[str, list[str]] = {}
     for e in (e for e in verdict.examinations if e.property != LAWS):
         label = e.property if len({m.fmt for m in verdict.measurements}) < 2 else f"{e.property} ({e.fmt})"
-        reason = f" ({e.reason})" if e.state == "does not apply" else ""
+        told = e.reason and e.state != "not examined"
+        reason = f" ({e.reason})" if told else ""
         by_state.setdefault(e.state, []).append(label + reason)
     gaps = [g for g in verdict.not_examined if not g.asked]
     whole = not (by_state.get("broken") or verdict.known or verdict.not_examined or verdict.left_out)

@@ -230,7 +230,7 @@ def verify(
                 properties=examined.names(),
                 against=promise.against,
                 framework=call.framework,
-                compiled=call.compiled,
+                compiled=call.compilation,
                 isolate=isolation.isolate,
                 time_limit=isolation.time_limit,
                 progress=progress,

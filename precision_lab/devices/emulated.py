@@ -93,7 +93,7 @@ class Emulated(Device):
         driver = sys.modules.get("precision_lab.virtual_gpu.triton_driver")
         if driver is None:
             return ()
-        met: dict[str, tuple[str, ...]] = driver.configurations()
+        met = {name: differences(words) for name, words in driver.configurations().items()}
         most = max((len(words) for words in met.values()), default=0)
         return tuple(
             "; ".join(
@@ -144,6 +144,14 @@ class Emulated(Device):
             return {}
         found = {"emulated device": name, "emulator": os.environ.get(ENGINE, ENGINES[0])}
         return found | ({"device tables": os.environ[TABLES]} if os.environ.get(TABLES) else {})
+
+
+def differences(configurations: Sequence[str]) -> tuple[str, ...]:
+    """Of each configuration, "NAME: VALUE, …", what not all of them have."""
+    parts = [words.split(", ") for words in configurations]
+    return tuple(
+        ", ".join(part for part in own if not all(part in others for others in parts)) for own in parts
+    )
 
 
 def is_installed(module: str) -> bool:

@@ -11,6 +11,7 @@ from precision_lab.implementations import (
     builtin,
     cuda,
     transformer_engine,
+    transformers_xielu,
     triton,
     xielu,
     xiprelu,
@@ -19,7 +20,6 @@ from precision_lab.implementations.adapters.any_callable import as_implementatio
 from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import executions
-from precision_lab.implementations.transformers_xielu import XIELU_ACTIVATION
 from precision_lab.registry import Registry
 from precision_lab.results.execution import EAGER, EXECUTIONS, Execution
 
@@ -43,7 +43,7 @@ IMPLEMENTATIONS = Registry(
     Implementation,
     (
         *executions(xielu.FORMULATIONS, fp8=True),
-        XIELU_ACTIVATION,
+        *transformers_xielu.IMPLEMENTATIONS,
         *executions(xiprelu.FORMULATIONS, fp8=True),
         *executions(builtin.FORMULATIONS, fp8=False),
         *executions(ablations.FORMULATIONS, fp8=False, compiled=False),
@@ -83,8 +83,9 @@ def get_implementation(
     """
     execution = get_execution(execution)
     found = implementations_for(function, execution)
-    # Of two that only saturating tells apart the one that was asked for is the later.
-    by_name = {i.name: i for i in sorted(found, key=lambda i: i.saturating == saturating)}
+    # Of two that only saturating tells apart the one that was asked for is the later; of those that only
+    # Inductor's settings tell apart, the one of its defaults.
+    by_name = {i.name: i for i in sorted(found, key=lambda i: (i.saturating == saturating, not i.inductor))}
     kind = f"{execution.name} implementation of {function.name}"
     return Registry(kind, Implementation, by_name.values()).get(name)
 
@@ -94,6 +95,8 @@ def resolve(kernel: Any, function: Activation, fmt: FloatFormat) -> Implementati
     if isinstance(kernel, Implementation):
         return kernel
     if isinstance(kernel, str):
+        if (exact := IMPLEMENTATIONS.get(f"{function.name} {kernel}", None)) is not None:
+            return exact
         name, _, execution = kernel.partition(" [")
         return get_implementation(function, name, execution.rstrip("]") or "eager")
     return as_implementation(kernel, function, (fmt,))

@@ -15,12 +15,20 @@ from precision_lab.results.execution import ARRAYS, Execution
 Kernel = Callable[..., Any]  # kernel(x, *, alpha_p=..., ...) -> y, on torch tensors
 
 
+class PartlyCompiled:
+    """A kernel that does something before its call which is not torch.compile's to see."""
+
+    def compiled_by(self, compile_: Callable[[Kernel], Kernel]) -> Kernel:
+        """The kernel with what torch.compile is to see compiled."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Implementation:
     """A kernel, the formats it claims, and how it is executed.
 
     Attributes:
-        name: formulation, e.g. `naive`; unique together with `function`, `execution` and
+        name: formulation, e.g. `naive`; unique together with `function`, `execution`, `inductor` and
             `saturating`.
         function: the activation it computes.
         kernel: `kernel(x, **leaves) -> y`, differentiable through autograd unless said otherwise.
@@ -28,7 +36,9 @@ class Implementation:
         formats: input formats it claims to support.
         compute_dtype: what arithmetic happens in, for people ("storage", "fp32", "fp64").
         description: one sentence for people.
+        inductor: settings of torch.compile's Inductor that it is compiled with, by name.
         saturating: whether a cast to an FP8 format clamps to the largest finite value.
+        owns_parameters: the kernel is a module, whose parameters are its own tensors.
         outputs: the outputs it can give; None means all of the function's. A module trained
             on raw parameters gives `grad_raw_…` instead of `grad_…`.
         leaves: tensors handed to the kernel by name, for given parameters and format; an
@@ -53,6 +63,8 @@ class Implementation:
     compute_dtype: str
     description: str
     saturating: bool = False
+    inductor: tuple[tuple[str, Any], ...] = ()
+    owns_parameters: bool = False
     outputs: tuple[str, ...] | None = None
     leaves: Callable[[Mapping[str, float], FloatFormat], dict[str, Any]] | None = None
     effective: Callable[[Mapping[str, float], FloatFormat], dict[str, float]] | None = None
@@ -75,8 +87,9 @@ class Implementation:
 
     @property
     def execution_name(self) -> str:
-        """The execution and, where it saturates, that it does: what results call it."""
-        return self.execution.name + (", saturating" if self.saturating else "")
+        """The execution, what its compiler is told, and whether it saturates: what results call it."""
+        told = [name if value is True else f"{name}={value}" for name, value in self.inductor]
+        return ", ".join([self.execution.name, *told, *["saturating"] * self.saturating])
 
     @property
     def label(self) -> str:
@@ -89,6 +102,7 @@ class Implementation:
             words.append(f"--framework {self.execution.framework}")
         if self.execution.compiled:
             words.append("--compiled")
+        words += [f"--inductor {name}={value}" for name, value in self.inductor]
         return words
 
     def is_given(self, parameter: str) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from precision_lab.devices import CUDA
 from precision_lab.exceptions import KernelError
+from precision_lab.formats import BF16, FP16
 from precision_lab.functions import XIELU
 from precision_lab.implementations.adapters.module import from_module
+from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.inductor import EMULATE_CASTS
 
 
 def _activation() -> Any:
@@ -65,11 +70,20 @@ def _effective(module: torch.nn.Module) -> dict[str, float]:
         }
 
 
-XIELU_ACTIVATION = from_module(
-    _module,
-    XIELU,
-    leaves={"raw_alpha_p": "alpha_p", "raw_alpha_n": "alpha_n"},
-    name="transformers",
-    effective=_effective,
-    description="transformers.activations.XIELUActivation with its own raw parameters, softplus inside",
+def _implementation(**more: Any) -> Implementation:
+    return from_module(
+        _module,
+        XIELU,
+        leaves={"raw_alpha_p": "alpha_p", "raw_alpha_n": "alpha_n"},
+        name="transformers",
+        effective=_effective,
+        description="transformers.activations.XIELUActivation with its own raw parameters, softplus inside",
+        **more,
+    )
+
+
+IMPLEMENTATIONS = (
+    _implementation(),
+    _implementation(compiled=True),
+    replace(_implementation(compiled=True, inductor=EMULATE_CASTS, formats=(BF16, FP16)), devices=(CUDA,)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from precision_lab.report import findings_accuracy as accuracy
+from precision_lab.report import findings_compiled as compiled
 from precision_lab.report import findings_faults as faults
 from precision_lab.report import findings_use as use
 from precision_lab.report.wording import Finding
@@ -19,6 +20,7 @@ TOPICS = {
     "module": "What do users of a ready-made module get?",
     "fp8": "What happens in FP8?",
     "executions": "Do upcasting and compiling help?",
+    "compiled": "Which formulation survives the compiler that trains with it?",
     "reductions": "What does the optimiser receive?",
     "timings": "What does it cost?",
     "failures": "What gave no figures?",
@@ -38,6 +40,7 @@ def derive(results: Results) -> tuple[Finding, ...]:
         *use.modules(sound),
         *use.fp8(sound),
         *use.executions(sound),
+        *compiled.survivors(results),
         *use.reductions(results.reductions),
         *use.timings(results.timings, results.profile),
         *use.failures(results),

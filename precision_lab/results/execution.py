@@ -21,10 +21,8 @@ class Execution:
         keeps_nothing: the lab's own kernels keep nothing between calls but what torch has loaded for them.
         framework: whose arrays the kernel takes; "c" for plain memory.
         traceable: torch.compile can be asked to run the same kernel.
-        owns_parameters: the kernel is a module, whose parameters are its own tensors.
         one_number: takes each parameter as one number, never one per element.
-        package: brings code of its own for a GPU, in text that is compiled at run time with this package; ""
-            for what only calls torch's operators.
+        package: what compiles its code for a GPU at run time; "" for what only calls torch's operators.
     """
 
     name: str
@@ -35,7 +33,6 @@ class Execution:
     keeps_nothing: bool = False
     framework: str = "torch"
     traceable: bool = False
-    owns_parameters: bool = False
     one_number: bool = False
     package: str = ""
 
@@ -52,10 +49,11 @@ EAGER = Execution(
     "eager", parallel=True, keeps_nothing=True, traceable=True
 )  # every operation rounds to the storage format
 UPCAST = Execution("upcast", upcast=True, parallel=True, keeps_nothing=True)
-COMPILED = Execution("compiled", compiled=True, traceable=True)
+# On a GPU it is Triton that compiles what Inductor has written.
+COMPILED = Execution("compiled", compiled=True, traceable=True, package="triton")
 FP8_FP32 = Execution("fp8-fp32", core=FP32, parallel=True, keeps_nothing=True)
 FP8_BF16 = Execution("fp8-bf16", core=BF16, parallel=True, keeps_nothing=True)
-MODULE = Execution("module", keeps_nothing=True, traceable=True, owns_parameters=True)
+MODULE = Execution("module", keeps_nothing=True, traceable=True)
 # FP32 inside, unless an implementation's name says otherwise.
 OPERATOR = Execution("operator", keeps_nothing=True, package="triton")  # a torch operator
 TRITON = Execution("triton", package="triton")

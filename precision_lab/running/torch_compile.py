@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
-from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.base import Implementation, PartlyCompiled
 from precision_lab.running.inductor_cache import compiler_folder
 
 RECOMPILE_LIMIT = 64
@@ -76,12 +76,17 @@ def compiled_kernel(implementation: Implementation) -> Any:
 
 @lru_cache(maxsize=256)
 def _compiled(implementation: Implementation) -> Any:
-    return compile_kernel(implementation.kernel, fullgraph=True)
+    return compile_kernel(implementation.kernel, fullgraph=True, inductor=implementation.inductor)
 
 
-def compile_kernel(kernel: Any, *, fullgraph: bool = False) -> Any:
-    """`torch.compile`; sizes are dynamic, so one graph serves every length."""
+def compile_kernel(kernel: Any, *, fullgraph: bool = False, inductor: Sequence[tuple[str, Any]] = ()) -> Any:
+    """`torch.compile`; sizes are dynamic, so one graph serves every length.
+
+    Args:
+        inductor: settings of Inductor's, by name, for this kernel alone.
+    """
     import torch
 
     _configure()
-    return torch.compile(kernel, dynamic=True, fullgraph=fullgraph)
+    compile_ = partial(torch.compile, dynamic=True, fullgraph=fullgraph, options=dict(inductor) or None)
+    return kernel.compiled_by(compile_) if isinstance(kernel, PartlyCompiled) else compile_(kernel)

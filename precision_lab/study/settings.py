@@ -99,7 +99,7 @@ class StudySettings:
         return tuple(on_device(i, self.on) for i in self.listed())
 
     def listed(self) -> tuple[Implementation, ...]:
-        """What is measured."""
+        """What is measured: compiled with other settings of the compiler only what is read first."""
         functions = self.chosen_functions()
         compiled = self.compiled and not self.quick
         return tuple(
@@ -108,6 +108,7 @@ class StudySettings:
             if i.function in functions
             and _is_subject(i, self.on)
             and (compiled or not i.execution.compiled)
+            and (not i.inductor or i.function.name in (*self.functions, *self.profile.report.lead))
             and f"{i.function.name} {i.label}" not in self.skipped
         )
 
@@ -116,9 +117,9 @@ class StudySettings:
         return names[:1] if self.quick or self.initial_only else names
 
     def emulated(self) -> tuple[StudySettings, ...]:
-        """What is also measured on emulated devices, which only do what no compiler of the CPU shows."""
+        """What is also measured on emulated devices: what no compiler of the CPU shows."""
         if self.quick or self.on.kind != "cpu":
             return ()
-        rest = replace(self, timing=False, compiled=False, reductions=False, initial_only=True, probe=None)
+        rest = replace(self, timing=False, reductions=False, initial_only=True, probe=None)
         there = (replace(rest, device=name) for name in self.profile.study.emulated)
         return tuple(settings for settings in there if settings.listed())

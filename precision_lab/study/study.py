@@ -16,6 +16,7 @@ from precision_lab.running.case import Case, case_of
 from precision_lab.running.own_process import on
 from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
+from precision_lab.study.elsewhere import Elsewhere
 from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
 from precision_lab.study.stored import stored
@@ -116,28 +117,23 @@ def run(
     compiled = tuple(i for i in implementations if i.execution.compiled)
     others = tuple(i for i in implementations if not i.execution.compiled)
 
-    going = _Going(settings, report, survivor, cases)
-    measurements = _timed(seconds, "measure", lambda: _measure(going, others, "measure"))
-    if compiled:
-        formats = settings.chosen_formats()
-        timed = settings.functions_timed_compiled() if settings.timing else ()
-        _timed(
-            seconds,
-            "compile",
-            lambda: survivor.attempt(
-                lambda: precompile(compiled, formats, timed=timed, progress=report), lambda failure: {}
-            ),
-        )
-        measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
-    emulated: list[Measurement] = []
-    for there in settings.emulated():
-        stage = f"measure {there.device}"
-        emulated += _timed(
-            seconds, stage,
-            lambda there=there, stage=stage: on(  # type: ignore[misc]
-                there.on, measured_there, there, stage, cases, progress=report
-            ),
-        )  # fmt: skip
+    # Emulated devices have one core to themselves, while nothing is timed on the other.
+    with Elsewhere(partial(_emulated, settings, cases)) as elsewhere:
+        going = _Going(settings, report, survivor, cases)
+        measurements = _timed(seconds, "measure", lambda: _measure(going, others, "measure"))
+        if compiled:
+            formats = settings.chosen_formats()
+            timed = settings.functions_timed_compiled() if settings.timing else ()
+            _timed(
+                seconds,
+                "compile",
+                lambda: survivor.attempt(
+                    lambda: precompile(compiled, formats, timed=timed, progress=report), lambda failure: {}
+                ),
+            )
+            measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
+        emulated, spent = elsewhere.result(report)
+        seconds |= spent
     reductions: list[Reduction] = []
     if settings.reductions:
         reductions = _timed(seconds, "reductions", lambda: _reduce(going, others))
@@ -189,6 +185,23 @@ def _timed(seconds: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     result = work()
     seconds[stage] = round(time.perf_counter() - start, 2)
     return result
+
+
+def _emulated(
+    settings: StudySettings, cases: Cases, progress: Progress
+) -> tuple[list[Measurement], dict[str, float]]:
+    """What is measured on emulated devices, and in how many seconds, by stage."""
+    found: list[Measurement] = []
+    seconds: dict[str, float] = {}
+    for there in settings.emulated():
+        stage = f"measure {there.device}"
+        found += _timed(
+            seconds, stage,
+            lambda there=there, stage=stage: on(  # type: ignore[misc]
+                there.on, measured_there, there, stage, cases, progress=progress
+            ),
+        )  # fmt: skip
+    return found, seconds
 
 
 def measured_there(

@@ -16,6 +16,7 @@ from typing import Any
 from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import EnvironmentAltersResultsError, InternalError, KernelError, UsageError
 from precision_lab.implementations.adapters.target import kernel_of
+from precision_lab.implementations.inductor import Compiled
 from precision_lab.results import Examination, Failure, Finding, Measurement
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.child import Child, Disturbed, death
@@ -33,7 +34,7 @@ class _Job:
 
     target: str
     framework: str | None
-    compiled: bool
+    compiled: Compiled
     device: Device
 
     def start(self, plan: Plan, **more: Any) -> Child:
@@ -107,7 +108,7 @@ def isolated_events(
     target: str,
     *,
     framework: str | None,
-    compiled: bool,
+    compiled: Compiled,
     time_limit: float,
     progress: Progress | None = None,
     device: Device = CPU,

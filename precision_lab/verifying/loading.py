@@ -9,6 +9,7 @@ from precision_lab.devices import Device
 from precision_lab.exceptions import EnvironmentAltersResultsError
 from precision_lab.implementations import Implementation, as_implementation, resolve
 from precision_lab.implementations.adapters.target import find, target_of
+from precision_lab.implementations.inductor import Compiled
 from precision_lab.implementations.switches import changed_switches, flushing_off, switches_kept
 from precision_lab.results import Finding
 from precision_lab.running.placement import on_device
@@ -32,7 +33,7 @@ class Loaded:
     faults: tuple[Finding, ...]
 
 
-def load(target: Any, plan: Plan, *, framework: str | None, compiled: bool, device: Device) -> Loaded:
+def load(target: Any, plan: Plan, *, framework: str | None, compiled: Compiled, device: Device) -> Loaded:
     """The implementation that a TARGET or an object is.
 
     Raises:

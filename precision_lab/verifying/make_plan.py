@@ -13,6 +13,7 @@ from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import FloatFormat, kernel_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations.contract import CallContract
+from precision_lab.implementations.inductor import Compiled
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.plan import Plan
 from precision_lab.verifying.properties import DEFAULT_PROPERTIES, ENGINEERING_PROPERTIES
@@ -35,7 +36,7 @@ class Request:
     inputs: str | None = None
     properties: Sequence[str] | bool = True
     against: str | None = None
-    compiled: bool = False
+    compiled: Compiled = False
     laws: bool = False
     multiple_of: int = 1
     shapes: Sequence[Sequence[int | None]] = ()
@@ -109,7 +110,7 @@ def _properties(request: Request) -> tuple[str, ...]:
     if request.properties is False:
         return ()
     if request.properties is True:
-        return ENGINEERING_PROPERTIES if request.compiled else DEFAULT_PROPERTIES
+        return ENGINEERING_PROPERTIES if request.compiled is not False else DEFAULT_PROPERTIES
     for name in request.properties:
         if name not in ENGINEERING_PROPERTIES:
             raise unknown_name("property", name, ENGINEERING_PROPERTIES)

@@ -12,6 +12,7 @@ from precision_lab.implementations.contract import CallContract
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.verifying.bounds import Bound
 
+CONFIGURATIONS = "configurations"  # of an autotuned kernel: all give the same
 LAWS = "laws"  # examined like a property
 PLAIN_CALL = "plain call"  # of the stage that prepares the properties of a format
 

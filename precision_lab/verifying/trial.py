@@ -5,7 +5,7 @@ The same stream is read in this process or, from a child process, by `isolation`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
@@ -15,7 +15,7 @@ from precision_lab.implementations import Implementation
 from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.switches import changed_switches, flushing_off
 from precision_lab.measuring.measure import measure_all
-from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined
+from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined, strict_json
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
 from precision_lab.running.selfcheck import require_ieee
@@ -24,6 +24,7 @@ from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import judge
 from precision_lab.verifying.loading import Loaded
 from precision_lab.verifying.plan import (
+    CONFIGURATIONS,
     LAWS,
     PLAIN_CALL,
     Begin,
@@ -41,6 +42,11 @@ from precision_lab.verifying.properties.terms import Terms
 from precision_lab.verifying.replay import replayed
 
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
+
+
+def _figures(m: Measurement) -> str:
+    """All that was measured, but for how long it took; as text, in which NaN equals itself."""
+    return strict_json(replace(m, time_ns_per_element=None).to_json())
 
 
 Announce = Callable[[str], None]  # what the kernel is called with, before it is
@@ -134,6 +140,7 @@ class _Trial:
         self.accurate: dict[str, set[str]] = {}  # by format, outputs within their bounds
         # By format, outputs that are no device's like this, and why: nothing seen of them is true of it.
         self.elsewhere: dict[str, dict[str, str]] = {}
+        self.differing: set[str] = set()  # formats in which not all configurations give the same
 
     def called(self, case: Case) -> Case:
         """The case with the contract that was found for its format."""
@@ -156,19 +163,31 @@ class _Trial:
         for m in found:
             self._learn(m)
             yield Measured(m)
-        yield from self._tuned_otherwise(case)
+        yield from self._tuned_otherwise(case, found)
 
-    def _tuned_otherwise(self, case: Case) -> Iterator[Event]:
-        """The same for every other configuration of an autotuned kernel: a device may choose any."""
+    def _tuned_otherwise(self, case: Case, first: Sequence[Measurement]) -> Iterator[Event]:
+        """The same for every other configuration of an autotuned kernel: a device may choose any.
+
+        What one gives that the first gives too, in every figure, is not told again.
+        """
         device = self.implementation.device
         known = device.configurations()
         for index, words in enumerate(known[1:], 1):
             device.configure(index)
             try:
-                for m in self._run(case):
-                    yield Measured(replace(m, implementation=f"{m.implementation} ({words})"))
+                for m, before in zip(self._run(case), first, strict=True):
+                    if _figures(m) != _figures(before):
+                        self.differing.add(case.fmt.name)
+                        yield Measured(replace(m, implementation=f"{m.implementation} ({words})"))
             finally:
                 device.configure(0)
+        if len(known) > 1:
+            state = "broken" if case.fmt.name in self.differing else "holds"
+            yield Examined(
+                examination=Examination(
+                    CONFIGURATIONS, case.fmt.name, case.params_name, state, f"{len(known)} of them"
+                )
+            )
 
     def _run(self, case: Case) -> list[Measurement]:
         self.announce("every input of the measurement in one call")

@@ -14,6 +14,7 @@ from precision_lab.formats import FORMATS, FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import implementations_for
 from precision_lab.implementations.adapters.target import handed_over, is_registered_name
+from precision_lab.implementations.inductor import Compiled
 from precision_lab.implementations.switches import random_state_kept
 from precision_lab.results.execution import EAGER
 from precision_lab.results.profile import DEFAULT
@@ -43,7 +44,7 @@ def verify(
     properties: Sequence[str] | bool = True,
     against: str | None = None,
     framework: str | None = None,
-    compiled: bool = False,
+    compiled: Compiled = False,
     isolate: bool | None = None,
     time_limit: float = 120.0,
     progress: Progress | None = None,
@@ -71,7 +72,8 @@ def verify(
             "compilation", which compiles the kernel to compare; with `compiled`, for that too.
         against: a registered implementation that the kernel must not be worse than, in any region.
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
-        compiled: run a torch kernel through torch.compile.
+        compiled: run a torch kernel through torch.compile; a mapping is of Inductor's settings, such as
+            {"emulate_precision_casts": True}.
         isolate: run it in a process of its own. Only for a TARGET, and by default for every one; on a
             GPU also for a registered name.
         time_limit: seconds without an answer after which an isolated kernel counts as hung.

@@ -23,8 +23,9 @@ from precision_lab.functions.base import Parameter
 from precision_lab.implementations.adapters.foreign import framework_of, wrap, wrap_c, wrap_cuda
 from precision_lab.implementations.adapters.foreign_kernel import accepted
 from precision_lab.implementations.adapters.module import from_module
-from precision_lab.implementations.base import Implementation
+from precision_lab.implementations.base import Implementation, Kernel, PartlyCompiled
 from precision_lab.implementations.guard import guarded
+from precision_lab.implementations.inductor import Compiled, inductor_settings
 from precision_lab.results.execution import ARRAYS, COMPILED, CUDA_CPP, EAGER, EXECUTIONS, C
 
 FRAMEWORKS = ("torch", *ARRAYS)
@@ -41,7 +42,7 @@ def as_implementation(
     framework: str | None = None,
     siblings: Siblings | None = None,
     target: str = "",
-    compiled: bool = False,
+    compiled: Compiled = False,
 ) -> Implementation:
     """Wraps what a user calls a kernel.
 
@@ -54,11 +55,11 @@ def as_implementation(
     Args:
         siblings: finds what stands beside the kernel, such as `NAME_grad_x` for a numpy NAME.
         target: where the kernel was found, for replay commands.
-        compiled: run it through torch.compile.
+        compiled: run it through torch.compile; a mapping is of Inductor's settings.
 
     Raises:
         TypeError: not callable.
-        ValueError: it wants an argument that the function does not have; unknown framework.
+        ValueError: it wants an argument that the function does not have; unknown framework or setting.
     """
     if isinstance(kernel, Implementation):
         if kernel.function != function:
@@ -69,7 +70,8 @@ def as_implementation(
             f"kernel={kernel!r} is not callable; expected kernel(x, **params) -> y or a torch.nn.Module"
         )
     name = getattr(kernel, "__name__", type(kernel).__name__)
-    execution = COMPILED if compiled else EAGER
+    is_compiled, settings = compiled is not False, inductor_settings(compiled)
+    execution = COMPILED if is_compiled else EAGER
     about: dict[str, Any] = {
         "name": name, "function": function, "formats": formats, "compute_dtype": "as written",
         "description": "given by the caller", "target": target,
@@ -78,6 +80,8 @@ def as_implementation(
     if chosen not in FRAMEWORKS:
         raise UsageError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
     if chosen != "torch":
+        if is_compiled:
+            raise UsageError(f"kernel={kernel!r} is {chosen}'s: torch.compile does not apply")
         found = wrap(kernel, chosen, function, siblings=siblings or (lambda name: None))
         return Implementation(
             **about,
@@ -89,15 +93,17 @@ def as_implementation(
     if isinstance(kernel, torch.nn.Module):
         return Implementation(
             **about, kernel=_Cast(kernel), execution=execution, outputs=("forward", "grad_x"), parameters=(),
-            effective=_rounded if _has_tensors(kernel) else None,
+            effective=_rounded if _has_tensors(kernel) else None, inductor=settings,
         )  # fmt: skip
     if _is_factory(kernel, function):
-        return _from_factory(kernel, function, about)
+        return _from_factory(kernel, function, about, is_compiled, settings)
     taken = accepted(kernel, function)
     if taken is None:
-        return Implementation(**about, kernel=kernel, execution=execution)
+        return Implementation(**about, kernel=kernel, execution=execution, inductor=settings)
     outputs = ("forward", "grad_x", *(o for o in function.outputs[2:] if o.removeprefix("grad_") in taken))
-    return Implementation(**about, kernel=kernel, execution=execution, outputs=outputs, parameters=taken)
+    return Implementation(
+        **about, kernel=kernel, execution=execution, outputs=outputs, parameters=taken, inductor=settings
+    )
 
 
 def from_library(path: Path, symbol: str, function: Activation, *, target: str) -> Implementation:
@@ -154,7 +160,7 @@ def _rounded(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, float]:
     return {name: float(fmt.round(np.array([value]))[0]) for name, value in params.items()}
 
 
-class _Cast:
+class _Cast(PartlyCompiled):
     """A module instance, copied into the dtype of its input as `model.to(dtype)` would."""
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -162,15 +168,32 @@ class _Cast:
         self._cast: dict[tuple[torch.dtype, torch.device], torch.nn.Module] = {}
 
     def __call__(self, x: Tensor, **_: Any) -> Any:
+        return self._for(x)(x)
+
+    def compiled_by(self, compile_: Callable[[Kernel], Kernel]) -> Kernel:
+        run = compile_(_call)
+        return lambda x, **_: run(self._for(x), x)
+
+    def _for(self, x: Tensor) -> torch.nn.Module:
         # One without tensors of its own has nothing to cast: the user's object itself is run.
         if not _has_tensors(self._module):
-            return self._module(x)
+            return self._module
         if (x.dtype, x.device) not in self._cast:
             self._cast[x.dtype, x.device] = copy.deepcopy(self._module).to(x.device, x.dtype)
-        return self._cast[x.dtype, x.device](x)
+        return self._cast[x.dtype, x.device]
 
 
-def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) -> Implementation:
+def _call(module: torch.nn.Module, x: Tensor) -> Any:
+    return module(x)
+
+
+def _from_factory(
+    factory: Any,
+    function: Activation,
+    about: Mapping[str, Any],
+    compiled: bool,
+    inductor: tuple[tuple[str, Any], ...],
+) -> Implementation:
     """Modules made for given parameters; their own tensors are recognised by name and value."""
     try:
         names: set[str] | None = {
@@ -212,6 +235,7 @@ def _from_factory(factory: Any, function: Activation, about: Mapping[str, Any]) 
     found = from_module(
         make, function, leaves=leaves, name=about["name"], formats=about["formats"],
         effective=effective if constraint else None, description=about["description"],
+        compiled=compiled, inductor=inductor,
     )  # fmt: skip
     return dataclasses.replace(found, target=about["target"])
 

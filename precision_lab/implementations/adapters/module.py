@@ -19,10 +19,38 @@ from precision_lab.exceptions import unknown_name
 from precision_lab.formats import BF16, FP16, FP32, FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions import Activation
-from precision_lab.implementations.base import Implementation
-from precision_lab.results.execution import MODULE
+from precision_lab.implementations.base import Implementation, Kernel, PartlyCompiled
+from precision_lab.results.execution import COMPILED, MODULE
 
 Factory = Callable[[Mapping[str, float], torch.dtype], torch.nn.Module]
+
+
+def _functional(module: torch.nn.Module, replaced: dict[str, Tensor], x: Tensor) -> Any:
+    return torch.func.functional_call(module, replaced, (x,))
+
+
+class _ModuleKernel(PartlyCompiled):
+    """Calls a module with tensors in the place of its parameters.
+
+    Attributes:
+        module: the one whose buffers the next call uses; it is moved to where x is, and then called.
+    """
+
+    module: torch.nn.Module
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
+    def __call__(self, x: Tensor, **tensors: Tensor) -> Any:
+        return self._called(_functional, x, tensors)
+
+    def compiled_by(self, compile_: Callable[[Kernel], Kernel]) -> Kernel:
+        run = compile_(_functional)
+        return lambda x, **tensors: self._called(run, x, tensors)
+
+    def _called(self, run: Kernel, x: Tensor, tensors: Mapping[str, Tensor]) -> Any:
+        replaced = {self._names[argument]: tensor for argument, tensor in tensors.items()}
+        return run(self.module.to(x.device), replaced, x)
 
 
 def from_module(
@@ -34,6 +62,8 @@ def from_module(
     formats: tuple[FloatFormat, ...] = (FP32, BF16, FP16),
     effective: Callable[[torch.nn.Module], dict[str, float]] | None = None,
     description: str = "a user's module",
+    compiled: bool = False,
+    inductor: tuple[tuple[str, Any], ...] = (),
 ) -> Implementation:
     """An implementation that runs a module as its users do, in its own dtype.
 
@@ -44,27 +74,23 @@ def from_module(
             with the parameter replaced by an x-shaped tensor.
         effective: reads the effective parameters off a module; by default those asked for,
             rounded to the module's dtype.
+        compiled: through torch.compile.
+        inductor: the settings that it is then compiled with.
     """
     names = dict(leaves or {})
 
     def module_for(params: Mapping[str, float], fmt: FloatFormat) -> torch.nn.Module:
         return factory(params, torch_dtype(fmt))
 
-    current: dict[str, Any] = {}  # the module whose buffers the next call uses
+    kernel = _ModuleKernel(names)
 
     def make_leaves(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, Tensor]:
-        module = current["module"] = module_for(params, fmt)
+        module = kernel.module = module_for(params, fmt)
         own = dict(module.named_parameters())
         for parameter in names.values():
             if parameter not in own:
                 raise unknown_name(f"parameter of {type(module).__name__}", parameter, own)
         return {argument: own[parameter].detach().clone() for argument, parameter in names.items()}
-
-    def kernel(x: Tensor, **tensors: Tensor) -> Tensor:
-        replaced = {names[argument]: tensor for argument, tensor in tensors.items()}
-        module = current["module"].to(x.device)
-        result: Tensor = torch.func.functional_call(module, replaced, (x,))
-        return result
 
     def read(params: Mapping[str, float], fmt: FloatFormat) -> dict[str, float]:
         module = module_for(params, fmt)
@@ -77,7 +103,9 @@ def from_module(
         name=name,
         function=function,
         kernel=kernel,
-        execution=MODULE,
+        execution=COMPILED if compiled else MODULE,
+        inductor=inductor,
+        owns_parameters=True,
         formats=formats,
         compute_dtype="as the module chooses",
         description=description,

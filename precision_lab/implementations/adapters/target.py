@@ -16,6 +16,7 @@ from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.implementations.adapters.launch_description import KERNEL
 from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.guard import guarded
+from precision_lab.implementations.inductor import Compiled
 
 if TYPE_CHECKING:
     from precision_lab.formats import FloatFormat
@@ -91,7 +92,7 @@ def find(
     formats: Sequence[FloatFormat],
     *,
     framework: str | None = None,
-    compiled: bool = False,
+    compiled: Compiled = False,
 ) -> Implementation:
     """The implementation of `function` that a TARGET names.
 
@@ -100,7 +101,7 @@ def find(
             `FILE:kernel` with FILE ending in .cu or .ptx (and how it is launched, where the file does not
             say that, as in `launch_description`), or a registered name such as "stable" or "naive [upcast]".
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
-        compiled: run a torch kernel through torch.compile.
+        compiled: run a torch kernel through torch.compile; a mapping is of Inductor's settings.
 
     Raises:
         ValueError: it cannot be imported or called, has no such attribute, or wants arguments
@@ -110,18 +111,18 @@ def find(
 
     file, symbol, launch = cuda_parts(target)
     if file:
-        if framework or compiled:
+        if framework or compiled is not False:
             raise UsageError(
                 f"TARGET {target!r} is a CUDA kernel: neither a framework nor torch.compile applies"
             )
         return from_cuda(Path(file), symbol, function, target=target, launch=launch)
     place, _, attribute = target.rpartition(":")
     if is_registered_name(target):
-        if framework or compiled:
+        if framework or compiled is not False:
             raise UsageError(f"TARGET {target!r} is registered: its execution is part of its name")
         return resolve(target, function, formats[0])
     if Path(place).suffix in LIBRARIES:
-        if framework or compiled:
+        if framework or compiled is not False:
             raise UsageError(
                 f"TARGET {target!r} is a C function: neither a framework nor torch.compile applies"
             )
@@ -148,7 +149,7 @@ class Called:
 
     target: str
     framework: str | None = None
-    compiled: bool = False
+    compiled: Compiled = False
     contract: CallContract = field(default_factory=CallContract)
 
     def load(self, function: Activation, formats: Sequence[FloatFormat]) -> Implementation:

@@ -10,6 +10,7 @@ from precision_lab.report.section import MARKS, Claim, Fold, Part, Prose, Sectio
 from precision_lab.report.wording import Finding
 from precision_lab.results import Results
 
+_BY_FUNCTION = ("safety", "breaks", "nonfinite", "compiled", "reductions", "fp8")
 OPENED = ("safety", "expm1", "eps")  # topics whose findings are unfolded from the start
 
 
@@ -43,7 +44,7 @@ def findings(results: Results) -> Section | None:
 
 def _leads(finding: Finding, lead: Sequence[str]) -> bool:
     subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
-    return finding.topic not in ("safety", "breaks", "nonfinite", "reductions", "fp8") or (subject in lead)
+    return finding.topic not in _BY_FUNCTION or subject in lead
 
 
 def _claim(f: Finding) -> Claim:

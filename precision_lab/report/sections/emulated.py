@@ -9,7 +9,7 @@ from precision_lab.report.tables import figure
 from precision_lab.report.wording import reason
 from precision_lab.results import Measurement, Results
 from precision_lab.results.conformity import Conformity
-from precision_lab.results.execution import labelled
+from precision_lab.results.execution import COMPILED, labelled
 from precision_lab.results.profile import Shown
 
 _SHOWN = ("forward", "grad_x")
@@ -17,9 +17,10 @@ _SHOWN = ("forward", "grad_x")
 
 def kernels(results: Results) -> Section | None:
     """The largest errors of each kernel on each emulated device."""
-    if not results.emulated:
+    own = [m for m in results.emulated if not m.execution.startswith(COMPILED.name)]
+    if not own:
         return None
-    devices = list(dict.fromkeys(m.device for m in results.emulated))
+    devices = list(dict.fromkeys(m.device for m in own))
     words = Prose(
         "Triton and CUDA C++ kernels, compiled for these targets and executed by their PTX on the CPU: every "
         "input of 16-bit formats, stratified ones of FP32, initial parameters. Errors are in ulps, with "
@@ -28,7 +29,7 @@ def kernels(results: Results) -> Section | None:
         "computed, which may be wider than what any device shows), and how many inputs depend on it. **±** "
         "marks wrong signs, **∞** a NaN or infinity in the wrong place."
     )
-    rows = _rows(results.emulated)
+    rows = _rows(own)
     columns: list[str | Column] = [
         "device", "function", "kernel", "format", *numeric("forward", "d/dx", "other gradients"),
         *numeric("any device", unit="ulps"), *numeric("inputs that depend"),
@@ -53,8 +54,8 @@ def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) 
     if len(failures) == len(measured):
         return Row([*about, Cell(reason(failures[0]), span=5)], digest=digest)
     by_output = {m.output: m for m in measured}
-    cells = [_cell([by_output[o]] if o in by_output else []) for o in _SHOWN]
-    cells.append(_cell([m for o, m in by_output.items() if o not in _SHOWN]))
+    cells = [error_cell([by_output[o]] if o in by_output else []) for o in _SHOWN]
+    cells.append(error_cell([m for o, m in by_output.items() if o not in _SHOWN]))
     known = [m.conformity for m in measured if m.conformity is not None]
     unknown = next((c.unknown for c in known if c.unknown), "")
     if unknown:
@@ -64,7 +65,8 @@ def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) 
     return Row([*about, *cells, most, str(max((c.varying for c in known), default=0))], digest=digest)
 
 
-def _cell(measured: Sequence[Measurement]) -> Cell:
+def error_cell(measured: Sequence[Measurement]) -> Cell:
+    """The largest error of them, with marks for wrong signs and stray NaN; a dash without any."""
     good = [m for m in measured if m.failure is None]
     if not good:
         failed = next((m.failure for m in measured if m.failure is not None), None)
@@ -82,4 +84,4 @@ def _ulps(error: float) -> str:
     return f"{error:.4g}" if error < 1e4 else figure(error)
 
 
-__all__ = ["kernels"]
+__all__ = ["error_cell", "kernels"]

@@ -11,7 +11,7 @@ import torch
 
 from precision_lab.exceptions import KernelError
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
-from precision_lab.results.execution import EAGER
+from precision_lab.results.execution import EAGER, MODULE
 from precision_lab.running.runner import leaf_tensors
 from precision_lab.running.torch_compile import compile_kernel
 from precision_lab.verifying.properties.checks import bits_of, differ
@@ -157,7 +157,7 @@ def grad_mode(subject: Subject) -> str | None:
 
 def parameters_fresh(subject: Subject) -> str | None:
     """Every call uses the parameter values of that call, changed in place or given anew."""
-    if subject.implementation.parameters == () or subject.implementation.execution.owns_parameters:
+    if subject.implementation.parameters == () or subject.implementation.owns_parameters:
         return "no parameters are given to a call"
     other = subject.case.given(_other_parameters(subject))
     if other.effective == subject.effective:
@@ -220,7 +220,9 @@ def compilation(subject: Subject) -> str | None:
     compiled = implementation.execution.compiled
     other = copy.copy(subject)
     if compiled:
-        other.case = replace(subject.case, implementation=replace(implementation, execution=EAGER))
+        execution = MODULE if implementation.owns_parameters else EAGER
+        eager = replace(implementation, execution=execution, inductor=())
+        other.case = replace(subject.case, implementation=eager)
     else:
         # Unlike a kernel measured as compiled, it may break into several graphs.
         own = replace(implementation, kernel=compile_kernel(implementation.kernel))

@@ -64,7 +64,7 @@ class _Step(Steps):
             self.parts["in two steps of a module"] = self._module
         self._other_sets()
         self.variants: dict[str, Callable[[], None]] = {"under torch.autocast": self._autocast}
-        if outputs and not subject.implementation.execution.owns_parameters:
+        if outputs and not subject.implementation.owns_parameters:
             self.variants["with parameters of shape (1,)"] = self._one_dimensional
         if outputs and subject.fmt.bits < 32:
             self.variants["with FP32 parameters"] = self._wide_parameters
