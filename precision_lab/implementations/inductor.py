@@ -49,7 +49,7 @@ def read_settings(words: list[str] | None) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals or not name or name in found:
             raise UsageError(
-                f"--inductor {word!r}: expected NAME=VALUE, such as emulate_precision_casts=True"
+                f"--inductor {word!r}: expected NAME=VALUE, once each, such as emulate_precision_casts=True"
             )
         try:
             found[name] = ast.literal_eval(text)

@@ -100,8 +100,8 @@ def _of(function: str, cases: Cases) -> Iterator[Finding]:
         yield Finding(
             "compiled",
             "caution",
-            f"{function}, accurate as compiled for the CPU and not as compiled for {worst.device}, so that a test "
-            f"on the CPU passes it: {told}.",
+            f"{function}, accurate as compiled for the CPU and not as compiled for {worst.device}, so that a "
+            f"test on the CPU passes it: {told}.",
             tuple(f"compiled/{function}/{name}/{fmt}" for name, fmt in flattered),
         )
 

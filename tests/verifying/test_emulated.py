@@ -104,7 +104,16 @@ def test_every_configuration_of_an_autotuned_kernel_is_judged() -> None:
     verdict = verify("tuned")
     assert len(verdict.measurements) == 2
     assert verdict.outcome == "fail"
-    assert {"BLOCK: 512" in fault.implementation for fault in verdict.faults} == {True}
+    assert {fault.implementation for fault in verdict.faults} == {"tuned (tuned_kernel: BLOCK: 512, LESS: 1)"}
+    (found,) = verdict.examinations
+    assert (found.property, found.state, found.reason) == ("configurations", "broken", "2 of them")
+
+
+def test_configurations_that_give_the_same_are_told_once() -> None:
+    verdict = verify("tuned_alike")
+    assert verdict.passed and len(verdict.measurements) == 1
+    (found,) = verdict.examinations
+    assert (found.property, found.state, found.reason) == ("configurations", "holds", "2 of them")
 
 
 def test_what_a_device_may_return_decides_a_verdict() -> None:
