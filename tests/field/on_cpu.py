@@ -1,6 +1,6 @@
-"""Measures the kernels of the field and writes reports/field: what is wrong, and how to see it again.
+"""Measures kernels that run on a CPU and writes reports/field/cpu.md: what is wrong, and how to see it again.
 
-python tests/field/report.py reports/field [NAME …]     (no name: all; `page`: none, the page alone)
+python tests/field/on_cpu.py reports/field [NAME …]     (no name: all; `page`: none, the page alone)
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def entry(s: Subject, verdict: Verdict, seconds: float) -> dict[str, Any]:
 # -- the page ------------------------------------------------------------------------------------
 
 HEAD = """\
-# The field, measured
+# The field on a CPU
 
 Every xIELU that installs from the package registry and runs without a GPU, the formula as one writes it,
 and torch's own activations, against certified exact values: 8- and 16-bit formats at all their inputs, fp32
@@ -196,7 +196,7 @@ and fp64 at stratified and directed ones, forward and every gradient the kernel 
 parameters. A **defect** is an error above {bound:g} ulp, a wrong sign, a wrong infinity or NaN, roundings
 that lean to one side, or what the properties named under each kernel find. Each has a command that shows it
 again, from the root of this repository with the packages named installed;
-`python tests/field/report.py reports/field` measures all of it anew.
+`python tests/field/on_cpu.py reports/field` measures all of it anew.
 
 vLLM and SGLang have an xIELU too; their packages need CUDA and were not run here. The packages of
 transformers and mlx-lm were run on CPU; the fused CUDA kernel that transformers looks for is on no registry.
@@ -290,7 +290,7 @@ def machine() -> str:
 
 def main(folder: Path, only: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "field.json"
+    kept = folder / "cpu.json"
     entries: dict[str, dict[str, Any]] = {}
     if kept.exists():
         entries = {title(e["subject"]): e for e in json.loads(kept.read_text(encoding="utf-8"))}
@@ -303,7 +303,7 @@ def main(folder: Path, only: list[str]) -> None:
         print(f"{name}: {len(entries[name]['defects'])} defects in {entries[name]['seconds']} s", flush=True)
         write(kept, [entries[name] for name in wanted if name in entries])
     stored = json.loads(kept.read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(page(stored), encoding="utf-8")
+    (folder / "cpu.md").write_text(page(stored), encoding="utf-8")
 
 
 def write(path: Path, entries: list[dict[str, Any]]) -> None:

@@ -1,0 +1,112 @@
+"""Measures the kernels of one package, in its environment; what it finds is written as JSON.
+
+python tests/field/measure.py PACKAGE OUT.json          from the root of the repository
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from package import Kernel, Package, Quantiser, packages
+from quantisers import DEVICE
+
+from precision_lab.devices import get_device
+from precision_lab.exceptions import PrecisionLabError, UsageError
+from precision_lab.results import ranked, strict_json
+from precision_lab.verifying.bounds import Bound
+from precision_lab.verifying.judge import describe, said_of_devices
+from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verify import verify
+
+BOUND = 1.0  # ulps: faithful rounding
+SECONDS = 600  # for one quantiser
+# Of what torch.compile makes anew for every length, places and lengths.
+OF_COMPILED = ("determinism", "positions", "lengths", "upstream")
+
+
+def kernel(package: Package, one: Kernel) -> dict[str, Any]:
+    """The verdict on one kernel at every input of its formats, at all parameter sets of its function."""
+    start = time.perf_counter()
+    compiled = "[compiled" in one.target
+    try:
+        verdict = verify(
+            package.target(one.target), one.function, fmts=one.formats, max_ulp=BOUND, device=DEVICE,
+            properties=OF_COMPILED if compiled else True, time_limit=300,
+        )  # fmt: skip
+    except (PrecisionLabError, UsageError) as error:
+        return {"kernel": asdict(one), "error": str(error)}
+    return {
+        "kernel": asdict(one), "seconds": round(time.perf_counter() - start, 1), **figures(verdict),
+        "findings": [f.to_json() for f in ranked(verdict.faults)],
+    }  # fmt: skip
+
+
+def figures(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "outcome": verdict.outcome,
+        "outputs": [
+            {
+                "fmt": m.fmt, "output": m.output, "implementation": m.implementation, "params": m.params_name,
+                "inputs": m.n_inputs, "failure": None if m.failure is None else m.failure.message,
+                "max_ulp": m.max_ulp, "wrong_sign": m.wrong_sign, "nonfinite": m.nonfinite_mismatch,
+                "not_correctly_rounded": m.not_correctly_rounded,
+                "standing": said_of_devices(m, Bound(BOUND)),
+                "unknown": "" if m.conformity is None else m.conformity.unknown,
+            }
+            for m in verdict.measurements
+        ],
+        "examinations": [asdict(e) for e in verdict.examinations],
+        "notes": [describe(note) for note in verdict.notes],
+        "not_examined": [asdict(gap) for gap in verdict.not_examined],
+    }  # fmt: skip
+
+
+def quantiser(package: Package, one: Quantiser) -> dict[str, Any]:
+    """As `quantisers.measured`, of every dtype, each in a process that may die."""
+    start = time.perf_counter()
+    found = [_quantised(package, one, dtype) for dtype in one.dtypes]
+    return {"quantiser": asdict(one), "seconds": round(time.perf_counter() - start, 1), "dtypes": found}
+
+
+def _quantised(package: Package, one: Quantiser, dtype: str) -> dict[str, Any]:
+    device = get_device(DEVICE)
+    given: dict[str, str | None] = {**os.environ, **device.variables()}
+    variables = {name: value for name, value in given.items() if value is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        script = Path(__file__).with_name("quantisers.py")
+        command = [sys.executable, str(script), package.name, one.target, dtype, "--json", str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return {"dtype": dtype, "error": f"no answer in {SECONDS} s"}
+        if not out.is_file():
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            return {"dtype": dtype, "error": said[-1] if said else f"exit code {done.returncode}"}
+        return json.loads(out.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def main(name: str, out: Path) -> None:
+    (package,) = packages([name])
+    start = time.perf_counter()
+    found: dict[str, Any] = {"kernels": [], "quantisers": []}
+    for one in package.kernels:
+        found["kernels"].append(kernel(package, one))
+        print(f"{name}: {one.target}: {found['kernels'][-1].get('outcome', 'error')}", flush=True)
+    for each in package.quantisers:
+        found["quantisers"].append(quantiser(package, each))
+        print(f"{name}: {each.target}", flush=True)
+    found["seconds"] = round(time.perf_counter() - start, 1)
+    out.write_text(strict_json(found) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

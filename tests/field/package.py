@@ -1,0 +1,161 @@
+"""What is measured of a package: `published/NAME.toml`, beside its adapters in `published/NAME.py`."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+PUBLISHED = Path(__file__).parent / "published"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An activation or a gated unit.
+
+    Attributes:
+        target: its adapter's name; with a space the name of a registered implementation.
+        function: what it computes, as the lab calls it.
+        of: its name in the package.
+        formats: those that it is asked for.
+    """
+
+    target: str
+    function: str
+    of: str
+    formats: tuple[str, ...] = ("bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """A kernel that gives codes and scales.
+
+    Attributes:
+        format: of the codes, as the lab calls it; "int8" for integers from −127 to 127.
+        block: rows and columns that share a scale; 0 for all of them.
+        scale: the rule that the package states for it, one of `quantisers.RULES`.
+        dtypes: of the tensors that it takes.
+        eps: what a smaller amax counts as.
+        columns: of the matrices that it is given, at least.
+    """
+
+    target: str
+    of: str
+    format: str
+    block: tuple[int, int]
+    scale: str
+    dtypes: tuple[str, ...] = ("bf16", "fp32")
+    eps: float = 0.0
+    columns: int = 256
+
+
+@dataclass(frozen=True)
+class Note:
+    """The cause of findings, of which one bug report is made.
+
+    Attributes:
+        kernel, codes, outputs, formats: whose findings it explains; none named, all.
+        title: as a maintainer would have it.
+        cause: in the source's own terms, with file and line.
+        suggestion: what to change, in words.
+        by_design: why it is meant so; "" where it is a defect.
+    """
+
+    title: str
+    cause: str
+    suggestion: str = ""
+    by_design: str = ""
+    kernel: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+    def explains(self, kernel: str, code: str, output: str, fmt: str) -> bool:
+        wanted = ((self.kernel, kernel), (self.codes, code), (self.outputs, output), (self.formats, fmt))
+        return all(not names or value in names for names, value in wanted)
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """What else of the kind there is in the package, and why it is not measured."""
+
+    of: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pinned package.
+
+    Attributes:
+        name: of its files here.
+        package: in the index.
+        dependencies: it is installed with what it depends on; else with what `needs` names alone.
+        needs: what else is installed, pinned.
+        unpacked: its source distribution is put on the path as it is, since to build it takes a GPU's tools.
+        inside: a folder of that distribution which is put on the path instead.
+    """
+
+    name: str
+    package: str
+    version: str
+    dependencies: bool = False
+    needs: tuple[str, ...] = ()
+    unpacked: bool = False
+    inside: str = ""
+    kernels: tuple[Kernel, ...] = ()
+    quantisers: tuple[Quantiser, ...] = ()
+    notes: tuple[Note, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
+
+    @property
+    def adapters(self) -> str:
+        """Of its kernels, from the root of the repository."""
+        return f"tests/field/published/{self.name}.py"
+
+    def target(self, name: str) -> str:
+        """TARGET of a kernel."""
+        return name if " [" in name else f"{self.adapters}:{name}"
+
+
+def load(path: Path) -> Package:
+    """
+    Raises:
+        ValueError: a key that is not known, or one that is missing.
+    """
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    parts = {"kernels": Kernel, "quantisers": Quantiser, "notes": Note, "unmeasured": Unmeasured}
+    for key, kind in parts.items():
+        data[key] = tuple(_made(kind, row, f"{path.name}: {key}") for row in data.get(key, ()))
+    return _made(Package, {"name": path.stem, **data}, path.name)
+
+
+def _made(kind: type[T], row: dict[str, Any], where: str) -> T:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := row.keys() - known:
+        raise ValueError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+        )
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    if isinstance(given.get("kernel"), str):
+        given["kernel"] = (given["kernel"],)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def packages(names: list[str] | None = None) -> list[Package]:
+    """Those of the list, or the named ones of them.
+
+    Raises:
+        ValueError: as `load`, or none of that name.
+    """
+    found = {path.stem: load(path) for path in sorted(PUBLISHED.glob("*.toml"))}
+    by_name = {key: one for one in found.values() for key in (one.name, one.package)}
+    if unknown := [name for name in names or () if name not in by_name]:
+        raise ValueError(f"package {unknown[0]!r} is not in the list: {', '.join(found)}")
+    return [by_name[name] for name in names] if names else list(found.values())
