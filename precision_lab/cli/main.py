@@ -15,6 +15,7 @@ from precision_lab.cli.device_table import device_table
 from precision_lab.cli.explain import explain
 from precision_lab.cli.inventory import list_, selfcheck, tables
 from precision_lab.cli.lowprecision import probe, readiness
+from precision_lab.cli.predict import check_predictions, predict
 from precision_lab.cli.report import report
 from precision_lab.cli.sweep import sweep
 from precision_lab.cli.verify import verify
@@ -48,6 +49,8 @@ for command in (report, explain, verify, sweep, tables):
     app.command()(command)
 app.command(name="list")(list_)
 app.command(name="device-table")(device_table)
+app.command()(predict)
+app.command(name="check-predictions")(check_predictions)
 for command in (selfcheck, readiness, probe):
     app.command()(command)
 

@@ -86,7 +86,7 @@ def unexamined(case: Case) -> dict[str, Conformity]:
 
     with recording() as record:
         found = run_tensors(case, input_tensor(case, np.ones(64)))
-        obstacles = _obstacles(record, found)
+        obstacles = obstacles_of(record, found)
     names, tables = tuple(sorted(record.instructions)), tuple(sorted(record.tables))
     if not names and not any(obstacles.values()):
         return {o: Conformity(tables=tables) for o in found}
@@ -94,7 +94,7 @@ def unexamined(case: Case) -> dict[str, Conformity]:
     return {o: Conformity(names, unknown=why, tables=tables) for o in found}
 
 
-def _obstacles(record: Record, tensors: Mapping[str, Tensor | Failure]) -> dict[str, str]:
+def obstacles_of(record: Record, tensors: Mapping[str, Tensor | Failure]) -> dict[str, str]:
     """Of each result, why not every one of conforming devices is reached; "" where all are."""
     return {
         o: record.obstacle(t.untyped_storage().data_ptr())
@@ -110,43 +110,52 @@ def _is_universal(instruction: str) -> bool:
 
 def _enclosed(case: Case, nominal: Mapping[str, Float64], progress: Progress | None) -> dict[str, Conformity]:
     """Ranges that hold what conforming devices give, for all outputs of the case at once."""
+    return {
+        output: _unknown(found) if isinstance(found, str) else _within(case, output, nominal[output], *found)
+        for output, found in ends(case, progress).items()
+    }  # fmt: skip
+
+
+def ends(case: Case, progress: Progress | None = None) -> dict[str, tuple[Float64, Float64] | str]:
+    """The lowest and the highest that conforming devices give, of each output, or why nobody knows.
+
+    Between them there may be more than any device gives.
+    """
     from precision_lab.virtual_gpu.engines import enclosing, raise_to_upper_ends, recording
 
     bits = case.points.bits
     assert bits is not None
     lows: dict[str, Float64] = {}
     highs: dict[str, Float64] = {}
-    found: dict[str, Conformity] = {}
+    unknown: dict[str, str] = {}
 
-    def ends(output: str, tensor: Any) -> Float64:
+    def values(output: str, tensor: Any) -> Float64:
         return np.asarray(to_numpy(tensor, case.output_format(output)), np.float64)
 
     _told(progress, bits.size, 0, 2)
     with recording() as record, enclosing("low") as planes:
         tensors = run_tensors(case, input_tensor(case, bits))
-        obstacles = _obstacles(record, tensors)
+        obstacles = obstacles_of(record, tensors)
         for output, tensor in tensors.items():
             if isinstance(tensor, Failure):
-                found[output] = _unknown(tensor.message)
+                unknown[output] = tensor.message
             elif why := obstacles[output]:
-                found[output] = _unknown(why)
+                unknown[output] = why
             else:
-                lows[output] = ends(output, tensor)
+                lows[output] = values(output, tensor)
         # All lower ends were read before: outputs may share memory.
         for output, tensor in tensors.items():
             if output not in lows or isinstance(tensor, Failure):
                 continue
             if raise_to_upper_ends(planes, tensor.untyped_storage().data_ptr()):
-                highs[output] = ends(output, tensor)
+                highs[output] = values(output, tensor)
     if lows.keys() - highs.keys():  # what was copied or converted since: once more, for the other ends
         _told(progress, bits.size, 1, 2)
         with enclosing("high"):
             for output, tensor in run_tensors(case, input_tensor(case, bits)).items():
                 if output in lows and not isinstance(tensor, Failure):
-                    highs[output] = ends(output, tensor)
-    for output in nominal.keys() - found.keys():
-        found[output] = _within(case, output, nominal[output], lows[output], highs[output])
-    return found
+                    highs[output] = values(output, tensor)
+    return {o: unknown[o] if o in unknown else (lows[o], highs[o]) for o in tensors}
 
 
 def _within(case: Case, output: str, nominal: Float64, low: Float64, high: Float64) -> Conformity:
@@ -164,6 +173,11 @@ def _within(case: Case, output: str, nominal: Float64, low: Float64, high: Float
     envelope = _Envelope.of(case, output, case.points.bits, nominal)
     envelope.enclose(low, high)
     return envelope.conformity((), 0)
+
+
+def ways_of(record: Record) -> list[list[int]]:
+    """Every way of every dimension; what is nominal is the first."""
+    return [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
 
 
 def _unknown(reason: str, instructions: tuple[str, ...] = ()) -> Conformity:
@@ -187,16 +201,14 @@ def _tried(
     _told(progress, bits.size, 0, 1)
     with recording() as record:
         tensors = run_tensors(case, input_tensor(case, bits))
-        obstacles = _obstacles(record, tensors)
+        obstacles = obstacles_of(record, tensors)
     names, tables = tuple(sorted(record.instructions)), tuple(sorted(record.tables))
-    count = math.prod(high - low + 1 for low, high in record.dimensions.values())
+    count = math.prod(map(len, ways_of(record)))
     if count > MOST_COMBINATIONS:
         return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))
-    # Every way of every dimension: what is nominal is the first.
-    ways = [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
     envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
-    for done, choice in enumerate(itertools.islice(itertools.product(*ways), 1, None), 1):
+    for done, choice in enumerate(itertools.islice(itertools.product(*ways_of(record)), 1, None), 1):
         _told(progress, bits.size, done, count)
         with choosing(dict(zip(record.dimensions, choice, strict=True))):
             values = run(case, bits)

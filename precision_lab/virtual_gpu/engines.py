@@ -48,15 +48,20 @@ class Record:
     Attributes:
         kernels: each kernel that ran, with the name of the engine that did.
         dimensions: what there is to choose, each with the smallest and the largest number of a choice.
-        instructions: what there is to choose for: names of instructions, or contraction in a kernel.
+        named: what there is to choose for in each: names of instructions, or contraction in a kernel.
         tables: devices whose tables were looked up.
     """
 
     kernels: dict[str, str] = field(default_factory=dict)
     dimensions: dict[Dimension, tuple[int, int]] = field(default_factory=dict)
-    instructions: set[str] = field(default_factory=set)
+    named: dict[Dimension, set[str]] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     launches: int = 0
+
+    @property
+    def instructions(self) -> set[str]:
+        """All that there is to choose for, by name."""
+        return set[str]().union(*self.named.values())
 
     def obstacle(self, address: int) -> str:
         """Why not every result in the allocation at an address is reached; "" where all are."""
@@ -212,7 +217,7 @@ def _dimension(dimension: Dimension, numbers: range, name: str) -> None:
     record = _State.record
     low, high = record.dimensions.get(dimension, (0, 0))
     record.dimensions[dimension] = min(numbers.start, low), max(numbers.stop - 1, high)
-    record.instructions.add(name)
+    record.named.setdefault(dimension, set()).add(name)
 
 
 def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:

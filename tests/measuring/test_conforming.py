@@ -49,7 +49,8 @@ class Device:
         record = Record()
         record.dimensions.update(self.dimensions)
         names = self.names or [f"ex2.approx.f{k}" for k, _ in enumerate(self.dimensions)]
-        record.instructions.update(names)
+        if names:
+            record.named[0, 0] = set(names)
         record.obstacle = self._obstacle  # type: ignore[method-assign]
         yield record
 
