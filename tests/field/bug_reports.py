@@ -64,9 +64,10 @@ def reports(entries: Entries, known: Iterable[Package]) -> list[Report]:
             kernel = row.get("kernel") or row["quantiser"]
             for finding, standing in _findings(row):
                 notes = package.notes if package is not None else ()
-                facts = kernel["target"], finding.code, finding.output, finding.fmt
-                number = next((k for k, note in enumerate(notes) if note.explains(*facts)), None)
-                key = (name, str(number)) if number is not None else (name, *facts[:3])
+                names = _names(kernel)
+                number = next((k for k, note in enumerate(notes) if note.explains(names, finding)), None)
+                own = (name, kernel_key(kernel), finding.code, finding.output)
+                key = (name, str(number)) if number is not None else own
                 report = found.setdefault(
                     key,
                     Report(
@@ -75,10 +76,20 @@ def reports(entries: Entries, known: Iterable[Package]) -> list[Report]:
                     ),
                 )  # fmt: skip
                 report.findings.append(finding)
-                report.kernels[kernel["target"]] = kernel["of"]
+                report.kernels[kernel_key(kernel)] = kernel["of"]
                 report.replays[id(finding)] = replay(name, row, finding)
                 report.standings |= {standing} - {""}
     return sorted(found.values(), key=lambda r: (r.severity, -len(r.findings), r.package))
+
+
+def kernel_key(kernel: dict[str, Any]) -> str:
+    """What tells a package's kernels apart; registered names are those of several functions."""
+    target: str = kernel["target"]
+    return f"{kernel['function']} {target}" if " [" in target else target
+
+
+def _names(kernel: dict[str, Any]) -> frozenset[str]:
+    return frozenset((kernel["target"], *([kernel["function"]] if " [" in kernel["target"] else [])))
 
 
 def _findings(row: dict[str, Any]) -> Iterable[tuple[Finding, str]]:

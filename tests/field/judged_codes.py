@@ -109,6 +109,7 @@ class Judged:
     code_steps: float = 0.0
     wrong_codes: int = 0
     wrong_ties: int = 0
+    tie_witness: tuple[float, float, float] | None = None  # x, scale, value
     nonfinite: int = 0
     scale_witness: tuple[float, float, float] | None = None  # amax, scale, what the rule gives
     code_witness: tuple[float, float, float, float] | None = None  # x, scale, value, error in steps
@@ -151,7 +152,7 @@ def _judge_scales(
         error = (scales - expected) / ulp
     else:
         expected = rule(amax, table)
-        error = np.log2(scales) - np.log2(expected)  # whole numbers, of powers of two
+        error = (scales - expected) / np.ldexp(expected, -23)  # 0 of the same power of two, else 2^22 or more
     limit = SCALE_ULPS if rule is None else 0.0
     worst = int(np.argmax(np.abs(error)))
     found.scale_ulps = float(abs(error[worst]))
@@ -170,17 +171,19 @@ def _judge_codes(found: Judged, x: Array, values: Array, scales: Array, usable: 
     low, high = table.values[below], table.values[below + 1]
     # The quotient may have been rounded up to a code or down from one: then it lies at that code's end.
     step = high - low
-    error = np.abs(np.abs(values) * scales - size) / (step * scales)
-    # A tie goes to the even code, and a sign is kept.
+    error = np.abs(values * scales - np.copysign(size, x)) / (step * scales)
+    # A tie goes to the even code.
     middle = (low + high) / 2 * scales
     even = np.where(below % 2 == 0, low, high)
-    ties = (size == middle) & (np.abs(values) != even)
-    wrong = (error > 0.5) | ties
-    wrong |= (np.sign(values) * np.sign(x) < 0) & np.isfinite(values)
+    ties = (size == middle) & (error <= 0.5) & (np.abs(values) != even)
+    far = error > 0.5
     error = np.where(np.isfinite(error), error, 0.0)
-    worst = np.unravel_index(int(np.argmax(np.where(wrong, error, -1.0))), error.shape)
+    worst = np.unravel_index(int(np.argmax(np.where(far, error, -1.0))), error.shape)
     found.code_steps = float(error.max())
-    found.wrong_codes, found.wrong_ties = int(wrong.sum()), int(ties.sum())
+    found.wrong_codes, found.wrong_ties = int(far.sum()), int(ties.sum())
+    if found.wrong_ties:
+        at = np.unravel_index(int(np.argmax(ties)), ties.shape)
+        found.tie_witness = float(x[at]), float(scales[at[0], 0]), float(values[at])
     if found.wrong_codes:
         found.code_witness = tuple(
             float(v) for v in (x[worst], scales[worst[0], 0], values[worst], error[worst])

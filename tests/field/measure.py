@@ -38,7 +38,8 @@ def kernel(package: Package, one: Kernel) -> dict[str, Any]:
     compiled = "[compiled" in one.target
     try:
         verdict = verify(
-            package.target(one.target), one.function, fmts=one.formats, max_ulp=BOUND, device=DEVICE,
+            package.target(one.target), one.function, fmts=one.formats, outputs=one.outputs or None,
+            max_ulp=BOUND, device=DEVICE,
             properties=OF_COMPILED if compiled else True, time_limit=300,
         )  # fmt: skip
     except (PrecisionLabError, UsageError) as error:
@@ -77,7 +78,7 @@ def quantiser(package: Package, one: Quantiser) -> dict[str, Any]:
 
 
 def _quantised(package: Package, one: Quantiser, dtype: str) -> dict[str, Any]:
-    device = get_device(DEVICE)
+    device = get_device(one.device)
     given: dict[str, str | None] = {**os.environ, **device.variables()}
     variables = {name: value for name, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:

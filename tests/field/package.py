@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from precision_lab.results import Finding
+
 PUBLISHED = Path(__file__).parent / "published"
 
 T = TypeVar("T")
@@ -21,12 +23,14 @@ class Kernel:
         function: what it computes, as the lab calls it.
         of: its name in the package.
         formats: those that it is asked for.
+        outputs: those that it gives; none named, all of the function's.
     """
 
     target: str
     function: str
     of: str
     formats: tuple[str, ...] = ("bf16", "fp16")
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Quantiser:
         scale: the rule that the package states for it, one of `quantisers.RULES`.
         dtypes: of the tensors that it takes.
         eps: what a smaller amax counts as.
-        columns: of the matrices that it is given, at least.
+        rows, columns: of the matrices that it is given, multiples of these.
+        device: what its code is for.
     """
 
     target: str
@@ -49,7 +54,9 @@ class Quantiser:
     scale: str
     dtypes: tuple[str, ...] = ("bf16", "fp32")
     eps: float = 0.0
+    rows: int = 1
     columns: int = 256
+    device: str = "sm_90"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Note:
     """The cause of findings, of which one bug report is made.
 
     Attributes:
-        kernel, codes, outputs, formats: whose findings it explains; none named, all.
+        kernel, codes, outputs, formats: whose findings it explains; none named, all. Of a quantiser `codes`
+            are what was judged: scales, codes, ties, zeros, nonfinite or nan.
         title: as a maintainer would have it.
         cause: in the source's own terms, with file and line.
         suggestion: what to change, in words.
@@ -73,9 +81,12 @@ class Note:
     outputs: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
 
-    def explains(self, kernel: str, code: str, output: str, fmt: str) -> bool:
-        wanted = ((self.kernel, kernel), (self.codes, code), (self.outputs, output), (self.formats, fmt))
-        return all(not names or value in names for names, value in wanted)
+    def explains(self, kernel: frozenset[str], finding: Finding) -> bool:
+        wanted = (
+            (self.kernel, kernel), (self.codes, {finding.code, finding.output}),
+            (self.outputs, {finding.output}), (self.formats, {finding.fmt}),
+        )  # fmt: skip
+        return all(not names or values & set(names) for names, values in wanted)
 
 
 @dataclass(frozen=True)

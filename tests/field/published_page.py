@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bug_reports import Entries, Report, reports
+from bug_reports import Entries, Report, kernel_key, reports
 from package import Package, packages
 
 from precision_lab.results import Severity
@@ -15,17 +15,17 @@ HEAD = """\
 # The field, measured
 
 Published Triton kernels for activations, gated units and quantisation, as they are, each package in an
-environment of its own, compiled for sm_90 and executed by their PTX: every bf16 and fp16 input, forward and
-every gradient, all parameter sets and second operands of the function, every configuration of an autotuner,
-against certified exact values. `tox -e field` measures all of it anew; [what runs on a CPU](cpu.md) has a page
-of its own.
+environment of its own, compiled for sm_90 and executed by their PTX: every bf16 and fp16 input, forward
+and every gradient, all parameter sets and second operands of the function, every configuration of an
+autotuner, against certified exact values. `tox -e field` measures all of it anew;
+[what runs on a CPU](cpu.md) has a page of its own.
 
-A **defect** is an error above {bound:g} ulp, a wrong sign, a NaN or infinity in the wrong place, or a property
-of a sound kernel that does not hold; of a quantiser, a scale that is not what its rule gives, or a code that is
-not the nearest one. Reports are ordered by severity. *Critical*: {critical}. *Major*: {major}. *Minor*:
-{minor}. Approximate instructions (`ex2.approx` and the like) are taken to be correctly rounded, and each report
-says whether a result that NVIDIA's manual allows changes it. Where a kernel is meant to repeat what another
-implementation does, it stands under [by design](#by-design).
+A **defect** is an error above {bound:g} ulp, a wrong sign, a NaN or infinity in the wrong place, or a
+property of a sound kernel that does not hold; of a quantiser, a scale that is not what its rule gives, or a
+code that is not the nearest one. Reports are ordered by severity. *Critical*: {critical}. *Major*:
+{major}. *Minor*: {minor}. Approximate instructions (`ex2.approx` and the like) are taken to be correctly
+rounded, and each report says whether a result that NVIDIA's manual allows changes it. Where a kernel is
+meant to repeat what another implementation does, it stands under [by design](#by-design).
 
 A replay takes the root of this repository, and nothing installed but tox.
 
@@ -69,7 +69,7 @@ def _glance(entries: Entries, defects: Sequence[Report]) -> list[str]:
     rows = []
     for name, entry in entries.items():
         for row in entry.get("kernels", ()):
-            kernel, own = row["kernel"], numbers.get((name, row["kernel"]["target"]), [])
+            kernel, own = row["kernel"], numbers.get((name, kernel_key(row["kernel"])), [])
             cells = [_cell(row, fmt, forward) for fmt in FORMATS for forward in (True, False)]
             told = ", ".join(map(str, own)) or {"pass": "–"}.get(row.get("outcome", ""), "not examined")
             line = (_name(entry), f"`{kernel['of']}`", kernel["function"], *cells, told)

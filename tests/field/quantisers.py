@@ -19,11 +19,14 @@ from blocks import CASES, FINITE
 from judged_codes import Codes, Judged, judge
 from package import Package, Quantiser, packages
 
+from precision_lab.devices import get_device
+from precision_lab.emulator.faults import Fault
 from precision_lab.formats import get_format
 from precision_lab.results import Finding, Witness
 
 DEVICE = "sm_90"
 NEAREST = 0.501  # of a step between codes: half of one, and what FP32 arithmetic may add
+FIGURES = ("blocks", "scale_ulps", "wrong_scales", "code_steps", "wrong_codes", "wrong_ties", "nonfinite")
 CALLS = 24  # of a quantiser whose block is the whole tensor
 Array = np.ndarray
 
@@ -81,7 +84,31 @@ def adapter_of(package: Package, target: str) -> Callable[..., Any]:
 def measured(
     quantiser: Quantiser, adapter: Callable[..., Any], dtype: str, cases: tuple[str, ...] = tuple(CASES)
 ) -> dict[str, Any]:
-    """What it gives for each case, judged: figures, findings, and what NaN and infinities become."""
+    """What it gives for each case, judged: figures, findings, and what NaN and infinities become.
+
+    Of an autotuned kernel this is the first configuration, with the findings of others that this one has not.
+    """
+    device = get_device(quantiser.device)
+    found = _measured(quantiser, adapter, dtype, cases)
+    known = {_facts(finding) for finding in found["findings"]}
+    words = device.configurations()
+    for index, named in enumerate(words[1:], 1):
+        device.configure(index)
+        for finding in _measured(quantiser, adapter, dtype, cases)["findings"]:
+            if _facts(finding) not in known:
+                finding["message"] += f" ({named})"
+                found["findings"].append(finding)
+    device.configure(0)
+    return {**found, "configurations": max(1, len(words))}
+
+
+def _facts(finding: dict[str, Any]) -> tuple[str, ...]:
+    return finding["code"], finding["output"], finding["params_name"]
+
+
+def _measured(
+    quantiser: Quantiser, adapter: Callable[..., Any], dtype: str, cases: tuple[str, ...]
+) -> dict[str, Any]:
     fmt, table = get_format(dtype), Codes.of(quantiser.format)
     high, wide = quantiser.block
     size = (high or 16) * (wide or quantiser.columns)
@@ -91,23 +118,23 @@ def measured(
     for name in cases:
         rng = np.random.Generator(np.random.PCG64(18))
         blocks = CASES[name](fmt, size, table.top, rng)
-        x, codes, scales = _given(quantiser, adapter, dtype, blocks, table.bits)
+        try:
+            x, codes, scales = _given(quantiser, adapter, dtype, blocks, table.bits)
+        except Fault as fault:
+            found.append(
+                Finding(
+                    function=f"{quantiser.format} by blocks", implementation=quantiser.target, fmt=dtype,
+                    params_name=name, code=fault.kind, message=str(fault),
+                )
+            )  # fmt: skip
+            continue
         if name not in FINITE:
             special[name] = _words(x, codes, scales, table)
+            if name == "nan" and table.nans:
+                found += _lost_nan(quantiser, dtype, x, codes, scales, table)
             continue
         judged = judge(x, codes, scales, quantiser)
-        figures[name] = {
-            key: getattr(judged, key)
-            for key in (
-                "blocks",
-                "scale_ulps",
-                "wrong_scales",
-                "code_steps",
-                "wrong_codes",
-                "wrong_ties",
-                "nonfinite",
-            )
-        }
+        figures[name] = {key: getattr(judged, key) for key in FIGURES}
         found += findings(quantiser, dtype, name, judged, table)
     return {"dtype": dtype, "cases": figures, "special": special, "findings": [f.to_json() for f in found]}
 
@@ -157,8 +184,8 @@ def findings(quantiser: Quantiser, dtype: str, case: str, judged: Judged, table:
             f"code of {value!r}"
         )
         yield Finding(
-            **about, code="nonfinite", output="codes", count=judged.nonfinite, message=message,
-            witness=_witness(x, value, x, math.nan),
+            **about, code="nonfinite", output="zeros" if case == "zeros" else "nonfinite", message=message,
+            count=judged.nonfinite, witness=_witness(x, math.nan, x, math.nan),
         )  # fmt: skip
     if judged.scale_witness is not None:
         amax, scale, expected = judged.scale_witness
@@ -171,15 +198,41 @@ def findings(quantiser: Quantiser, dtype: str, case: str, judged: Judged, table:
             output_precision=24, message=message,
             witness=_witness(amax, scale, expected, judged.scale_ulps),
         )  # fmt: skip
-    if judged.code_witness is not None and (judged.code_steps > NEAREST or judged.wrong_ties):
+    if judged.code_witness is not None and judged.code_steps > NEAREST:
         x, scale, value, error = judged.code_witness
         message = (
-            f"{judged.wrong_codes} codes are not the nearest, or of two the even one, such as {value!r} for "
-            f"x={x!r} with scale {scale!r}: {error:.4g} steps away"
+            f"{judged.wrong_codes} codes are not the nearest, such as {value!r} for x={x!r} with scale "
+            f"{scale!r}: {error:.4g} steps away"
         )
         yield Finding(
             **about, code="inaccurate", output="codes", count=judged.wrong_codes, ulps=error, message=message,
             output_precision=4, witness=_witness(x, value * scale, x, error),
+        )  # fmt: skip
+    if judged.tie_witness is not None:
+        x, scale, value = judged.tie_witness
+        message = (
+            f"{judged.wrong_ties} ties do not go to the even code, such as {value!r} for x={x!r} with scale "
+            f"{scale!r}"
+        )
+        yield Finding(
+            **about, code="inaccurate", output="ties", count=judged.wrong_ties, ulps=0.5, message=message,
+            output_precision=4, witness=_witness(x, value * scale, x, 0.5),
+        )  # fmt: skip
+
+
+def _lost_nan(
+    quantiser: Quantiser, dtype: str, x: Array, codes: Array, scales: Array, table: Codes
+) -> Iterator[Finding]:
+    """A NaN that came out as a number: neither its code nor its block's scale says that there was one."""
+    values = table.decode(codes) * scales[:, None]
+    lost = np.isnan(x) & np.isfinite(values)
+    if lost.any():
+        value = float(values[np.unravel_index(int(np.argmax(lost)), lost.shape)])
+        yield Finding(
+            function=f"{quantiser.format} by blocks", implementation=quantiser.target, fmt=dtype,
+            params_name="nan", code="nonfinite", output="nan", count=int(lost.sum()),
+            witness=_witness(math.nan, value, math.nan, math.nan),
+            message=f"a NaN is stored as {value!r}",
         )  # fmt: skip
 
 
@@ -195,13 +248,11 @@ def main(words: list[str]) -> None:
     parser.add_argument("case", nargs="?", choices=tuple(CASES))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(words)
-    from precision_lab.devices import get_device
-
-    get_device(DEVICE).require()
     (package,) = packages([asked.package])
     quantiser = next((q for q in package.quantisers if q.target == asked.target), None)
     if quantiser is None:
         parser.error(f"target={asked.target!r}: {', '.join(q.target for q in package.quantisers)}")
+    get_device(quantiser.device).require()
     cases = (asked.case,) if asked.case else tuple(CASES)
     found = measured(quantiser, adapter_of(package, asked.target), asked.dtype, cases)
     if asked.json is not None:

@@ -1,0 +1,144 @@
+"""Predicted bits: what is compared with what, what a file keeps, and what a real device returned."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulation import missing
+
+from precision_lab.exceptions import DamagedFileError, UsageError
+from precision_lab.formats import BF16, get_format
+from precision_lab.measuring.predicting import SEVERAL, Prediction, canonical, compared
+from precision_lab.measuring.prediction_file import Key, Predictions
+from precision_lab.study.predictions import file_for, predict
+from precision_lab.study.settings import StudySettings
+
+WHY = missing("triton")
+emulated = pytest.mark.skipif(bool(WHY), reason=WHY)
+REPORTS = Path(__file__).parents[2] / "reports"
+PREDICTIONS = REPORTS / "predictions"
+KEY = Key("silu", "torch", "compiled", "bf16", "forward")
+
+
+def mask(*places: int) -> Any:
+    found = np.zeros(2**16, np.bool_)
+    found[list(places)] = True
+    return found
+
+
+def prediction(**changes: Any) -> Prediction:
+    given = {"fmt": BF16, "bits": np.arange(2**16, dtype=np.uint16), "open": mask(1, 2, 3)}
+    return Prediction(**{**given, "by": {"ex2.approx.f32": mask(1), "div.full.f32": mask(1, 2)}, **changes})
+
+
+def test_each_difference_is_explained_by_what_alone_may_make_it() -> None:
+    returned = np.arange(2**16, dtype=np.uint16)
+    assert compared(prediction(), returned).differing == 0
+    returned[[1, 2, 3, 700]] += 1
+    found = compared(prediction(), returned)
+    assert found.differing == 4
+    assert found.explained == {"ex2.approx.f32": 1, "div.full.f32": 2, SEVERAL: 1}
+    assert (found.unexplained, found.unexplained_count) == ((700,), 1)
+
+
+def test_nan_is_one_number_and_zeros_have_signs() -> None:
+    codes = canonical(np.array([np.nan, 0.0, -0.0, 1.0]), BF16)
+    assert codes.tolist() == [0x7FC0, 0x0000, 0x8000, 0x3F80]
+
+
+def test_a_file_gives_back_what_was_written_and_is_small(tmp_path: Path) -> None:
+    path = tmp_path / "sm_90.xz"
+    bits = canonical(BF16.decode(np.arange(2**16, dtype=np.uint64)), BF16)
+    first, second = prediction(bits=bits), prediction(bits=bits, open=mask(), by={}, unknown="a loop")
+    Predictions({"target": "sm_90"}, {KEY: first, Key.of("elu|naive|triton|fp16|grad_x"): second}).write(path)
+    found = Predictions.read(path)
+    assert found.about == {"target": "sm_90"}
+    for key, wanted in ((KEY, first), (Key("elu", "naive", "triton", "fp16", "grad_x"), second)):
+        got = found.entries[key]
+        assert (got.bits == wanted.bits).all() and (got.open == wanted.open).all()
+        assert got.by.keys() == wanted.by.keys() and got.unknown == wanted.unknown
+        assert all((got.by[name] == changes).all() for name, changes in wanted.by.items())
+
+
+def test_a_damaged_file_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "sm_90.xz"
+    Predictions({"target": "sm_90"}, {KEY: prediction()}).write(path)
+    raw = path.read_bytes()
+    path.write_bytes(b"something else" + raw)
+    with pytest.raises(DamagedFileError, match="no file of predictions"):
+        Predictions.read(path)
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(DamagedFileError, match="not as it was written"):
+        Predictions.read(path)
+    magic, packed = raw.split(b"\n", 1)
+    content = bytearray(lzma.decompress(packed))
+    content[-1] ^= 1
+    path.write_bytes(magic + b"\n" + lzma.compress(bytes(content)))
+    with pytest.raises(
+        DamagedFileError, match=r"silu\|torch\|compiled\|bf16\|forward is not as it was written"
+    ):
+        Predictions.read(path)
+
+
+@emulated
+def test_what_the_device_decides_is_what_conforming_devices_may_change() -> None:
+    """Of the naive kernel in bf16 14,471 inputs, all by the exponential; of the stable one none."""
+    settings = StudySettings(
+        device="sm_90",
+        functions=("xielu",),
+        compiled=False,
+        timing=False,
+        reductions=False,
+        initial_only=True,
+    )
+    found = predict(settings).entries
+    naive = found[Key("xielu", "naive", "triton", "bf16", "forward")]
+    (name,) = naive.by
+    assert name.startswith("ex2.approx") and int(naive.open.sum()) == 14471
+    assert (naive.by[name] == naive.open).all()
+    stable = found[Key("xielu", "stable", "operator", "bf16", "forward")]
+    assert not stable.open.any() and not stable.unknown
+
+
+def test_predictions_are_of_an_emulated_device_and_held_against_one_of_their_target() -> None:
+    with pytest.raises(UsageError, match="predictions are of an emulated device"):
+        predict(StudySettings(device="cpu"))
+
+
+# -- those that are committed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", (PREDICTIONS / "SHA256SUMS").read_text().splitlines())
+def test_committed_files_are_as_they_were_written(line: str) -> None:
+    digest, name = line.split()
+    assert hashlib.sha256((PREDICTIONS / name).read_bytes()).hexdigest() == digest
+
+
+def test_every_target_has_one() -> None:
+    for target in ("sm_80", "sm_90", "sm_100"):
+        found = file_for(PREDICTIONS, target, "3.9.0")
+        assert found is not None and found.name == f"{target}-triton-3.9.xz"
+    assert file_for(PREDICTIONS, "sm_75", "3.9.0") is None
+
+
+def test_an_h200_returned_what_was_predicted_or_what_is_its_to_choose() -> None:
+    """Its bits were read with Triton 3.6; kernels that have changed since are not compared."""
+    predicted = Predictions.read(PREDICTIONS / "sm_90-triton-3.6.xz").entries
+    with np.load(io.BytesIO(lzma.decompress((REPORTS / "h200" / "bits.npz.xz").read_bytes()))) as file:
+        recorded = {Key.of(key): file[key] for key in file.files}
+    both = [key for key in recorded if key in predicted and key.implementation != "stable"]
+    assert len(both) >= 80
+    differing = 0
+    for key in both:
+        fmt = get_format(key.fmt)
+        codes = canonical(fmt.decode(recorded[key].view(np.uint16).astype(np.uint64)), fmt)
+        found = compared(predicted[key], codes)
+        assert found.unexplained_count == 0, (str(key), found)
+        differing += found.differing
+    assert differing > 0  # the device does use its freedom
