@@ -19,6 +19,9 @@ def predict(
     function: Annotated[
         list[str] | None, typer.Option("--function", help="Default: those of the report; may be repeated.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compiled/--no-compiled", help="Also what torch.compile makes.")
+    ] = True,
 ) -> None:
     """Write the bits that every GPU kernel of the lab returns at all 2^16 inputs, by its PTX.
 
@@ -29,11 +32,18 @@ def predict(
     from precision_lab.study.settings import StudySettings
 
     settings = StudySettings(
-        device=device, functions=tuple(function or ()), timing=False, reductions=False, initial_only=True
+        device=device,
+        functions=tuple(function or ()),
+        compiled=compiled,
+        timing=False,
+        reductions=False,
+        initial_only=True,
     )
     with ProgressBars() as progress:
-        found = predicted(settings, progress)
+        found, without = predicted(settings, progress)
     found.write(out)
+    for key, why in without.items():
+        typer.echo(f"no prediction of {key}: {why}")
     open_ = sum(int(p.open.sum()) for p in found.entries.values())
     unknown = sum(bool(p.unknown) for p in found.entries.values())
     typer.echo(

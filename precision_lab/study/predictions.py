@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from precision_lab.devices import Device
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import BF16, FP16, get_format
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring.predicting import Comparison, Prediction, canonical, compared, predicted
@@ -45,37 +45,46 @@ class Compared:
         return self.comparison is not None and not self.comparison.unexplained_count
 
 
-def predict(settings: StudySettings, progress: Progress | None = None) -> Predictions:
+def predict(settings: StudySettings, progress: Progress | None = None) -> tuple[Predictions, dict[str, str]]:
     """What every subject that the settings list returns on their emulated device, at initial parameters.
+
+    Returns:
+        The predictions, and why there is none, by the kernel, format and output that there is none of.
 
     Raises:
         ValueError: the device is not emulated.
     """
     if not settings.on.own_process:
         raise UsageError(f"device={settings.device!r}: predictions are of an emulated device, such as sm_90")
-    entries, about = on(settings.on, _predicted, settings, progress=progress)
-    return Predictions({"target": settings.device, **about}, entries)
+    entries, without, about = on(settings.on, _predicted, settings, progress=progress)
+    return Predictions({"target": settings.device, **about}, entries), without
 
 
 @compiler_settings_kept()
 def _predicted(
     settings: StudySettings, *, progress: Progress | None = None
-) -> tuple[dict[Key, Prediction], dict[str, str]]:
+) -> tuple[dict[Key, Prediction], dict[str, str], dict[str, str]]:
     found: dict[Key, Prediction] = {}
+    without: dict[str, str] = {}
     report = progress or (lambda stage, done, total: None)
     cases = [(i, fmt) for i in settings.implementations() for fmt in FORMATS if fmt in i.formats]
     for done, (implementation, fmt) in enumerate(cases):
         report("predict", done, len(cases))
-        for output, got in predicted(case_of(implementation, fmt)).items():
-            if not isinstance(got, Failure):
-                key = Key(
-                    implementation.function.name, implementation.name, implementation.execution_name,
-                    fmt.name, output,
-                )  # fmt: skip
+        about = implementation.function.name, implementation.name, implementation.execution_name, fmt.name
+        try:
+            outputs = predicted(case_of(implementation, fmt))
+        except KernelError as error:
+            without[str(Key(*about, "every output"))] = str(error)
+            continue
+        for output, got in outputs.items():
+            key = Key(*about, output)
+            if isinstance(got, Failure):
+                without[str(key)] = got.message
+            else:
                 found[key] = got
     report("predict", len(cases), len(cases))
     known = environment()
-    return found, {name: known[name] for name in _TOLD if name in known}
+    return found, without, {name: known[name] for name in _TOLD if name in known}
 
 
 @compiler_settings_kept()

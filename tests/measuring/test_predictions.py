@@ -97,7 +97,9 @@ def test_what_the_device_decides_is_what_conforming_devices_may_change() -> None
         reductions=False,
         initial_only=True,
     )
-    found = predict(settings).entries
+    predictions, without = predict(settings)
+    found = predictions.entries
+    assert without == {}
     naive = found[Key("xielu", "naive", "triton", "bf16", "forward")]
     (name,) = naive.by
     assert name.startswith("ex2.approx") and int(naive.open.sum()) == 14471
