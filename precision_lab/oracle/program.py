@@ -194,7 +194,9 @@ def _near_zero(curve: Curve, stretch: int) -> Pivot | None:
     certain = abs(bend) >= 2.0**-18 * weight if level else abs(slope) >= 2.0**-28 * weight
     if not certain or 2 * weight * 2.0**-30 > abs(constant) / 2:
         return None
-    rising = bend > 0 if level else (slope > 0 if stretch == POSITIVE else slope < 0)
+    rising = slope > 0 if stretch == POSITIVE else slope < 0
+    if level:
+        rising = bend > 0
     return (0.0, 2.0**-30), (abs(constant), 1 if rising == (constant > 0) else -1)
 
 
