@@ -236,6 +236,12 @@ def test_only_gated_functions_have_an_operand() -> None:
     assert examine(fixed, "operands").inapplicable == "the kernel is not given b"
 
 
+def test_digits_that_all_cancel_are_no_misread_operand() -> None:
+    """torch's GELU in BF16 at −5: three bits of 1 + erf are left, others in a vector than alone."""
+    found = examine(subject_of(lambda x, b: torch.nn.functional.gelu(x) * b, "geglu"), "operands")
+    assert found.faults == ()
+
+
 def test_a_refused_broadcast_is_said() -> None:
     def strict(x: Any, b: Any) -> Any:
         assert b.dim() == 0 or b.shape == x.shape
