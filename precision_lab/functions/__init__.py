@@ -13,18 +13,25 @@ from precision_lab.functions.ablations import (
 )
 from precision_lab.functions.atlu import ATLU
 from precision_lab.functions.base import Activation, Parameter
+from precision_lab.functions.celu import CELU
 from precision_lab.functions.elu import ELU
+from precision_lab.functions.geglu import GEGLU
+from precision_lab.functions.geglu_tanh import GEGLU_TANH
 from precision_lab.functions.gelu import GELU
 from precision_lab.functions.gelu_tanh import GELU_TANH
+from precision_lab.functions.logsigmoid import LOGSIGMOID
 from precision_lab.functions.mish import MISH
 from precision_lab.functions.parameters import Asked, Effective, Parameters
 from precision_lab.functions.prelu import PRELU
+from precision_lab.functions.reglu import REGLU
 from precision_lab.functions.relu import RELU
 from precision_lab.functions.relu2 import RELU2
 from precision_lab.functions.selu import SELU
+from precision_lab.functions.sigmoid import SIGMOID
 from precision_lab.functions.silu import SILU
 from precision_lab.functions.softplus import SOFTPLUS
 from precision_lab.functions.swiglu import SWIGLU
+from precision_lab.functions.tanh import TANH
 from precision_lab.functions.xatlu import XATLU
 from precision_lab.functions.xelu import XELU
 from precision_lab.functions.xgelu import XGELU
@@ -35,18 +42,25 @@ from precision_lab.registry import Registry
 
 __all__ = [
     "ATLU",
+    "CELU",
     "ELU",
     "FUNCTIONS",
+    "GEGLU",
+    "GEGLU_TANH",
     "GELU",
     "GELU_TANH",
+    "LOGSIGMOID",
     "MISH",
     "PRELU",
+    "REGLU",
     "RELU",
     "RELU2",
     "SELU",
+    "SIGMOID",
     "SILU",
     "SOFTPLUS",
     "SWIGLU",
+    "TANH",
     "XATLU",
     "XELU",
     "XGELU",
@@ -97,6 +111,13 @@ FUNCTIONS = Registry(
         XIELU_TRAINABLE_BETA,
         XIELU_FIXED_ALPHA,
         XIPRELU_FIXED_ALPHA,
+        SIGMOID,
+        TANH,
+        LOGSIGMOID,
+        CELU,
+        GEGLU,
+        GEGLU_TANH,
+        REGLU,
     ),
 )
 

@@ -39,11 +39,13 @@ class BasisFunction:
             other sign. Mish, with s = σ(x) and r = σ(−x): x·s(1+r)/(1+r²) − x = −2x·r²/(1+r²), and its
             gradient − 1 is that factor times 1 − 2x·s/(1+r²), where 2x·s > 3.5 for x ≥ 2; for x ≤ −2
             the gradient has the sign of (1+r) + 4x·r²/(1+r²) < 2 − 3.4. The arctan gate's gradient
-            grows from 0 to 1, its slope being positive.
+            grows from 0 to 1, its slope being positive. tanh ∓ 1 = ∓2σ(∓2x); log σ(x) = −log(1+e^−x), and
+            log σ(x) − x = −log(1+eˣ); products of σ are positive.
         beyond: |x| from which |f − asymptote| < 2^-1060, and < 2^-2000 from twice as far; infinity where
             it shrinks slower.
         at_zero: value and slope at 0, where the value is a rational number: they say on which side of
-            the value the function lies next to 0. No slope has to be exact.
+            the value the function lies next to 0. No slope but 0 has to be exact.
+        bend: f''(0)/2, where the slope at 0 is 0. σ(x)·σ(−x) = 1/(2 + eˣ + e^−x) = 1/4 − x²/16 + …
         slope: f' in a closed form without cancellation, where the formula cancels too much for the
             remainders of its Taylor polynomials to be bounded well.
     """
@@ -56,6 +58,7 @@ class BasisFunction:
     at_plus_infinity: Asymptote | None
     slope: Formula | None = None
     at_zero: tuple[Fraction, float] | None = None
+    bend: float = 0.0
     approach: tuple[int | None, int | None] = (None, None)
     beyond: float = 0.0
 
@@ -90,6 +93,11 @@ def _mish_curvature(m: Any, x: Any) -> Any:
     square = 1 + r * r
     bent = 2 * square + x * ((r - 2 * s) * square + 4 * r * r * s)
     return 4 * r * r * s / square / square / square * bent
+
+
+def _sigmoid_slope(m: Any, x: Any) -> Any:
+    """σ' = σ(x)·σ(−x): two factors without cancellation, where σ·(1 − σ) cancels on the right."""
+    return m.sigmoid(x) * m.sigmoid(-x)
 
 
 def _normal_cdf(m: Any, x: Any) -> Any:
@@ -146,6 +154,7 @@ BASIS: dict[str, BasisFunction] = {
             approach=(0, 0),
             beyond=0.0,
             at_zero=(Fraction(0), 0.0),
+            bend=1.0,
         ),
         BasisFunction(
             "x^3",
@@ -190,17 +199,66 @@ BASIS: dict[str, BasisFunction] = {
             approach=(1, None),
             beyond=768.0,
             at_zero=(Fraction(0), 0.0),
+            bend=0.5,
         ),
         BasisFunction(
             "sigmoid",
             "σ(x)",
             lambda m, x: m.sigmoid(x),
-            None,
+            ((1, "sigmoid'"),),
             _ZERO,
             _ONE,
             approach=(1, -1),
             beyond=768.0,
             at_zero=(Fraction(1, 2), 0.25),
+        ),
+        BasisFunction(
+            "sigmoid'",
+            "σ(x)·σ(−x)",
+            _sigmoid_slope,
+            None,
+            _ZERO,
+            _ZERO,
+            approach=(1, 1),
+            beyond=768.0,
+            at_zero=(Fraction(1, 4), 0.0),
+            bend=-0.0625,
+        ),
+        BasisFunction(
+            "sigmoid_of_minus_x",
+            "σ(−x)",
+            lambda m, x: m.sigmoid(-x),
+            None,
+            _ONE,
+            _ZERO,
+            approach=(-1, 1),
+            beyond=768.0,
+            at_zero=(Fraction(1, 2), -0.25),
+        ),
+        # 2σ(2x) − 1 cancels next to 0, where its polynomial does not: Arb's balls of the coefficients are of
+        # any precision, and the constant one is exactly 0. mpmath raises its precision, as for eˣ − 1.
+        BasisFunction(
+            "tanh",
+            "tanh(x)",
+            lambda m, x: 2 * m.sigmoid(2 * x) - 1,
+            ((1, "tanh'"),),
+            (Fraction(-1), Fraction(0), Fraction(0), Fraction(0)),
+            _ONE,
+            approach=(1, -1),
+            beyond=384.0,
+            at_zero=(Fraction(0), 1.0),
+        ),
+        BasisFunction(
+            "tanh'",
+            "4·σ(2x)·σ(−2x)",
+            lambda m, x: 4 * _sigmoid_slope(m, 2 * x),
+            None,
+            _ZERO,
+            _ZERO,
+            approach=(1, 1),
+            beyond=384.0,
+            at_zero=(Fraction(1), 0.0),
+            bend=-1.0,
         ),
         BasisFunction(
             "softplus",
@@ -210,6 +268,16 @@ BASIS: dict[str, BasisFunction] = {
             _ZERO,
             _X,
             approach=(1, 1),
+            beyond=768.0,
+        ),
+        BasisFunction(
+            "logsigmoid",
+            "log σ(x)",
+            lambda m, x: -m.softplus(-x),
+            ((1, "sigmoid_of_minus_x"),),
+            _X,
+            _ZERO,
+            approach=(-1, -1),
             beyond=768.0,
         ),
         BasisFunction(

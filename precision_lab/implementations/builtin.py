@@ -10,17 +10,24 @@ from torch import Tensor
 
 from precision_lab.functions import (
     ATLU,
+    CELU,
     ELU,
+    GEGLU,
+    GEGLU_TANH,
     GELU,
     GELU_TANH,
+    LOGSIGMOID,
     MISH,
     PRELU,
+    REGLU,
     RELU,
     RELU2,
     SELU,
+    SIGMOID,
     SILU,
     SOFTPLUS,
     SWIGLU,
+    TANH,
     XATLU,
     XELU,
     XGELU,
@@ -48,6 +55,18 @@ def relu2(x: Tensor) -> Tensor:
 
 def swiglu(x: Tensor, *, b: Tensor) -> Tensor:
     return F.silu(x) * b
+
+
+def geglu(x: Tensor, *, b: Tensor) -> Tensor:
+    return F.gelu(x) * b
+
+
+def geglu_tanh(x: Tensor, *, b: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh") * b
+
+
+def reglu(x: Tensor, *, b: Tensor) -> Tensor:
+    return F.relu(x) * b
 
 
 def xsilu(x: Tensor, *, alpha: Tensor) -> Tensor:
@@ -97,6 +116,22 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def sigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    return torch.tanh(x)
+
+
+def logsigmoid(x: Tensor) -> Tensor:
+    return F.logsigmoid(x)
+
+
+def celu(x: Tensor) -> Tensor:
+    return F.celu(x)
+
+
 FORMULATIONS = (
     Formulation("torch", RELU, relu, "torch.nn.functional.relu"),
     Formulation("torch", PRELU, prelu, "torch.where(x > 0, x, α·x)"),
@@ -109,6 +144,13 @@ FORMULATIONS = (
     Formulation("torch", SOFTPLUS, softplus, "torch.nn.functional.softplus"),
     Formulation("torch", SELU, selu, "torch.nn.functional.selu", parameters=()),
     Formulation("torch", MISH, mish, "torch.nn.functional.mish"),
+    Formulation("torch", SIGMOID, sigmoid, "torch.sigmoid"),
+    Formulation("torch", TANH, tanh, "torch.tanh"),
+    Formulation("torch", LOGSIGMOID, logsigmoid, "torch.nn.functional.logsigmoid"),
+    Formulation("torch", CELU, celu, "torch.nn.functional.celu"),
+    Formulation("torch", GEGLU, geglu, "torch.nn.functional.gelu(x)·b"),
+    Formulation("torch", GEGLU_TANH, geglu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')·b"),
+    Formulation("torch", REGLU, reglu, "torch.nn.functional.relu(x)·b"),
     Formulation("composed", ATLU, _atlu, "x·(atan(x)/π + ½)"),
     Formulation("composed", XSILU, xsilu, "(1 + 2α)·silu(x) − α·x"),
     Formulation("composed", XGELU, xgelu, "(1 + 2α)·gelu(x) − α·x"),

@@ -168,12 +168,14 @@ Pivot = tuple[tuple[float, float], tuple[float, int]]
 def _near_zero(curve: Curve, stretch: int) -> Pivot | None:
     """f = C + D·x + … with C a float64: for |x| < 2^-30, f − C has the sign of D·x and is below |C|.
 
-    From x² on, the Taylor series of every basis function is at most x² in size for |x| < 2^-30 (a
-    claim that a test checks with Arb), so what follows D·x is at most W·x² with W = Σ|c_k|.
+    From x² on, the Taylor series of every basis function is at most 2x² in size for |x| < 2^-30, so what
+    follows D·x is at most 2W·x² with W = Σ|c_k|. Where no term has a slope, f − C is (B + d)·x² with
+    |d| ≤ 2^-20·W. (Claims that a test checks with Arb.)
     """
     if stretch == FAR or curve.factor() is not None:
         return None
-    slope = weight = 0.0
+    slope = bend = weight = 0.0
+    level = True
     exact = Fraction(0)
     for term in curve.terms(stretch):
         taylor = BASIS[term.basis].at_zero
@@ -182,14 +184,19 @@ def _near_zero(curve: Curve, stretch: int) -> Pivot | None:
         coefficient = term.coefficient.at(curve.params)
         exact += coefficient * taylor[0]
         slope += float(coefficient) * taylor[1]
+        bend += float(coefficient) * BASIS[term.basis].bend
+        level &= taylor[1] == 0
         weight += abs(float(coefficient))
     constant = float(exact)
     if not constant or Fraction(constant) != exact:
         return None
-    # 2^-28: also what the slope, a sum of a few rounded products, may be off.
-    if abs(slope) < 2.0**-28 * weight or 2 * weight * 2.0**-30 > abs(constant) / 2:
+    # 2^-28 and 2^-18: also what D and B, sums of a few rounded products, may be off.
+    certain = abs(bend) >= 2.0**-18 * weight if level else abs(slope) >= 2.0**-28 * weight
+    if not certain or 2 * weight * 2.0**-30 > abs(constant) / 2:
         return None
     rising = slope > 0 if stretch == POSITIVE else slope < 0
+    if level:
+        rising = bend > 0
     return (0.0, 2.0**-30), (abs(constant), 1 if rising == (constant > 0) else -1)
 
 

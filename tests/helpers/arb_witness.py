@@ -68,6 +68,15 @@ def _silu(s: arb_series) -> arb_series:
     return s * _sigmoid(s)
 
 
+def _tanh(s: arb_series) -> arb_series:
+    # (e^s - e^-s) / (e^s + e^-s), both multiplied by the exponential that stays small.
+    if s[0] > 0:
+        e = (-2 * s).exp()
+        return (1 - e) / (1 + e)
+    e = (2 * s).exp()
+    return (e - 1) / (e + 1)
+
+
 def _mish(s: arb_series) -> arb_series:
     # tanh(log(1 + e^s)) = n/(n + 2) with n = e^s (e^s + 2); for large s, with e^-s, which stays small.
     if s[0] > 0:
@@ -172,6 +181,13 @@ FORMULAS: dict[str, Formula] = {
     "xielu_trainable_beta": _XIELU,
     "xielu_fixed_alpha": _XIELU,
     "xiprelu_fixed_alpha": _XIPRELU,
+    "sigmoid": lambda s, left, p: _sigmoid(s),
+    "tanh": lambda s, left, p: _tanh(s),
+    "logsigmoid": lambda s, left, p: -_softplus(-s),
+    "celu": lambda s, left, p: s.exp() - 1 if left else s,
+    "geglu": lambda s, left, p: _gelu(s) * p["b"],
+    "geglu_tanh": lambda s, left, p: _gelu_tanh(s) * p["b"],
+    "reglu": lambda s, left, p: 0 * s if left else s * p["b"],
 }
 
 

@@ -21,6 +21,10 @@ CONTEXT_BASES = (
     "expm1",
     "expm1_minus_x",
     "sigmoid",
+    "sigmoid'",
+    "sigmoid_of_minus_x",
+    "tanh",
+    "tanh'",
     "silu",
     "silu'",
     "mish",
@@ -28,7 +32,7 @@ CONTEXT_BASES = (
     "gelu_tanh",
     "gelu_tanh'",
 )
-MPMATH_BASES = ("softplus", "gelu", "gelu'", "atlu", "atlu'")
+MPMATH_BASES = ("softplus", "logsigmoid", "gelu", "gelu'", "atlu", "atlu'")
 
 
 def _sigmoid(x: arb) -> arb:
@@ -74,7 +78,12 @@ BASES: dict[str, Callable[[arb], arb]] = {
     "expm1": lambda x: x.expm1(),
     "expm1_minus_x": lambda x: x.expm1() - x,
     "sigmoid": _sigmoid,
+    "sigmoid'": lambda x: _sigmoid(x) * _sigmoid(-x),
+    "sigmoid_of_minus_x": lambda x: _sigmoid(-x),
+    "tanh": lambda x: x.tanh(),
+    "tanh'": lambda x: 1 / x.cosh() ** 2,
     "softplus": _softplus,
+    "logsigmoid": lambda x: -_softplus(-x),
     "silu": lambda x: x * _sigmoid(x),
     "silu'": lambda x: _sigmoid(x) + x * _sigmoid(x) * _sigmoid(-x),
     "mish": lambda x: x * _mish_gate(x)[0],

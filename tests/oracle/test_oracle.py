@@ -173,8 +173,12 @@ def assert_agreement(case: tuple[str, str], name: str, factor: int = 1) -> None:
 
 @pytest.mark.parametrize("name", ["e4m3", "bf16", "fp32", "fp64"])
 @pytest.mark.parametrize(
-    "function", ["silu", "elu", "selu", "mish", "gelu", "gelu_tanh", "swiglu", "softplus", "atlu"]
-)
+    "function",
+    [
+        "silu", "elu", "selu", "mish", "gelu", "gelu_tanh", "swiglu", "softplus", "atlu",
+        "sigmoid", "tanh", "logsigmoid", "celu", "reglu",  # geglu's and geglu_tanh's tables are gelu's
+    ],
+)  # fmt: skip
 def test_other_functions_agree_with_arb(
     function: str, name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +250,19 @@ FAR: dict[tuple[str, str, int], tuple[int, int, int]] = {
     ("softplus", "forward", -1): (0, 0, 1),
     ("softplus", "grad_x", 1): (1, 0, -1),
     ("elu", "forward", -1): (-1, 0, 1),
+    ("sigmoid", "forward", 1): (1, 0, -1),
+    ("sigmoid", "forward", -1): (0, 0, 1),
+    ("sigmoid", "grad_x", 1): (0, 0, 1),
+    ("sigmoid", "grad_x", -1): (0, 0, 1),
+    ("tanh", "forward", 1): (1, 0, -1),
+    ("tanh", "forward", -1): (-1, 0, 1),
+    ("tanh", "grad_x", 1): (0, 0, 1),
+    ("tanh", "grad_x", -1): (0, 0, 1),
+    ("logsigmoid", "forward", 1): (0, 0, -1),
+    ("logsigmoid", "forward", -1): (0, 1, -1),
+    ("logsigmoid", "grad_x", 1): (0, 0, 1),
+    ("logsigmoid", "grad_x", -1): (1, 0, -1),
+    ("celu", "forward", -1): (-1, 0, 1),
 }
 
 

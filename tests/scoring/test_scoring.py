@@ -23,6 +23,7 @@ from turns import in_turn
 from precision_lab.exceptions import EnvironmentAltersResultsError
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.measuring.measure import measure
 from precision_lab.oracle import FAR, NEAR, POSITIVE, double_double_tier, evaluate, reference
 from precision_lab.oracle.program import Curve, program
 from precision_lab.scoring import columns
@@ -308,6 +309,24 @@ def test_a_value_next_to_an_exact_constant_has_the_ulp_of_its_side() -> None:
     assert errors_of("elu", "forward", [-45.0], [-1 - 2.0**-23]) == [pytest.approx(2, abs=2.0**-9)]
     assert errors_of("softplus", "grad_x", [40.0], [1 + 2.0**-23]) == [pytest.approx(2, abs=2.0**-9)]
     assert errors_of("silu", "grad_x", [80.0], [1 + 2.0**-23]) == [pytest.approx(1, abs=2.0**-9)]
+
+
+def test_a_value_next_to_a_level_extremum_has_the_ulp_of_its_side() -> None:
+    """1/4 − x²/16, 1 − x² and 1/2 + 2.4·x² for x = ±2^-60, all of them one step too large."""
+    for function, value in (("sigmoid", 0.25), ("tanh", 1.0)):
+        above = value + value * 2.0**-23
+        assert (
+            errors_of(function, "grad_x", [2.0**-60, -(2.0**-60)], [above] * 2)
+            == [pytest.approx(2, abs=2.0**-9)] * 2
+        )
+    assert errors_of("xielu_cubic", "grad_x", [2.0**-60], [0.5 + 2.0**-24]) == [pytest.approx(1, abs=2.0**-9)]
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh"])
+def test_a_level_extremum_needs_no_second_tier(function: str) -> None:
+    x = np.ldexp(1.0, -np.arange(31, 149))
+    found = measure("torch", function, fmt="fp32", output="grad_x", inputs=np.concatenate([x, -x]))
+    assert found.escalated["float64"] == 2 * x.size and found.max_ulp < 2.0**-9
 
 
 def test_a_sums_bound_is_of_its_worst_term() -> None:

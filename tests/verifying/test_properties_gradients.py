@@ -228,12 +228,18 @@ def test_finite_terms_leave_nonfinite_upstream_gradients_out() -> None:
     assert [n.what for n in found.not_examined] == ["NaN and infinite upstream gradients"]
 
 
-def test_only_swiglu_has_an_operand() -> None:
+def test_only_gated_functions_have_an_operand() -> None:
     having = {f.name for f in FUNCTIONS.values() if any(p.operand for p in f.parameters)}
-    assert having == {"swiglu"}
+    assert having == {"swiglu", "geglu", "geglu_tanh", "reglu"}
     assert "no operand" in examine(subject_of(silu, "silu"), "operands").inapplicable
     fixed = subject_of(lambda x: swiglu(x, torch.tensor(1.5, dtype=x.dtype)), "swiglu")
     assert examine(fixed, "operands").inapplicable == "the kernel is not given b"
+
+
+def test_digits_that_all_cancel_are_no_misread_operand() -> None:
+    """torch's GELU in BF16 at −5: three bits of 1 + erf are left, others in a vector than alone."""
+    found = examine(subject_of(lambda x, b: torch.nn.functional.gelu(x) * b, "geglu"), "operands")
+    assert found.faults == ()
 
 
 def test_a_refused_broadcast_is_said() -> None:

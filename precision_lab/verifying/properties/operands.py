@@ -236,6 +236,9 @@ class _Operand:
                 # Another number altogether, as the values of the operand are at least a fifth apart:
                 # vectors and single elements may differ in digits that cancel.
                 wrong &= ~(np.abs(values - own) <= np.abs(own) / 8)
+                # Where they all cancel, as in torch's GELU far left, the kernel is wrong anyway, and may be
+                # wrong in another way elsewhere: that says nothing of where it reads.
+                wrong &= (own == expected) | (np.abs(own - expected) <= self.allowed(output, expected))
             if wrong.any():
                 i = int(np.flatnonzero(wrong)[0])
                 self.subject.fault(
