@@ -50,6 +50,14 @@ def geglu_approx(x, b):
     return _gated(geglu_approx_forward_kernel, geglu_approx_backward_kernel, x, b)
 
 
+def moe_fused_swiglu(x, b):
+    from unsloth_zoo.temporary_patches.moe_fused_swiglu import moe_fused_swiglu as kernel
+
+    width = math.gcd(x.numel(), WIDTH)
+    halves = torch.cat((x.reshape(-1, width), b.expand(x.shape).reshape(-1, width)), dim=-1)
+    return kernel(halves).reshape(x.shape)
+
+
 # -- quantisers --------------------------------------------------------------------------------
 
 
