@@ -51,6 +51,7 @@ def geglu_approx(x, b):
 
 
 def moe_fused_swiglu(x, b):
+    import unsloth  # noqa: F401  unsloth_zoo refuses to be imported without it
     from unsloth_zoo.temporary_patches.moe_fused_swiglu import moe_fused_swiglu as kernel
 
     width = math.gcd(x.numel(), WIDTH)
