@@ -6,8 +6,8 @@ import torch
 
 
 def _side_by_side(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of one row, x in its first half and b in its second."""
-    return torch.cat((x.reshape(1, -1), b.reshape(1, -1)), dim=-1)
+    """Of one row, x in its first half and b, which may be one number, in its second."""
+    return torch.cat((x.reshape(1, -1), b.expand(x.shape).reshape(1, -1)), dim=-1)
 
 
 def silu_and_mul(x, b):

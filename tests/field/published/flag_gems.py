@@ -172,8 +172,8 @@ def gelu_tanh_and_mul(x, b):
 
 
 def _side_by_side(forward: Callable, backward: Callable, x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of one row, x in its first half and b in its second."""
-    row = torch.cat((x.reshape(1, -1), b.reshape(1, -1)), dim=-1)
+    """Of one row, x in its first half and b, which may be one number, in its second."""
+    row = torch.cat((x.reshape(1, -1), b.expand(x.shape).reshape(1, -1)), dim=-1)
     return _paired(forward, lambda grad, row, y: backward(grad, row), row).reshape(x.shape)
 
 

@@ -28,4 +28,4 @@ def swiglu(x, b):
     _package()
     from mamba_ssm.ops.triton.k_activations import swiglu
 
-    return swiglu(torch.cat((x.reshape(1, -1), b.reshape(1, -1)), dim=-1)).reshape(x.shape)
+    return swiglu(torch.cat((x.reshape(1, -1), b.expand(x.shape).reshape(1, -1)), dim=-1)).reshape(x.shape)
