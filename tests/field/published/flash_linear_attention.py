@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 WIDTH = 1024  # columns of a row, where the length allows: kernels are compiled for each width
 
 
