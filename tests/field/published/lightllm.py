@@ -10,6 +10,7 @@ WIDTH = 1024  # columns of a row, where the length allows
 
 
 def _halves(x, b):
+    x, b = x.detach(), b.detach()
     width = math.gcd(x.numel(), WIDTH)
     return torch.cat((x.reshape(-1, width), b.expand(x.shape).reshape(-1, width)), dim=-1)
 
