@@ -175,8 +175,13 @@ def _within(case: Case, output: str, nominal: Float64, low: Float64, high: Float
     return envelope.conformity((), 0)
 
 
+def combinations_of(record: Record) -> int:
+    """How many there are of every way of every dimension."""
+    return math.prod(high - low + 1 for low, high in record.dimensions.values())
+
+
 def ways_of(record: Record) -> list[list[int]]:
-    """Every way of every dimension; what is nominal is the first."""
+    """Every way of every dimension; what is nominal is the first. Of one dimension there may be millions."""
     return [sorted(range(low, high + 1), key=abs) for low, high in record.dimensions.values()]
 
 
@@ -203,10 +208,14 @@ def _tried(
         tensors = run_tensors(case, input_tensor(case, bits))
         obstacles = obstacles_of(record, tensors)
     names, tables = tuple(sorted(record.instructions)), tuple(sorted(record.tables))
-    count = math.prod(map(len, ways_of(record)))
+    count = combinations_of(record)
     if count > MOST_COMBINATIONS:
         return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
+    for output in nominal:  # of a kernel that fails when it is called again
+        if isinstance(got := tensors[output], Failure):
+            found[output] = _unknown(f"{got.kind}: {got.message}", names)
+            failed.add(output)
     envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
     for done, choice in enumerate(itertools.islice(itertools.product(*ways_of(record)), 1, None), 1):
         _told(progress, bits.size, done, count)
@@ -284,7 +293,8 @@ class _Envelope:
         holds = (low <= nearest) & (nearest <= high)
         self.least = np.where(holds, np.fmin(self.least, best), self.least)
         self.sign[0] &= ~holds | sign
-        self.nonfinite[0] &= low == high  # between two infinities there is everything
+        # Between two infinities there is everything; two NaN are one.
+        self.nonfinite[0] &= (low == high) | (np.isnan(low) & np.isnan(high))
 
     def conformity(self, instructions: tuple[str, ...], combinations: int) -> Conformity:
         spans = {}

@@ -8,7 +8,6 @@ instruction alone can do so.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
-from precision_lab.measuring.conforming import MOST_COMBINATIONS, ends, obstacles_of, ways_of
+from precision_lab.measuring.conforming import (
+    MOST_COMBINATIONS,
+    combinations_of,
+    ends,
+    obstacles_of,
+    ways_of,
+)
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
 from precision_lab.running.runner import input_tensor, run, run_tensors
@@ -112,11 +117,10 @@ def predicted(case: Case, progress: Progress | None = None) -> dict[str, Predict
     tried = {o for o in nominal if not obstacles[o]}
     masks = {o: np.zeros(bits.size, np.bool_) for o in nominal}
     by: dict[str, dict[str, Mask]] = {o: {} for o in nominal}
-    ways = ways_of(record)
-    if math.prod(map(len, ways)) > MOST_COMBINATIONS:
+    if combinations_of(record) > MOST_COMBINATIONS:
         tried = set()
     dimensions = list(record.dimensions)
-    for choice in itertools.islice(itertools.product(*ways), 1, None) if tried else ():
+    for choice in itertools.islice(itertools.product(*ways_of(record)), 1, None) if tried else ():
         moved = {d: by_ for d, by_ in zip(dimensions, choice, strict=True) if by_}
         names = sorted(set[str]().union(*(record.named[d] for d in moved)))
         for output, changed in _changed(case.giving(*tried), moved, nominal).items():

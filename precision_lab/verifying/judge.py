@@ -44,11 +44,7 @@ def judge(measurement: Measurement, bound: Bound) -> tuple[Finding, ...]:
         )
     if m.conformity is not None and (found := _by_device(m, bound, m.conformity)) is not None:
         return (*broken, *found)
-    broken += _inaccurate(m, bound)
-    if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
-        broken.append(_counted(m, "wrong_sign", "wrong sign", bound.wrong_sign, m.sign_witness))
-    if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
-        broken.append(_counted(m, "nonfinite", "wrong infinity or NaN", bound.nonfinite, m.nonfinite_witness))
+    broken += _wrong(m, bound)
     lean = None if bound.biased else leaning(m)
     if lean is not None:
         broken.append(_biased(m, lean))
@@ -103,7 +99,7 @@ def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding]
         text = (
             f"what other devices return for {names} within the manual's bound is not known: {found.unknown}"
         )
-        return [*_inaccurate(m, bound), _finding(m, "depends_on_device", text)]
+        return [*_wrong(m, bound), _finding(m, "depends_on_device", text)]
     place = standing(m, bound)
     if not place and found.is_enclosed:
         text = (
@@ -111,7 +107,7 @@ def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding]
             f"and {found.varying} inputs whose results may differ, which does not show that the bound is held"
         )
         open_ = _finding(m, "depends_on_device", text, count=found.varying, ulps=found.most)
-        return [*_inaccurate(m, bound), open_]
+        return [*_wrong(m, bound), open_]
     if place != DEPENDS:
         return None
     shown = ", ".join(
@@ -122,6 +118,16 @@ def _by_device(m: Measurement, bound: Bound, found: Conformity) -> list[Finding]
         f"{names} returns; results differ at {found.varying} inputs, such as {shown}"
     )
     return [_finding(m, "depends_on_device", text, count=found.varying, ulps=found.most)]
+
+
+def _wrong(m: Measurement, bound: Bound) -> list[Finding]:
+    """What is wrong with the results that were measured: errors, signs, NaN and infinities."""
+    found = _inaccurate(m, bound)
+    if m.wrong_sign > bound.wrong_sign and m.sign_witness is not None:
+        found.append(_counted(m, "wrong_sign", "wrong sign", bound.wrong_sign, m.sign_witness))
+    if m.nonfinite_mismatch > bound.nonfinite and m.nonfinite_witness is not None:
+        found.append(_counted(m, "nonfinite", "wrong infinity or NaN", bound.nonfinite, m.nonfinite_witness))
+    return found
 
 
 def _inaccurate(m: Measurement, bound: Bound) -> list[Finding]:

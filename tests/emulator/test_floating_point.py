@@ -250,6 +250,17 @@ def test_min_and_max_order_zeros_and_pass_over_nan_unless_told(
 
 
 @each_engine
+@pytest.mark.parametrize("operation", ["min", "max"])
+def test_the_sign_of_a_nan_that_arithmetic_made_is_plus(engine: Engine, operation: str) -> None:
+    """−inf·0 is 0x7fffffff, whatever NaN the machine makes of it: .xorsign takes the other operand's sign."""
+    a = np.array([0xFF800000, 0x7F800000, 0xFF800000, 0x7F800000], np.uint32)
+    b = np.array([0x43E00000, 0x43E00000, 0xC3E00000, 0xC3E00000], np.uint32)
+    lines = f".reg .f32 %m; mul.rn.f32 %m, %a, 0f00000000; {operation}.xorsign.abs.f32 %r, %m, %b;"
+    (got,) = run(engine, lines, [a, b], "b32")
+    check(got, b, [a, b])
+
+
+@each_engine
 def test_packed_minimum_is_that_of_its_halves(engine: Engine) -> None:
     for kind in ("f16", "bf16"):
         a, b = sources(FORMATS[kind], 2, seed=22)

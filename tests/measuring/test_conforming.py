@@ -137,6 +137,23 @@ def test_examples_are_the_inputs_that_differ_most(monkeypatch: pytest.MonkeyPatc
     assert [e.bits for e in examples] == ["0x4000", "0x4040", "0x3fc0"]
 
 
+def test_a_kernel_that_fails_when_it_is_called_again_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Device):
+        def tensors(self, given: Case, point: Any) -> dict[str, Any]:
+            return {output: Failure("raised", "not twice") for output in given.outputs}
+
+    assert found(monkeypatch, Failing(lambda moves: X, {(0, 0): (0, 1)}))["forward"].unknown.startswith(
+        "raised"
+    )
+
+
+def test_a_range_of_nothing_but_nan_is_nan_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = np.where(X == 2, np.nan, X)
+    device = Device(lambda moves: nan, {}, obstacle="too many", ends={"low": nan, "high": nan})
+    span = found(monkeypatch, device, nominal=nan)["forward"].regions["positive"]
+    assert span.nonfinite == (1, 1)
+
+
 def test_a_wrong_sign_counts_for_every_device_only_if_every_result_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

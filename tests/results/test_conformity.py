@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from sample_results import measurement
+from sample_results import measurement, witness
 
 from precision_lab.results import Measurement
 from precision_lab.results.conformity import CERTIFIED, DEPENDS, REFUTED, Conformity, Span, Varying
@@ -56,6 +56,17 @@ def test_what_was_not_tried_certifies_nothing() -> None:
     (fault,) = judge(found("too many"), Bound(1000.0, biased=True, wrong_sign=10**9, nonfinite=10**9))
     assert fault.code == "depends_on_device" and "ex2.approx.f32" in fault.message
     assert "too many" in fault.message
+
+
+@pytest.mark.parametrize("enclosed", [False, True])
+def test_what_is_not_known_of_other_devices_hides_nothing_of_this_one(enclosed: bool) -> None:
+    """15,696 NaN went unsaid where a published kernel's exponential was not to be tried."""
+    m = measurement("eps-naive", "grad_x")
+    m = replace(m, nonfinite_mismatch=15696, nonfinite_witness=replace(witness(44.5), computed=math.nan))
+    unknown = Conformity(EX2, 7, 3, {"positive": Span(0.5, 9.0)}, (), "" if enclosed else "too many")
+    m = replace(m, conformity=replace(unknown, combinations=0) if enclosed else unknown)
+    codes = [fault.code for fault in judge(m, Bound(1.0))]
+    assert codes == ["inaccurate", "wrong_sign", "nonfinite", "depends_on_device"]
 
 
 def test_what_depends_on_the_device_is_no_fault_of_the_kernels() -> None:

@@ -275,6 +275,26 @@ def test_what_is_wrong_on_a_device_is_wrong_here():
     assert "invalid device ordinal" in error_of(lambda: torch.cuda.set_device(2))
 
 
+def test_a_view_is_an_inference_tensor_only_of_one():
+    outside = torch.arange(16.0, device=D).reshape(4, 4)
+    with torch.inference_mode():
+        inside = torch.ones(4, 4, device=D)
+        for t in (outside, inside):
+            for view in (
+                t.view(-1, 2),
+                t.reshape(-1),
+                t.expand(2, 4, 4),
+                t[1:],
+                t.t(),
+                t.detach(),
+                *t.split(2),
+            ):
+                assert view.is_inference() == t.is_inference()
+                assert allocation_of(view.data_ptr()) == allocation_of(t.data_ptr())
+        assert torch.equal(outside.view(-1).cpu(), torch.arange(16.0))
+    assert not outside.is_inference() and inside.is_inference()
+
+
 def test_memory_that_is_not_there_is_refused_in_a_sentence():
     said = error_of(lambda: torch.empty(1 << 40, dtype=torch.uint8, device=D))
     assert said.startswith(

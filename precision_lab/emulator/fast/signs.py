@@ -96,9 +96,11 @@ def extreme(t: Thread, i: Instruction) -> None:
         values = [t.read_float(i, s, width) for s in sources]
         if ftz:
             values = [flushed(t.code, v) for v in values]
+        # Bits of registers: the sign of a NaN that arithmetic made is not the one that this machine made.
+        signs = _signs(t.code, width, *(t.read(i, s, width) for s in sources)) if xorsign else ""
         result = values[0]
         for other in values[1:]:
-            result = _extreme(t.code, i.opcode, width, result, other, nan, xorsign)
+            result = _extreme(t.code, i.opcode, width, result, other, nan, signs)
         t.write_float(i, i.operands[0], result, width)
         return
     fmt = FORMATS[kind.removesuffix("x2")]
@@ -107,18 +109,24 @@ def extreme(t: Thread, i: Instruction) -> None:
         pair = [widened(c, x, fmt) for x in codes]
         if ftz:
             pair = [flushed(c, v, fmt.name) for v in pair]
-        found = _extreme(c, i.opcode, 32, pair[0], pair[1], nan, xorsign)
+        signs = c.value(f"shl i32 {_signs(c, 16, *codes)}, 16") if xorsign else ""
+        found = _extreme(c, i.opcode, 32, pair[0], pair[1], nan, signs)
         return narrowed(c, c.to_bits(found, 32), fmt, "rn")  # exact: it is one of both
 
     on_sixteen(t, i, kind, sources, body)
 
 
-def _extreme(c: Code, opcode: str, width: int, a: str, b: str, nan: bool, xorsign: bool) -> str:
-    name, n, top = FLOAT[width], f"i{width}", 1 << (width - 1)
-    signs = ""
-    if xorsign:
-        both = c.value(f"xor {n} {c.to_bits(a, width)}, {c.to_bits(b, width)}")
-        signs = c.value(f"and {n} {both}, {top}")
+def _signs(c: Code, width: int, a: str, b: str) -> str:
+    """The sign of the product of two numbers with these bits, at its place; of 16 bits they are in an i32."""
+    n = f"i{max(width, 32)}"
+    both = c.value(f"xor {n} {a}, {b}")
+    return c.value(f"and {n} {both}, {1 << (width - 1)}")
+
+
+def _extreme(c: Code, opcode: str, width: int, a: str, b: str, nan: bool, signs: str) -> str:
+    """The lesser or greater; with `signs`, of magnitudes, and with that sign."""
+    name, n = FLOAT[width], f"i{width}"
+    if signs:
         a, b = c.fabs(a, name), c.fabs(b, name)
     # Equal numbers are the same, or zeros: of the signs of zeros min takes any minus, max any plus.
     p, q = c.to_bits(a, width), c.to_bits(b, width)
@@ -129,6 +137,6 @@ def _extreme(c: Code, opcode: str, width: int, a: str, b: str, nan: bool, xorsig
     found = c.select(c.value(f"fcmp uno {name} {b}, {b}"), name, a, found)
     if nan:
         found = c.select(c.value(f"fcmp uno {name} {a}, {b}"), name, c.constant(NAN[width], width), found)
-    if xorsign:  # of a NaN the sign is not looked at again
+    if signs:  # of a NaN the sign is not looked at again
         found = c.to_float(c.value(f"or {n} {c.to_bits(found, width)}, {signs}"), width)
     return found

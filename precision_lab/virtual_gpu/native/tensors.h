@@ -4,6 +4,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/bit_cast.h>
 
 #include <vector>
@@ -54,6 +55,12 @@ class Call {
     if (!t.defined() || !t.is_cpu()) return t;
     for (const auto& [device, alias] : tensors_)
       if (alias.is_same(t)) return device;
+    // A view is an inference tensor if what it is a view of is one, wherever it is made.
+    for (const auto& [device, alias] : tensors_)
+      if (alias.storage().unsafeGetStorageImpl() == t.storage().unsafeGetStorageImpl()) {
+        c10::InferenceMode like(device.is_inference());
+        return tensor_of(device_storage(t.storage()), DEVICE, t);
+      }
     return tensor_of(device_storage(t.storage()), DEVICE, t);
   }
 
