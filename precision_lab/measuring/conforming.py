@@ -213,8 +213,8 @@ def _tried(
         return dict.fromkeys(nominal, _unknown("there are too many combinations of results to try", names))
     found = {o: _unknown(why, names) for o, why in obstacles.items() if why}
     for output in nominal:  # of a kernel that fails when it is called again
-        if isinstance(got := tensors[output], Failure):
-            found[output] = _unknown(f"{got.kind}: {got.message}", names)
+        if isinstance(failure := tensors[output], Failure):
+            found[output] = _unknown(f"{failure.kind}: {failure.message}", names)
             failed.add(output)
     envelopes = {o: _Envelope.of(case, o, bits, nominal[o]) for o, why in obstacles.items() if not why}
     for done, choice in enumerate(itertools.islice(itertools.product(*ways_of(record)), 1, None), 1):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, KernelError, UsageError
 from precision_lab.formats import FloatFormat
@@ -18,6 +21,7 @@ from precision_lab.measuring.measure import measure_all
 from precision_lab.results import Examination, Failure, Finding, Measurement, NotExamined, strict_json
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract
 from precision_lab.running.case import Case
+from precision_lab.running.runner import run
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.system.progress import Progress
 from precision_lab.verifying.bounds import Bound
@@ -42,6 +46,16 @@ from precision_lab.verifying.properties.terms import Terms
 from precision_lab.verifying.replay import replayed
 
 _INACCURATE = ("inaccurate", "flushes_subnormals", "undecided")
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    """Outputs that two calls with the same inputs gave differently, or of which one gave none."""
+    return tuple(
+        output for output, values in one.items()
+        if isinstance(values, Failure) or isinstance(other[output], Failure)
+        or not np.array_equal(values, other[output], equal_nan=True)
+        or (np.signbit(values) != np.signbit(other[output])).any()
+    )  # fmt: skip
 
 
 def _figures(m: Measurement) -> str:
@@ -168,26 +182,37 @@ class _Trial:
     def _tuned_otherwise(self, case: Case, first: Sequence[Measurement]) -> Iterator[Event]:
         """The same for every other configuration of an autotuned kernel: a device may choose any.
 
-        What one gives that the first gives too, in every figure, is not told again.
+        Outputs whose bits are all the first configuration's have its errors, too.
         """
         device = self.implementation.device
         known = device.configurations()
+        if len(known) < 2:
+            return
+        called = self.called(case)
+        before = {m.output: m for m in first}
+        bits = None if any(m.failure for m in first) else called.points.bits
+        plain = None if bits is None else run(called, bits)
         for index, words in enumerate(known[1:], 1):
             device.configure(index)
             try:
-                for m, before in zip(self._run(case), first, strict=True):
-                    if _figures(m) != _figures(before):
+                outputs = case.outputs
+                if plain is not None and bits is not None:
+                    self.announce("every input in one call, in another configuration")
+                    outputs = _differing(plain, run(called, bits))
+                for m in self._run(case.giving(*outputs)) if outputs else ():
+                    if _figures(m) != _figures(before[m.output]):
                         self.differing.add(case.fmt.name)
                         yield Measured(replace(m, implementation=f"{m.implementation} ({words})"))
             finally:
                 device.configure(0)
-        if len(known) > 1:
-            state = "broken" if case.fmt.name in self.differing else "holds"
-            yield Examined(
-                examination=Examination(
-                    CONFIGURATIONS, case.fmt.name, case.params_name, state, f"{len(known)} of them"
-                )
+            if self.progress is not None:
+                self.progress("configurations", index, len(known) - 1)
+        state = "broken" if case.fmt.name in self.differing else "holds"
+        yield Examined(
+            examination=Examination(
+                CONFIGURATIONS, case.fmt.name, case.params_name, state, f"{len(known)} of them"
             )
+        )
 
     def _run(self, case: Case) -> list[Measurement]:
         self.announce("every input of the measurement in one call")

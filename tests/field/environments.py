@@ -43,6 +43,8 @@ def environment(package: Package, root: Path) -> Path:
     lines = [sysconfig.get_path("purelib")]
     own = f"{package.package}=={package.version}"
     try:
+        if package.triton:
+            _install(python, lines, site, ["--no-deps", f"triton=={package.triton}"])
         if package.needs:
             _install(python, lines, site, ["--no-deps", *package.needs])
         if package.unpacked:
@@ -59,7 +61,7 @@ def environment(package: Package, root: Path) -> Path:
 
 def _pins(package: Package) -> dict[str, object]:
     about = asdict(package)
-    names = ("package", "version", "dependencies", "needs", "unpacked", "inside")
+    names = ("package", "version", "dependencies", "needs", "triton", "unpacked", "inside")
     return {**{name: about[name] for name in names}, "python": sys.version, "base": sys.prefix}
 
 
@@ -73,7 +75,7 @@ def _install(python: Path, lines: list[str], site: Path, words: list[str]) -> No
     options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input", "--prefer-binary"]
     _run([*PIP, "--python", str(python), "install", *options, *words])
     for name in KEPT:
-        if (site / name).exists():
+        if (site / name).exists() and not words[-1].startswith("triton=="):
             raise NotInstalled(f"{words[-1]} brings its own {name}")
 
 

@@ -45,6 +45,7 @@ class Quantiser:
         eps: what a smaller amax counts as.
         rows, columns: of the matrices that it is given, multiples of these.
         device: what its code is for.
+        packed: codes of four bits lie two in a byte.
     """
 
     target: str
@@ -57,6 +58,7 @@ class Quantiser:
     rows: int = 1
     columns: int = 256
     device: str = "sm_90"
+    packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Package:
         package: in the index.
         dependencies: it is installed with what it depends on; else with what `needs` names alone.
         needs: what else is installed, pinned.
+        triton: the version that it needs, where that is not the lab's.
         unpacked: its source distribution is put on the path as it is, since to build it takes a GPU's tools.
         inside: a folder of that distribution which is put on the path instead.
     """
@@ -115,6 +118,7 @@ class Package:
     version: str
     dependencies: bool = False
     needs: tuple[str, ...] = ()
+    triton: str = ""
     unpacked: bool = False
     inside: str = ""
     kernels: tuple[Kernel, ...] = ()
@@ -125,7 +129,7 @@ class Package:
     @property
     def adapters(self) -> str:
         """Of its kernels, from the root of the repository."""
-        return f"tests/field/published/{self.name}.py"
+        return f"tests/field/published/{self.name}_kernels.py"
 
     def target(self, name: str) -> str:
         """TARGET of a kernel."""

@@ -73,7 +73,7 @@ def call(adapter: Callable[..., Any], x: Array, dtype: str, bits: int) -> tuple[
 
 
 def adapter_of(package: Package, target: str) -> Callable[..., Any]:
-    path = Path(__file__).parent / "published" / f"{package.name}.py"
+    path = Path(__file__).parent / "published" / f"{package.name}_kernels.py"
     spec = importlib.util.spec_from_file_location(package.name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -119,7 +119,9 @@ def _measured(
         rng = np.random.Generator(np.random.PCG64(18))
         blocks = CASES[name](fmt, size, table.top, rng)
         try:
-            x, codes, scales = _given(quantiser, adapter, dtype, blocks, table.bits)
+            x, codes, scales = _given(
+                quantiser, adapter, dtype, blocks, table.bits if quantiser.packed else 8
+            )
         except Fault as fault:
             found.append(
                 Finding(
