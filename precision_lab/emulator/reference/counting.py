@@ -1,0 +1,168 @@
+"""An engine that counts what a few blocks of a launch execute, and which memory they touch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.emulator.anchors import bytes_of, kind_of
+from precision_lab.emulator.executed import Evidence
+from precision_lab.emulator.launch import WARP, Launch
+from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.ptx import Address, Instruction, Kernel
+from precision_lab.emulator.reference.engine import ReferenceEngine
+from precision_lab.emulator.reference.lanes import Lanes, Mask
+from precision_lab.emulator.reference.machine import SHARED_WINDOW
+from precision_lab.emulator.reference.program import Program
+from precision_lab.emulator.reference.schedule import Schedule
+from precision_lab.emulator.reference.step import Step
+
+SECTOR = 32  # bytes that the memory of a GPU moves at least
+_LANES = 1 << 12  # at about so many threads, of the blocks that are executed
+_FEWEST, _MOST = 3, 8  # of these blocks, where there are so many
+_LOADS, _STORES = ("ld", "ldu"), ("st", "atom", "red")
+_BRANCHES = ("bra", "ret", "exit")
+
+
+class CountingEngine(ReferenceEngine):
+    """Executes the first and the last block of a launch and a few between, which stand for all of these.
+
+    Attributes:
+        evidence: of the last launch, all blocks.
+        read, written: bytes of global memory in the last launch, each sector counted once.
+    """
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evidence = Evidence(0.0)
+        self.read = self.written = 0.0
+
+    def run(self, launch: Launch, memory: Memory) -> None:
+        """As `launch.Engine`, for a part of the blocks; the others store nothing."""
+        self._counts = _Counts(sampled(launch.blocks, launch.threads), launch.blocks)
+        super().run(launch, memory)
+        self.evidence = self._counts.evidence(launch, self._programs[id(launch.kernel)].jumps)
+        self.read, self.written = (self._counts.bytes(of) for of in ("read", "written"))
+
+    def _batches(self, launch: Launch, per: int) -> list[NDArray[np.int64]]:
+        return [self._counts.blocks]
+
+    def _program(self, kernel: Kernel) -> Program:
+        return _Program(kernel, self)
+
+    def _schedule(self, program: Program, lanes: Lanes, memory: Memory) -> Schedule:
+        return _Schedule(program, lanes, self._counts)
+
+    def touched(self, lanes: Lanes, i: Instruction, address: Address, live: Mask) -> None:
+        """Notes the sectors that live threads access."""
+        self._counts.touch(lanes, i, address, live)
+
+
+def sampled(blocks: int, threads: int) -> NDArray[np.int64]:
+    """Numbers of the blocks that are executed: the first, the last, and some evenly between."""
+    count = min(blocks, max(_FEWEST, min(_MOST, _LANES // threads)))
+    return np.unique(np.linspace(0, blocks - 1, count).round().astype(np.int64))
+
+
+class _Counts:
+    def __init__(self, blocks: NDArray[np.int64], of: int) -> None:
+        self.blocks = blocks
+        # The first and the last stand for themselves: they may have more or less to do than others.
+        self.weights = np.ones(blocks.size)
+        if blocks.size > 2:
+            self.weights[1:-1] = (of - 2) / (blocks.size - 2)
+        self.executions: dict[int, float] = defaultdict(float)  # by id of the instruction
+        self.loops = 0.0
+        self.divergent = False
+        self._per_warp: NDArray[Any] = np.empty(0)
+        self._sectors: dict[str, list[NDArray[np.int64]]] = {"read": [], "written": []}
+
+    def begin(self, lanes: Lanes) -> None:
+        self._per_warp = np.repeat(self.weights, lanes.per_block // WARP)
+
+    def warps(self, live: Mask) -> float:
+        """How many warps have a thread among these, in the whole launch."""
+        if live is None:
+            return float(self._per_warp.sum())
+        return float(self._per_warp[live.reshape(-1, WARP).any(1)].sum())
+
+    def touch(self, lanes: Lanes, i: Instruction, address: Address, live: Mask) -> None:
+        lane = np.arange(lanes.n) if live is None else np.flatnonzero(live)
+        base = lanes.spread(lanes.read(i, address.base, 64))[lane].astype(np.int64) + address.offset
+        size = bytes_of(i)
+        if "global" not in i.modifiers:
+            inside = base < SHARED_WINDOW
+            base, lane = base[inside], lane[inside]
+        first, last = base // SECTOR, (base + size - 1) // SECTOR
+        block = lanes.block[lane]
+        for step in range(int((last - first).max(initial=0)) + 1):
+            sector = np.minimum(first + step, last)
+            self._sectors["read" if i.opcode in _LOADS else "written"].append(
+                np.unique(sector * self.blocks.size + block)
+            )
+
+    def bytes(self, of: str) -> float:
+        """What two of the blocks touch, all are taken to: it is counted once."""
+        parts = self._sectors[of]
+        if not parts:
+            return 0.0
+        sector, block = np.divmod(np.unique(np.concatenate(parts)), self.blocks.size)
+        _, first, count = np.unique(sector, return_index=True, return_counts=True)
+        return float(SECTOR * np.where(count > 1, 1.0, self.weights[block[first]]).sum())
+
+    def evidence(self, launch: Launch, jumps: Mapping[int, int]) -> Evidence:
+        counts: dict[tuple[str, str], float] = defaultdict(float)
+        for i in launch.kernel.instructions:
+            found = kind_of(i)
+            if found is not None:
+                counts[found[0]] += found[1] * self.executions.get(id(i), 0.0)
+        warps = launch.blocks * -(-launch.threads // WARP)
+        back = sum(1 for at, to in jumps.items() if to <= at)
+        return Evidence(float(warps), dict(counts), self.loops, back, self.divergent)
+
+
+class _Program(Program):
+    def __init__(self, kernel: Kernel, engine: CountingEngine) -> None:
+        self._engine = engine
+        super().__init__(kernel)
+
+    def step(self, i: Instruction, index: int) -> Step:
+        plain, engine = super().step(i, index), self._engine
+        address = next((o for o in i.operands if isinstance(o, Address)), None)
+        generic = not {"shared", "shared::cta", "local", "const", "param"} & set(i.modifiers)
+        if address is None or not generic or i.opcode not in (*_LOADS, *_STORES):
+            return plain
+
+        def step(lanes: Lanes, live: Mask) -> None:
+            engine.touched(lanes, i, address, live)
+            plain(lanes, live)
+
+        return step
+
+
+class _Schedule(Schedule):
+    def __init__(self, program: Program, lanes: Lanes, counts: _Counts) -> None:
+        super().__init__(program, lanes)
+        self._counts = counts
+        self._to = {id(program.kernel.instructions[at]): (at, to) for at, to in program.jumps.items()}
+        counts.begin(lanes)
+
+    def guarded(self, i: Instruction, mask: Mask) -> Mask:
+        live, counts = super().guarded(i, mask), self._counts
+        warps = counts.warps(live)
+        counts.executions[id(i)] += warps
+        if i.opcode in _BRANCHES and live is not None:
+            here = np.ones(self._lanes.n, bool) if mask is None else mask
+            goes, stays = live.reshape(-1, WARP).any(1), (here & ~live).reshape(-1, WARP).any(1)
+            counts.divergent |= bool((goes & stays).any())
+        if id(i) in self._to:
+            at, to = self._to[id(i)]
+            if to <= at:
+                counts.loops += warps
+        return live
