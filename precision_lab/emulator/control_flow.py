@@ -87,7 +87,7 @@ def graph_of(listing: Listing) -> Graph:
             ends = [b for b in sorted(bodies[called[k]]) if blocks[b][-1].opcode == "RET"]
             calls.append(Call(at, tuple(range(at + 1, at + 1 + len(ends)))))
             edges += [(b, to) for b in ends for to in ways[k]]
-    back = _leading_back(0, ways).union(*(_leading_back(f, ways) for f in bodies))
+    back = leading_back(0, ways).union(*(leading_back(f, ways) for f in bodies))
     loops = [n for n, edge in enumerate(edges) if edge in back]
     return Graph(
         tuple(blocks[k] for k in sorted(reached)),
@@ -141,7 +141,7 @@ def _reached(start: int, ways: Mapping[int, Sequence[int]]) -> set[int]:
     return found
 
 
-def _leading_back(start: int, ways: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:
+def leading_back(start: int, ways: Mapping[int, Sequence[int]]) -> set[tuple[int, int]]:
     """The ways to a stretch that one has come through, from the first on."""
     found: set[tuple[int, int]] = set()
     done: set[int] = set()

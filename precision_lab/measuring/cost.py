@@ -41,6 +41,7 @@ from precision_lab.virtual_gpu.occupancy import occupancy
 ELEMENTS = 1 << 22  # of the shorter tensor: sixteen for each thread that the largest device holds at once
 _LONGEST = 1 << 24
 _SEED = 20260
+_DRAWN = 1 << 16  # inputs, of which a tensor has copies: no more of them are executed
 _FORWARD, _BACKWARD = "forward", "backward"
 
 
@@ -111,7 +112,9 @@ def _counted(case: Case, shape: tuple[int, ...]) -> dict[str, _Pass]:
     generator = torch.Generator().manual_seed(_SEED)
 
     def normal() -> Tensor:
-        return torch.randn(shape, generator=generator).to(torch_dtype(case.core)).to(device.torch)
+        n = math.prod(shape)
+        few = torch.randn(_DRAWN, generator=generator).to(torch_dtype(case.core))
+        return few.repeat(-(-n // _DRAWN))[:n].reshape(shape).to(device.torch)
 
     try:
         require_capability(implementation)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.emulator.anchors import bytes_of, kind_of
+from precision_lab.emulator.control_flow import END, leading_back
 from precision_lab.emulator.executed import Evidence
 from precision_lab.emulator.launch import WARP, Launch
 from precision_lab.emulator.memory import Memory
@@ -25,7 +25,6 @@ SECTOR = 32  # bytes that the memory of a GPU moves at least
 _LANES = 1 << 12  # at about so many threads, of the blocks that are executed
 _FEWEST, _MOST = 3, 8  # of these blocks, where there are so many
 _LOADS, _STORES = ("ld", "ldu"), ("st", "atom", "red")
-_BRANCHES = ("bra", "ret", "exit")
 
 
 class CountingEngine(ReferenceEngine):
@@ -47,7 +46,9 @@ class CountingEngine(ReferenceEngine):
         """As `launch.Engine`, for a part of the blocks; the others store nothing."""
         self._counts = _Counts(sampled(launch.blocks, launch.threads), launch.blocks)
         super().run(launch, memory)
-        self.evidence = self._counts.evidence(launch, self._programs[id(launch.kernel)].jumps)
+        program = self._programs[id(launch.kernel)]
+        assert isinstance(program, _Program)
+        self.evidence = self._counts.evidence(launch, program.branches_back)
         self.read, self.written = (self._counts.bytes(of) for of in ("read", "written"))
 
     def _batches(self, launch: Launch, per: int) -> list[NDArray[np.int64]]:
@@ -116,21 +117,27 @@ class _Counts:
         _, first, count = np.unique(sector, return_index=True, return_counts=True)
         return float(SECTOR * np.where(count > 1, 1.0, self.weights[block[first]]).sum())
 
-    def evidence(self, launch: Launch, jumps: Mapping[int, int]) -> Evidence:
+    def evidence(self, launch: Launch, branches_back: int) -> Evidence:
         counts: dict[tuple[str, str], float] = defaultdict(float)
         for i in launch.kernel.instructions:
             found = kind_of(i)
             if found is not None:
                 counts[found[0]] += found[1] * self.executions.get(id(i), 0.0)
         warps = launch.blocks * -(-launch.threads // WARP)
-        back = sum(1 for at, to in jumps.items() if to <= at)
-        return Evidence(float(warps), dict(counts), self.loops, back, self.divergent)
+        return Evidence(float(warps), dict(counts), self.loops, branches_back, self.divergent)
 
 
 class _Program(Program):
     def __init__(self, kernel: Kernel, engine: CountingEngine) -> None:
         self._engine = engine
         super().__init__(kernel)
+        back = back_ways(self)
+        self.branches_back = len(back)
+        # Of each instruction: whether it is a branch, and whether the way to the next or its jump leads back.
+        self.places = {
+            id(i): (at in self.jumps, (at, at + 1) in back, (at, self.jumps.get(at, END)) in back)
+            for at, i in enumerate(kernel.instructions)
+        }
 
     def step(self, i: Instruction, index: int) -> Step:
         plain, engine = super().step(i, index), self._engine
@@ -149,20 +156,35 @@ class _Program(Program):
 class _Schedule(Schedule):
     def __init__(self, program: Program, lanes: Lanes, counts: _Counts) -> None:
         super().__init__(program, lanes)
-        self._counts = counts
-        self._to = {id(program.kernel.instructions[at]): (at, to) for at, to in program.jumps.items()}
+        assert isinstance(program, _Program)
+        self._counts, self._places = counts, program.places
         counts.begin(lanes)
 
     def guarded(self, i: Instruction, mask: Mask) -> Mask:
         live, counts = super().guarded(i, mask), self._counts
         warps = counts.warps(live)
         counts.executions[id(i)] += warps
-        if i.opcode in _BRANCHES and live is not None:
+        jumps, falls_back, jumps_back = self._places[id(i)]
+        if jumps and live is not None:
             here = np.ones(self._lanes.n, bool) if mask is None else mask
             goes, stays = live.reshape(-1, WARP).any(1), (here & ~live).reshape(-1, WARP).any(1)
             counts.divergent |= bool((goes & stays).any())
-        if id(i) in self._to:
-            at, to = self._to[id(i)]
-            if to <= at:
-                counts.loops += warps
+            if falls_back:
+                counts.loops += counts.warps(here & ~live)
+        elif falls_back and not jumps:
+            counts.loops += counts.warps(mask)
+        if jumps_back:
+            counts.loops += warps
         return live
+
+
+def back_ways(program: Program) -> set[tuple[int, int]]:
+    """From which instruction to which a loop is gone through again; they need not stand in that order."""
+    end = len(program.kernel.instructions)
+    ways: dict[int, list[int]] = {}
+    for at, i in enumerate(program.kernel.instructions):
+        to = [program.jumps[at]] if at in program.jumps else []
+        if at not in program.jumps or i.guard is not None:
+            to.append(at + 1)
+        ways[at] = [k if k < end else END for k in to]
+    return leading_back(0, ways) if end else set()
