@@ -106,17 +106,21 @@ def _print_cost(found: Cost, console: Console) -> None:
         console.print(f"the paper counts, forward: {OPERATIONS[found.function]}", soft_wrap=True)
     for direction in found.directions:
         if direction.failure:
-            console.print(f"{direction.direction}: not counted: {direction.failure}", style="red", soft_wrap=True)
+            console.print(
+                f"{direction.direction}: not counted: {direction.failure}", style="red", soft_wrap=True
+            )
         for each in direction.launches:
             if each.once >= 0.5 and each.most < 0.005:
                 grid = each.grid[0] * each.grid[1] * each.grid[2]
                 console.print(
-                    f"{direction.direction}: {each.kernel} takes {each.once:.0f} instructions of a thread once "
-                    f"({grid} {'block' if grid == 1 else 'blocks'})",
+                    f"{direction.direction}: {each.kernel} takes {each.once:.0f} instructions of a thread "
+                    f"once ({grid} {'block' if grid == 1 else 'blocks'})",
                     soft_wrap=True,
                 )
             if each.unused:
                 words_ = ", ".join(each.unused)
-                console.print(f"note: {each.kernel}: left out, as machine code differs: {words_}", soft_wrap=True)
+                console.print(
+                    f"note: {each.kernel}: left out, as machine code differs: {words_}", soft_wrap=True
+                )
         if direction.note and not direction.failure:
             console.print(f"note: {direction.direction}: not counted: {direction.note}", soft_wrap=True)

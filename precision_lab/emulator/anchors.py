@@ -1,7 +1,7 @@
 """Instructions that PTX and the machine code made of it have in common, by which one is found in the other.
 
-The assembler keeps the order and the number of accesses to memory, of shuffles and barriers, and of most approximate
-functions. Additions it may make itself, where it writes a division out; but it does not drop one.
+The assembler keeps the order and the number of accesses to memory, of shuffles and barriers, and of most
+approximate functions. Additions it may make itself, where it writes a division out; but it does not drop one.
 """
 
 from __future__ import annotations

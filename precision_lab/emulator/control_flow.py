@@ -1,7 +1,8 @@
 """The ways that a warp may take through machine code: stretches without a branch, and what leads where.
 
-A function that the assembler has put behind a kernel (a division's rare cases, the remainder of 64-bit integers) is
-part of the graph: a call leads to its first stretch, a return to the stretch behind each of its calls.
+A function that the assembler has put behind a kernel (a division's rare cases, the remainder of 64-bit
+integers) is part of the graph: a call leads to its first stretch, a return to the stretch behind each of its
+calls.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def _target(i: MachineInstruction, places: Mapping[str, int]) -> int:
     found = _PLACE.search(i.operands[-1]) if i.operands else None
     name = found.group(1) if found else ""
     if name not in places:
-        raise UsageError(f"{i.opcode} of machine code leads to {name or 'where a register says'}: not followed")
+        raise UsageError(
+            f"{i.opcode} of machine code leads to {name or 'where a register says'}: not followed"
+        )
     return places[name]
 
 

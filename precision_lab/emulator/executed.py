@@ -1,9 +1,10 @@
 """How often a warp executes each stretch of a kernel's machine code, as far as what is known of it says.
 
-Known is the graph, and what was counted while the PTX of the same launch was executed: how many warps there are,
-how often each kind of access to memory, shuffle, barrier or function was executed, and how often a loop was gone
-through again. Every way through the machine code that agrees with that is allowed; the fewest and the most
-instructions among them are the ends of a range, which are one where the evidence leaves nothing open.
+Known is the graph, and what was counted while the PTX of the same launch was executed: how many warps there
+are, how often each kind of access to memory, shuffle, barrier or function was executed, and how often a loop
+was gone through again. Every way through the machine code that agrees with that is allowed; the fewest and
+the most instructions among them are the ends of a range, which are one where the evidence leaves nothing
+open.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _conditions(graph: Graph, evidence: Evidence, left_out: Sequence[str]) -> Co
 
 
 def _sites(graph: Graph, kind: Kind) -> tuple[dict[int, float], dict[int, float]]:
-    """How many instructions of a kind each stretch has, and how many of them are executed by every thread there."""
+    """How many instructions of a kind each stretch has, and how many of them no thread there leaves out."""
     anywhere: dict[int, float] = defaultdict(float)
     always: dict[int, float] = defaultdict(float)
     for k, block in enumerate(graph.blocks):

@@ -1,7 +1,7 @@
 """The largest and the smallest value of a weighted sum of numbers that linear conditions hold.
 
-The simplex method in two phases on a dense table, with Bland's rule, which never runs in a circle. Problems here
-have some hundred unknowns at most.
+The simplex method in two phases on a dense table, with Bland's rule, which never runs in a circle. Problems
+here have some hundred unknowns at most.
 
 Source: Dantzig, "Linear Programming and Extensions" (1963); Bland, "New finite pivoting rules for the simplex
 method", Mathematics of Operations Research 2 (1977).

@@ -190,7 +190,9 @@ def resources(cubin: bytes) -> Mapping[str, Mapping[str, int]]:
     if ran.returncode:
         raise UsageError(f"cuobjdump does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
     pairs = re.findall(r"^ *Function (\S+):\n(.*)$", ran.stdout, re.MULTILINE)
-    return {name: {k: int(n) for k, n in re.findall(r"(\w+)(?:\[\d+\])?:(\d+)", line)} for name, line in pairs}
+    return {
+        name: {k: int(n) for k, n in re.findall(r"(\w+)(?:\[\d+\])?:(\d+)", line)} for name, line in pairs
+    }
 
 
 def kernel_code(cubin: bytes, name: str) -> tuple[MachineInstruction, ...]:

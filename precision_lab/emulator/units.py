@@ -1,11 +1,11 @@
 """What the units of a multiprocessor can do at once, GPUs by name, and which unit executes an instruction.
 
-Sources: CUDA C++ Programming Guide, "Arithmetic Instructions", table "Throughput of Native Arithmetic Instructions"
-(results per clock cycle per multiprocessor), for units; NVIDIA's data sheets of A100 80GB SXM, H100 SXM, H200 SXM
-and B200, and its architecture white papers, for GPUs. The table names operations, not instructions of machine
-code: which row an instruction belongs to is said here. Rows that may have several readings were taken as the
-slower one: conversions count as those from and to 64 bits do, at 16 a clock, except packing two FP32 numbers into
-16 bits each (F2FP), which counts as an integer operation.
+Sources: CUDA C++ Programming Guide, "Arithmetic Instructions", table "Throughput of Native Arithmetic
+Instructions" (results per clock cycle per multiprocessor), for units; NVIDIA's data sheets of A100 80GB SXM,
+H100 SXM, H200 SXM and B200, and its architecture white papers, for GPUs. The table names operations, not
+instructions of machine code: which row an instruction belongs to is said here. Rows that may have several
+readings were taken as the slower one: conversions count as those from and to 64 bits do, at 16 a clock,
+except packing two FP32 numbers into 16 bits each (F2FP), which counts as an integer operation.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def gpus_of(target: str) -> tuple[Gpu, ...]:
 
 _INTEGERS = (
     "IADD3", "IADD", "IADD32I", "VIADD", "VIADDMNMX", "VIMNMX", "VIMNMX3", "IMNMX", "IABS", "ISETP", "ISET",
-    "LOP3", "LOP", "LOP32I", "PLOP3", "SHF", "SHL", "SHR", "LEA", "PRMT", "SEL", "FSEL", "FSETP", "FSET", "FMNMX",
-    "FMNMX3", "FCHK", "HSETP2", "HSET2", "HMNMX2", "VHMNMX", "BMSK", "SGXT", "I2FP", "F2FP",
+    "LOP3", "LOP", "LOP32I", "PLOP3", "SHF", "SHL", "SHR", "LEA", "PRMT", "SEL", "FSEL", "FSETP", "FSET",
+    "FMNMX", "FMNMX3", "FCHK", "HSETP2", "HSET2", "HMNMX2", "VHMNMX", "BMSK", "SGXT", "I2FP", "F2FP",
 )  # fmt: skip
 _UNITS = {
     **dict.fromkeys(("FADD", "FMUL", "FFMA", "FADD32I", "FMUL32I", "FFMA32I"), FP32),

@@ -1,8 +1,9 @@
-"""Counts what a kernel costs on an emulated GPU: its instructions, the bytes it moves, the registers it takes.
+"""Counts what a kernel costs on an emulated GPU: instructions, bytes that it moves, registers.
 
-A kernel is called for two tensors, one twice as long as the other, both long enough that the grid is full. What
-the longer one takes more, divided by the elements it has more, is what an element costs: what every block does once
-counts where blocks are as many as elements ask for, and does not where a fixed number of them walks over the tensor.
+A kernel is called for two tensors, one twice as long as the other, both long enough that the grid is full.
+What the longer one takes more, divided by the elements it has more, is what an element costs: what every
+block does once counts where blocks are as many as elements ask for, and does not where a fixed number of them
+walks over the tensor.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import torch
 from torch import Tensor
 
 from precision_lab.devices import Device
+from precision_lab.emulator.anchors import machine_bytes
 from precision_lab.emulator.control_flow import Graph, graph_of
 from precision_lab.emulator.executed import Evidence, Executed, executed
 from precision_lab.emulator.launch import WARP
 from precision_lab.emulator.machine_code import MachineInstruction, listings, resources
-from precision_lab.emulator.anchors import machine_bytes
 from precision_lab.emulator.units import ISSUE, gpus_of, unit_of
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FloatFormat
@@ -66,7 +67,9 @@ def require_emulated(device: Device) -> None:
         ValueError: the device has no machine code that is counted.
     """
     if not device.chooses:
-        raise UsageError(f"device={device.name!r}: cost counts the machine code of an emulated GPU; --device sm_90")
+        raise UsageError(
+            f"device={device.name!r}: cost counts the machine code of an emulated GPU; --device sm_90"
+        )
 
 
 def cost(case: Case) -> Cost:
@@ -127,7 +130,9 @@ def _counted(case: Case, shape: tuple[int, ...]) -> dict[str, _Pass]:
         failed = _Pass(failure=f"{error.kind}: {error}")
         return {_FORWARD: failed, _BACKWARD: failed}
     note = device.objection(y)
-    found = {_FORWARD: _Pass(forward, float(x.element_size() + y.element_size()), _missing(forward, note), note)}
+    found = {
+        _FORWARD: _Pass(forward, float(x.element_size() + y.element_size()), _missing(forward, note), note)
+    }
     upstream = normal().to(y.dtype)
     with counting(device.name) as launches:
         derived = gradients(y, {"x": x, **leaves}, {"x", *leaves}, upstream, implementation)
@@ -163,7 +168,9 @@ def _direction(name: str, passes: Sequence[_Pass], elements: tuple[int, ...], ta
         return DirectionCost(name, long.due, failure=failure)
     same = [c.name for c in short.launches] == [c.name for c in long.launches]
     try:
-        pairs = zip(short.launches, long.launches, strict=True) if same else ((None, c) for c in long.launches)
+        pairs = (
+            zip(short.launches, long.launches, strict=True) if same else ((None, c) for c in long.launches)
+        )
         launches = tuple(_launch(a, b, elements, target) for a, b in pairs)
     except UsageError as error:
         return DirectionCost(name, long.due, failure=str(error))
@@ -239,7 +246,14 @@ def _totals(launch: Counted) -> _Totals:
         loaded += threads * machine_bytes(i) * (i.opcode == "LDG")
         stored += threads * machine_bytes(i) * (i.opcode in ("STG", "ATOMG", "RED", "REDG"))
     return _Totals(
-        WARP * found.least, WARP * found.most, WARP * found.longest, units, spilled, loaded, stored, found.unused
+        WARP * found.least,
+        WARP * found.most,
+        WARP * found.longest,
+        units,
+        spilled,
+        loaded,
+        stored,
+        found.unused,
     )
 
 
@@ -247,7 +261,9 @@ def _totals(launch: Counted) -> _Totals:
 def _graph(code: bytes, name: str) -> Graph:
     found = listings(code)
     if name not in found:
-        raise UsageError(f"the machine code has no kernel {name!r}; it has {', '.join(sorted(found)) or 'none'}")
+        raise UsageError(
+            f"the machine code has no kernel {name!r}; it has {', '.join(sorted(found)) or 'none'}"
+        )
     return graph_of(found[name])
 
 

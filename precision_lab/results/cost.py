@@ -21,9 +21,9 @@ class Share:
 
     Attributes:
         gpu: its name.
-        units: by unit, the share of what it can do in that while; more than 1 means that it holds the copy up.
+        units: by unit, the share of what it can do in that while; with more than 1 it holds the copy up.
         least_issued: the share of issue slots on the way with the fewest instructions.
-        copy_is_measured: how much of the peak bandwidth a copy reaches was measured on such a GPU, not assumed.
+        copy_is_measured: what a copy reaches of the peak bandwidth was measured on such a GPU, not assumed.
     """
 
     gpu: str
@@ -196,6 +196,10 @@ class Cost:
 
     def __post_init__(self) -> None:
         make_plain(self, "implementation", "target")
+
+    @property
+    def failure(self) -> None:
+        """None: what could not be counted is said of its direction."""
 
     def direction(self, name: str) -> DirectionCost | None:
         return next((each for each in self.directions if each.direction == name), None)

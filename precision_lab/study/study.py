@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure, Measurement, Reduction, Results, Timing
+from precision_lab.results.cost import Cost
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.own_process import on
 from precision_lab.running.placement import Survivor
@@ -130,12 +131,20 @@ def run(
         )
         measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
     emulated: list[Measurement] = []
+    costs: list[Cost] = []
     for there in settings.emulated():
         stage = f"measure {there.device}"
         emulated += _timed(
             seconds, stage,
             lambda there=there, stage=stage: on(  # type: ignore[misc]
                 there.on, measured_there, there, stage, cases, progress=report
+            ),
+        )  # fmt: skip
+        stage = f"cost {there.device}"
+        costs += _timed(
+            seconds, stage,
+            lambda there=there, stage=stage: on(  # type: ignore[misc]
+                there.on, counted_there, there, stage, cases, progress=report
             ),
         )  # fmt: skip
     reductions: list[Reduction] = []
@@ -180,6 +189,7 @@ def run(
         conversions=found_conversions,
         blocks=tuple(found_blocks),
         emulated=tuple(emulated),
+        costs=tuple(costs),
         lowprecision=lowprecision,
     )
 
@@ -197,6 +207,23 @@ def measured_there(
     """What the settings say is measured on their device, in this process, which is the device's own."""
     going = _Going(settings, progress, Survivor(), cases)
     return _measure(going, settings.implementations(), stage)
+
+
+def counted_there(settings: StudySettings, stage: str, cases: Cases, *, progress: Progress) -> list[Cost]:
+    """What kernels of the functions shown first cost in one of the narrowest formats, on their device."""
+    from precision_lab.measuring.cost import cost
+
+    lead = settings.profile.report.lead
+    every = _cases([i for i in settings.implementations() if i.function.name in lead], settings)
+    fewest = min((case.fmt.bits for case in every), default=0)
+    fmt = next((case.fmt for case in every if case.fmt.bits == fewest), None)
+    chosen = [case for case in every if case.fmt is fmt]
+    found: list[Cost] = []
+    for done, case in enumerate(chosen):
+        progress(stage, done, len(chosen))
+        found += cases.keep(f"cost {_words(case)}{_where(case)}", Cost, lambda case=case: [cost(case)])  # type: ignore[misc]
+    progress(stage, len(chosen), len(chosen))
+    return found
 
 
 def _cases(implementations: Iterable[Implementation], settings: StudySettings) -> list[Case]:

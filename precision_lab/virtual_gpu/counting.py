@@ -1,4 +1,4 @@
-"""Launches that are counted instead of carried out: a few blocks of each are executed, and its machine code is kept."""
+"""Launches that are counted instead of carried out: a few blocks of each are executed, its code is kept."""
 
 from __future__ import annotations
 

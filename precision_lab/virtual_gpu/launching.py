@@ -42,6 +42,7 @@ def execute(
         KernelError: no device accepts such a launch, the kernel has what is not emulated, or did what no
             correct one does.
     """
+    kernels: tuple[Kernel, ...]
     if counting.is_counting():
         kernels, why = (_kernel(ptx, name),), ""  # what is fused does not change how often it is executed
     else:

@@ -1,9 +1,10 @@
 """How many warps of a kernel a multiprocessor holds at once.
 
-Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" (registers, blocks, warps
-and shared memory of a multiprocessor) and "Hardware Multithreading"; the units in which registers and shared
-memory are given away are those of the occupancy calculator of Nsight Compute: 256 registers a warp, warps in
-fours, and 128 bytes of shared memory (256 for 7.5), of which each block takes 1 KiB for the system from 8.0 on.
+Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" (registers, blocks,
+warps and shared memory of a multiprocessor) and "Hardware Multithreading"; the units in which registers and
+shared memory are given away are those of the occupancy calculator of Nsight Compute: 256 registers a warp,
+warps in fours, and 128 bytes of shared memory (256 for 7.5), of which each block takes 1 KiB for the system
+from 8.0 on.
 """
 
 from __future__ import annotations
