@@ -37,7 +37,7 @@ from precision_lab.running.runner import call, gradients, leaf_tensors
 from precision_lab.running.selfcheck import environment
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.virtual_gpu.counting import Counted, counting
-from precision_lab.virtual_gpu.occupancy import occupancy
+from precision_lab.virtual_gpu.occupancy import occupancy, own_shared
 
 ELEMENTS = 1 << 22  # of the shorter tensor: sixteen for each thread that the largest device holds at once
 _LONGEST = 1 << 24
@@ -215,7 +215,7 @@ def _launch(short: Counted | None, long: Counted, elements: tuple[int, ...], tar
 
     least, most = per(before.least, after.least), per(before.most, after.most)
     taken = resources(long.code)[long.name]
-    shared = taken["SHARED"] + long.shared_bytes
+    shared = own_shared(target, taken["SHARED"]) + long.shared_bytes
     resident = occupancy(target, long.threads, taken["REG"], shared)
     return LaunchCost(
         long.name, long.grid, long.block, taken["REG"], taken["STACK"] + taken["LOCAL"], shared,

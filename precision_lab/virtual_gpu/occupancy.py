@@ -1,10 +1,8 @@
 """How many warps of a kernel a multiprocessor holds at once.
 
-Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" (registers, blocks,
-warps and shared memory of a multiprocessor) and "Hardware Multithreading"; the units in which registers and
-shared memory are given away are those of the occupancy calculator of Nsight Compute: 256 registers a warp,
-warps in fours, and 128 bytes of shared memory (256 for 7.5), of which each block takes 1 KiB for the system
-from 8.0 on.
+Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" and "Hardware
+Multithreading"; NVIDIA's `cuda_occupancy.h` for the units in which registers and shared memory are given away. A
+test compares the two. Barriers that have numbers are not looked at.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from precision_lab.virtual_gpu.properties import properties
 REGISTERS = 65536  # of a multiprocessor
 _UNIT = 256  # registers of a warp are given away in these
 _SCHEDULERS = 4  # each has its own registers and warps
-_RESERVED = 1024
+_RESERVED = 1024  # bytes of shared memory that the system takes of each block, from 8.0 on
 # Blocks of a multiprocessor, by compute capability.
-_BLOCKS = {75: 16, 80: 32, 86: 16, 87: 16, 89: 24, 90: 32, 100: 32, 103: 32, 120: 24, 121: 24}
+_BLOCKS = {
+    75: 16, 80: 32, 86: 16, 87: 16, 88: 16, 89: 24, 90: 32, 100: 32, 103: 32, 110: 24, 120: 24, 121: 24
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def occupancy(target: str, threads: int, registers: int, shared_bytes: int) -> O
     most_warps = device.max_threads_per_multi_processor // WARP
     warps = -(-threads // WARP)
     per_warp = _up(max(registers, 1) * WARP, _UNIT)
-    by_registers = REGISTERS // _SCHEDULERS // per_warp * _SCHEDULERS // _up(warps, _SCHEDULERS)
+    by_registers = REGISTERS // _SCHEDULERS // per_warp * _SCHEDULERS // warps
     old = number < 80
     shared = _up(shared_bytes + (0 if old else _RESERVED), 256 if old else 128)
     limits = {
@@ -69,6 +69,14 @@ def occupancy(target: str, threads: int, registers: int, shared_bytes: int) -> O
     blocks = min(limits.values())
     limit = next(name for name, count in limits.items() if count == blocks)
     return Occupancy(blocks, blocks * warps, most_warps, limit)
+
+
+def own_shared(target: str, listed: int) -> int:
+    """Bytes of a block's static shared memory, of those that `cuobjdump` lists.
+
+    From 9.0 on these are with what the system takes of every block, if the kernel has any; before, without.
+    """
+    return listed - _RESERVED if listed and int(target.removeprefix("sm_")) >= 90 else listed
 
 
 def _up(count: int, unit: int) -> int:
