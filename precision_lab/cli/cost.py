@@ -72,7 +72,7 @@ def _print_cost(found: Cost, console: Console) -> None:
     counted = [d for d in found.directions if not d.failure]
     name = labelled(found.implementation, found.execution)
     title = f"{found.function} {name}, {found.fmt}, {found.device}: per element, counted and not timed"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("")
     for direction in counted:
         table.add_column(direction.direction, justify="right")
@@ -95,6 +95,7 @@ def _print_cost(found: Cost, console: Console) -> None:
         assumed = "" if share.copy_is_measured else "*"
         row(f"{share.gpu}{assumed}, at copy speed", lambda d, k=k: words.share_of(d.shares[k]))  # type: ignore[misc]
         row("", lambda d, k=k: words.bound_of(d.shares[k]))  # type: ignore[misc]
+    console.print(title, style="bold", soft_wrap=True)
     if counted:
         console.print(table)
         shares = counted[0].shares

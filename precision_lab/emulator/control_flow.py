@@ -32,10 +32,12 @@ class Call:
     Attributes:
         edge: number of the way to the function.
         returns: numbers of the ways that lead from its returns to the stretch behind the call.
+        name: of the function.
     """
 
     edge: int
     returns: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def graph_of(listing: Listing) -> Graph:
     blocks = [code[a:b] for a, b in zip(starts, [*starts[1:], len(code)], strict=True)]
     number = {start: k for k, start in enumerate(starts)}
     places = {name: number[at] for name, at in labels.items() if at in number}
+    names = {places[label]: name for label, name in listing.names.items() if label in places}
     ways = {k: _ways(block[-1], k, len(blocks), places) for k, block in enumerate(blocks)}
     called = {k: _target(b[-1], places) for k, b in enumerate(blocks) if b[-1].opcode == "CALL"}
     bodies = {function: _reached(function, ways) for function in set(called.values())}
@@ -86,7 +89,7 @@ def graph_of(listing: Listing) -> Graph:
             at = len(edges)
             edges.append((k, called[k]))
             ends = [b for b in sorted(bodies[called[k]]) if blocks[b][-1].opcode == "RET"]
-            calls.append(Call(at, tuple(range(at + 1, at + 1 + len(ends)))))
+            calls.append(Call(at, tuple(range(at + 1, at + 1 + len(ends))), names[called[k]]))
             edges += [(b, to) for b in ends for to in ways[k]]
     back = leading_back(0, ways).union(*(leading_back(f, ways) for f in bodies))
     loops = [n for n, edge in enumerate(edges) if edge in back]

@@ -10,6 +10,7 @@ open.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ from precision_lab.emulator.control_flow import END, Graph
 from precision_lab.emulator.linear import Conditions, Solution
 from precision_lab.emulator.machine_code import MachineInstruction
 
-LOOPS, KEPT = "loops", "loops kept"
+LOOPS, KEPT, RARE = "loops", "loops kept", "rare operands"
+# How the assembler calls functions for operands of a division or a root that are near over- or underflow.
+_FOR_RARE = re.compile(r"slowpath$|_full$")
 _SAME = 1e-6  # ends of a range that are one
 
 
@@ -32,6 +35,8 @@ class Evidence:
         counts: of each kind of instruction, by warps in which at least one thread executes it.
         loops: how often a branch to an earlier place was taken.
         branches_back: how many such branches there are.
+        rare: divisions and roots, rounded correctly, with an operand that is 0, infinite, NaN, or so small or
+            large that over- or underflow may be near.
         divergent: threads of one warp have taken different ways.
     """
 
@@ -39,6 +44,7 @@ class Evidence:
     counts: Mapping[Kind, float] = field(default_factory=dict)
     loops: float = 0.0
     branches_back: int = 0
+    rare: float = 0.0
     divergent: bool = False
 
 
@@ -67,15 +73,15 @@ def executed(graph: Graph, evidence: Evidence) -> Executed:
     left_out: list[str] = []
     found: Solution | None = None
     # Trusted least first. That loops are kept is a guess, and nothing is said where it is wrong.
-    for k in range(len(GROUPS) + 3):
-        left_out = list((KEPT, *GROUPS, LOOPS)[:k])
+    for k in range(len(GROUPS) + 4):
+        left_out = list((KEPT, *GROUPS, LOOPS, RARE)[:k])
         found = _conditions(graph, evidence, left_out).solved()
         if found is not None:
             break
     assert found is not None  # with no evidence but the number of warps every graph has a way
     least, _ = found.least(issued)
     most, way = found.most(issued)
-    any_way = _conditions(graph, evidence, [KEPT, *GROUPS]).solved()
+    any_way = _conditions(graph, evidence, [KEPT, *GROUPS, RARE]).solved()
     longest = most if any_way is None else max(most, any_way.most(issued)[0])
     opcodes: dict[MachineInstruction, float] = defaultdict(float)
     for k, block in enumerate(graph.blocks):
@@ -112,6 +118,8 @@ def _conditions(graph: Graph, evidence: Evidence, left_out: Sequence[str]) -> Co
     for call in graph.calls:
         returns = dict.fromkeys((blocks + n for n in call.returns), -1.0)
         conditions.equal({blocks + call.edge: 1.0, **returns}, 0.0)
+        if RARE not in left_out and _FOR_RARE.search(call.name):
+            conditions.at_most({blocks + call.edge: 1.0}, evidence.rare)
     if LOOPS not in left_out and graph.loops:
         again = dict.fromkeys((blocks + n for n in graph.loops), 1.0)
         # The assembler makes no loops; it may go through one less often, several steps at a time. With a loop
@@ -146,4 +154,4 @@ def _sites(graph: Graph, kind: Kind) -> tuple[dict[int, float], dict[int, float]
     return anywhere, always
 
 
-__all__ = ["KEPT", "LOOPS", "SUMS", "Evidence", "Executed", "executed"]
+__all__ = ["KEPT", "LOOPS", "RARE", "SUMS", "Evidence", "Executed", "executed"]

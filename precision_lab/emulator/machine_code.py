@@ -138,10 +138,12 @@ class Listing:
     Attributes:
         instructions: all that stand there, NOP included, in order.
         labels: index of the instruction that each stands before.
+        names: of labels, as the disassembler writes them.
     """
 
     instructions: tuple[MachineInstruction, ...]
     labels: Mapping[str, int]
+    names: Mapping[str, str]
 
 
 def disassembled(cubin: bytes) -> Mapping[str, tuple[MachineInstruction, ...]]:
@@ -281,4 +283,4 @@ def listing_of(lines: Sequence[str]) -> Listing:
         rest = _LABEL_NAME.sub(numbered, rest).replace(".reuse", "")
         operands = tuple(re.split(r"\s*,\s*", rest)) if rest else ()
         found.append(MachineInstruction(guard or "", opcode, tuple(modifiers), operands))
-    return Listing(tuple(found), labels)
+    return Listing(tuple(found), labels, {number: name for name, number in numbers.items()})

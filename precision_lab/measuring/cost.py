@@ -77,6 +77,7 @@ def cost(case: Case) -> Cost:
     implementation = case.implementation
     device = implementation.device
     require_emulated(device)
+    device.configure(0)
     elements = ELEMENTS
     while True:
         sizes = [_shape(case, n) for n in (elements, 2 * elements)]
@@ -86,6 +87,14 @@ def cost(case: Case) -> Cost:
             break
         elements *= 2
     numbers = tuple(math.prod(shape) for shape in sizes)
+    choices = device.configurations()
+    if len(choices) > 1:  # the first is what was launched
+        words = (
+            f"of {len(choices)} configurations of an autotuned kernel the first was counted ({choices[0]})"
+        )
+        passes = [
+            {d: replace(p[d], note="; ".join(filter(None, (p[d].note, words)))) for d in p} for p in passes
+        ]
     return Cost(
         case.function.name, implementation.name, implementation.execution_name, case.fmt.name, device.name,
         numbers,
@@ -272,7 +281,7 @@ def _executed(graph: Graph, evidence: Evidence) -> Executed:
     scale = evidence.warps or 1.0
     one = Evidence(
         evidence.warps / scale, {kind: count / scale for kind, count in evidence.counts.items()},
-        evidence.loops / scale, evidence.branches_back, evidence.divergent,
+        evidence.loops / scale, evidence.branches_back, evidence.rare / scale, evidence.divergent,
     )  # fmt: skip
     found = executed(graph, one)
     opcodes: dict[MachineInstruction, float] = {i: scale * count for i, count in found.opcodes.items()}

@@ -27,7 +27,7 @@ class Share:
     """
 
     gpu: str
-    units: Mapping[str, float]
+    units: dict[str, float] = field(hash=False)
     least_issued: float
     copy_is_measured: bool
 
@@ -45,8 +45,8 @@ class Share:
         """What holds the kernel up, by this count: memory with a margin of a tenth, or instructions."""
         if self.largest <= MOST:
             return BY_MEMORY
-        rest = max((share for unit, share in self.units.items() if unit != "issue slots"), default=0.0)
-        return BY_INSTRUCTIONS if max(self.least_issued, rest) > MOST else OPEN
+        is_range = self.least_issued < self.units.get("issue slots", 0.0)
+        return OPEN if is_range and self.least_issued <= MOST else BY_INSTRUCTIONS
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Share:
@@ -88,7 +88,7 @@ class LaunchCost:
     most: float
     longest: float
     once: float
-    units: Mapping[str, float]
+    units: dict[str, float] = field(hash=False)
     spilled: float
     loaded: float
     stored: float
@@ -192,7 +192,7 @@ class Cost:
     elements: tuple[int, ...]
     directions: tuple[DirectionCost, ...]
     target: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         make_plain(self, "implementation", "target")

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from precision_lab.emulator.executed import Evidence
+from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
 from precision_lab.emulator.machine_code import assemble
 from precision_lab.emulator.memory import WRITTEN, Memory
 from precision_lab.emulator.reference.counting import CountingEngine
+from precision_lab.exceptions import UsageError
 from precision_lab.virtual_gpu.contracting import machine_code_of
 
 
@@ -79,8 +81,8 @@ def count(launch: Launch, memory: Memory, allocations: Sequence[int], ptx: str) 
         allocations: that it is given pointers to. What earlier launches were to store there counts as stored.
 
     Raises:
-        ImportError, ValueError: no assembler takes the PTX.
-        Unsupported, Fault: as `launch.Engine.run`.
+        ImportError: there is no assembler.
+        Unsupported, Fault: none takes the PTX, or as `launch.Engine.run`.
     """
     assert _State.found is not None
     for address in allocations:
@@ -91,7 +93,10 @@ def count(launch: Launch, memory: Memory, allocations: Sequence[int], ptx: str) 
     code = machine_code_of(ptx)
     made = code is None
     if code is None:
-        code = assemble(ptx, _State.target)
+        try:
+            code = assemble(ptx, _State.target)
+        except UsageError as error:
+            raise Unsupported(f"{launch.kernel.name}: {error}") from error
     _State.found.append(
         Counted(
             launch.kernel.name, launch.grid, launch.block, launch.shared_bytes, code, made, engine.evidence,

@@ -1,8 +1,8 @@
 """How many warps of a kernel a multiprocessor holds at once.
 
 Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" and "Hardware
-Multithreading"; NVIDIA's `cuda_occupancy.h` for the units in which registers and shared memory are given away. A
-test compares the two. Barriers that have numbers are not looked at.
+Multithreading"; NVIDIA's `cuda_occupancy.h` for the units in which registers and shared memory are given
+away. A test compares the two. Barriers that have numbers are not looked at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PTX that is executed and counted, beside the machine code that ptxas makes of it: kernels with known counts."""
+"""PTX that is executed and counted, beside the machine code that ptxas makes of it; known counts."""
 
 from __future__ import annotations
 
@@ -170,7 +170,9 @@ def test_a_slow_way_counts_where_inputs_take_it() -> None:
 @needs_ptxas
 def test_registers_that_have_no_room_are_spilled_and_seen() -> None:
     loads = "\n".join(f"    ld.global.f32 %f{k}, [%d9+{4 * k}];" for k in range(32))
-    more = ".reg .f32 %e<64>;\n" + "\n".join(f"    ld.global.f32 %e{k}, [%d9+{128 + 4 * k}];" for k in range(64))
+    more = ".reg .f32 %e<64>;\n" + "\n".join(
+        f"    ld.global.f32 %e{k}, [%d9+{128 + 4 * k}];" for k in range(64)
+    )
     uses = "\n".join(f"    st.global.f32 [%d8+{4 * k}], %f{31 - k};" for k in range(32))
     last = "\n".join(f"    st.global.f32 [%d8+{128 + 4 * k}], %e{63 - k};" for k in range(64))
     code = machine_code("\n".join((loads, more, "    bar.sync 0;", uses, last)), ("--maxrregcount=32",))
@@ -207,14 +209,18 @@ def test_the_first_and_the_last_block_stand_for_themselves_and_others_for_those_
 def test_a_sector_is_moved_once() -> None:
     every = counted(FMA, NORMAL, blocks=128)
     assert (every.read, every.written) == (pytest.approx(4 * 4096), pytest.approx(4 * 4096))
-    # All read the same number, as a parameter behind a pointer, and a half of a sector holds a block's results.
-    one = "ld.global.f32 %f1, [%d1]; mul.wide.u32 %d4, %r4, 2; add.u64 %d4, %d2, %d4; cvt.rn.f16.f32 %h1, %f1;"
+    # All read one number, as a parameter behind a pointer; two blocks' results share no sector.
+    one = (
+        "ld.global.f32 %f1, [%d1]; mul.wide.u32 %d4, %r4, 2; add.u64 %d4, %d2, %d4; cvt.rn.f16.f32 %h1, %f1;"
+    )
     engine = counted(one + "st.global.b16 [%d4], %h1;", NORMAL, blocks=128)
     assert engine.read == 32.0 and engine.written == pytest.approx(2 * 4096)
 
 
 def test_where_an_instruction_goes() -> None:
-    code = {i.opcode: unit_of(i) for i in listings(machine_code(RARE))["k"].instructions} if assemblers() else {}
+    code = (
+        {i.opcode: unit_of(i) for i in listings(machine_code(RARE))["k"].instructions} if assemblers() else {}
+    )
     if not code:
         pytest.skip("no ptxas")
     assert code["FSETP"] == (INTEGER, 1) and code["MUFU"] == (SPECIAL, 1) and code["EXIT"] is None

@@ -1,4 +1,4 @@
-"""What is said of machine code written by hand: which ways there are through it, and how often each is taken."""
+"""What is said of machine code written by hand: the ways through it, and how often each is taken."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ EITHER = """
 def test_straight_code_is_executed_once_and_what_fills_a_cache_line_never() -> None:
     found = executed(graph(STRAIGHT), Evidence(10.0, {k: 10 * v for k, v in ONE_EACH.items()}))
     assert (found.least, found.most, found.longest) == (40.0, 40.0, 40.0)
-    assert {i.opcode: n for i, n in found.opcodes.items()} == dict.fromkeys(("LDG", "FFMA", "STG", "EXIT"), 10.0)
+    assert {i.opcode: n for i, n in found.opcodes.items()} == dict.fromkeys(
+        ("LDG", "FFMA", "STG", "EXIT"), 10.0
+    )
 
 
 def test_an_instruction_whose_predicate_fails_takes_its_slot() -> None:
@@ -126,7 +128,9 @@ def test_a_rare_function_is_left_open_and_part_of_the_longest_way() -> None:
 
 
 def test_what_is_never_executed_with_ordinary_inputs_is_in_the_longest_way_alone() -> None:
-    text = EITHER.replace("FMUL R0, R0, R1", "SHFL.BFLY PT, R1, R0, 0x1, 0x1f\nFMUL R0, R0, R1\nFMUL R0, R0, R1")
+    text = EITHER.replace(
+        "FMUL R0, R0, R1", "SHFL.BFLY PT, R1, R0, 0x1, 0x1f\nFMUL R0, R0, R1\nFMUL R0, R0, R1"
+    )
     found = executed(graph(text), Evidence(1.0, {("synchronisation", "shuffle"): 0.0}))
     assert (found.least, found.most, found.longest) == (5.0, 5.0, 5.0)
     taken = executed(graph(text), Evidence(1.0, {("synchronisation", "shuffle"): 1.0}))
@@ -188,14 +192,17 @@ def ptx(name: str) -> Instruction:
     [
         ("ld.global.v4.b32", ("loads", "16")), ("ld.global.nc.L1::no_allocate.b16", ("loads", "2")),
         ("st.global.v8.b32", ("stores", "32")), ("st.global.u8", ("stores", "1")),
-        ("ld.shared.f64", ("shared", "ld 8")), ("atom.global.gpu.relaxed.add.f32", ("synchronisation", "atomic")),
+        ("ld.shared.f64", ("shared", "ld 8")),
+        ("atom.global.gpu.relaxed.add.f32", ("synchronisation", "atomic")),
         ("shfl.sync.bfly.b32", ("synchronisation", "shuffle")), ("bar.sync", ("synchronisation", "barrier")),
         ("ex2.approx.ftz.f32", ("functions", "EX2")), ("fma.rn.f32", ("sums", "f32")),
         ("add.f64", ("sums", "f64")), ("bar.warp.sync", None), ("mul.f32", None), ("ld.param.u64", None),
         ("ex2.approx.ftz.bf16x2", None), ("add.s32", None),
     ],
 )  # fmt: skip
-def test_an_instruction_of_ptx_has_the_kind_of_its_machine_code(name: str, kind: tuple[str, str] | None) -> None:
+def test_an_instruction_of_ptx_has_the_kind_of_its_machine_code(
+    name: str, kind: tuple[str, str] | None
+) -> None:
     found = kind_of(ptx(name))
     assert (found[0] if found else None) == kind
 
@@ -204,7 +211,8 @@ def test_an_instruction_of_ptx_has_the_kind_of_its_machine_code(name: str, kind:
     ("name", "kind", "size"),
     [
         ("LDG.E.128", ("loads", "16"), 16), ("LDG.E.U16.CONSTANT", ("loads", "2"), 2),
-        ("STG.E.64", ("stores", "8"), 8), ("STS", ("shared", "st 4"), 4), ("MUFU.EX2", ("functions", "EX2"), 4),
+        ("STG.E.64", ("stores", "8"), 8), ("STS", ("shared", "st 4"), 4),
+        ("MUFU.EX2", ("functions", "EX2"), 4),
         ("MUFU.RCP", None, 4), ("FFMA2", ("sums", "f32"), 4), ("BAR.SYNC", ("synchronisation", "barrier"), 4),
     ],
 )  # fmt: skip

@@ -24,6 +24,9 @@ from precision_lab.emulator.reference.step import Step
 SECTOR = 32  # bytes that the memory of a GPU moves at least
 _LANES = 1 << 12  # at about so many threads, of the blocks that are executed
 _FEWEST, _MOST = 3, 8  # of these blocks, where there are so many
+# Operands from the reciprocal of this to this: their quotient is far from where it is no normal number.
+_ORDINARY = {"f32": 2.0**40, "f64": 2.0**400}
+_ROUNDED = ("div", "rcp", "sqrt")
 _LOADS, _STORES = ("ld", "ldu"), ("st", "atom", "red")
 
 
@@ -60,6 +63,10 @@ class CountingEngine(ReferenceEngine):
     def _schedule(self, program: Program, lanes: Lanes, memory: Memory) -> Schedule:
         return _Schedule(program, lanes, self._counts)
 
+    def rare(self, live: NDArray[np.bool_]) -> None:
+        """Notes the warps with a thread among these."""
+        self._counts.rare += self._counts.warps(live)
+
     def touched(self, lanes: Lanes, i: Instruction, address: Address, live: Mask) -> None:
         """Notes the sectors that live threads access."""
         self._counts.touch(lanes, i, address, live)
@@ -79,7 +86,7 @@ class _Counts:
         if blocks.size > 2:
             self.weights[1:-1] = (of - 2) / (blocks.size - 2)
         self.executions: dict[int, float] = defaultdict(float)  # by id of the instruction
-        self.loops = 0.0
+        self.loops = self.rare = 0.0
         self.divergent = False
         self._per_warp: NDArray[Any] = np.empty(0)
         self._sectors: dict[str, list[NDArray[np.int64]]] = {"read": [], "written": []}
@@ -124,7 +131,7 @@ class _Counts:
             if found is not None:
                 counts[found[0]] += found[1] * self.executions.get(id(i), 0.0)
         warps = launch.blocks * -(-launch.threads // WARP)
-        return Evidence(float(warps), dict(counts), self.loops, branches_back, self.divergent)
+        return Evidence(float(warps), dict(counts), self.loops, branches_back, self.rare, self.divergent)
 
 
 class _Program(Program):
@@ -141,6 +148,8 @@ class _Program(Program):
 
     def step(self, i: Instruction, index: int) -> Step:
         plain, engine = super().step(i, index), self._engine
+        if i.opcode in _ROUNDED and "rn" in i.modifiers and i.type in _ORDINARY:
+            return self._rounded(i, plain)
         address = next((o for o in i.operands if isinstance(o, Address)), None)
         generic = not {"shared", "shared::cta", "local", "const", "param"} & set(i.modifiers)
         if address is None or not generic or i.opcode not in (*_LOADS, *_STORES):
@@ -148,6 +157,20 @@ class _Program(Program):
 
         def step(lanes: Lanes, live: Mask) -> None:
             engine.touched(lanes, i, address, live)
+            plain(lanes, live)
+
+        return step
+
+    def _rounded(self, i: Instruction, plain: Step) -> Step:
+        """A division or a root whose operands are looked at."""
+        bits, most = (32, _ORDINARY["f32"]) if i.type == "f32" else (64, _ORDINARY["f64"])
+
+        def step(lanes: Lanes, live: Mask) -> None:
+            rare = np.zeros(lanes.n, bool)
+            for operand in i.operands[1:]:
+                size = np.abs(lanes.float(i, operand, bits).astype(np.float64))
+                rare |= lanes.spread(~((size >= 1.0 / most) & (size <= most)))
+            self._engine.rare(rare if live is None else rare & live)
             plain(lanes, live)
 
         return step
