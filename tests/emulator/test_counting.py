@@ -15,6 +15,7 @@ from precision_lab.emulator.units import FP32, INTEGER, SPECIAL, unit_of
 needs_ptxas = pytest.mark.skipif(not assemblers(), reason="no ptxas")
 
 FMA = "ld.global.f32 %f1, [%d9]; fma.rn.f32 %f1, %f1, %f1, %f1; st.global.f32 [%d8], %f1;"
+QUOTIENT = "ld.global.f32 %f1, [%d9]; div.rn.f32 %f2, 0f3F800000, %f1; st.global.f32 [%d8], %f2;"
 # Five numbers one after the other; ptxas may take steps together, and the count must not depend on it.
 LOOP = """
     mov.f32 %f2, 0f00000000;
@@ -224,3 +225,14 @@ def test_where_an_instruction_goes() -> None:
     if not code:
         pytest.skip("no ptxas")
     assert code["FSETP"] == (INTEGER, 1) and code["MUFU"] == (SPECIAL, 1) and code["EXIT"] is None
+
+
+@needs_ptxas
+def test_a_quotient_of_ordinary_numbers_needs_no_slow_way() -> None:
+    usual, _ = cost(QUOTIENT, NORMAL)
+    assert usual.least == usual.most < usual.longest
+    subnormal = NORMAL.copy()
+    subnormal[7] = 1e-40
+    rare, _ = cost(QUOTIENT, subnormal)
+    assert rare.least == usual.least and rare.most == usual.longest
+    assert counted(QUOTIENT, subnormal).evidence.rare == 1.0
