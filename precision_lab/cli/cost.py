@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
-from precision_lab.cli.options import Call, FormatsOption, JsonOption, Values, grouped
+from precision_lab.cli.options import Call, FormatsOption, JsonOption, Values, grouped, refuse_ignored
 from precision_lab.cli.output import Outputs, json_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @clear_errors
 @grouped
 def cost(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(help="A TARGET, as `verify` takes it.")],
     function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")],
     values: Values,
@@ -40,6 +41,8 @@ def cost(
     from precision_lab.running.own_process import on
 
     outputs = Outputs({"--json": json_path})
+    everything = {str(parameter.name) for parameter in context.command.params}
+    refuse_ignored(context, "a count of instructions", everything - {"emulator", "device_table"})
     definition, place = get_function(function), call.place
     require_emulated(place)
     called = Called(with_launch(target, call.launch), call.framework, call.compiled, call.contract)
@@ -124,4 +127,4 @@ def _print_cost(found: Cost, console: Console) -> None:
                     f"note: {each.kernel}: left out, as machine code differs: {words_}", soft_wrap=True
                 )
         if direction.note and not direction.failure:
-            console.print(f"note: {direction.direction}: not counted: {direction.note}", soft_wrap=True)
+            console.print(f"note: {direction.direction}: {direction.note}", soft_wrap=True)

@@ -138,7 +138,7 @@ def _counted(case: Case, shape: tuple[int, ...]) -> dict[str, _Pass]:
     except KernelError as error:
         failed = _Pass(failure=f"{error.kind}: {error}")
         return {_FORWARD: failed, _BACKWARD: failed}
-    note = device.objection(y)
+    note = _left_out(device.objection(y))
     found = {
         _FORWARD: _Pass(forward, float(x.element_size() + y.element_size()), _missing(forward, note), note)
     }
@@ -152,15 +152,19 @@ def _counted(case: Case, shape: tuple[int, ...]) -> dict[str, _Pass]:
         found[_BACKWARD] = _Pass((), due, f"{d_x.kind}: {d_x}")
         return found
     given = [d for d in derived.values() if isinstance(d, Tensor)]
-    note = next((words for d in given if (words := device.objection(d))), "")
+    note = next((words for d in given if (words := _left_out(device.objection(d)))), "")
     found[_BACKWARD] = _Pass(backward, due, _missing(backward, note), note)
     return found
+
+
+def _left_out(objection: str) -> str:
+    return f"not counted: {objection}" if objection else ""
 
 
 def _missing(launches: Sequence[Counted], note: str) -> str:
     if launches:
         return ""
-    return f"no kernel was launched{': ' + note if note else ''}"
+    return f"no kernel was launched{'; ' + note if note else ''}"
 
 
 def _is_steady(short: Sequence[Counted], long: Sequence[Counted]) -> bool:

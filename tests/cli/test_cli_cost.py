@@ -50,7 +50,7 @@ def test_what_the_table_says() -> None:
     assert "open: memory or instructions" in text
     assert "roots_kernel takes 700 instructions of a thread once (1 block)" in text
     assert "backward_kernel: left out, as machine code differs: sums" in text
-    assert "backward: not counted: torch's operator sum ran on the CPU" in text
+    assert "note: backward: torch's operator sum ran on the CPU" in text
     for word in ("faster", "slower", "time", "seconds"):
         assert word not in text.replace("not timed", ""), word
 
@@ -67,6 +67,12 @@ def test_a_pass_that_is_not_counted_ends_with_1(monkeypatch: pytest.MonkeyPatch)
 def test_a_processor_is_no_place_to_count() -> None:
     done = CliRunner().invoke(app, ["cost", "stable", "--function", "xielu"])
     assert done.exit_code == 2 and "--device sm_90" in done.output
+
+
+def test_an_engine_that_is_not_asked_is_refused() -> None:
+    arguments = ["cost", "stable [operator]", "--function", "xielu", "--device", "sm_90"]
+    done = CliRunner().invoke(app, [*arguments, "--emulator", "reference"])
+    assert done.exit_code == 2 and "--emulator has no effect with a count of instructions" in done.output
 
 
 def test_the_help_lists_the_command() -> None:
