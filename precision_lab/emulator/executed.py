@@ -19,6 +19,7 @@ from precision_lab.emulator.anchors import AT_LEAST, GROUPS, SUMS, Kind, machine
 from precision_lab.emulator.control_flow import END, Graph
 from precision_lab.emulator.linear import Conditions, Solution
 from precision_lab.emulator.machine_code import MachineInstruction
+from precision_lab.exceptions import UsageError
 
 LOOPS, KEPT, RARE = "loops", "loops kept", "rare operands"
 # How the assembler calls functions for operands of a division or a root that are near over- or underflow.
@@ -68,7 +69,11 @@ class Executed:
 
 
 def executed(graph: Graph, evidence: Evidence) -> Executed:
-    """What the evidence says of the machine code."""
+    """What the evidence says of the machine code.
+
+    Raises:
+        ValueError: no way through it comes to an end.
+    """
     issued = {k: float(len(block)) for k, block in enumerate(graph.blocks)}
     left_out: list[str] = []
     found: Solution | None = None
@@ -78,7 +83,8 @@ def executed(graph: Graph, evidence: Evidence) -> Executed:
         found = _conditions(graph, evidence, left_out).solved()
         if found is not None:
             break
-    assert found is not None  # with no evidence but the number of warps every graph has a way
+    if found is None:
+        raise UsageError("no way through the machine code comes to an end")
     least, _ = found.least(issued)
     most, way = found.most(issued)
     any_way = _conditions(graph, evidence, [KEPT, *GROUPS, RARE]).solved()

@@ -159,6 +159,11 @@ def test_a_loop_inside_a_function_has_no_bound() -> None:
     assert executed(code, Evidence(1.0)).most == math.inf
 
 
+def test_code_without_an_end_is_not_counted() -> None:
+    with pytest.raises(UsageError, match="no way through the machine code comes to an end"):
+        executed(graph(".L_x_0:\nFADD R0, R0, R1\nBRA `(.L_x_0)"), Evidence(1.0))
+
+
 def test_a_branch_leads_to_its_label_and_past_itself() -> None:
     code = graph(EITHER)
     assert [len(block) for block in code.blocks] == [1, 3, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 from emulation import require
 
 from precision_lab.devices import CPU, get_device
-from precision_lab.emulator.units import GPUS, ISSUE, RATES, SPECIAL, gpus_of
+from precision_lab.emulator.units import FP32, FP64, GPUS, ISSUE, RATES, SPECIAL, gpus_of
 from precision_lab.exceptions import UsageError
 from precision_lab.formats import get_format
 from precision_lab.functions import get_function
@@ -104,6 +104,18 @@ def test_what_only_calls_operators_of_torchs_is_not_counted() -> None:
 def test_only_an_emulated_gpu_is_counted_for() -> None:
     with pytest.raises(UsageError, match="--device sm_90"):
         require_emulated(CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "fp32", "fp64"),
+    [("A100 80GB SXM", 19.5, 9.7), ("H100 SXM", 67.0, 34.0), ("H200", 67.0, 34.0), ("B200", 75.0, 37.0)],
+)
+def test_rates_multiply_to_the_peaks_of_data_sheets(name: str, fp32: float, fp64: float) -> None:
+    """In 10¹² operations a second, of which a multiplication with an addition is two."""
+    (gpu,) = (gpu for gpu in GPUS if gpu.name == name)
+    for unit, peak in ((FP32, fp32), (FP64, fp64)):
+        found = 2 * gpu.multiprocessors * RATES[gpu.capability][unit] * gpu.clock / 1e12
+        assert found == pytest.approx(peak, rel=0.02)
 
 
 def test_a_gpu_has_so_many_slots() -> None:
