@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from precision_lab import __version__
+from precision_lab.cli.cost import cost
 from precision_lab.cli.device_table import device_table
 from precision_lab.cli.explain import explain
 from precision_lab.cli.inventory import list_, selfcheck, tables
@@ -45,7 +46,7 @@ def common(
     """Is this activation kernel accurate enough for this number format? Measured against exact values."""
 
 
-for command in (report, explain, verify, sweep, tables):
+for command in (report, explain, verify, cost, sweep, tables):
     app.command()(command)
 app.command(name="list")(list_)
 app.command(name="device-table")(device_table)

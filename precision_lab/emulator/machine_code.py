@@ -131,7 +131,21 @@ def _assembled(ptx: str, target: str, assembler: Path, options: tuple[str, ...])
         return result.read_bytes()
 
 
-@lru_cache(maxsize=256)
+@dataclass(frozen=True)
+class Listing:
+    """The text of one kernel, with the functions that it calls.
+
+    Attributes:
+        instructions: all that stand there, NOP included, in order.
+        labels: index of the instruction that each stands before.
+        names: of labels, as the disassembler writes them.
+    """
+
+    instructions: tuple[MachineInstruction, ...]
+    labels: Mapping[str, int]
+    names: Mapping[str, str]
+
+
 def disassembled(cubin: bytes) -> Mapping[str, tuple[MachineInstruction, ...]]:
     """The instructions of each kernel, without what only fills the last cache line.
 
@@ -139,14 +153,48 @@ def disassembled(cubin: bytes) -> Mapping[str, tuple[MachineInstruction, ...]]:
         ImportError: there is no disassembler.
         ValueError: it does not read this.
     """
+    return {
+        name: tuple(i for i in listing.instructions if i.opcode != "NOP")
+        for name, listing in listings(cubin).items()
+    }
+
+
+@lru_cache(maxsize=256)
+def listings(cubin: bytes) -> Mapping[str, Listing]:
+    """The text of each kernel.
+
+    Raises:
+        ImportError, ValueError: as `disassembled`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [str(_disassembler()), "--print-code", str(file)]
+        command = [str(_program("nvdisasm")), "--print-code", str(file)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UsageError(f"nvdisasm does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
-    return {name: tuple(_instructions(lines)) for name, lines in _sections(ran.stdout)}
+    return {name: listing_of(lines) for name, lines in _sections(ran.stdout)}
+
+
+@lru_cache(maxsize=256)
+def resources(cubin: bytes) -> Mapping[str, Mapping[str, int]]:
+    """What each kernel takes of a multiprocessor: "REG" a thread, "STACK" bytes a thread, "SHARED" bytes …
+
+    Raises:
+        ImportError: there is no cuobjdump.
+        ValueError: it does not read this.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        command = [str(_program("cuobjdump")), "-res-usage", str(file)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise UsageError(f"cuobjdump does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
+    pairs = re.findall(r"^ *Function (\S+):\n(.*)$", ran.stdout, re.MULTILINE)
+    return {
+        name: {k: int(n) for k, n in re.findall(r"(\w+)(?:\[\d+\])?:(\d+)", line)} for name, line in pairs
+    }
 
 
 def kernel_code(cubin: bytes, name: str) -> tuple[MachineInstruction, ...]:
@@ -168,15 +216,15 @@ def counts(cubin: bytes, name: str) -> Counter[str]:
     return Counter(i.opcode for i in kernel_code(cubin, name))
 
 
-def _disassembler() -> Path:
-    beside = [folder / "nvdisasm" for folder in _folders()]
-    on_path = [Path(at) for at in [shutil.which("nvdisasm")] if at]
+def _program(name: str) -> Path:
+    beside = [folder / name for folder in _folders()]
+    on_path = [Path(at) for at in [shutil.which(name)] if at]
     for each in (*beside, *on_path):
         if each.is_file():
             return each
     raise MissingPackageError(
-        "reading machine code needs NVIDIA's nvdisasm, which comes with Triton; `pip install triton` or "
-        "`pip install nvidia-cuda-nvdisasm`"
+        f"reading machine code needs NVIDIA's {name}, which comes with Triton; `pip install triton` or "
+        f"`pip install nvidia-cuda-{name}`"
     )
 
 
@@ -185,7 +233,7 @@ def _folders() -> list[Path]:
     places = []
     for package, inside in (
         ("triton", "backends/nvidia/bin"), ("nvidia", "cu13/bin"), ("nvidia", "cuda_nvcc/bin"),
-        ("nvidia", "cuda_nvdisasm/bin"),
+        ("nvidia", "cuda_nvdisasm/bin"), ("nvidia", "cuda_cuobjdump/bin"),
     ):  # fmt: skip
         spec = find_spec(package)
         places += [Path(at) / inside for at in (spec.submodule_search_locations or ())] if spec else []
@@ -207,24 +255,32 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
         yield name, lines
 
 
-def _instructions(lines: Sequence[str]) -> Iterator[MachineInstruction]:
-    labels: dict[str, str] = {}
+def listing_of(lines: Sequence[str]) -> Listing:
+    """
+    Args:
+        lines: as nvdisasm writes a kernel's section.
+
+    Raises:
+        ValueError: one of them is not understood.
+    """
+    numbers: dict[str, str] = {}
+    labels: dict[str, int] = {}
+    found: list[MachineInstruction] = []
 
     def numbered(match: re.Match[str]) -> str:
-        return labels.setdefault(match.group(), f".L{len(labels)}")
+        return numbers.setdefault(match.group(), f".L{len(numbers)}")
 
     for line in lines:
-        found = _LINE.match(line)
-        if found is None:
+        read = _LINE.match(line)
+        if read is None:
             if label := _LABEL.match(line):
-                _LABEL_NAME.sub(numbered, label.group(1))
+                labels[_LABEL_NAME.sub(numbered, label.group(1))] = len(found)
             elif re.match(r"^\s*/\*[0-9a-f]{4,}\*/", line):
                 raise UsageError(f"nvdisasm wrote {line.strip()!r}, which is not understood")
             continue
-        guard, name, rest = found.groups()
+        guard, name, rest = read.groups()
         opcode, *modifiers = name.split(".")
-        if opcode == "NOP":
-            continue
         rest = _LABEL_NAME.sub(numbered, rest).replace(".reuse", "")
         operands = tuple(re.split(r"\s*,\s*", rest)) if rest else ()
-        yield MachineInstruction(guard or "", opcode, tuple(modifiers), operands)
+        found.append(MachineInstruction(guard or "", opcode, tuple(modifiers), operands))
+    return Listing(tuple(found), labels, {number: name for name, number in numbers.items()})

@@ -42,3 +42,11 @@ ABLATIONS = {
     "xielu_neg_zero": 18.40,
     "silu": 18.57,
 }
+
+# Section 3.5, operations of one element, forward.
+OPERATIONS = {
+    "xielu": "1 exp, 4 mul, 4 add, 1 select",
+    "gelu_tanh": "2 exp, 6 mul, 4 add, 1 div",
+    "silu": "1 exp, 2 mul, 1 add, 1 div",
+    "xiprelu": "those of ReLU², 3 mul, 1 add",
+}

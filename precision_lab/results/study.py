@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from precision_lab.results.cost import Cost
 from precision_lab.results.measurement import Failure, Measurement, _failure
 from precision_lab.results.profile import DEFAULT, Shown
 from precision_lab.results.strict_json import _floats, strict_json
@@ -156,6 +157,7 @@ class Results:
     conversions: tuple[Conversion, ...] = ()
     blocks: tuple[Block, ...] = ()
     emulated: tuple[Measurement, ...] = ()  # on emulated devices, by a study of the processor
+    costs: tuple[Cost, ...] = ()  # of those, counted in their machine code
     lowprecision: dict[str, Any] | None = None  # as `study.lowprecision.examine` gives it
     schema: int = SCHEMA
 
@@ -176,8 +178,8 @@ class Results:
 
     def dumps(self) -> str:
         """JSON text; non-finite floats become the strings "inf", "-inf", "nan"."""
-        data = dataclasses.asdict(dataclasses.replace(self, measurements=(), emulated=()))
-        for name in ("measurements", "emulated"):
+        data = dataclasses.asdict(dataclasses.replace(self, measurements=(), emulated=(), costs=()))
+        for name in ("measurements", "emulated", "costs"):
             data[name] = [m.to_json() for m in getattr(self, name)]
         return strict_json(data)
 
@@ -206,6 +208,7 @@ class Results:
                 conversions=tuple(Conversion.from_json(c) for c in data.get("conversions", ())),
                 blocks=tuple(Block.from_json(b) for b in data.get("blocks", ())),
                 emulated=tuple(Measurement.from_json(m) for m in data.get("emulated", ())),
+                costs=tuple(Cost.from_json(c) for c in data.get("costs", ())),
                 lowprecision=data.get("lowprecision"),
             )
             checked(found)

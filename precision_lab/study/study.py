@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from precision_lab.implementations.base import Implementation
 from precision_lab.results import Block, Failure, Measurement, Reduction, Results, Timing
+from precision_lab.results.cost import Cost
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.own_process import on
 from precision_lab.running.placement import Survivor
@@ -132,7 +133,7 @@ def run(
                 ),
             )
             measurements += _timed(seconds, "measure compiled", lambda: _measure(going, compiled, "compiled"))
-        emulated, spent = elsewhere.result(report)
+        emulated, costs, spent = elsewhere.result(report)
         seconds |= spent
     reductions: list[Reduction] = []
     if settings.reductions:
@@ -176,6 +177,7 @@ def run(
         conversions=found_conversions,
         blocks=tuple(found_blocks),
         emulated=tuple(emulated),
+        costs=tuple(costs),
         lowprecision=lowprecision,
     )
 
@@ -189,9 +191,10 @@ def _timed(seconds: dict[str, float], stage: str, work: Callable[[], T]) -> T:
 
 def _emulated(
     settings: StudySettings, cases: Cases, progress: Progress
-) -> tuple[list[Measurement], dict[str, float]]:
-    """What is measured on emulated devices, and in how many seconds, by stage."""
+) -> tuple[list[Measurement], list[Cost], dict[str, float]]:
+    """What is measured and counted on emulated devices, and in how many seconds, by stage."""
     found: list[Measurement] = []
+    costs: list[Cost] = []
     seconds: dict[str, float] = {}
     for there in settings.emulated():
         stage = f"measure {there.device}"
@@ -201,7 +204,14 @@ def _emulated(
                 there.on, measured_there, there, stage, cases, progress=progress
             ),
         )  # fmt: skip
-    return found, seconds
+        stage = f"cost {there.device}"
+        costs += _timed(
+            seconds, stage,
+            lambda there=there, stage=stage: on(  # type: ignore[misc]
+                there.on, counted_there, there, stage, cases, progress=progress
+            ),
+        )  # fmt: skip
+    return found, costs, seconds
 
 
 def measured_there(
@@ -210,6 +220,23 @@ def measured_there(
     """What the settings say is measured on their device, in this process, which is the device's own."""
     going = _Going(settings, progress, Survivor(), cases)
     return _measure(going, settings.implementations(), stage)
+
+
+def counted_there(settings: StudySettings, stage: str, cases: Cases, *, progress: Progress) -> list[Cost]:
+    """What kernels of the functions shown first cost in one of the narrowest formats, on their device."""
+    from precision_lab.measuring.cost import cost
+
+    lead = settings.profile.report.lead
+    every = _cases([i for i in settings.implementations() if i.function.name in lead], settings)
+    fewest = min((case.fmt.bits for case in every), default=0)
+    fmt = next((case.fmt for case in every if case.fmt.bits == fewest), None)
+    chosen = [case for case in every if case.fmt is fmt]
+    found: list[Cost] = []
+    for done, case in enumerate(chosen):
+        progress(stage, done, len(chosen))
+        found += cases.keep(f"cost {_words(case)}{_where(case)}", Cost, lambda case=case: [cost(case)])  # type: ignore[misc]
+    progress(stage, len(chosen), len(chosen))
+    return found
 
 
 def _cases(implementations: Iterable[Implementation], settings: StudySettings) -> list[Case]:

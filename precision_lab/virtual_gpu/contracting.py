@@ -42,7 +42,7 @@ def ways(kernel: Kernel, ptx: str) -> tuple[tuple[Kernel, ...], str]:
 
 def _known(ptx: str, kernel: Kernel) -> Contraction:
     """The verdict: from the cache, where there is one of the same text and machine code."""
-    code = _machine_code(ptx)
+    code = machine_code_of(ptx)
     digest = hashlib.sha256()
     tools = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in assemblers()]
     for part in (ptx, kernel.name, code.hex() if code else "", *tools, _stamp()):
@@ -62,7 +62,8 @@ def _known(ptx: str, kernel: Kernel) -> Contraction:
     return found
 
 
-def _machine_code(ptx: str) -> bytes | None:
+def machine_code_of(ptx: str) -> bytes | None:
+    """What the compiler made of a PTX text that it compiled in this process; None of any other."""
     for name in _COMPILERS:
         module = sys.modules.get(name)
         code: bytes | None = None if module is None else module.machine_code_of(ptx)

@@ -13,7 +13,7 @@ from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel, Module
-from precision_lab.virtual_gpu import engines, tensors
+from precision_lab.virtual_gpu import counting, engines, tensors
 from precision_lab.virtual_gpu.contracting import ways
 
 # A pointer to a tensor's first element, one of an address, a C number, 64 bits, or bytes as they are.
@@ -42,7 +42,11 @@ def execute(
         KernelError: no device accepts such a launch, the kernel has what is not emulated, or did what no
             correct one does.
     """
-    kernels, why = _ways(ptx, name)
+    kernels: tuple[Kernel, ...]
+    if counting.is_counting():
+        kernels, why = (_kernel(ptx, name),), ""  # what is fused does not change how often it is executed
+    else:
+        kernels, why = _ways(ptx, name)
     kernel = kernels[0]
     if block is None:
         if kernel.block is None:
@@ -55,7 +59,11 @@ def execute(
     packed = tuple(_packed(name, p.size, a) for p, a in zip(parameters, arguments, strict=True))
     pointers = {p: found for p, a in addresses.items() if a and (found := tensors.allocation_of(a))}
     other = engines.Other(kernels[1], why) if len(kernels) > 1 else None
-    engines.run(Launch(kernel, grid, block, packed, shared_bytes), tensors.memory(), pointers, other)
+    launch = Launch(kernel, grid, block, packed, shared_bytes)
+    if counting.is_counting():
+        counting.count(launch, tensors.memory(), sorted(set(pointers.values())), ptx)
+    else:
+        engines.run(launch, tensors.memory(), pointers, other)
 
 
 @lru_cache(maxsize=512)
@@ -69,10 +77,14 @@ def _ways(ptx: str, name: str) -> tuple[tuple[Kernel, ...], str]:
 
     The same objects for the same text and name: engines keep what they made of them.
     """
+    return ways(_kernel(ptx, name), ptx)
+
+
+def _kernel(ptx: str, name: str) -> Kernel:
     kernels = _module(ptx).kernels
     if name not in kernels:
         raise Unsupported(f"the PTX has no kernel {name!r}; it has {', '.join(kernels) or 'none'}")
-    return ways(kernels[name], ptx)
+    return kernels[name]
 
 
 def _address(kernel: str, argument: Argument) -> int:

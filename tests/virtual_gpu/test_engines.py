@@ -116,7 +116,7 @@ def test_a_kernel_is_executed_as_its_machine_code_has_it(monkeypatch: pytest.Mon
     assert launching._ways(TEXT, "k") is launching._ways(TEXT, "k")
     # The same text, assembled without.
     apart = assemble(TEXT, "sm_90", options=("--fmad=false",))
-    monkeypatch.setattr(contracting, "_machine_code", lambda ptx: apart)
+    monkeypatch.setattr(contracting, "machine_code_of", lambda ptx: apart)
     ((found,), why) = contracting.ways(kernel(), TEXT)
     assert "fma" not in [i.opcode for i in found.instructions] and why == ""
 

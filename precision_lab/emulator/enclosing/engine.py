@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from precision_lab.emulator.enclosing.enclosed import Enclosed
 from precision_lab.emulator.enclosing.lanes import RangedLanes
@@ -46,8 +47,8 @@ class EnclosingEngine(ReferenceEngine):
     def _program(self, kernel: Kernel) -> Program:
         return _Program(kernel, self._planes)
 
-    def _lanes(self, launch: Launch, first: int, count: int) -> Lanes:
-        return RangedLanes(launch, first, count)
+    def _lanes(self, launch: Launch, blocks: NDArray[np.int64]) -> Lanes:
+        return RangedLanes(launch, blocks)
 
     def _schedule(self, program: Program, lanes: Lanes, memory: Memory) -> Schedule:
         assert isinstance(lanes, RangedLanes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from precision_lab.emulator.enclosing.ranges import LOST, POINT, UNPROMISED, hull, order, parts
 from precision_lab.emulator.launch import Launch
@@ -24,8 +25,8 @@ class RangedLanes(Lanes):
         planes: the machine with other contents of its memory: "low" and "high" ends, and "kinds".
     """
 
-    def __init__(self, launch: Launch, first: int, count: int) -> None:
-        super().__init__(launch, first, count)
+    def __init__(self, launch: Launch, blocks: NDArray[np.int64]) -> None:
+        super().__init__(launch, blocks)
         self.high: dict[str, Array] = {}
         self.kinds: dict[str, Array] = {}
         self.uncertain: Mask = None

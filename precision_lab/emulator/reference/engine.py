@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from precision_lab.emulator.launch import Launch, packed
 from precision_lab.emulator.memory import Memory
@@ -42,8 +44,8 @@ class ReferenceEngine:
         first_mark = owners.reserve(0)
         warped = -(-launch.threads // 32) * 32
         per = max(1, BATCH // warped)
-        for first in range(0, launch.blocks, per):
-            lanes = self._lanes(launch, first, min(per, launch.blocks - first))
+        for blocks in self._batches(launch, per):
+            lanes = self._lanes(launch, blocks)
             order = Order(lanes, owners.reserve(0))
             order.launch_first = first_mark
             shared, local = _sizes(launch)
@@ -64,8 +66,13 @@ class ReferenceEngine:
     def _program(self, kernel: Kernel) -> Program:
         return Program(kernel)
 
-    def _lanes(self, launch: Launch, first: int, count: int) -> Lanes:
-        return Lanes(launch, first, count)
+    def _batches(self, launch: Launch, per: int) -> Iterable[NDArray[np.int64]]:
+        """Numbers of the blocks that are executed together, about so many at a time."""
+        for first in range(0, launch.blocks, per):
+            yield np.arange(first, min(first + per, launch.blocks))
+
+    def _lanes(self, launch: Launch, blocks: NDArray[np.int64]) -> Lanes:
+        return Lanes(launch, blocks)
 
     def _schedule(self, program: Program, lanes: Lanes, memory: Memory) -> Schedule:
         return Schedule(program, lanes)

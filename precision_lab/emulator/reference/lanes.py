@@ -33,19 +33,21 @@ FLOATS: dict[int, Any] = {16: np.float16, 32: np.float32, 64: np.float64}
 
 
 class Lanes:
-    """The threads of consecutive blocks; a block's stand together, filled up to whole warps.
+    """The threads of some blocks; a block's stand together, filled up to whole warps.
 
     A register holds an array of shape (n,), or (1,) where all lanes have the same.
 
     Attributes:
         n: lanes, those included that only fill a warp.
         per_block: lanes of a block, a multiple of a warp.
-        block: number of each lane's block in this batch.
+        blocks: numbers of the blocks in the grid.
+        block: number of each lane's block among these.
         real: which lanes are threads; None for all.
     """
 
-    def __init__(self, launch: Launch, first: int, count: int) -> None:
-        self.launch, self.first, self.count = launch, first, count
+    def __init__(self, launch: Launch, blocks: NDArray[np.int64]) -> None:
+        count = blocks.size
+        self.launch, self.blocks, self.count = launch, blocks, count
         threads = launch.threads
         self.per_block = -(-threads // WARP) * WARP
         self.n = count * self.per_block
@@ -61,7 +63,7 @@ class Lanes:
     def _specials(self) -> dict[str, Array]:
         launch = self.launch
         found: dict[str, Array] = {}
-        thread, block = self.thread, self.block + self.first
+        thread, block = self.thread, self.blocks[self.block]
         for axis, bx, gx in zip("xyz", launch.block, launch.grid, strict=True):
             found[f"%tid.{axis}"], found[f"%ctaid.{axis}"] = thread % bx, block % gx
             found[f"%ntid.{axis}"], found[f"%nctaid.{axis}"] = np.array([bx]), np.array([gx])
