@@ -227,7 +227,8 @@ def counted_there(settings: StudySettings, stage: str, cases: Cases, *, progress
     from precision_lab.measuring.cost import cost
 
     lead = settings.profile.report.lead
-    every = _cases([i for i in settings.implementations() if i.function.name in lead], settings)
+    own = [i for i in settings.implementations() if i.function.name in lead and not i.execution.compiled]
+    every = _cases(own, settings)
     fewest = min((case.fmt.bits for case in every), default=0)
     fmt = next((case.fmt for case in every if case.fmt.bits == fewest), None)
     chosen = [case for case in every if case.fmt is fmt]

@@ -148,7 +148,8 @@ def test_rules_for_powers_of_two_agree_with_their_definitions() -> None:
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_package_of_the_list_reads_and_has_its_adapters(path: Path) -> None:
     package = load(path)
-    source = path.with_suffix(".py").read_text(encoding="utf-8") if path.with_suffix(".py").exists() else ""
+    adapters = path.with_name(f"{path.stem}_kernels.py")
+    source = adapters.read_text(encoding="utf-8") if adapters.exists() else ""
     for target in [k.target for k in package.kernels] + [q.target for q in package.quantisers]:
         assert " [" in target or f"def {target}(" in source, target
     assert all(q.scale in RULES for q in package.quantisers)
