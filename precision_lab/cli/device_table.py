@@ -1,4 +1,4 @@
-"""The command `device-table`."""
+"""The commands `device-table` and `device-tables`."""
 
 from __future__ import annotations
 
@@ -30,5 +30,30 @@ def device_table(
     typer.echo(f"{out}: {header.op} of {header.device}, {header.stop - header.start} inputs")
     for violation in beyond:
         typer.echo(f"beyond the manual's bound: {violation}")
+    if beyond:
+        raise typer.Exit(1)
+
+
+@clear_errors
+def device_tables(
+    folder: Annotated[Path, typer.Argument(help="Where the tables go; --device-table reads the folder.")],
+) -> None:
+    """Measure every approximate instruction on a CUDA device, for all inputs, and check the bounds.
+
+    Some gigabytes and minutes. Tables that are there already stay. Exit code 0: every result is within the
+    manual's bound. 1: some are not. 2: wrong use, or no device.
+    """
+    from precision_lab.emulator.device_measure import file_of, measure_all_on_cuda
+    from precision_lab.emulator.device_table import DeviceTable
+
+    beyond = 0
+    for header, measured in measure_all_on_cuda(folder):
+        path = folder / file_of(header.op, header.ftz)
+        found = DeviceTable.load(path).violations(SHOWN)
+        beyond += len(found)
+        how = "" if measured else ", which was there"
+        typer.echo(f"{path}: {header.op} of {header.device}, {header.stop - header.start} inputs{how}")
+        for violation in found:
+            typer.echo(f"beyond the manual's bound: {violation}")
     if beyond:
         raise typer.Exit(1)

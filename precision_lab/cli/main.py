@@ -12,7 +12,7 @@ import typer
 
 from precision_lab import __version__
 from precision_lab.cli.cost import cost
-from precision_lab.cli.device_table import device_table
+from precision_lab.cli.device_table import device_table, device_tables
 from precision_lab.cli.explain import explain
 from precision_lab.cli.inventory import list_, selfcheck, tables
 from precision_lab.cli.lowprecision import probe, readiness
@@ -50,6 +50,7 @@ for command in (report, explain, verify, cost, sweep, tables):
     app.command()(command)
 app.command(name="list")(list_)
 app.command(name="device-table")(device_table)
+app.command(name="device-tables")(device_tables)
 app.command()(predict)
 app.command(name="check-predictions")(check_predictions)
 for command in (selfcheck, readiness, probe):

@@ -40,7 +40,8 @@ TablesOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--device-table",
-        help="What a real device returns for an approximate instruction, by `device-table`; may be repeated.",
+        help="What a real device returns for an approximate instruction, by `device-table`, or a folder of "
+        "such files; may be repeated.",
     ),
 ]
 LaunchOption = Annotated[

@@ -176,6 +176,18 @@ def engine_in_use(engine: str | None) -> None:
 
 
 def tables_in_use(paths: Sequence[Path]) -> None:
-    """Gives emulated devices that are used from now on what a real one was measured to return."""
+    """Gives emulated devices that are used from now on what a real one was measured to return.
+
+    Args:
+        paths: tables, or folders of tables.
+
+    Raises:
+        ValueError: a folder without any.
+    """
     if paths:
-        os.environ[TABLES] = os.pathsep.join(str(path.resolve()) for path in paths)
+        files = [
+            file for path in paths for file in (sorted(path.glob("*.table")) if path.is_dir() else [path])
+        ]
+        if not files:
+            raise UsageError(f"--device-table {paths[0]}: the folder holds no *.table")
+        os.environ[TABLES] = os.pathsep.join(str(file.resolve()) for file in files)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.emulator.device_table import Header, write
-from precision_lab.exceptions import UsageError
+from precision_lab.emulator import nominal
+from precision_lab.emulator.device_table import DeviceTable, Header, write
+from precision_lab.exceptions import DamagedFileError, UsageError
 
 STEP = 1 << 26  # inputs of a launch: a quarter of a gigabyte of results
 _THREADS = 256
@@ -129,3 +131,43 @@ def measure_on_cuda(
 
     write(path, header, results())
     return header
+
+
+def tabled() -> tuple[tuple[str, bool], ...]:
+    """Every approximate instruction that a table can be of, and whether it flushes; short tables first."""
+    found = []
+    for op in nominal.OPERATIONS:
+        for ftz in (False, True):
+            with contextlib.suppress(UsageError):
+                Header("", "", "", op, ftz, 0, 1)
+                found.append((op, ftz))
+    return tuple(sorted(found, key=lambda entry: (entry[0].endswith(".f32"), *entry)))
+
+
+def file_of(op: str, ftz: bool) -> str:
+    """What a folder of tables calls that of an instruction."""
+    opcode, how, kind = op.split(".")
+    return f"{opcode}.{how}{'.ftz' if ftz else ''}.{kind}.table"
+
+
+def measure_all_on_cuda(
+    folder: Path, instructions: Sequence[tuple[str, bool]] | None = None, launcher: Launcher | None = None
+) -> Iterator[tuple[Header, bool]]:
+    """A table of each instruction in a folder; those that lie there whole, of the same device, stay.
+
+    Yields:
+        What each table says of itself, and whether it was measured now.
+
+    Raises:
+        ValueError, RuntimeError, OSError: as `measure_on_cuda`.
+    """
+    launcher = CudaLauncher() if launcher is None else launcher
+    folder.mkdir(parents=True, exist_ok=True)
+    for op, ftz in tabled() if instructions is None else instructions:
+        path = folder / file_of(op, ftz)
+        with contextlib.suppress(DamagedFileError, OSError):
+            header = DeviceTable.load(path).header
+            if (header.device, header.op, header.ftz) == (launcher.device, op, ftz):
+                yield header, False
+                continue
+        yield measure_on_cuda(op, ftz, path, launcher), True

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from precision_lab.emulator import device_measure, device_table, nominal
-from precision_lab.emulator.device_measure import measure_on_cuda, source
+from precision_lab.emulator.device_measure import (
+    file_of,
+    measure_all_on_cuda,
+    measure_on_cuda,
+    source,
+    tabled,
+)
 from precision_lab.emulator.device_table import DeviceTable, Header, Violation, write
 from precision_lab.exceptions import DamagedFileError
 
@@ -265,3 +271,32 @@ def test_variants_that_are_refused_here_are_refused_by_the_assembler(op: str) ->
             compile_cubin(text, "measure.cu", "sm_90")
         except ImportError as error:
             pytest.skip(str(error))
+
+
+def test_a_folder_has_a_table_of_each_instruction_and_what_is_there_stays(tmp_path: Path) -> None:
+    narrow = [entry for entry in tabled() if not entry[0].endswith(".f32")]
+    assert ("ex2.approx.f32", True) in tabled() and not any("div" in op or "f64" in op for op, _ in tabled())
+    assert 2 <= len(narrow) < len(tabled())
+
+    class Any_(StandIn):
+        """Whatever it is asked for, read off the source."""
+
+        def __init__(self) -> None:
+            super().__init__("", False)
+
+        def run(self, source: str, start: int, count: int, dtype: np.dtype[Any]) -> Any:
+            op, ftz = next(entry for entry in narrow if device_measure.source(*entry) == source)
+            self.launches.append((start, count))
+            x = np.arange(start, start + count, dtype=np.uint64).astype(dtype)
+            return nominal.evaluate(op, ftz, 0, x)
+
+    device = Any_()
+    made = list(measure_all_on_cuda(tmp_path, narrow, device))
+    assert [measured for _, measured in made] == [True] * len(narrow)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(file_of(*entry) for entry in narrow)
+    launches = len(device.launches)
+    broken = tmp_path / file_of(*narrow[0])
+    broken.write_bytes(broken.read_bytes()[:-1])
+    again = list(measure_all_on_cuda(tmp_path, narrow, device))
+    assert [measured for _, measured in again] == [True] + [False] * (len(narrow) - 1)
+    assert len(device.launches) == launches + 1 and DeviceTable.load(broken).header == again[0][0]
