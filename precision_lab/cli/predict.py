@@ -19,6 +19,9 @@ def predict(
     function: Annotated[
         list[str] | None, typer.Option("--function", help="Default: those of the report; may be repeated.")
     ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compiled/--no-compiled", help="Also what torch.compile makes.")
     ] = True,
@@ -40,7 +43,7 @@ def predict(
         initial_only=True,
     )
     with ProgressBars() as progress:
-        found, without = predicted(settings, progress)
+        found, without = predicted(settings, progress, outputs=output)
     found.write(out)
     for key, why in without.items():
         typer.echo(f"no prediction of {key}: {why}")

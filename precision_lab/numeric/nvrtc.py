@@ -37,6 +37,15 @@ def _bindings() -> Any:
     return driver, nvrtc
 
 
+def compiler_version() -> str:
+    """Of NVIDIA's run-time compiler, such as "13.0"; "" where it is not installed."""
+    try:
+        _, nvrtc = _bindings()
+        return ".".join(map(str, _checked(nvrtc.nvrtcVersion())))
+    except (MissingPackageError, RuntimeError):
+        return ""
+
+
 def _checked(result: Any) -> Any:
     """What a call returned beside its status.
 

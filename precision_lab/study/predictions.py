@@ -14,6 +14,7 @@ from precision_lab.formats import BF16, FP16, get_format
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring.predicting import Comparison, Prediction, canonical, compared, predicted
 from precision_lab.measuring.prediction_file import SIZE, Key, Predictions
+from precision_lab.numeric.nvrtc import compiler_version
 from precision_lab.results import Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.own_process import on
@@ -45,8 +46,13 @@ class Compared:
         return self.comparison is not None and not self.comparison.unexplained_count
 
 
-def predict(settings: StudySettings, progress: Progress | None = None) -> tuple[Predictions, dict[str, str]]:
+def predict(
+    settings: StudySettings, progress: Progress | None = None, *, outputs: Sequence[str] | None = None
+) -> tuple[Predictions, dict[str, str]]:
     """What every subject that the settings list returns on their emulated device, at initial parameters.
+
+    Args:
+        outputs: of those that a kernel can give; a kernel asked for others may be another one. All when None.
 
     Returns:
         The predictions, and why there is none, by the kernel, format and output that there is none of.
@@ -56,13 +62,13 @@ def predict(settings: StudySettings, progress: Progress | None = None) -> tuple[
     """
     if not settings.on.own_process:
         raise UsageError(f"device={settings.device!r}: predictions are of an emulated device, such as sm_90")
-    entries, without, about = on(settings.on, _predicted, settings, progress=progress)
+    entries, without, about = on(settings.on, _predicted, settings, outputs, progress=progress)
     return Predictions({"target": settings.device, **about}, entries), without
 
 
 @compiler_settings_kept()
 def _predicted(
-    settings: StudySettings, *, progress: Progress | None = None
+    settings: StudySettings, outputs: Sequence[str] | None, *, progress: Progress | None = None
 ) -> tuple[dict[Key, Prediction], dict[str, str], dict[str, str]]:
     found: dict[Key, Prediction] = {}
     without: dict[str, str] = {}
@@ -72,11 +78,13 @@ def _predicted(
         report("predict", done, len(cases))
         about = implementation.function.name, implementation.name, implementation.execution_name, fmt.name
         try:
-            outputs = predicted(case_of(implementation, fmt))
+            own = implementation.measured_outputs()
+            chosen = own if outputs is None else tuple(o for o in own if o in outputs)
+            given = predicted(case_of(implementation, fmt, outputs=chosen)) if chosen else {}
         except KernelError as error:
             without[str(Key(*about, "every output"))] = str(error)
             continue
-        for output, got in outputs.items():
+        for output, got in given.items():
             key = Key(*about, output)
             if isinstance(got, Failure):
                 without[str(key)] = got.message
@@ -84,7 +92,8 @@ def _predicted(
                 found[key] = got
     report("predict", len(cases), len(cases))
     known = environment()
-    return found, without, {name: known[name] for name in _TOLD if name in known}
+    told = {name: known[name] for name in _TOLD if name in known}
+    return found, without, told | ({"nvrtc": version} if (version := compiler_version()) else {})
 
 
 @compiler_settings_kept()

@@ -130,17 +130,29 @@ def test_every_target_has_one() -> None:
 
 
 def test_an_h200_returned_what_was_predicted_or_what_is_its_to_choose() -> None:
-    """Its bits were read with Triton 3.6; kernels that have changed since are not compared."""
-    predicted = Predictions.read(PREDICTIONS / "sm_90-triton-3.6.xz").entries
+    """Its bits were read with Triton 3.6 and NVRTC 13.0, forward and d/dx of a call each.
+
+    Not compared: the stable kernels, which have changed since, and what `--use_fast_math` makes. Of the latter
+    the device's bits are those of the same kernels without it, though their machine code differs: that run did
+    not execute them, for a reason that is not known.
+    """
+    predicted = Predictions.read(REPORTS / "h200" / "predicted.xz")
+    assert (predicted.about["triton"], predicted.about["nvrtc"]) == ("3.6.0", "13.0")
     with np.load(io.BytesIO(lzma.decompress((REPORTS / "h200" / "bits.npz.xz").read_bytes()))) as file:
         recorded = {Key.of(key): file[key] for key in file.files}
-    both = [key for key in recorded if key in predicted and key.implementation != "stable"]
-    assert len(both) >= 80
-    differing = 0
-    for key in both:
+    left_out = [
+        key for key in recorded if key.implementation == "stable" or "fast-math" in key.implementation
+    ]
+    both = {key: predicted.entries[key] for key in recorded if key not in left_out}
+    assert (len(both), len(left_out)) == (72, 20)
+    differing: dict[str, int] = {}
+    for key, prediction in both.items():
         fmt = get_format(key.fmt)
         codes = canonical(fmt.decode(recorded[key].view(np.uint16).astype(np.uint64)), fmt)
-        found = compared(predicted[key], codes)
+        found = compared(prediction, codes)
         assert found.unexplained_count == 0, (str(key), found)
-        differing += found.differing
-    assert differing > 0  # the device does use its freedom
+        for name, count in found.explained.items():
+            differing[name] = differing.get(name, 0) + count
+    # The device does use its freedom: of one instruction alone, in 1 % of the results.
+    assert differing.keys() == {"ex2.approx.f32", "ex2.approx.ftz.f32"}
+    assert sum(differing.values()) == 47_524

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulation import missing
 
 FIELD = Path(__file__).parents[1] / "field"
 sys.path.append(str(FIELD))
 
 import judged_codes
+import te_headers
 from blocks import CASES, FINITE
 from bug_reports import reports
 from judged_codes import RULES, Codes, judge
@@ -20,6 +22,7 @@ from package import PUBLISHED, Note, Package, Quantiser, load, packages
 from published_page import page
 from quantisers import findings
 
+import precision_lab
 from precision_lab.formats import BF16, E4M3, FP32, FloatFormat
 from precision_lab.results import Finding
 
@@ -236,3 +239,48 @@ def test_the_judge_is_exact_where_a_quotient_is_rounded() -> None:
         found = judged_codes.Judged(1)
         judged_codes._judge_codes(found, row, table.decode(right), np.array([scale]), np.array([True]), table)
         assert found.wrong_codes == 0 and found.code_steps < 0.5
+
+
+# -- Transformer Engine's headers -----------------------------------------------------------------------
+
+STAND_IN = """
+namespace transformer_engine {
+struct Empty {};
+template <typename OType, typename IType>
+__device__ inline OType relu(IType value, const Empty&) { return value != value ? value : fmaxf(value, 0.0f); }
+template <typename OType, typename IType>
+__device__ inline OType drelu(IType value, const Empty&) { return value > 0.0f ? 1.0f : 0.0f; }
+template <typename OType, typename IType>
+__device__ inline OType silu(IType value, const Empty&) { return value; }
+}
+"""
+
+
+def stand_in(folder: Path) -> Path:
+    header = folder / "common" / "util" / "math.h"
+    header.parent.mkdir(parents=True)
+    header.write_text(STAND_IN)
+    return header
+
+
+def test_kernels_are_made_of_the_functions_that_have_their_derivatives(tmp_path: Path) -> None:
+    header = stand_in(tmp_path)
+    text, names = te_headers.kernels(tmp_path)
+    assert names == ["relu"] and f'#include "{header.resolve()}"' in text and "te_silu" not in text
+    with pytest.raises(ValueError, match=r"no util/math\.h lies in it"):
+        te_headers.kernels(tmp_path / "common" / "util")
+    header.write_text("// nothing")
+    with pytest.raises(ValueError, match="has no activation that is looked for"):
+        te_headers.kernels(tmp_path)
+
+
+@pytest.mark.skipif(bool(missing("cuda.bindings")), reason=missing("cuda.bindings") or "-")
+def test_a_stand_ins_kernels_compile_and_run_by_their_ptx(tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    out = tmp_path / "te.cu"
+    out.write_text(te_headers.kernels(tmp_path)[0])
+    verdict = precision_lab.verify(
+        f"{out}:te_relu", "relu", fmts=("bf16", "fp16"), properties=("upstream",), device="sm_90"
+    )
+    assert verdict.passed, verdict.failures or verdict.reasons
+    assert {m.output for m in verdict.measurements} == {"forward", "grad_x"}
