@@ -22,7 +22,7 @@ from precision_lab.devices import get_device
 from precision_lab.exceptions import PrecisionLabError, UsageError
 from precision_lab.results import ranked, strict_json
 from precision_lab.verifying.bounds import Bound
-from precision_lab.verifying.judge import describe, said_of_devices
+from precision_lab.verifying.judge import said_of_devices
 from precision_lab.verifying.verdict import Verdict
 from precision_lab.verifying.verify import verify
 
@@ -65,7 +65,7 @@ def figures(verdict: Verdict) -> dict[str, Any]:
             for m in verdict.measurements
         ],
         "examinations": [asdict(e) for e in verdict.examinations],
-        "notes": [describe(note) for note in verdict.notes],
+        "notes": list(verdict.notes),
         "not_examined": [asdict(gap) for gap in verdict.not_examined],
     }  # fmt: skip
 
@@ -99,14 +99,20 @@ def main(name: str, out: Path) -> None:
     (package,) = packages([name])
     start = time.perf_counter()
     found: dict[str, Any] = {"kernels": [], "quantisers": []}
+
+    def keep() -> None:
+        found["seconds"] = round(time.perf_counter() - start, 1)
+        out.write_text(strict_json(found) + "\n", encoding="utf-8")
+
+    keep()
     for one in package.kernels:
         found["kernels"].append(kernel(package, one))
+        keep()
         print(f"{name}: {one.target}: {found['kernels'][-1].get('outcome', 'error')}", flush=True)
     for each in package.quantisers:
         found["quantisers"].append(quantiser(package, each))
+        keep()
         print(f"{name}: {each.target}", flush=True)
-    found["seconds"] = round(time.perf_counter() - start, 1)
-    out.write_text(strict_json(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

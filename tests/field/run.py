@@ -45,6 +45,8 @@ def of(package: Package, environments: Path, folder: Path) -> dict[str, Any]:
         return {**about, "error": f"its measurement ended with {done.returncode}"}
     found = json.loads(out.read_text(encoding="utf-8"))
     out.unlink()
+    if done.returncode:
+        found["error"] = f"its measurement ended with {done.returncode} before all was measured"
     return {**about, **found, "seconds_in_all": round(time.perf_counter() - start, 1)}
 
 

@@ -132,9 +132,9 @@ def test_every_target_has_one() -> None:
 def test_an_h200_returned_what_was_predicted_or_what_is_its_to_choose() -> None:
     """Its bits were read with Triton 3.6 and NVRTC 13.0, forward and d/dx of a call each.
 
-    Not compared: the stable kernels, which have changed since, and what `--use_fast_math` makes. Of the latter
-    the device's bits are those of the same kernels without it, though their machine code differs: that run did
-    not execute them, for a reason that is not known.
+    Not compared: the stable kernels, which have changed since, and what `--use_fast_math` makes. Of the
+    latter the device's bits are those of the same kernels without it, though their machine code differs: that
+    run did not execute them, for a reason that is not known.
     """
     predicted = Predictions.read(REPORTS / "h200" / "predicted.xz")
     assert (predicted.about["triton"], predicted.about["nvrtc"]) == ("3.6.0", "13.0")

@@ -247,7 +247,7 @@ STAND_IN = """
 namespace transformer_engine {
 struct Empty {};
 template <typename OType, typename IType>
-__device__ inline OType relu(IType value, const Empty&) { return value != value ? value : fmaxf(value, 0.0f); }
+__device__ inline OType relu(IType value, const Empty&) { return value < 0.0f ? 0.0f : value; }
 template <typename OType, typename IType>
 __device__ inline OType drelu(IType value, const Empty&) { return value > 0.0f ? 1.0f : 0.0f; }
 template <typename OType, typename IType>
