@@ -176,6 +176,7 @@ DOORS = {
     "verifying/laws.py": "pl.search.check_laws",
     "verifying/bound_file.py": "a bound file",
     "measuring/measure.py": "pl.measure",
+    "measuring/prediction_file.py": "a file of predictions",
     "oracle/evaluate.py": "pl.evaluate",
     "oracle/reference.py": "pl.reference",
     "inputs/strategies.py": "pl.strategies",

@@ -28,6 +28,7 @@ NO_NUMBER = {
     "cli/explain.py": "asks for what another module computes",
     "cli/progress.py": "draws bars",
     "cli/device_table.py": "prints what `emulator.device_table` has found",
+    "cli/predict.py": "prints what `study.predictions` has found",
     "cli/output.py": "writes what others made where it was asked for",
     "exceptions.py": "names errors",
     "functions/__init__.py": "collects the definitions",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.exceptions import DamagedFileError
-from precision_lab.formats import get_format, output_format
+from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import get_function
 from precision_lab.measuring.predicting import Bits, Mask, Prediction, canonical
 from precision_lab.oracle import reference
@@ -45,6 +45,11 @@ class Key:
     @classmethod
     def of(cls, text: str) -> Key:
         return cls(*text.split("|"))
+
+    @property
+    def source(self) -> FloatFormat:
+        """The inputs' format."""
+        return get_format(self.fmt)
 
     @property
     def label(self) -> str:
@@ -135,7 +140,7 @@ def _digest(prediction: Prediction) -> str:
 @lru_cache(maxsize=16)
 def _rounded(key: Key) -> Bits:
     """Codes of the correctly rounded results for all inputs."""
-    function, fmt = get_function(key.function), get_format(key.fmt)
+    function, fmt = get_function(key.function), key.source
     params = {name: float(fmt.round(np.array([value]))[0]) for name, value in function.check_params().items()}
     out = output_format(fmt, key.output)
     x = fmt.decode(np.arange(SIZE, dtype=np.uint64)).astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from precision_lab.devices import Device
 from precision_lab.exceptions import KernelError, UsageError
-from precision_lab.formats import BF16, FP16, get_format
+from precision_lab.formats import BF16, FP16
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring.predicting import Comparison, Prediction, canonical, compared, predicted
 from precision_lab.measuring.prediction_file import SIZE, Key, Predictions
@@ -115,22 +115,20 @@ def check(predictions: Predictions, device: Device, progress: Progress | None = 
     for key in predictions.entries:
         by_case.setdefault((key.label, key.fmt), []).append(key)
     found: list[Compared] = []
-    for done, ((label, fmt), keys) in enumerate(by_case.items()):
+    for done, keys in enumerate(by_case.values()):
         report("compare", done, len(by_case))
-        found += _checked(predictions, label, fmt, keys, device)
+        found += _checked(predictions, keys, device)
     report("compare", len(by_case), len(by_case))
     return found
 
 
-def _checked(
-    predictions: Predictions, label: str, fmt: str, keys: Sequence[Key], device: Device
-) -> list[Compared]:
-    implementation = IMPLEMENTATIONS.get(label, None)
+def _checked(predictions: Predictions, keys: Sequence[Key], device: Device) -> list[Compared]:
+    """Of the outputs of one kernel in one format, all at once, as they were predicted."""
+    implementation = IMPLEMENTATIONS.get(keys[0].label, None)
     if implementation is None:
         return [Compared(key, None, "no such implementation is registered any more") for key in keys]
-    case = case_of(
-        on_device(implementation, device), get_format(fmt), outputs=tuple(key.output for key in keys)
-    )
+    outputs = tuple(key.output for key in keys)
+    case = case_of(on_device(implementation, device), keys[0].source, outputs=outputs)
     returned = run(case, np.arange(SIZE, dtype=np.uint16))
     rows = []
     for key in keys:

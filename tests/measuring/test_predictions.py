@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from by_name import get_implementation
 from emulation import missing
 
 from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.formats import BF16, get_format
 from precision_lab.measuring.predicting import SEVERAL, Prediction, canonical, compared
 from precision_lab.measuring.prediction_file import Key, Predictions
-from precision_lab.study.predictions import file_for, predict
+from precision_lab.results import Failure
+from precision_lab.study import predictions
+from precision_lab.study.predictions import check, file_for, predict
 from precision_lab.study.settings import StudySettings
 
 WHY = missing("triton")
@@ -97,8 +102,8 @@ def test_what_the_device_decides_is_what_conforming_devices_may_change() -> None
         reductions=False,
         initial_only=True,
     )
-    predictions, without = predict(settings)
-    found = predictions.entries
+    made, without = predict(settings)
+    found = made.entries
     assert without == {}
     naive = found[Key("xielu", "naive", "triton", "bf16", "forward")]
     (name,) = naive.by
@@ -111,6 +116,73 @@ def test_what_the_device_decides_is_what_conforming_devices_may_change() -> None
 def test_predictions_are_of_an_emulated_device_and_held_against_one_of_their_target() -> None:
     with pytest.raises(UsageError, match="predictions are of an emulated device"):
         predict(StudySettings(device="cpu"))
+
+
+class StandIn:
+    """A device of a target, on which nothing runs."""
+
+    name = "cuda"
+
+    def __init__(self, major: int, minor: int) -> None:
+        self._capability = major, minor
+
+    def require(self) -> None: ...
+
+    def capability(self) -> tuple[int, int]:
+        return self._capability
+
+
+def test_a_device_is_held_against_what_was_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    values = BF16.decode(bits.astype(np.uint64)).astype(np.float64)
+    own = canonical(values, BF16)
+    gone = Key("silu", "no such", "triton", "bf16", "forward")
+    slope, third = (Key("silu", "torch", "eager", "bf16", output) for output in ("grad_x", "third"))
+    same = Key("silu", "torch", "eager", "bf16", "forward")
+    entries = {
+        same: prediction(bits=own, open=mask(), by={}), slope: prediction(bits=own ^ 1, open=mask(1), by={}),
+        gone: prediction(), third: prediction(),
+    }  # fmt: skip
+    asked = []
+
+    def run(case: Any, given: Any) -> dict[str, Any]:
+        asked.append(case)
+        return {"forward": values, "grad_x": values, "third": Failure("raised", "not this one")}
+
+    monkeypatch.setattr(predictions, "run", run)
+    monkeypatch.setattr(predictions, "on_device", lambda implementation, device: implementation)
+    monkeypatch.setattr(predictions, "case_of", lambda implementation, fmt, outputs: (fmt, outputs))
+    found = {row.key: row for row in check(Predictions({"target": "sm_90"}, entries), StandIn(9, 0))}  # type: ignore[arg-type]
+    assert asked == [(BF16, ("forward", "grad_x", "third"))]
+    assert found[same].holds and not found[slope].holds
+    assert found[slope].comparison is not None and found[slope].comparison.unexplained_count > 60_000
+    assert not found[gone].holds and found[gone].failure == "no such implementation is registered any more"
+    assert not found[third].holds and found[third].failure == "raised: not this one"
+    with pytest.raises(UsageError, match="is of sm_92, and the predictions are of sm_90"):
+        check(Predictions({"target": "sm_90"}, entries), StandIn(9, 2))  # type: ignore[arg-type]
+
+
+def test_where_too_many_are_to_be_tried_ranges_say_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    from precision_lab.measuring import predicting
+    from precision_lab.running.case import case_of
+    from precision_lab.virtual_gpu import engines
+
+    record = engines.Record(dimensions={(0, 0): (-500, 500)}, named={(0, 0): {"tanh.approx.f32"}})
+    values = BF16.decode(np.arange(2**16, dtype=np.uint64)).astype(np.float64)
+    high = values.copy()
+    high[[3, 5]] = values[[4, 6]]
+
+    @contextmanager
+    def recording() -> Iterator[Any]:
+        yield record
+
+    monkeypatch.setattr(engines, "recording", recording)
+    monkeypatch.setattr(predicting, "obstacles_of", lambda record, tensors: dict.fromkeys(tensors, ""))
+    monkeypatch.setattr(predicting, "ends", lambda case, progress: {"forward": (values, high)})
+    case = case_of(get_implementation("relu", "torch"), BF16, outputs=("forward",))
+    found = predicting.predicted(case)["forward"]
+    assert isinstance(found, Prediction) and found.by == {}
+    assert np.flatnonzero(found.open).tolist() == [3, 5]
 
 
 # -- those that are committed ------------------------------------------------------------------------

@@ -89,3 +89,15 @@ def test_what_failed_survives_nothing() -> None:
     assert list(survivors(results(failed))) == []
     (found,) = survivors(results(failed, measured("stable", good=False)))
     assert found.severity == "fault" and "naive" not in found.sentence
+
+
+def test_one_output_that_failed_takes_safety_away() -> None:
+    forward, slope = measured("stable")
+    found = results([forward, replace(slope, failure=Failure("raised", "no"))])
+    (said,) = survivors(found)
+    assert said.severity == "fault" and "stable" not in said.sentence
+
+
+def test_gradients_are_told_from_the_result() -> None:
+    forward, slope = measured("naive", good=False)
+    assert table(results([replace(forward, max_ulp=4096.0), slope]))[0][7:9] == ["4096", "90"]
