@@ -1,6 +1,6 @@
 """What quantisers give for every case of blocks, judged; called on an emulated GPU.
 
-python tests/field/quantisers.py PACKAGE TARGET DTYPE [CASE]      prints it; with --json FILE, writes it
+python tests/field/quantisers.py PACKAGE TARGET [DTYPE [CASE]]    prints it; with --json FILE, writes it
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from package import Package, Quantiser, packages
 
 from precision_lab.devices import get_device
 from precision_lab.emulator.faults import Fault
+from precision_lab.exceptions import first_line
 from precision_lab.formats import get_format
 from precision_lab.results import Finding, Witness
 
@@ -246,7 +247,7 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("package")
     parser.add_argument("target")
-    parser.add_argument("dtype")
+    parser.add_argument("dtype", nargs="?", help="default: all that it takes")
     parser.add_argument("case", nargs="?", choices=tuple(CASES))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(words)
@@ -256,9 +257,22 @@ def main(words: list[str]) -> None:
         parser.error(f"target={asked.target!r}: {', '.join(q.target for q in package.quantisers)}")
     get_device(quantiser.device).require()
     cases = (asked.case,) if asked.case else tuple(CASES)
-    found = measured(quantiser, adapter_of(package, asked.target), asked.dtype, cases)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(found), encoding="utf-8")
+    adapter = adapter_of(package, asked.target)
+    every: list[dict[str, Any]] = []
+    for dtype in (asked.dtype,) if asked.dtype else quantiser.dtypes:
+        try:
+            every.append(measured(quantiser, adapter, dtype, cases))
+        except Exception as error:  # whatever a stranger's kernel raises
+            every.append({"dtype": dtype, "error": f"{type(error).__name__}: {first_line(error)}"})
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(every), encoding="utf-8")
+        else:
+            _print(every[-1])
+
+
+def _print(found: dict[str, Any]) -> None:
+    if "error" in found:
+        print(f"{found['dtype']}: {found['error']}")
         return
     for name, figures in found["cases"].items():
         print(name, ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in figures.items()))
