@@ -93,6 +93,35 @@ def test_stable_passes_as_a_stranger_with_every_property() -> None:
         assert verdict.passed, verdict.failures
 
 
+def test_the_device_returns_what_was_predicted_for_its_target() -> None:
+    """Every bit, but where an instruction decides that the manual leaves to the device."""
+    import triton
+
+    from precision_lab.devices import get_device
+    from precision_lab.measuring.prediction_file import Predictions
+    from precision_lab.numeric.nvrtc import compiler_version
+    from precision_lab.study.predictions import check, file_for
+
+    major, minor = torch.cuda.get_device_capability()
+    path = file_for(
+        Path(__file__).parents[1] / "reports" / "predictions", f"sm_{major}{minor}", triton.__version__
+    )
+    if path is None:
+        pytest.skip(f"nothing is predicted for sm_{major}{minor}")
+    predictions = Predictions.read(path)
+    found = check(predictions, get_device("cuda"))
+    for row in found:
+        if row.comparison is not None and row.comparison.differing:
+            print(row.key, row.comparison)
+    unexplained = [str(row.key) for row in found if row.comparison is not None and not row.holds]
+    here = {"triton": triton.__version__, "nvrtc": compiler_version()}
+    made = {name: predictions.about.get(name, "") for name in here}
+    if unexplained and made != here:
+        pytest.skip(f"made with {made}, and this is {here}: nothing explains {unexplained}")
+    assert unexplained == []
+    assert sum(row.comparison is not None for row in found) > len(found) // 2
+
+
 def test_more_than_2_to_the_31_elements() -> None:
     from precision_lab.kernels import xielu
 
