@@ -38,6 +38,7 @@ from precision_lab.verifying.properties.products import (
 from precision_lab.verifying.properties.registry import examine
 from precision_lab.verifying.properties.subject import Subject
 from precision_lab.verifying.properties.sums import Sum
+from precision_lab.verifying.verify import verify
 
 GRADIENTS = ("upstream", "reductions", "operands", "training_step")
 ALL = ("fp64", "fp32", "bf16", "fp16")
@@ -305,3 +306,34 @@ def test_a_module_behind_softplus_is_trained_and_its_unreachable_sets_are_said(o
     found = examine(subject, "training_step")
     assert found.faults == ()
     assert any("'rootless'" in n.what for n in found.not_examined)
+
+
+class _SavesMemory(torch.autograd.Function):
+    """SwiGLU whose backward puts the gradients where its inputs were, as published kernels do."""
+
+    @staticmethod
+    def forward(ctx, x, b):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, b)
+        return (torch.nn.functional.silu(x.double()) * b.double()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, dy):  # type: ignore[no-untyped-def]
+        x, b = ctx.saved_tensors
+        wide, s = x.double(), torch.sigmoid(x.double())
+        dx = dy.double() * b.double() * (s + wide * s * (1 - s))
+        db = dy.double() * wide * s
+        x.data.copy_(dx)
+        b.data.copy_(db)
+        return x, b
+
+
+def _saves_memory(x, b):  # type: ignore[no-untyped-def]
+    return _SavesMemory.apply(x, b if b.shape == x.shape else b.expand(x.shape).contiguous())
+
+
+def test_a_kernel_that_overwrites_its_inputs_is_wrong_once() -> None:
+    """What it has overwritten is given to no other call: the other properties hold."""
+    verdict = verify(_saves_memory, "swiglu", fmts=("bf16",), params={"init": {}}, finite=True)
+    # What is expanded cannot be overwritten at all.
+    assert {fault.code for fault in verdict.faults} == {"writes_input", "not_deterministic", "raised"}
+    assert all("expanded" in fault.message for fault in verdict.faults if fault.code == "raised")

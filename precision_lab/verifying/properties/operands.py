@@ -130,9 +130,10 @@ class _Operand:
         shape = subject.contract.shape_for(INPUTS, len(subject.shape)) or subject.shape
         n = math.prod(shape)
         inputs = np.arange(n) % INPUTS
-        x = subject.tensor(self.pool[inputs], shape)
         own: dict[str, list[Float64]] = {o: [] for o in self.outputs}
         for number, value in enumerate(self.values):
+            # Made anew: the call before may have overwritten what it got.
+            x = subject.tensor(self.pool[inputs], shape)
             given = subject.put(np.full(n, value)).reshape(shape)
             found, _ = self.call(x, given, inputs, np.full(n, number), np.ones(n))
             for output, values in found.values.items():

@@ -73,7 +73,7 @@ class Subject:
         self.bits = np.resize(pool, math.prod(self.shape))
         self.x = self.fmt.decode(self.bits)
         self.exact = {o: self._reference(o) for o in self.outputs}
-        self.leaves = leaf_tensors(case)
+        self._leaves = leaf_tensors(case)
         self._limits: dict[str, NDArray[np.float64]] = {}
         try:
             plain = self.run(self.tensor())
@@ -92,6 +92,11 @@ class Subject:
     @property
     def function(self) -> Activation:
         return self.case.function
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """Parameters and operands for one call: a kernel may overwrite what it gets, and it is wrong once."""
+        return {name: leaf.detach().clone() for name, leaf in self._leaves.items()}
 
     @property
     def asked(self) -> Asked:

@@ -147,11 +147,11 @@ def _layouts(subject: Subject, products: Products, significand: Float64) -> None
     limit = products.limit[index]
     steady = (products.right & (np.abs(products.exact) >= subject.fmt.min_normal))[index]
     steady &= np.isfinite(products.exact[index])
-    x = subject.tensor(index, shape)
     plain: dict[bytes, Float64] = {}
 
     def gradient(given: Tensor) -> Float64:
-        _, got = subject.run(x, upstream=lambda y: given)
+        # Made anew: a kernel may overwrite what it gets.
+        _, got = subject.run(subject.tensor(index, shape), upstream=lambda y: given)
         assert got is not None
         return np.asarray(to_numpy(got.reshape(-1), subject.fmt), np.float64)
 
