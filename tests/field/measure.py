@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,37 @@ SECONDS = 600  # for one quantiser
 
 
 def kernel(package: Package, one: Kernel) -> dict[str, Any]:
-    """The verdict on one kernel at every input of its formats, at its initial parameters."""
+    """The verdict on one kernel at every input of its formats, at the initial parameters of its function.
+
+    Engineering properties are examined in the first format: operands of their own among them.
+    """
     start = time.perf_counter()
+    # What torch.compile makes is called as torch calls it.
+    compiled = "[compiled" in one.target
+    parts: list[Verdict] = []
     try:
-        verdict = verify(
-            package.target(one.target), one.function, fmts=one.formats, outputs=one.outputs or None,
-            max_ulp=BOUND, device=DEVICE, time_limit=300, params={},  # operands of their own are a property
-            properties="[compiled" not in one.target,  # torch.compile's code is not how a kernel is called
-        )  # fmt: skip
+        for fmts, properties in ((one.formats[:1], not compiled), (one.formats[1:], False)):
+            if fmts:
+                parts.append(
+                    verify(
+                        package.target(one.target), one.function, fmts=fmts, outputs=one.outputs or None,
+                        max_ulp=BOUND, device=DEVICE, properties=properties, time_limit=300, params={},
+                    )
+                )  # fmt: skip
     except (PrecisionLabError, UsageError) as error:
         return {"kernel": asdict(one), "error": str(error)}
     return {
-        "kernel": asdict(one), "seconds": round(time.perf_counter() - start, 1), **figures(verdict),
-        "findings": [f.to_json() for f in ranked(verdict.faults)],
+        "kernel": asdict(one), "seconds": round(time.perf_counter() - start, 1), **figures(parts),
+        "findings": [f.to_json() for f in ranked(f for part in parts for f in part.faults)],
     }  # fmt: skip
 
 
-def figures(verdict: Verdict) -> dict[str, Any]:
+OUTCOMES = ("fail", "inconclusive", "pass")  # the first that some part has
+
+
+def figures(parts: Sequence[Verdict]) -> dict[str, Any]:
     return {
-        "outcome": verdict.outcome,
+        "outcome": next(o for o in OUTCOMES if any(part.outcome == o for part in parts)),
         "outputs": [
             {
                 "fmt": m.fmt, "output": m.output, "implementation": m.implementation, "params": m.params_name,
@@ -59,11 +72,11 @@ def figures(verdict: Verdict) -> dict[str, Any]:
                 "standing": said_of_devices(m, Bound(BOUND)),
                 "unknown": "" if m.conformity is None else m.conformity.unknown,
             }
-            for m in verdict.measurements
+            for part in parts for m in part.measurements
         ],
-        "examinations": [asdict(e) for e in verdict.examinations],
-        "notes": list(verdict.notes),
-        "not_examined": [asdict(gap) for gap in verdict.not_examined],
+        "examinations": [asdict(e) for part in parts for e in part.examinations],
+        "notes": [note for part in parts for note in part.notes],
+        "not_examined": [asdict(gap) for part in parts for gap in part.not_examined],
     }  # fmt: skip
 
 

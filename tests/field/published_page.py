@@ -16,8 +16,8 @@ HEAD = """\
 
 Published Triton kernels for activations, gated units and quantisation, as they are, each package in an
 environment of its own, compiled for sm_90 and executed by their PTX: every bf16 and fp16 input, forward
-and every gradient, all parameter sets and second operands of the function, every configuration of an
-autotuner, against certified exact values. `tox -e field` measures all of it anew;
+and every gradient, every configuration of an autotuner, and in bf16 the engineering properties, second
+operands of their own among them, against certified exact values. `tox -e field` measures all of it anew;
 [what runs on a CPU](cpu.md) has a page of its own.
 
 A **defect** is an error above {bound:g} ulp, a wrong sign, a NaN or infinity in the wrong place, or a
@@ -77,7 +77,7 @@ def _glance(entries: Entries, defects: Sequence[Report]) -> list[str]:
     columns = [f"{fmt} {part}" for fmt in FORMATS for part in ("forward", "gradients")]
     return [
         "## At a glance", "",
-        "Largest error in ulps over all parameter sets; **±** wrong signs, **∞** a NaN or infinity in the "
+        "Largest error in ulps; **±** wrong signs, **∞** a NaN or infinity in the "
         "wrong place; the worst first.", "",
         *_table(["package", "kernel", "function", *columns, "reports"], [line for _, line in sorted(rows)]),
     ]  # fmt: skip
