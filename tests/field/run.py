@@ -55,6 +55,12 @@ def _about(package: Package) -> dict[str, Any]:
     return {name: asdict(package)[name] for name in names}
 
 
+def in_environment(command: list[str], python: Path) -> list[str]:
+    """The command with the environment's own interpreter and `precision-lab`."""
+    own = {"precision-lab": [str(python), "-m", "precision_lab"], "python": [str(python)]}
+    return [*own.get(command[0], command[:1]), *command[1:]]
+
+
 def variables() -> dict[str, str]:
     """An environment's variables: no package looks for models, or for a telemetry server, at import."""
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
@@ -86,11 +92,7 @@ def main(words: list[str]) -> None:
     if asked.inside is not None:
         (package,) = packages([asked.inside])
         python = environment(package, asked.environments)
-        command = list(asked.words)
-        if command[:1] == ["precision-lab"]:
-            command[:1] = [str(python), "-m", "precision_lab"]
-        elif command[:1] == ["python"]:
-            command[:1] = [str(python)]
+        command = in_environment(asked.words, python)
         sys.exit(subprocess.run(command, cwd=ROOT, env=variables(), check=False).returncode)
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.words != ["page"]:

@@ -14,6 +14,7 @@ FIELD = Path(__file__).parents[1] / "field"
 sys.path.append(str(FIELD))
 
 import judged_codes
+import replays
 import te_headers
 from blocks import CASES, FINITE
 from bug_reports import reports
@@ -24,7 +25,7 @@ from quantisers import findings
 
 import precision_lab
 from precision_lab.formats import BF16, E4M3, FP32, FloatFormat
-from precision_lab.results import Finding
+from precision_lab.results import Finding, Witness
 
 SIZE = 32
 QUANTISER = Quantiser("right", "a.right", "e4m3", (1, SIZE), "amax/max")
@@ -284,3 +285,12 @@ def test_a_stand_ins_kernels_compile_and_run_by_their_ptx(tmp_path: Path) -> Non
     )
     assert verdict.passed, verdict.failures or verdict.reasons
     assert {m.output for m in verdict.measurements} == {"forward", "grad_x"}
+
+
+def test_a_replay_shows_a_finding_by_its_bits_or_its_name() -> None:
+    witness = {"bits": "0x7f80", "x": 1.0, "x_hex": "", "computed": 2.0, "computed_hex": "", "computed_bits": "0x4000",
+               "exact": "1", "rounded": 1.0, "error_ulps": 1.0}  # fmt: skip
+    (report,) = reports(entries(finding(witness=Witness.from_json(witness))), [Package("a", "a", "1.0")])
+    assert replays.shows(report, "it gives 0x4000") and not replays.shows(report, "nonfinite 0x4001")
+    (other,) = reports(entries(finding("writes_input", "", replay="")), [Package("a", "a", "1.0")])
+    assert replays.shows(other, "writes_input: x") and not replays.shows(other, "all hold")
