@@ -1,6 +1,6 @@
 """Runs the replay of every bug report, in its package's environment, and looks whether it shows the finding.
 
-python tests/field/replays.py [--environments FOLDER] [PACKAGE …]          after `run.py`; exit code 1 if one does not
+python tests/field/replays.py [--environments FOLDER] [PACKAGE …]      after `run.py`; 1 if one does not
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECONDS = 600
 
 
 def shows(report: Report, said: str) -> bool:
-    """Whether what a replay printed has the finding: the computed bits of its input, or the finding's name."""
+    """Whether what a replay printed has the finding: the computed bits of its input, or its name."""
     worst, command = report.worst, report.replays[id(report.worst)]
     if " explain " in command and worst.witness is not None:
         return worst.witness.computed_bits in said

@@ -288,9 +288,8 @@ def test_a_stand_ins_kernels_compile_and_run_by_their_ptx(tmp_path: Path) -> Non
 
 
 def test_a_replay_shows_a_finding_by_its_bits_or_its_name() -> None:
-    witness = {"bits": "0x7f80", "x": 1.0, "x_hex": "", "computed": 2.0, "computed_hex": "", "computed_bits": "0x4000",
-               "exact": "1", "rounded": 1.0, "error_ulps": 1.0}  # fmt: skip
-    (report,) = reports(entries(finding(witness=Witness.from_json(witness))), [Package("a", "a", "1.0")])
+    witness = Witness("0x7f80", 1.0, "", 2.0, "", "0x4000", "1", 1.0, 1.0)
+    (report,) = reports(entries(finding(witness=witness)), [Package("a", "a", "1.0")])
     assert replays.shows(report, "it gives 0x4000") and not replays.shows(report, "nonfinite 0x4001")
     (other,) = reports(entries(finding("writes_input", "", replay="")), [Package("a", "a", "1.0")])
     assert replays.shows(other, "writes_input: x") and not replays.shows(other, "all hold")
