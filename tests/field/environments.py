@@ -42,15 +42,16 @@ def environment(package: Package, root: Path) -> Path:
     site = folder / Path(sysconfig.get_path("purelib", vars={"base": "", "platbase": ""})).relative_to("/")
     lines = [sysconfig.get_path("purelib")]
     own = f"{package.package}=={package.version}"
+    given = ("triton",) if package.triton else ()
     try:
         if package.triton:
-            _install(python, lines, site, ["--no-deps", f"triton=={package.triton}"])
+            _install(python, lines, site, ["--no-deps", f"triton=={package.triton}"], given)
         if package.needs:
-            _install(python, lines, site, ["--no-deps", *package.needs])
+            _install(python, lines, site, ["--no-deps", *package.needs], given)
         if package.unpacked:
             lines.insert(0, str(_unpacked(own, folder) / package.inside))
         else:
-            _install(python, lines, site, [own] if package.dependencies else ["--no-deps", own])
+            _install(python, lines, site, [own] if package.dependencies else ["--no-deps", own], given)
     except NotInstalled:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -70,12 +71,14 @@ def _layer(site: Path, lines: list[str]) -> None:
     (site / "under.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _install(python: Path, lines: list[str], site: Path, words: list[str]) -> None:
+def _install(
+    python: Path, lines: list[str], site: Path, words: list[str], given: tuple[str, ...] = ()
+) -> None:
     _layer(site, lines)
     options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input", "--prefer-binary"]
     _run([*PIP, "--python", str(python), "install", *options, *words])
     for name in KEPT:
-        if (site / name).exists() and not words[-1].startswith("triton=="):
+        if (site / name).exists() and name not in given:
             raise NotInstalled(f"{words[-1]} brings its own {name}")
 
 

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,9 @@ def measure(chosen: list[Package], environments: Path, folder: Path) -> None:
     # The longest first, so that the last one does not keep a worker alone.
     order = sorted(chosen, key=lambda p: -entries.get(p.name, {}).get("seconds", len(p.kernels)))
     with ThreadPoolExecutor(WORKERS) as pool:
-        done = pool.map(lambda package: (package.name, of(package, environments, folder)), order)
-        for name, entry in done:
-            entries[name] = entry
+        running = {pool.submit(of, package, environments, folder): package.name for package in order}
+        for done in as_completed(running):
+            entries[running[done]] = done.result()
             kept.write_text(strict_json(dict(sorted(entries.items()))) + "\n", encoding="utf-8")
 
 
