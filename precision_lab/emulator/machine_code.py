@@ -142,7 +142,7 @@ def disassembled(cubin: bytes) -> Mapping[str, tuple[MachineInstruction, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [str(_disassembler()), "--print-code", str(file)]
+        command = [str(disassembler()), "--print-code", str(file)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UsageError(f"nvdisasm does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
@@ -168,7 +168,12 @@ def counts(cubin: bytes, name: str) -> Counter[str]:
     return Counter(i.opcode for i in kernel_code(cubin, name))
 
 
-def _disassembler() -> Path:
+def disassembler() -> Path:
+    """NVIDIA's nvdisasm.
+
+    Raises:
+        ImportError: there is none.
+    """
     beside = [folder / "nvdisasm" for folder in _folders()]
     on_path = [Path(at) for at in [shutil.which("nvdisasm")] if at]
     for each in (*beside, *on_path):

@@ -1,0 +1,63 @@
+"""A kernel's instructions as steps; what decides which thread goes where is the scheduler's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from precision_lab.emulator.faults import unsupported
+from precision_lab.emulator.sass import accesses, bits, conversions, floats, halves, integers, warps
+from precision_lab.emulator.sass.code import SassInstruction, SassKernel
+from precision_lab.emulator.sass.step import Builder, Step
+
+_BY_NAME: Mapping[str, Builder] = {
+    **dict.fromkeys(("FADD", "FMUL", "FFMA", "DADD", "DMUL", "DFMA"), floats.arithmetic),
+    **dict.fromkeys(("FSETP", "DSETP"), floats.set_predicate),
+    **dict.fromkeys(("FSEL", "SEL"), floats.select),
+    **dict.fromkeys(("HADD2", "HMUL2", "HFMA2"), halves.arithmetic),
+    **dict.fromkeys(("IADD3", "VIADD"), integers.add),
+    **dict.fromkeys(("IMNMX", "VIMNMX", "VIADDMNMX"), integers.extreme),
+    **dict.fromkeys(("MOV", "S2R", "S2UR", "CS2R", "R2UR"), bits.move),
+    **dict.fromkeys(("P2R", "R2P"), bits.pack_predicates),
+    **dict.fromkeys(("POPC", "FLO", "BREV"), bits.count),
+    **dict.fromkeys(("F2F", "FRND"), conversions.between),
+    **dict.fromkeys(("I2F", "I2FP"), conversions.from_integer),
+    **dict.fromkeys(("LDG", "LDS", "LDL"), accesses.load),
+    **dict.fromkeys(("STG", "STS", "STL"), accesses.store),
+    **dict.fromkeys(("ATOMG", "RED"), accesses.atomic),
+    **dict.fromkeys(("MEMBAR", "ERRBAR", "CGAERRBAR", "CCTL", "DEPBAR", "YIELD"), accesses.nothing),
+    "FMNMX": floats.extreme, "MUFU": floats.multifunction, "FCHK": floats.check_division,
+    "HMNMX2": halves.extreme, "HSETP2": halves.set_predicate, "HSET2": halves.set_numbers,
+    "IMAD": integers.multiply, "LEA": integers.shift_and_add, "ISETP": integers.set_predicate,
+    "IABS": integers.absolute, "LOP3": bits.logic, "PLOP3": bits.predicate_logic, "SHF": bits.shift,
+    "PRMT": bits.permute, "F2I": conversions.to_integer, "F2FP": conversions.packed,
+    "LDC": accesses.constant, "SHFL": warps.shuffle, "VOTE": warps.vote, "SGXT": bits.extend,
+}  # fmt: skip
+CONTROL = ("BRA", "EXIT", "CALL", "RET", "BSSY", "BSYNC", "BREAK", "WARPSYNC", "BAR")
+# Of a warp's registers, with the same meaning as those of a thread's.
+_OF_WARPS = ("UMOV", "ULDC", "UIADD3", "UIMAD", "ULEA", "UISETP", "ULOP3", "UPLOP3", "USHF", "USEL", "UPRMT",
+             "UPOPC", "USGXT", "UFLO", "UBREV", "UP2UR")  # fmt: skip
+
+
+def build(i: SassInstruction) -> Step:
+    """
+    Raises:
+        Unsupported: the instruction is not emulated.
+    """
+    name = i.opcode[1:] if i.opcode in _OF_WARPS else i.opcode
+    builder = _BY_NAME.get(name)
+    if builder is None:
+        raise unsupported(i)
+    return builder(i)
+
+
+class Program:
+    """Steps by index; None for what the scheduler does."""
+
+    def __init__(self, kernel: SassKernel) -> None:
+        self.kernel = kernel
+        self.targets = {
+            kernel.at[o.number]
+            for i in kernel.code if i.opcode in ("BRA", "CALL") for o in i.arguments
+            if o.kind == "label" and o.number in kernel.at
+        }  # fmt: skip
+        self.steps: list[Step | None] = [None if i.opcode in CONTROL else build(i) for i in kernel.code]
