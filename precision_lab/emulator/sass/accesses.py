@@ -135,8 +135,9 @@ def atomic(i: SassInstruction) -> Step:
     words.flag("U32", "S32")
     words.end()
     *outs, address, source = i.arguments
-    if not adds or any(o.kind == "R" and o.number != EMPTY for o in outs) or source.kind != "R":
+    if not adds or source.kind != "R":
         raise unsupported(i)
+    to = [o for o in outs if o.kind == "R" and o.number != EMPTY]
 
     def added(old: Array, value: Array) -> Array:
         if not single:
@@ -151,9 +152,13 @@ def atomic(i: SassInstruction) -> Step:
         lane, at = _places(lanes, i, address, live)
         at = space.check(lanes, i, lane, at, 4, 4, loads=True)
         value, flat = lanes.spread(lanes.bits(i, source))[lane], space.data.view(np.uint32)
+        before = np.zeros(lanes.n, np.uint32)
         for k in range(lane.size):
             place = slice(int(at[k]) // 4, int(at[k]) // 4 + 1)
+            before[lane[k]] = flat[place][0]
             flat[place] = added(flat[place], value[k : k + 1])
+        for o in to:
+            lanes.put(i, o, before, live)
 
     return step
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch
-from precision_lab.emulator.memory import Memory
+from precision_lab.emulator.memory import WRITTEN, Memory
 from precision_lab.emulator.reference.engine import BATCH
 from precision_lab.emulator.reference.machine import Machine
 from precision_lab.emulator.reference.spaces import Order, Owners, block_space, global_space
@@ -55,6 +55,8 @@ class SassEngine:
                 },
                 order,
             )  # fmt: skip
+            # A register of which only a part is in use is spilled in part and filled as a whole.
+            lanes.machine.space("local").states |= WRITTEN
             with np.errstate(all="ignore"):
                 Schedule(program, lanes).run()
             owners.reserve(lanes.n * (order.stretch + 1))

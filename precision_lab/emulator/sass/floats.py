@@ -120,6 +120,25 @@ def _extreme64(how: str, a: Array, b: Array) -> tuple[Array, Array]:
     return np.asarray(np.where(none[0], False, first | none[1])), np.asarray(none[0] & none[1])
 
 
+def set_number(i: SassInstruction) -> Step:
+    """FSET: all ones where the comparison holds, with .BF the number 1, else 0."""
+    words = Words(i)
+    true = np.uint32(0x3F800000 if words.flag("BF") else 0xFFFFFFFF)
+    kind = Kind("f32", ftz=words.flag("FTZ"))
+    how, join = words.one_of(COMPARISONS), words.one_of(JOINED)
+    words.end()
+    if not how or not join or len(i.arguments) != 4:
+        raise unsupported(i)
+    to, first, second, third = i.arguments
+
+    def step(lanes: SassLanes, live: Mask) -> None:
+        a, b = (number(lanes.f32(i, o), kind) for o in (first, second))
+        found = JOINED[join](compared(how, a, b), lanes.truth(i, third))
+        lanes.put(i, to, np.where(found, true, np.uint32(0)), live)
+
+    return step
+
+
 # -- choices ---------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ class SassLanes(Lanes):
                 return np.array([0xFFFFFFFF if o.name != "float" and o.number < 0 else 0], np.uint32)
             return np.array([o.number & 0xFFFFFFFF], np.uint32)
         if o.kind == "c":
-            return self.constant(i, o, 4, 4 * next_).view(np.uint32)
+            return self.constant(i, o, 4, 4 * next_).view(np.uint32).reshape(-1)
         raise unsupported(i, f"the operand {o.kind}")
 
     def integer(self, i: SassInstruction, o: Operand) -> Array:

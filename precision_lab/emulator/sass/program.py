@@ -25,7 +25,7 @@ _BY_NAME: Mapping[str, Builder] = {
     **dict.fromkeys(("STG", "STS", "STL"), accesses.store),
     **dict.fromkeys(("ATOMG", "RED"), accesses.atomic),
     **dict.fromkeys(("MEMBAR", "ERRBAR", "CGAERRBAR", "CCTL", "DEPBAR", "YIELD"), accesses.nothing),
-    "FMNMX": floats.extreme, "MUFU": floats.multifunction, "FCHK": floats.check_division,
+    "FSET": floats.set_number, "FMNMX": floats.extreme, "MUFU": floats.multifunction, "FCHK": floats.check_division,
     "HMNMX2": halves.extreme, "HSETP2": halves.set_predicate, "HSET2": halves.set_numbers,
     "IMAD": integers.multiply, "LEA": integers.shift_and_add, "ISETP": integers.set_predicate,
     "IABS": integers.absolute, "LOP3": bits.logic, "PLOP3": bits.predicate_logic, "SHF": bits.shift,
