@@ -118,10 +118,10 @@ def count(i: SassInstruction) -> Step:
     distance, unsigned = words.flag("SH"), words.flag("U32")
     words.end()
     to, source = i.arguments[0], i.arguments[-1]
-    if i.opcode == "FLO" and not unsigned:
-        raise unsupported(i, "of signed integers")
 
     def one(v: int) -> int:
+        if i.opcode == "FLO" and not unsigned and v >> 31:
+            v ^= 0xFFFFFFFF  # of a negative number the highest bit that is not set
         if i.opcode == "POPC":
             return v.bit_count()
         if i.opcode == "BREV":
@@ -151,6 +151,19 @@ def extend(i: SassInstruction) -> Step:
         moved = value << by
         found = moved >> by if unsigned else (moved.view(np.int32) >> by.astype(np.int32)).view(np.uint32)
         lanes.put(i, to, np.where(n == 0, np.uint32(0), found), live)
+
+    return step
+
+
+def mask(i: SassInstruction) -> Step:
+    """BMSK: as many ones as the second operand says, from the bit that the first one names."""
+    Words(i).end()
+    to, begin, length = i.arguments
+
+    def step(lanes: SassLanes, live: Mask) -> None:
+        at, count = (np.minimum(lanes.integer(i, o), 32).astype(np.uint64) for o in (begin, length))
+        ones = ((np.uint64(1) << count) - np.uint64(1)) << at
+        lanes.put(i, to, ones.astype(np.uint32), live)
 
     return step
 

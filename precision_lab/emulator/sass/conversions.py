@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from precision_lab.emulator.faults import unsupported
+from precision_lab.emulator.reference.conversions import of_integer
 from precision_lab.emulator.reference.kinds import FORMATS, Kind, finished, number
 from precision_lab.emulator.reference.lanes import SIGNED, UNSIGNED, Array, Mask
 from precision_lab.emulator.reference.rounding import E4M3, E5M2, narrow, widen
@@ -109,18 +110,26 @@ def from_integer(i: SassInstruction) -> Step:
         value = lanes.integer64(i, operand) if have == 64 else lanes.bits(i, operand) >> begin
         value = value.astype(UNSIGNED[have])
         value = value.view(SIGNED[have]) if source[0] == "S" else value
-        near = value.astype(np.float64)
-        if have == 64 and (direction != "rn" or to != "f64"):
-            near = _odd(value, near)
-        _store(lanes, i, finished(near, kind), live)
+        _store(lanes, i, finished(of_integer(value, kind), kind), live)
 
-    def _odd(value: Array, near: Array) -> Array:
-        if to == "f64":
-            raise unsupported(i, "64 bits to FP64 with a rounding other than to nearest")
-        differs = np.array([(int(v) > int(n)) - (int(v) < int(n)) for v, n in zip(value, near, strict=True)])
-        bits = near.view(np.int64)
-        bits = np.where((differs != 0) & ((differs > 0) != (near > 0)), bits - 1, bits)
-        return np.where(differs != 0, bits | 1, bits).view(np.float64)
+    return step
+
+
+def clamped(i: SassInstruction) -> Step:
+    """I2I with .SAT: a signed integer, to the nearest end of a narrower range."""
+    words = Words(i)
+    to = words.one_of(_INTEGERS)
+    source = words.one_of(_INTEGERS, "S32")
+    saturates = words.flag("SAT")
+    words.end()
+    if not (to and saturates) or source != "S32":
+        raise unsupported(i)
+    ends = np.iinfo((SIGNED if to[0] == "S" else UNSIGNED)[_INTEGERS[to]])
+
+    def step(lanes: SassLanes, live: Mask) -> None:
+        value = lanes.integer(i, i.arguments[1]).view(np.int32)
+        found = np.clip(value, int(ends.min), int(ends.max)).astype(np.int32)
+        lanes.put(i, i.arguments[0], found.view(np.uint32), live)
 
     return step
 

@@ -1,7 +1,7 @@
 """A cubin's sections, and what it says of a kernel beside its instructions.
 
-A cubin is an ELF file. Attributes of a kernel (`.nv.info.NAME`) are records of a format, a number and a value;
-which number is which parameter's is documented by no text of NVIDIA's, but read off what ptxas writes.
+A cubin is an ELF file. Attributes of a kernel (`.nv.info.NAME`) are records of a format, a number and a
+value. What the numbers mean is in no document of NVIDIA's; it was read off what ptxas writes.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def layout(cubin: bytes, name: str) -> Layout:
                 break
     shared = by_name.get(f".nv.shared.{name}")
     return Layout(
-        tuple(parameters[k] for k in sorted(parameters)), base, tuple(constants), shared.size if shared else 0,
-        _symbol(cubin, name), code.data, block, most,
+        tuple(parameters[k] for k in sorted(parameters)), base, tuple(constants),
+        shared.size if shared else 0, _symbol(cubin, name), code.data, block, most,
     )  # fmt: skip
 
 

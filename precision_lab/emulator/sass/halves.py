@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,9 @@ from precision_lab.emulator.sass.lanes import SassLanes
 from precision_lab.emulator.sass.step import Step, Words
 
 _COUNTS = {"HADD2": 2, "HMUL2": 2, "HFMA2": 3}
-_OPERATIONS = {"HADD2": exact_sum, "HMUL2": exact_product, "HFMA2": exact_fma}
+_OPERATIONS: Mapping[str, Callable[..., Array]] = {
+    "HADD2": exact_sum, "HMUL2": exact_product, "HFMA2": exact_fma,
+}  # fmt: skip
 
 
 def _halves(lanes: SassLanes, i: SassInstruction, o: Operand, kind: Kind) -> list[Array]:

@@ -207,3 +207,19 @@ def absolute(i: SassInstruction) -> Step:
         lanes.put(i, i.arguments[0], np.where(negative, np.uint32(0) - value, value), live)
 
     return step
+
+
+def distance(i: SassInstruction) -> Step:
+    """VABSDIFF: |a − b| + c."""
+    words = Words(i)
+    kind = np.uint32 if words.flag("U32") else np.int32
+    words.end()
+    to, *sources = i.arguments
+    if len(sources) != 3:
+        raise unsupported(i)
+
+    def step(lanes: SassLanes, live: Mask) -> None:
+        a, b = (lanes.integer(i, o).view(kind).astype(np.int64) for o in sources[:2])
+        lanes.put(i, to, np.abs(a - b).astype(np.uint32) + lanes.integer(i, sources[2]), live)
+
+    return step

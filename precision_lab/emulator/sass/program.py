@@ -25,12 +25,13 @@ _BY_NAME: Mapping[str, Builder] = {
     **dict.fromkeys(("STG", "STS", "STL"), accesses.store),
     **dict.fromkeys(("ATOMG", "RED"), accesses.atomic),
     **dict.fromkeys(("MEMBAR", "ERRBAR", "CGAERRBAR", "CCTL", "DEPBAR", "YIELD"), accesses.nothing),
-    "FSET": floats.set_number, "FMNMX": floats.extreme, "MUFU": floats.multifunction, "FCHK": floats.check_division,
-    "HMNMX2": halves.extreme, "HSETP2": halves.set_predicate, "HSET2": halves.set_numbers,
-    "IMAD": integers.multiply, "LEA": integers.shift_and_add, "ISETP": integers.set_predicate,
-    "IABS": integers.absolute, "LOP3": bits.logic, "PLOP3": bits.predicate_logic, "SHF": bits.shift,
-    "PRMT": bits.permute, "F2I": conversions.to_integer, "F2FP": conversions.packed,
-    "LDC": accesses.constant, "SHFL": warps.shuffle, "VOTE": warps.vote, "SGXT": bits.extend,
+    "FSET": floats.set_number, "FMNMX": floats.extreme, "MUFU": floats.multifunction,
+    "FCHK": floats.check_division, "HMNMX2": halves.extreme, "HSETP2": halves.set_predicate,
+    "HSET2": halves.set_numbers, "IMAD": integers.multiply, "LEA": integers.shift_and_add,
+    "ISETP": integers.set_predicate, "IABS": integers.absolute, "VABSDIFF": integers.distance,
+    "LOP3": bits.logic, "PLOP3": bits.predicate_logic, "SHF": bits.shift, "PRMT": bits.permute,
+    "SGXT": bits.extend, "BMSK": bits.mask, "F2I": conversions.to_integer, "F2FP": conversions.packed,
+    "I2I": conversions.clamped, "LDC": accesses.constant, "SHFL": warps.shuffle, "VOTE": warps.vote,
 }  # fmt: skip
 CONTROL = ("BRA", "EXIT", "CALL", "RET", "BSSY", "BSYNC", "BREAK", "WARPSYNC", "BAR")
 # Of a warp's registers, with the same meaning as those of a thread's.

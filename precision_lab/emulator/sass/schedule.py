@@ -1,8 +1,8 @@
 """Which threads execute which instruction next.
 
-Every thread has a place in the program, and those at the smallest one go on together. BSSY names a point where
-the threads that are there now meet again; a thread that gets to it (BSYNC) waits for the others, but for those
-that have ended or left (BREAK). WARPSYNC waits for the threads of a mask, BAR for all of the block.
+Every thread has a place in the program, and those at the smallest one go on together. BSSY names a point
+where the threads that are there now meet again; a thread that gets to it (BSYNC) waits for the others, but
+for those that have ended or left (BREAK). WARPSYNC waits for the threads of a mask, BAR for all of the block.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -131,25 +132,27 @@ def _operand(word: str, labels: dict[str, int], name: str, address: int) -> Oper
     if absolute:
         inside, _, behind = bare[1:].partition("|")
         bare, parts = inside, tuple(behind.split(".")[1:])
-    signs = {"negative": negative, "absolute": absolute, "inverted": inverted}
+    found = _unsigned(bare, parts, labels, (name, address))
+    return replace(found, negative=negative, absolute=absolute, inverted=inverted)
+
+
+def _unsigned(bare: str, parts: tuple[str, ...], labels: dict[str, int], where: tuple[str, int]) -> Operand:
+    """An operand without what stands before it."""
+    name, address = where
     if match := _REGISTER.fullmatch(bare):
         kind, number, more = match.groups()
-        empty = number in ("Z", "T")
         return Operand(
-            kind, EMPTY if empty else int(number), parts=tuple(more.split(".")[1:]) + parts, **signs
+            kind, EMPTY if number in ("Z", "T") else int(number), parts=(*more.split(".")[1:], *parts)
         )
-    if match := _INTEGER.fullmatch(bare):
-        return Operand("number", int(bare, 16), **signs)
-    if bare == "0":
-        return Operand("number", 0, **signs)
+    if _INTEGER.fullmatch(bare) or bare == "0":
+        return Operand("number", int(bare, 16))
     if match := _CONSTANT.match(bare):
         bank, register, offset = match.groups()
         base = _operand(register, labels, name, address) if register else None
         more = bare[match.end() :]
         return Operand(
-            "c", int(offset or "0", 16), bank=int(bank, 16), base=base,
-            parts=tuple(more.split(".")[1:]) + parts, **signs,
-        )  # fmt: skip
+            "c", int(offset or "0", 16), bank=int(bank, 16), base=base, parts=(*more.split(".")[1:], *parts)
+        )
     if match := re.fullmatch(r"`\((\S+)\)", bare):
         if match.group(1) not in labels:
             raise Unsupported(
@@ -161,8 +164,8 @@ def _operand(word: str, labels: dict[str, int], name: str, address: int) -> Oper
     if bare.startswith("SR"):
         return Operand("special", name=bare)
     if bare == "PR":
-        return Operand("PR", **signs)
-    raise Unsupported(f"{name} at 0x{address:04x}: the operand {word!r} is not understood")
+        return Operand("PR")
+    raise Unsupported(f"{name} at 0x{address:04x}: the operand {bare!r} is not understood")
 
 
 def _address(inside: str, labels: dict[str, int], name: str, address: int) -> Operand:
