@@ -127,19 +127,23 @@ def constant(i: SassInstruction) -> Step:
 
 
 def atomic(i: SassInstruction) -> Step:
-    """ATOMG.ADD and RED.ADD, in the order of threads."""
+    """ATOMG and RED: sums, and extremes of integers, in the order of threads."""
     words = Words(i)
     words.flag(*_HINTS)
     words.flag("RN")
-    adds, single, flushes = words.flag("ADD"), words.flag("F32"), words.flag("FTZ")
-    words.flag("U32", "S32")
+    what = words.one_of(("ADD", "MIN", "MAX"))
+    single, flushes = words.flag("F32"), words.flag("FTZ")
+    kind = np.int32 if words.one_of(("U32", "S32"), "U32") == "S32" else np.uint32
     words.end()
     *outs, address, source = i.arguments
-    if not adds or source.kind != "R":
+    if not what or source.kind != "R" or (single and what != "ADD"):
         raise unsupported(i)
     to = [o for o in outs if o.kind == "R" and o.number != EMPTY]
 
-    def added(old: Array, value: Array) -> Array:
+    def joined(old: Array, value: Array) -> Array:
+        if what != "ADD":
+            extreme = np.minimum if what == "MIN" else np.maximum
+            return np.asarray(extreme(old.view(kind), value.view(kind))).view(np.uint32)
         if not single:
             return old + value
         a, b = (flushed(v, "f32") if flushes else v for v in (old, value))
@@ -156,7 +160,7 @@ def atomic(i: SassInstruction) -> Step:
         for k in range(lane.size):
             place = slice(int(at[k]) // 4, int(at[k]) // 4 + 1)
             before[lane[k]] = flat[place][0]
-            flat[place] = added(flat[place], value[k : k + 1])
+            flat[place] = joined(flat[place], value[k : k + 1])
         for o in to:
             lanes.put(i, o, before, live)
 

@@ -28,7 +28,11 @@ class SassEngine:
         self._owners: WeakKeyDictionary[Memory, Owners] = WeakKeyDictionary()
 
     def run(self, launch: Launch, memory: Memory) -> None:
-        """As `launch.Engine`; the kernel is one of machine code."""
+        """As `launch.Engine`, of a kernel of machine code.
+
+        Raises:
+            Unsupported: a thread has come to what is not emulated; something may have been stored by then.
+        """
         kernel = launch.kernel
         if not isinstance(kernel, SassKernel):
             raise Unsupported(f"{kernel.name}: it is not machine code")

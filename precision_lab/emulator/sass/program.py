@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from precision_lab.emulator.faults import unsupported
+from precision_lab.emulator.faults import Unsupported, unsupported
+from precision_lab.emulator.reference.lanes import Mask
 from precision_lab.emulator.sass import accesses, bits, conversions, floats, halves, integers, warps
 from precision_lab.emulator.sass.code import SassInstruction, SassKernel
+from precision_lab.emulator.sass.lanes import SassLanes
 from precision_lab.emulator.sass.step import Builder, Step
 
 _BY_NAME: Mapping[str, Builder] = {
@@ -23,7 +25,7 @@ _BY_NAME: Mapping[str, Builder] = {
     **dict.fromkeys(("I2F", "I2FP"), conversions.from_integer),
     **dict.fromkeys(("LDG", "LDS", "LDL"), accesses.load),
     **dict.fromkeys(("STG", "STS", "STL"), accesses.store),
-    **dict.fromkeys(("ATOMG", "RED"), accesses.atomic),
+    **dict.fromkeys(("ATOMG", "RED", "REDG"), accesses.atomic),
     **dict.fromkeys(("MEMBAR", "ERRBAR", "CGAERRBAR", "CCTL", "DEPBAR", "YIELD"), accesses.nothing),
     "FSET": floats.set_number, "FMNMX": floats.extreme, "MUFU": floats.multifunction,
     "FCHK": floats.check_division, "HMNMX2": halves.extreme, "HSETP2": halves.set_predicate,
@@ -51,6 +53,25 @@ def build(i: SassInstruction) -> Step:
     return builder(i)
 
 
+def _step(i: SassInstruction) -> Step | None:
+    """None for what the scheduler does; what is not emulated is refused by the thread that gets there.
+
+    Kernels of libraries hold ways that no launch here takes: calls of the assertion handler, shuffles of
+    warps that are not together.
+    """
+    if i.opcode in CONTROL:
+        return None
+    try:
+        return build(i)
+    except Unsupported as error:
+        refusal = error
+
+    def refuse(lanes: SassLanes, live: Mask) -> None:
+        raise refusal
+
+    return refuse
+
+
 class Program:
     """Steps by index; None for what the scheduler does."""
 
@@ -61,4 +82,4 @@ class Program:
             for i in kernel.code if i.opcode in ("BRA", "CALL") for o in i.arguments
             if o.kind == "label" and o.number in kernel.at
         }  # fmt: skip
-        self.steps: list[Step | None] = [None if i.opcode in CONTROL else build(i) for i in kernel.code]
+        self.steps: list[Step | None] = [_step(i) for i in kernel.code]
