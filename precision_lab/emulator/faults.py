@@ -41,6 +41,6 @@ def unsupported(instruction: Instruction, why: str = "") -> Unsupported:
 
 
 def where(instruction: Instruction) -> str:
-    """ ", at FILE:LINE (PTX line N: `text`)", for the end of a sentence."""
+    """ ", at FILE:LINE (PTX line N: `text`)", for the end of a sentence; of machine code its address."""
     place = f" at {instruction.place}" if instruction.place else ""
-    return f",{place} (PTX line {instruction.line}: {instruction.text})"
+    return f",{place} ({instruction.origin}: {instruction.text})"

@@ -169,7 +169,7 @@ def listings(cubin: bytes) -> Mapping[str, Listing]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [str(_program("nvdisasm")), "--print-code", str(file)]
+        command = [str(program("nvdisasm")), "--print-code", str(file)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UsageError(f"nvdisasm does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
@@ -187,7 +187,7 @@ def resources(cubin: bytes) -> Mapping[str, Mapping[str, int]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [str(_program("cuobjdump")), "-res-usage", str(file)]
+        command = [str(program("cuobjdump")), "-res-usage", str(file)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UsageError(f"cuobjdump does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
@@ -216,7 +216,12 @@ def counts(cubin: bytes, name: str) -> Counter[str]:
     return Counter(i.opcode for i in kernel_code(cubin, name))
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """One of NVIDIA's that read machine code: nvdisasm, cuobjdump.
+
+    Raises:
+        ImportError: it is not there.
+    """
     beside = [folder / name for folder in _folders()]
     on_path = [Path(at) for at in [shutil.which(name)] if at]
     for each in (*beside, *on_path):

@@ -135,6 +135,11 @@ class Instruction:
         """The last modifier, which in most instructions is the type of the operation."""
         return self.modifiers[-1] if self.modifiers else ""
 
+    @property
+    def origin(self) -> str:
+        """Where in the program it stands, in words."""
+        return f"PTX line {self.line}"
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

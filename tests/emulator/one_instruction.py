@@ -33,6 +33,11 @@ Array = np.ndarray[Any, Any]
 
 @cache
 def kernel(lines: str, sources: tuple[int, ...], results: tuple[str, ...]) -> Kernel:
+    """The kernel of `text`."""
+    return parse(text(lines, sources, results)).kernels["one"]
+
+
+def text(lines: str, sources: tuple[int, ...], results: tuple[str, ...], target: str = "sm_100a") -> str:
     """Loads a number of each array into %a, %b, …; executes the lines; stores %r, %s, ….
 
     Args:
@@ -65,9 +70,9 @@ def kernel(lines: str, sources: tuple[int, ...], results: tuple[str, ...]) -> Ke
             )
         else:
             body.append(f"st.global.b{bits} [%at], %{name};")
-    text = f"""
-.version 9.0
-.target sm_100a
+    return f"""
+.version {"9.0" if target == "sm_100a" else "8.6"}
+.target {target}
 .address_size 64
 .visible .entry one({", ".join(parameters)})
 {{
@@ -80,7 +85,6 @@ def kernel(lines: str, sources: tuple[int, ...], results: tuple[str, ...]) -> Ke
     {newline.join(body)}
     ret;
 }}"""
-    return parse(text).kernels["one"]
 
 
 def run(
@@ -96,7 +100,18 @@ def run(
         sources: unsigned integers of the registers' width, or bool.
         results: of each, "pred" or "b16" and the like.
     """
-    found = kernel(lines, tuple(1 if s.dtype == bool else 8 * s.dtype.itemsize for s in sources), results)
+    return run_kernel(engine, kernel(lines, widths(sources), results), sources, *results, choice=choice)
+
+
+def widths(sources: Sequence[Array]) -> tuple[int, ...]:
+    """Bits of the arrays' numbers; 1 of a predicate."""
+    return tuple(1 if s.dtype == bool else 8 * s.dtype.itemsize for s in sources)
+
+
+def run_kernel(
+    engine: Engine, found: Kernel, sources: Sequence[Array], *results: str, choice: Choice = NOMINAL
+) -> list[Array]:
+    """As `run`, of a kernel that was made from `text`."""
     n = len(sources[0])
     padded = -(-n // BLOCK) * BLOCK
     memory = Memory.reserve(1 << 26)

@@ -135,12 +135,12 @@ def _from_integer(i: Instruction, modifiers: Modifiers, source: str, to: str) ->
     def step(lanes: Lanes, live: Mask) -> None:
         value = lanes.read(i, i.operands[1], have)
         value = value.view(SIGNED[have]) if source[0] == "s" else value
-        lanes.write(i, i.operands[0], finished(_real(value, kind), kind), live)
+        lanes.write(i, i.operands[0], finished(of_integer(value, kind), kind), live)
 
     return step
 
 
-def _real(value: Array, kind: Kind) -> Array:
+def of_integer(value: Array, kind: Kind) -> Array:
     """Integers as FP64 numbers, rounded to odd; for FP64 itself rounded as the instruction says."""
     near = value.astype(np.float64)
     if value.dtype.itemsize < 8:

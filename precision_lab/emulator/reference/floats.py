@@ -198,6 +198,9 @@ def correctly_rounded(i: Instruction) -> Kind:
     return kind
 
 
+# The arithmetic alone, for instructions that are not PTX's.
+exact_sum, exact_product, exact_fma = _add, _mul, _fma
+
 add = arithmetic(_add, 2, kind_of, np.add)
 sub = arithmetic(_sub, 2, kind_of, np.subtract)
 mul = arithmetic(_mul, 2, kind_of, np.multiply)
