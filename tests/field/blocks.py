@@ -53,7 +53,8 @@ def _ties(x: FloatFormat, size: int, top: float, rng: Any) -> Array:
     middles = np.concatenate([(2 * steps + 1) / 2.0**k for k in range(1, 12)])
     middles = rng.permutation(middles[middles < top])
     rows = []
-    for k in range(8):
+    fitting = [k for k in range(8) if top * 2.0 ** (k - 4) <= x.max_finite]
+    for k in fitting:
         row = np.resize(np.roll(middles, 37 * k), size) * np.where(np.arange(size) % 2, -1.0, 1.0)
         row[0] = top
         rows.append(row * 2.0 ** (k - 4))
