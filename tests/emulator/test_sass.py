@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from precision_lab.emulator.launch import Launch, argument
 from precision_lab.emulator.machine_code import assemble, assemblers, program
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.parser import parse
-from precision_lab.emulator.reference.engine import ReferenceEngine
+from precision_lab.emulator.reference.engine import BATCH, ReferenceEngine
 from precision_lab.emulator.sass.code import SassKernel
 from precision_lab.emulator.sass.cubin import kernel_names, layout, sections
 from precision_lab.emulator.sass.engine import SassEngine
@@ -150,7 +151,16 @@ LINES = {
     "logarithm": ("lg2.approx.ftz.f32 %r, %a;", (32,), ("b32",)),
     "reciprocal": ("rcp.approx.ftz.f32 %r, %a;", (32,), ("b32",)),
     "hyperbolic tangent": ("tanh.approx.f32 %r, %a;", (32,), ("b32",)),
-}
+    "three lanes below": ("shfl.sync.up.b32 %r, %a, 3, 0x800, -1;", (32,), ("b32",)),
+    "three lanes above": ("shfl.sync.down.b32 %r, %a, 3, 0x1807, -1;", (32,), ("b32",)),
+    # Some go the long way, at the end of the code, and the others must wait for them.
+    "quotient of the next lane": (
+        "div.rn.f32 %r, %a, %b; shfl.sync.bfly.b32 %r, %r, 1, 31, -1;", (32, 32), ("b32",),
+    ),
+    "ballot": (
+        ".reg .pred %p; setp.lt.s32 %p, %a, 0; vote.sync.ballot.b32 %r, %p, -1;", (32,), ("b32",),
+    ),
+}  # fmt: skip
 
 
 @each_target
@@ -161,6 +171,19 @@ def test_an_instruction_is_the_same(name: str, target: str) -> None:
     if name == "shift of 64 bits":
         sources[1] = sources[1] % np.uint32(70)
     same(lines, target, sources, *results)
+
+
+@each_target
+@pytest.mark.parametrize("op", ["add.u32", "min.u32", "max.s32", "add.f32"])
+def test_atomics_return_what_was_there_and_store_the_same(op: str, target: str) -> None:
+    """%at is the address of %b by then. Without bit 30 the numbers of a sum are finite."""
+    sources = numbers(32, 2)
+    if op == "add.f32":
+        sources = [
+            np.arange(256, dtype=np.float32).view(np.uint32),
+            sources[1][-256:] & np.uint32(0xBFFFFFFF),
+        ]
+    same(f"atom.global.{op} %r, [%at], %a; ld.global.b32 %s, [%at];", target, sources, "b32", "b32")
 
 
 @pytest.mark.parametrize("kind", ["e4m3x2", "e5m2x2"])
@@ -203,6 +226,20 @@ def test_what_is_not_emulated_is_named_with_its_address(target: str) -> None:
     code = machine_code("cos.approx.f32 %r, %a;", widths(sources), ("b32",), target)
     with pytest.raises(Unsupported, match=r"MUFU\.COS is not emulated.*machine code at 0x[0-9a-f]{4}"):
         run_kernel(SASS, code, sources, "b32")
+
+
+def test_a_modifier_that_is_not_known_is_refused() -> None:
+    sources = numbers(32, 2)
+    code = machine_code("add.rn.f32 %r, %a, %b;", widths(sources), ("b32",), "sm_80")
+    unknown = [replace(i, modifiers=(*i.modifiers, "ODD")) if i.opcode == "FADD" else i for i in code.code]
+    with pytest.raises(Unsupported, match=r"modifier \.ODD"):
+        run_kernel(SASS, replace(code, code=tuple(unknown)), sources, "b32")
+
+
+@each_target
+def test_more_blocks_than_are_executed_at_once(target: str) -> None:
+    sources = [np.arange(BATCH + 1000, dtype=np.uint32)]
+    same("mul.lo.u32 %r, %a, 3;", target, sources, "b32")
 
 
 # -- whole programs --------------------------------------------------------------------------------
