@@ -21,7 +21,7 @@ class Report:
 
     Attributes:
         names: of the kernels, in the package.
-        standings: what conforming devices may show, of the findings' outputs.
+        standings: what conforming devices may show of a finding's output.
     """
 
     package: str
@@ -31,7 +31,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     kernels: dict[str, str] = field(default_factory=dict)
     replays: dict[int, str] = field(default_factory=dict)
-    standings: set[str] = field(default_factory=set)
+    standings: dict[int, str] = field(default_factory=dict)
 
     @property
     def worst(self) -> Finding:
@@ -78,7 +78,7 @@ def reports(entries: Entries, known: Iterable[Package]) -> list[Report]:
                 report.findings.append(finding)
                 report.kernels[kernel_key(kernel)] = kernel["of"]
                 report.replays[id(finding)] = replay(name, row, finding)
-                report.standings |= {standing} - {""}
+                report.standings[id(finding)] = standing
     return sorted(found.values(), key=lambda r: (r.severity, -len(r.findings), r.package))
 
 

@@ -16,7 +16,7 @@ from package import Quantiser
 
 from precision_lab.formats import get_format
 
-SCALE_ULPS = 1.0  # of FP32, of a scale that is no power of two
+SCALE_ULPS = 2.0  # of FP32, of a scale that is no power of two: what a quotient in Triton promises
 Array = np.ndarray
 
 
@@ -166,7 +166,10 @@ def _judge_codes(found: Judged, x: Array, values: Array, scales: Array, usable: 
     if not usable.any():
         return
     x, values, scales = x[usable], values[usable], scales[usable][:, None]
-    size = np.minimum(np.abs(x), table.top * scales)  # saturated; exact: 4 bits by 24
+    # INT8 ends at -127 or at -128: both are in use, and a code of -128 says which.
+    least = table.top + 1 if (values == -table.top - 1).any() else table.top
+    top = np.where(x < 0, least, table.top)
+    size = np.minimum(np.abs(x), top * scales)  # saturated; exact: 8 bits by 24
     below = np.clip(np.searchsorted(table.values, size / scales, side="right") - 1, 0, table.values.size - 2)
     low, high = table.values[below], table.values[below + 1]
     # The quotient may have been rounded up to a code or down from one: then it lies at that code's end.

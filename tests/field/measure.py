@@ -6,7 +6,6 @@ python tests/field/measure.py PACKAGE OUT.json          from the root of the rep
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from typing import Any
 from package import Kernel, Package, Quantiser, packages
 from quantisers import DEVICE
 
-from precision_lab.devices import get_device
 from precision_lab.exceptions import PrecisionLabError, UsageError
 from precision_lab.results import ranked, strict_json
 from precision_lab.verifying.bounds import Bound
@@ -88,16 +86,13 @@ def quantiser(package: Package, one: Quantiser) -> dict[str, Any]:
 
 
 def _quantised(package: Package, one: Quantiser) -> list[dict[str, Any]]:
-    device = get_device(one.device)
-    given: dict[str, str | None] = {**os.environ, **device.variables()}
-    variables = {name: value for name, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         script = Path(__file__).with_name("quantisers.py")
         command = [sys.executable, str(script), package.name, one.target, "--json", str(out)]
         why = ""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=SECONDS)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
             said = [line for line in done.stderr.splitlines() if line.strip()]
             why = said[-1] if said else f"exit code {done.returncode}"
         except subprocess.TimeoutExpired:

@@ -38,7 +38,7 @@ class Quantiser:
     """A kernel that gives codes and scales.
 
     Attributes:
-        format: of the codes, as the lab calls it; "int8" for integers from −127 to 127.
+        format: of the codes, as the lab calls it; "int8" for integers to 127.
         block: rows and columns that share a scale; 0 for all of them.
         scale: the rule that the package states for it, one of `quantisers.RULES`.
         dtypes: of the tensors that it takes.
@@ -154,13 +154,20 @@ def _made(kind: type[T], row: dict[str, Any], where: str) -> T:
         raise ValueError(
             f"{where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
         )
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    given = {name: _plain(value) for name, value in row.items()}
     if isinstance(given.get("kernel"), str):
         given["kernel"] = (given["kernel"],)
     try:
         return kind(**given)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A list as a tuple, and text without the list's line breaks."""
+    if isinstance(value, list):
+        return tuple(value)
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def packages(names: list[str] | None = None) -> list[Package]:

@@ -40,7 +40,7 @@ def page(entries: Entries) -> str:
     words = {s.word: s.sentence for s in Severity}
     intro = HEAD.format(bound=1.0, critical=words["critical"], major=words["major"], minor=words["minor"])
     many = len({r.package for r in defects})
-    lines = [intro, *_glance(entries, defects), "## Bug reports", ""]
+    lines = [intro, *_glance(entries, found), "## Bug reports", ""]
     lines += [f"{len(defects)}, of {many} packages, the worst first.", ""]
     for number, report in enumerate(defects, 1):
         lines += _report(number, report)
@@ -61,17 +61,21 @@ def _name(entry: dict[str, Any]) -> str:
     return f"{entry['package']['package']} {entry['package']['version']}".strip()
 
 
-def _glance(entries: Entries, defects: Sequence[Report]) -> list[str]:
+def _glance(entries: Entries, found: Sequence[Report]) -> list[str]:
+    defects = [r for r in found if not r.by_design]
     numbers: dict[tuple[str, str], list[int]] = {}
     for number, report in enumerate(defects, 1):
         for target in report.kernels:
             numbers.setdefault((report.name, target), []).append(number)
+    meant = {(r.name, target) for r in found if r.by_design for target in r.kernels}
     rows = []
     for name, entry in entries.items():
         for row in entry.get("kernels", ()):
-            kernel, own = row["kernel"], numbers.get((name, kernel_key(row["kernel"])), [])
+            kernel, key = row["kernel"], (name, kernel_key(row["kernel"]))
+            own = numbers.get(key, [])
             cells = [_cell(row, fmt, forward) for fmt in FORMATS for forward in (True, False)]
-            told = ", ".join(map(str, own)) or {"pass": "–"}.get(row.get("outcome", ""), "not examined")
+            told = ", ".join([*map(str, own), *(["by design"] if key in meant else [])])
+            told = told or {"pass": "–", "inconclusive": "undecided"}.get(row.get("outcome", ""), "not measured")
             line = (_name(entry), f"`{kernel['of']}`", kernel["function"], *cells, told)
             rows.append((min(own, default=len(defects) + 1), line))
     columns = [f"{fmt} {part}" for fmt in FORMATS for part in ("forward", "gradients")]
@@ -104,7 +108,7 @@ def _report(number: int, report: Report) -> list[str]:
     where = ", ".join(sorted({f"{f.fmt} {f.output}".strip() for f in report.findings}))
     cause = "not looked into." if report.note is None else report.note.cause
     suggestion = report.note.suggestion if report.note is not None else ""
-    devices = "; ".join(sorted(report.standings))
+    devices = report.standings.get(id(worst), "")
     return [
         f"### {number}. {report.title}", "",
         f"**{report.severity.word}** · {report.package} {report.version} · {kernels}", "",

@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,13 +36,12 @@ Array = np.ndarray
 def _blocks_as_matrix(blocks: Array, quantiser: Quantiser) -> tuple[Array, tuple[int, int]]:
     """A matrix whose blocks they are, by rows, and the shape of one."""
     high, wide = quantiser.block
-    count, size = blocks.shape
     if high == 0 and wide == 0:
         raise AssertionError("one block fills a whole call")
-    if wide == 0:
-        return blocks.reshape(count * 1, size), (1, size)
+    wide = wide or quantiser.columns
     per_row = max(1, quantiser.columns // wide)
-    blocks = np.concatenate([blocks, np.repeat(blocks[-1:], -count % per_row, axis=0)])
+    least = per_row * max(1, quantiser.rows // high)
+    blocks = np.concatenate([blocks, np.repeat(blocks[-1:], -blocks.shape[0] % least, axis=0)])
     rows = blocks.shape[0] // per_row
     tiles = blocks.reshape(rows, per_row, high, wide)
     return tiles.transpose(0, 2, 1, 3).reshape(rows * high, per_row * wide), (high, wide)
@@ -58,7 +58,7 @@ def call(adapter: Callable[..., Any], x: Array, dtype: str, bits: int) -> tuple[
     """The input as it was rounded to the dtype, codes of the same shape, and scales as float64."""
     import torch
 
-    given = torch.from_numpy(x).to(getattr(torch, get_format(dtype).torch_name or "")).to("cuda")
+    given = torch.from_numpy(np.ascontiguousarray(x)).to(getattr(torch, get_format(dtype).torch_name or "")).to("cuda")
     codes, scales = adapter(given)
     torch.cuda.synchronize()
     codes, scales = codes.cpu().contiguous(), scales.cpu().contiguous()
@@ -255,7 +255,7 @@ def main(words: list[str]) -> None:
     quantiser = next((q for q in package.quantisers if q.target == asked.target), None)
     if quantiser is None:
         parser.error(f"target={asked.target!r}: {', '.join(q.target for q in package.quantisers)}")
-    get_device(quantiser.device).require()
+    _in_a_process_of(quantiser.device)
     cases = (asked.case,) if asked.case else tuple(CASES)
     adapter = adapter_of(package, asked.target)
     every: list[dict[str, Any]] = []
@@ -268,6 +268,17 @@ def main(words: list[str]) -> None:
             asked.json.write_text(json.dumps(every), encoding="utf-8")
         else:
             _print(every[-1])
+
+
+def _in_a_process_of(device: str) -> None:
+    """This command once more, with the variables that an emulated GPU's process has from its start."""
+    chosen = get_device(device)
+    wanted = chosen.variables()
+    if all(os.environ.get(name) == value for name, value in wanted.items()):
+        chosen.require()
+        return
+    given = {name: value for name, value in {**os.environ, **wanted}.items() if value is not None}
+    os.execve(sys.executable, [sys.executable, *sys.argv], given)
 
 
 def _print(found: dict[str, Any]) -> None:
