@@ -23,6 +23,7 @@ from precision_lab.emulator.machine_code import (
     MachineInstruction,
     assemble,
     assemblers,
+    assemblers_of,
     kernel_code,
 )
 from precision_lab.emulator.parser import parse
@@ -54,6 +55,10 @@ _TOO_OLD = re.compile(r"Unsupported \.version|is not defined for option 'gpu-nam
 MOST_ASSEMBLIES = 200  # of one kernel; beyond, the search is given up
 Code = tuple[MachineInstruction, ...]
 Kind = Literal["none", "all", "some", "unknown"]
+
+
+# What compilers tell the assembler of how registers are given out: Triton 3.9 does, NVRTC nothing.
+_SETTINGS = (("--regAllocOptLevel=2",), ())
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,11 @@ def verdict(ptx: str, name: str, cubin: bytes | None = None) -> Contraction:
     given = kernel_code(cubin, name)
     if not any(i.is_fused for i in given):
         return Contraction("none", (), "the machine code has no fused instruction")
-    for assembler in assemblers():
-        found = _Search(ptx, kernel, module.target, given, assembler).run()
-        if found is not None:
-            return found
+    for assembler in assemblers_of(module.target):
+        for options in _SETTINGS:
+            found = _Search(ptx, kernel, module.target, given, assembler, options).run()
+            if found is not None:
+                return found
     return Contraction(
         "unknown",
         usual(kernel),
@@ -120,14 +126,16 @@ def verdict(ptx: str, name: str, cubin: bytes | None = None) -> Contraction:
 
 
 class _Search:
-    def __init__(self, ptx: str, kernel: Kernel, target: str, given: Code, assembler: Path) -> None:
+    def __init__(
+        self, ptx: str, kernel: Kernel, target: str, given: Code, assembler: Path, options: tuple[str, ...]
+    ) -> None:
         self._text, self._kernel, self._target, self._given = (
             _readable(ptx, target, assembler),
             kernel,
             target,
             given,
         )
-        self._assembler = assembler
+        self._assembler, self._options = assembler, options
         self._left = MOST_ASSEMBLIES
         self._places = places_of(self._text, kernel)
 
@@ -241,7 +249,8 @@ class _Search:
         if open_ is not None:
             text = edited(text, self._kernel, self._places, open_, fused or {})
         try:
-            cubin = assemble(text, self._target, assembler=self._assembler, options=options)
+            every = (*self._options, *options)
+            cubin = assemble(text, self._target, assembler=self._assembler, options=every)
         except UsageError:
             return None
         return kernel_code(cubin, self._kernel.name)

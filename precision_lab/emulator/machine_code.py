@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from precision_lab.emulator.sass.cubin import sections
 from precision_lab.exceptions import MissingPackageError, UsageError
 
 _SECTION = re.compile(r"^\.text\.(\S+):")
@@ -87,6 +88,12 @@ def assemblers() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(p for p in found if p.is_file()))
 
 
+def assemblers_of(target: str) -> tuple[Path, ...]:
+    """As `assemblers`, first those of the kind that Triton takes for the target."""
+    recent = int("".join(c for c in target if c.isdigit()) or 0) >= 90  # ptxas-blackwell, else ptxas
+    return tuple(sorted(assemblers(), key=lambda each: (each.name == "ptxas-blackwell") != recent))
+
+
 def assemble(ptx: str, target: str, *, assembler: Path | None = None, options: Sequence[str] = ()) -> bytes:
     """Machine code (cubin) of PTX for a target such as "sm_90a".
 
@@ -99,10 +106,7 @@ def assemble(ptx: str, target: str, *, assembler: Path | None = None, options: S
         ImportError: there is no assembler.
         ValueError: it refuses the PTX, in its words.
     """
-    # Triton assembles for 9.0 and later with ptxas-blackwell, for older targets with ptxas.
-    recent = int("".join(c for c in target if c.isdigit()) or 0) >= 90
-    usual = sorted(assemblers(), key=lambda each: (each.name == "ptxas-blackwell") != recent)
-    chosen = [assembler] if assembler else usual
+    chosen = (assembler,) if assembler else assemblers_of(target)
     if not chosen:
         raise MissingPackageError(
             "assembling PTX needs NVIDIA's ptxas, which comes with Triton; `pip install triton` or "
@@ -159,17 +163,32 @@ def disassembled(cubin: bytes) -> Mapping[str, tuple[MachineInstruction, ...]]:
     }
 
 
-@lru_cache(maxsize=256)
 def listings(cubin: bytes) -> Mapping[str, Listing]:
     """The text of each kernel.
 
     Raises:
         ImportError, ValueError: as `disassembled`.
     """
+    program("nvdisasm")
+    told = (s for s in sections(cubin) if not s.name.startswith((".note", ".debug", ".nv_debug")))
+    return _listings(_Cubin(tuple((s.name, s.data) for s in told), cubin))
+
+
+@dataclass(frozen=True)
+class _Cubin:
+    """Machine code as a key: two are the same that differ in what is said for debuggers alone."""
+
+    told: tuple[tuple[str, bytes], ...]
+    whole: bytes = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _listings(cubin: _Cubin) -> Mapping[str, Listing]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
-        file.write_bytes(cubin)
-        command = [str(program("nvdisasm")), "--print-code", str(file)]
+        file.write_bytes(cubin.whole)
+        # What the analysis of data flow would find is in no line that is read here.
+        command = [str(program("nvdisasm")), "--print-code", "--no-dataflow", str(file)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UsageError(f"nvdisasm does not read this machine code: {(ran.stderr or ran.stdout).strip()}")
