@@ -237,6 +237,31 @@ def test_machine_code_of_another_program_proves_nothing() -> None:
 
 
 @needs_assembler
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_the_compilers_own_assembler_and_setting_come_first(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton has long kernels assembled with --regAllocOptLevel=2, which is other machine code."""
+    tried: list[tuple[str, bool]] = []
+
+    def assemble(
+        ptx: str, target: str, *, assembler: Path | None = None, options: Sequence[str] = ()
+    ) -> bytes:
+        if assembler is not None and assembler.parent.parts[-2:] == ("nvidia", "bin"):
+            tried.append((assembler.name, "--regAllocOptLevel=2" in options))
+        return machine_code.assemble(ptx, target, assembler=assembler, options=options)
+
+    monkeypatch.setattr(contraction_verdict, "assemble", assemble)
+    other = module(target, ["difference"]).replace("difference", "plain")
+    verdict(module(target, ["plain"]), "plain", machine_code.assemble(other, target))
+    own = "ptxas-blackwell" if target == "sm_90" else "ptxas"
+    order = list(dict.fromkeys(each for each in tried if each[0] == own))
+    assert tried[0][0] == own and {True, False} == {setting for _, setting in order}
+    proofs = [setting for name, setting in tried[1:] if name == own]
+    assert proofs[0] and not proofs[-1], "the first after the text's own version has been asked"
+
+
+@needs_assembler
 def test_an_assembler_that_fuses_pairs_in_spite_of_rn_is_noticed() -> None:
     """ptxas 12.9 does for sm_100, 13.4 does not; either way the verdict is what the machine code has."""
     lines = "mul.rn.f32x2 %m, %a, %b; add.rn.f32x2 %y, %m, %c;"

@@ -75,7 +75,9 @@ def _glance(entries: Entries, found: Sequence[Report]) -> list[str]:
             own = numbers.get(key, [])
             cells = [_cell(row, fmt, forward) for fmt in FORMATS for forward in (True, False)]
             told = ", ".join([*map(str, own), *(["by design"] if key in meant else [])])
-            told = told or {"pass": "–", "inconclusive": "undecided"}.get(row.get("outcome", ""), "not measured")
+            told = told or {"pass": "–", "inconclusive": "undecided"}.get(
+                row.get("outcome", ""), "not measured"
+            )
             line = (_name(entry), f"`{kernel['of']}`", kernel["function"], *cells, told)
             rows.append((min(own, default=len(defects) + 1), line))
     columns = [f"{fmt} {part}" for fmt in FORMATS for part in ("forward", "gradients")]

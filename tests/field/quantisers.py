@@ -58,7 +58,11 @@ def call(adapter: Callable[..., Any], x: Array, dtype: str, bits: int) -> tuple[
     """The input as it was rounded to the dtype, codes of the same shape, and scales as float64."""
     import torch
 
-    given = torch.from_numpy(np.ascontiguousarray(x)).to(getattr(torch, get_format(dtype).torch_name or "")).to("cuda")
+    given = (
+        torch.from_numpy(np.ascontiguousarray(x))
+        .to(getattr(torch, get_format(dtype).torch_name or ""))
+        .to("cuda")
+    )
     codes, scales = adapter(given)
     torch.cuda.synchronize()
     codes, scales = codes.cpu().contiguous(), scales.cpu().contiguous()
