@@ -63,7 +63,8 @@ def check_predictions(
 ) -> None:
     """Run the predicted kernels on a real device, and say which instruction explains each difference.
 
-    Exit code 0: every bit is as predicted, or the device's to choose. 1: some are not. 2: wrong use.
+    Exit code 0: every bit is as predicted, or the device's to choose. 1: some are not, or nobody knows.
+    2: wrong use.
     """
     from precision_lab.devices import get_device
     from precision_lab.measuring.prediction_file import Predictions
@@ -81,6 +82,8 @@ def check_predictions(
             left = row.comparison.unexplained_count
             first = ", ".join(f"{bits:#06x}" for bits in row.comparison.unexplained)
             told = [f"explained: {why}"] * bool(why) + [f"unexplained: {left}, at {first}"] * bool(left)
+            if open_ := row.comparison.undecided:
+                told.append(f"undecided: {open_}, {predictions.entries[row.key].unknown}")
             typer.echo(f"{row.key}: {row.comparison.differing} results differ; {'; '.join(told)}")
     holding = sum(row.holds for row in found)
     typer.echo(f"{holding} of {len(found)} outputs are as predicted")

@@ -61,12 +61,14 @@ class Comparison:
             the others that are open.
         unexplained: the codes of the first inputs at which nothing explains it.
         unexplained_count: of all of them.
+        undecided: inputs at which it returned something else, where nobody knows which are open.
     """
 
     differing: int
     explained: Mapping[str, int]
     unexplained: tuple[int, ...]
     unexplained_count: int
+    undecided: int = 0
 
 
 SEVERAL = "several instructions"
@@ -88,6 +90,8 @@ def compared(prediction: Prediction, returned: Bits) -> Comparison:
     if count := int(left.sum()):
         explained[SEVERAL] = count
     wrong = np.flatnonzero(differs & ~prediction.open)
+    if prediction.unknown:
+        return Comparison(int(differs.sum()), explained, (), 0, int(wrong.size))
     return Comparison(int(differs.sum()), explained, tuple(map(int, wrong[:SHOWN])), int(wrong.size))
 
 

@@ -43,7 +43,8 @@ class Compared:
 
     @property
     def holds(self) -> bool:
-        return self.comparison is not None and not self.comparison.unexplained_count
+        c = self.comparison
+        return c is not None and not c.unexplained_count and not c.undecided
 
 
 def predict(

@@ -7,6 +7,7 @@ import io
 import lzma
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from precision_lab.measuring.predicting import SEVERAL, Prediction, canonical, c
 from precision_lab.measuring.prediction_file import Key, Predictions
 from precision_lab.results import Failure
 from precision_lab.study import predictions
-from precision_lab.study.predictions import check, file_for, predict
+from precision_lab.study.predictions import Compared, check, file_for, predict
 from precision_lab.study.settings import StudySettings
 
 WHY = missing("triton")
@@ -49,7 +50,11 @@ def test_each_difference_is_explained_by_what_alone_may_make_it() -> None:
     found = compared(prediction(), returned)
     assert found.differing == 4
     assert found.explained == {"ex2.approx.f32": 1, "div.full.f32": 2, SEVERAL: 1}
-    assert (found.unexplained, found.unexplained_count) == ((700,), 1)
+    assert (found.unexplained, found.unexplained_count, found.undecided) == ((700,), 1, 0)
+    # Where nobody knows which inputs are open, a difference proves nothing, and is no agreement either.
+    nobody = compared(replace(prediction(), unknown="a loop"), returned)
+    assert (nobody.unexplained_count, nobody.undecided, nobody.differing) == (0, 1, 4)
+    assert not Compared(KEY, nobody).holds and not Compared(KEY, found).holds
 
 
 def test_nan_is_one_number_and_zeros_have_signs() -> None:
@@ -222,7 +227,7 @@ def test_an_h200_returned_what_was_predicted_or_what_is_its_to_choose() -> None:
         fmt = get_format(key.fmt)
         codes = canonical(fmt.decode(recorded[key].view(np.uint16).astype(np.uint64)), fmt)
         found = compared(prediction, codes)
-        assert found.unexplained_count == 0, (str(key), found)
+        assert found.unexplained_count == found.undecided == 0, (str(key), found)
         for name, count in found.explained.items():
             differing[name] = differing.get(name, 0) + count
     # The device does use its freedom: of one instruction alone, in 1 % of the results.
