@@ -15,6 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import emulation
 from by_name import find
 
 from precision_lab.verifying.verify import verify
@@ -161,3 +162,54 @@ def test_the_probe_for_a_gpu_trains_to_its_end(tmp_path: Path) -> None:
     assert all(r["record"]["validation_loss"] is not None for r in found["runs"])
     assert found["predictions"]
     assert not list(tmp_path.rglob("*.checkpoint*"))
+
+
+RELU = """
+import torch, triton
+import triton.language as tl
+
+@triton.jit
+def forward(x, y, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(x + at, at < n)
+    tl.store(y + at, tl.where(a < 0, 0.0, a), at < n)
+
+def relu(x):
+    y = torch.empty_like(x)
+    forward[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
+    return y
+"""
+
+
+@runs("verify_without_gpu.sh")
+@pytest.mark.parametrize("fails", ["", "sm_90"])
+def test_a_job_of_ci_verifies_for_three_gpus(fails: str, tmp_path: Path) -> None:
+    """The script as it is, but that what pip installs is here already; for one device it may fail."""
+    emulation.require("triton")
+    programs, folder = tmp_path / "programs", tmp_path / "repository"
+    programs.mkdir()
+    folder.mkdir()
+    asked = tmp_path / "asked"
+    run = f'exec "{sys.executable}" -m precision_lab "$@"'
+    lines = {
+        "pip": f'echo "$@" > "{asked}"',
+        # `python3 -m venv FOLDER` is given an environment with these programs.
+        "python3": f'cp -r "{programs}" "$3/bin"',
+        "precision-lab": f'case "$*" in *{fails}*) exit 1;; esac' if fails else run,
+    }
+    for name, line in lines.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    (folder / "mine.py").write_text(RELU, encoding="utf-8")
+    words = ["mine.py:relu", "relu", "--format", "bf16", "--output", "forward", "--properties", "none"]
+    given = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PRECISION_LAB": "the lab"}
+    done = subprocess.run(
+        ["bash", str(EXAMPLES / "verify_without_gpu.sh"), *words, "--max-ulp", "0.5"],
+        cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **given},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count("== sm_")) == (1 if fails else 0, 3), done.stdout + done.stderr
+    if not fails:
+        found = sorted(p.name for p in folder.glob("*.xml"))
+        assert found == ["precision-sm_100.xml", "precision-sm_80.xml", "precision-sm_90.xml"]
+        assert done.stdout.count("65536") >= 3 and done.stdout.count("\npass") == 3
+    assert asked.read_text(encoding="utf-8").split()[-2:] == ["the", "lab"]

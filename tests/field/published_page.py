@@ -40,8 +40,9 @@ def page(entries: Entries) -> str:
     words = {s.word: s.sentence for s in Severity}
     intro = HEAD.format(bound=1.0, critical=words["critical"], major=words["major"], minor=words["minor"])
     many = len({r.package for r in defects})
-    lines = [intro, *_glance(entries, found), "## Bug reports", ""]
-    lines += [f"{len(defects)}, of {many} packages, the worst first.", ""]
+    counts = ", ".join(f"{sum(r.severity is s for r in defects)} {s.word}" for s in Severity)
+    lines = [intro, *_packages(entries, found), *_glance(entries, found), "## Bug reports", ""]
+    lines += [f"{len(defects)}, of {many} packages, the worst first: {counts}.", ""]
     for number, report in enumerate(defects, 1):
         lines += _report(number, report)
     lines += _by_design([r for r in found if r.by_design])
@@ -61,6 +62,22 @@ def _name(entry: dict[str, Any]) -> str:
     return f"{entry['package']['package']} {entry['package']['version']}".strip()
 
 
+def _packages(entries: Entries, found: Sequence[Report]) -> list[str]:
+    rows = []
+    for name, entry in entries.items():
+        own = [r for r in found if r.name == name]
+        defects = [r for r in own if not r.by_design]
+        ran = [str(len(entry.get(kind, ())) or "–") for kind in ("kernels", "quantisers")]
+        severities = [str(sum(r.severity is s for r in defects) or "–") for s in Severity]
+        why = (
+            "" if any(entry.get(kind) for kind in ("kernels", "quantisers")) else "[why none](#not-measured)"
+        )
+        rows.append((_name(entry), *ran, *severities, str(sum(bool(r.by_design) for r in own) or "–"), why))
+    words = [s.word for s in Severity]
+    columns = ["package", "kernels", "quantisers", *words, "by design", ""]
+    return ["## Packages", "", *_table(columns, rows)]
+
+
 def _glance(entries: Entries, found: Sequence[Report]) -> list[str]:
     defects = [r for r in found if not r.by_design]
     numbers: dict[tuple[str, str], list[int]] = {}
@@ -74,7 +91,8 @@ def _glance(entries: Entries, found: Sequence[Report]) -> list[str]:
             kernel, key = row["kernel"], (name, kernel_key(row["kernel"]))
             own = numbers.get(key, [])
             cells = [_cell(row, fmt, forward) for fmt in FORMATS for forward in (True, False)]
-            told = ", ".join([*map(str, own), *(["by design"] if key in meant else [])])
+            links = [f"[{number}](#report-{number})" for number in own]
+            told = ", ".join([*links, *(["by design"] if key in meant else [])])
             told = told or {"pass": "–", "inconclusive": "undecided"}.get(
                 row.get("outcome", ""), "not measured"
             )
@@ -112,7 +130,7 @@ def _report(number: int, report: Report) -> list[str]:
     suggestion = report.note.suggestion if report.note is not None else ""
     devices = report.standings.get(id(worst), "")
     return [
-        f"### {number}. {report.title}", "",
+        f'### <a id="report-{number}"></a>{number}. {report.title}', "",
         f"**{report.severity.word}** · {report.package} {report.version} · {kernels}", "",
         f"{count} {'finding' if count == 1 else 'findings'}: {where}.", "",
         f"- **Witness**: {_safe(worst.message)}",
