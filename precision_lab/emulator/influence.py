@@ -16,7 +16,7 @@ turn's. It only ever errs by naming too much.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -143,6 +143,8 @@ class _Whole:
     pointers: frozenset[str]
     loops: frozenset[int]  # instructions between a place and a branch back to it
     needed: Mapping[int, frozenset[str]]  # at each label, registers that are read before they are written
+    under: Mapping[int, tuple[Register, ...]] = field(default_factory=dict)  # see `influence`
+    points: Mapping[int, frozenset[str]] | None = None  # see `influence`
     origins: dict[str, frozenset[str]] = field(default_factory=dict)  # pointers that a register is made from
     memory: Value = NOTHING  # what may stand where threads store and load
     control: Value = NOTHING  # what branches were decided by
@@ -162,16 +164,31 @@ class _Whole:
 _Registers = dict[str, tuple[Value, ...]]
 
 
-def influence(kernel: Kernel, pointers: frozenset[str] | None = None) -> Influence:
+def influence(
+    kernel: Kernel,
+    pointers: frozenset[str] | None = None,
+    *,
+    origins: Sequence[int] | None = None,
+    under: Mapping[int, tuple[Register, ...]] | None = None,
+    points: Mapping[int, frozenset[str]] | None = None,
+    exclude: Callable[[int, int], bool] = lambda one, other: False,
+) -> Influence:
     """What a kernel's stored numbers depend on.
 
     Args:
         pointers: parameters that addresses can be made from; None for all that are as large as an address.
+        origins: of a program that was made from another one, the index there of each instruction; colours
+            are by these, and several instructions made of one count as executions of it.
+        under: of each instruction, registers that its results depend on beside its operands.
+        points: of each access of global memory, the parameters that its address is made from; None for what
+            the names of its registers say.
+        exclude: whether no thread executes both of two instructions.
     """
     if pointers is None:
         pointers = frozenset(p.name for p in kernel.parameters if p.size == 8)
     _Work.steps = _Work.merged = 0
-    whole, before = _Whole(pointers, _in_loops(kernel), _needed(kernel)), None
+    under = under or {}
+    whole, before = _Whole(pointers, _in_loops(kernel), _needed(kernel, under), under, points), None
     try:
         if len(kernel.instructions) > _MOST_INSTRUCTIONS:
             raise _TooLarge
@@ -182,18 +199,26 @@ def influence(kernel: Kernel, pointers: frozenset[str] | None = None) -> Influen
         approximate = any(is_approximate(i) for i in kernel.instructions)
         why = "the program is too large for all its ways to be followed"
         return Influence({}, pointers, pointers, dict.fromkeys(pointers, why) if approximate else {}, True)
-    groups: list[frozenset[int]] = []
+    groups: set[frozenset[int]] = set()
     obstacles = {}
     for parameter, value in whole.stored.items():
         for alternative in both(value, whole.control):
             sites = frozenset(site for site, _ in alternative if site >= 0)
-            if _CLASH in alternative and sites:
+            if sites and (_CLASH in alternative or _twice(sites, origins, exclude)):
                 names = ", ".join(sorted({kernel.instructions[s].name for s in sites}))
                 obstacles[parameter] = f"several threads' or turns' results of {names} are combined"
             else:
-                groups.append(sites)
+                groups.add(sites)
     hidden = whole.hidden or "" in whole.stored
-    return Influence(_coloured(groups), frozenset(whole.loads), frozenset(whole.stores), obstacles, hidden)
+    colours = _coloured(_beside(groups, origins, exclude), kernel, origins)
+    return Influence(colours, frozenset(whole.loads), frozenset(whole.stores), obstacles, hidden)
+
+
+def _twice(sites: frozenset[int], origins: Sequence[int] | None, exclude: Callable[[int, int], bool]) -> bool:
+    """Whether one thread executes two of them that are one in the other program."""
+    return origins is not None and any(
+        origins[a] == origins[b] and not exclude(a, b) for a, b in itertools.combinations(sites, 2)
+    )
 
 
 def _in_loops(kernel: Kernel) -> frozenset[int]:
@@ -205,7 +230,7 @@ def _in_loops(kernel: Kernel) -> frozenset[int]:
     return frozenset(found)
 
 
-def _needed(kernel: Kernel) -> dict[int, frozenset[str]]:
+def _needed(kernel: Kernel, under: Mapping[int, tuple[Register, ...]]) -> dict[int, frozenset[str]]:
     """At each place that a label names: registers that may be read before anything is written to them."""
     end = len(kernel.instructions)
     branches = {k + 1 for k, i in enumerate(kernel.instructions) if i.opcode in ("bra", "ret", "exit")}
@@ -213,7 +238,7 @@ def _needed(kernel: Kernel) -> dict[int, frozenset[str]]:
     blocks = list(itertools.pairwise(edges))
     reads, writes = {}, {}
     for first, last in blocks:
-        reads[first], writes[first] = _use(kernel.instructions[first:last])
+        reads[first], writes[first] = _use(kernel.instructions[first:last], under, first)
     before: dict[int, frozenset[str]] = dict.fromkeys(edges, frozenset())
     changed = True
     while changed:
@@ -230,29 +255,52 @@ def _needed(kernel: Kernel) -> dict[int, frozenset[str]]:
     return before
 
 
-def _use(instructions: Iterable[Instruction]) -> tuple[frozenset[str], frozenset[str]]:
+def _use(
+    instructions: Iterable[Instruction], under: Mapping[int, tuple[Register, ...]], first: int
+) -> tuple[frozenset[str], frozenset[str]]:
     """Registers that a stretch reads before it writes them, and those that it writes in any case."""
     reads: set[str] = set()
     writes: set[str] = set()
-    for i in instructions:
-        given = (*sources_of(i), *([i.guard] if i.guard else []))
+    for index, i in enumerate(instructions, first):
+        given = (*sources_of(i), *([i.guard] if i.guard else []), *under.get(index, ()))
         reads |= {r.name for operand in given for r in read(operand)} - writes
         if i.guard is None:
             writes |= {r.name for to in results_of(i) for r in written(to)}
     return frozenset(reads), frozenset(writes)
 
 
-def _coloured(groups: Iterable[frozenset[int]]) -> dict[int, int]:
-    """Greedily, by index: enough colours, not always the fewest."""
+def _beside(
+    groups: Iterable[frozenset[int]], origins: Sequence[int] | None, exclude: Callable[[int, int], bool]
+) -> dict[int, set[int]]:
+    """Of each instruction, those that need another colour."""
     beside: dict[int, set[int]] = {}
     for group in groups:
         for site in group:
-            beside.setdefault(site, set()).update(group - {site})
-    colours: dict[int, int] = {}
-    for site in sorted(beside):
-        taken = {colours[other] for other in beside[site] if other in colours}
-        colours[site] = next(c for c in range(len(taken) + 1) if c not in taken)
-    return colours
+            beside.setdefault(site if origins is None else origins[site], set())
+        for a, b in itertools.combinations(group, 2):
+            if not exclude(a, b):
+                one, other = (a, b) if origins is None else (origins[a], origins[b])
+                if one != other:
+                    beside[one].add(other)
+                    beside[other].add(one)
+    return beside
+
+
+def _coloured(
+    beside: Mapping[int, set[int]], kernel: Kernel, origins: Sequence[int] | None
+) -> dict[int, int]:
+    """Greedily, by index, or instruction by instruction where that takes fewer: not always the fewest."""
+    names = {k if origins is None else origins[k]: i.name for k, i in enumerate(kernel.instructions)}
+
+    def greedily(order: Iterable[int]) -> dict[int, int]:
+        colours: dict[int, int] = {}
+        for site in order:
+            taken = {colours[other] for other in beside[site] if other in colours}
+            colours[site] = next(c for c in range(len(taken) + 1) if c not in taken)
+        return colours
+
+    ways = [greedily(sorted(beside)), greedily(sorted(beside, key=lambda site: (names[site], site)))]
+    return min(ways, key=lambda colours: len(set(colours.values())))
 
 
 def _walk(kernel: Kernel, whole: _Whole) -> None:
@@ -376,18 +424,19 @@ def _set(registers: _Registers, to: Register, parts: list[Value], guard: Value |
 
 def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) -> None:
     guard = None if i.guard is None else _value(registers, i.guard)
+    above = _together(registers, whole.under.get(index, ()))
     if not results_of(i):
         if i.opcode in ("st", "red", "stmatrix"):
-            _store(registers, whole, i, guard or NOTHING)
+            _store(registers, whole, index, i, both(guard or NOTHING, above))
         return
     to, sources = i.operands[0], i.operands[1:]
     for register in written(to):
         known = whole.origins.get(register.name, frozenset())
         whole.origins[register.name] = known.union(*(_origin(whole, s) for s in sources))
     if i.opcode == "ld":
-        everything = _loaded(registers, whole, i, to, sources[0])
+        everything = _loaded(registers, whole, index, i, to, sources[0])
     elif i.opcode == "atom":
-        _store(registers, whole, i, guard or NOTHING)
+        _store(registers, whole, index, i, both(guard or NOTHING, above))
         everything = _clashing(both(whole.memory, _together(registers, sources)))
     elif i.opcode == "ldmatrix":
         everything = both(_foreign(whole.memory), _value(registers, sources[0]))
@@ -405,7 +454,10 @@ def _follow(registers: _Registers, whole: _Whole, index: int, i: Instruction) ->
                 registers[name] = tuple(_staled(part, index) for part in held)
         everything = both(_staled(everything, index), frozenset({frozenset({(index, False)})}))
     parts = _moved(registers, i, index, to, sources)
+    if parts is not None and above != NOTHING:
+        parts = [both(part, above) for part in parts]
     if parts is None:
+        everything = both(everything, above)
         for register in written(to):
             _set(registers, register, [everything], guard)
     elif isinstance(to, Register):
@@ -462,7 +514,9 @@ def _is_private(i: Instruction) -> bool:
     return bool({"shared", "shared::cta", "local"} & set(i.modifiers)) or i.opcode in ("stmatrix", "ldmatrix")
 
 
-def _loaded(registers: _Registers, whole: _Whole, i: Instruction, to: Operand, address: Operand) -> Value:
+def _loaded(
+    registers: _Registers, whole: _Whole, index: int, i: Instruction, to: Operand, address: Operand
+) -> Value:
     assert isinstance(address, Address)
     found = _value(registers, address)
     if "param" in i.modifiers:
@@ -475,18 +529,18 @@ def _loaded(registers: _Registers, whole: _Whole, i: Instruction, to: Operand, a
         return both(
             found, whole.memory | _foreign(whole.memory) if "local" in i.modifiers else _foreign(whole.memory)
         )
-    origin = _origin(whole, address)
+    origin = _origin(whole, address) if whole.points is None else whole.points.get(index, frozenset())
     whole.loads |= origin
     if not origin and "const" not in i.modifiers:
         whole.hidden |= not isinstance(address.base, Symbol)
     return both(found, _foreign(whole.memory)) if origin & whole.stores else found
 
 
-def _store(registers: _Registers, whole: _Whole, i: Instruction, guard: Value) -> None:
+def _store(registers: _Registers, whole: _Whole, index: int, i: Instruction, guard: Value) -> None:
     address = i.operands[1 if i.opcode == "atom" else 0]
     values = i.operands[2 if i.opcode == "atom" else 1 :]
     extra = both(guard, _value(registers, address))
-    origin = _origin(whole, address)
+    origin = _origin(whole, address) if whole.points is None else whole.points.get(index, frozenset())
     if not _is_private(i):
         whole.stores |= origin
         whole.hidden |= not origin

@@ -1,4 +1,4 @@
-"""CUDA C++ and PTX on the device at hand: launched on a GPU, or their PTX executed on an emulated one."""
+"""CUDA C++, PTX and machine code on the device at hand: launched on a GPU, or executed on an emulated one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Self
 
 import torch
 
+from precision_lab.emulator.sass.text import kernel_of
+from precision_lab.exceptions import UsageError
 from precision_lab.numeric.nvrtc import (
     EXACT,
     Argument,
@@ -49,6 +51,35 @@ def ptx_program(text: str, device: torch.device) -> Program:
     if is_emulated():
         return EmulatedProgram.of_ptx(text, device)
     return CudaProgram.of_image(text.rstrip("\0").encode() + b"\0", device)
+
+
+def machine_code_program(cubin: bytes, device: torch.device) -> Program:
+    """The kernels of machine code on an emulated device.
+
+    Raises:
+        ValueError: the device is a real one.
+    """
+    if not is_emulated():
+        raise UsageError(
+            "machine code of a file is executed on emulated devices alone, such as --device sm_90"
+        )
+    return EmulatedMachineCode(cubin, architecture(device))
+
+
+class EmulatedMachineCode:
+    """The kernels of machine code on an emulated device, which executes it as it is."""
+
+    def __init__(self, cubin: bytes, target: str) -> None:
+        self._cubin, self._target = cubin, target
+
+    def launch(
+        self, name: str, blocks: int, threads: int, arguments: Sequence[Argument], *, shared_bytes: int = 0
+    ) -> None:
+        """As `Program.launch`."""
+        from precision_lab.virtual_gpu.launching import execute_machine_code
+
+        kernel = kernel_of(self._cubin, name, self._target)
+        execute_machine_code(kernel, (blocks, 1, 1), (threads, 1, 1), tuple(arguments), shared_bytes)
 
 
 class EmulatedProgram:

@@ -10,6 +10,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,16 @@ from torch import Tensor
 
 from precision_lab.exceptions import MissingPackageError, UsageError, first_line
 
-Argument: TypeAlias = "Tensor | int | ctypes._SimpleCData[Any] | None"
+Argument: TypeAlias = "Tensor | int | ctypes._SimpleCData[Any] | Struct | None"
+
+
+@dataclass(frozen=True)
+class Struct:
+    """One parameter that holds several values, each at its byte; what is between them is 0."""
+
+    size: int
+    values: tuple[tuple[int, Argument], ...] = ()
+
 
 # IEEE arithmetic as the source writes it: no multiply-add is contracted, nothing flushed.
 EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from precision_lab.emulator import influence as ptx_influence
+from precision_lab.emulator import nominal
 from precision_lab.emulator.approximate import candidates
 from precision_lab.emulator.enclosing.engine import EnclosingEngine
 from precision_lab.emulator.enclosing.memory import Planes, Side
 from precision_lab.emulator.enclosing.ranges import LOST, POINT, UNPROMISED
-from precision_lab.emulator.influence import Influence, influence, is_approximate, operation
+from precision_lab.emulator.influence import Influence, influence
 from precision_lab.emulator.launch import Choice, Launch
 from precision_lab.emulator.memory import Memory
-from precision_lab.emulator.ptx import Kernel
+from precision_lab.emulator.ptx import Instruction, Kernel
+from precision_lab.emulator.sass import influence as sass_influence
+from precision_lab.emulator.sass.code import SassInstruction, SassKernel
 from precision_lab.virtual_gpu import tensors
 from precision_lab.virtual_gpu.executing import execute
 from precision_lab.virtual_gpu.tabulated import tables
@@ -179,6 +183,12 @@ def _enclose(
     """Executes it for ranges, and marks what it has stored."""
     assert _State.enclosing is not None
     engine, planes = _State.enclosing
+    if isinstance(launch.kernel, SassKernel):
+        name = launch.kernel.name
+        _State.record.kernels[name] = execute(launch, memory, sorted(read | written))
+        for allocation in written:
+            tensors.mark(allocation, f"{_OBSTACLE}of machine code ({name}) no ranges are computed")
+        return
     foreign = any(
         m.startswith(_RANGES) and int(m.removeprefix(_RANGES)) != allocation
         for allocation in read for m in tensors.marks_of(allocation)
@@ -207,10 +217,33 @@ def _choice(kernel: Kernel, known: Influence, level: int) -> Choice:
     """The results that were asked for, and what could have been, noted."""
     moved = {}
     for index, colour in known.colours.items():
-        found = candidates(operation(kernel.instructions[index]))
-        _dimension((level, colour), found, kernel.instructions[index].name)
+        i = _instructions(kernel)[index]
+        found = candidates(_operation(i))
+        _dimension((level, colour), found, _name(i))
         moved[index] = max(found.start, min(found.stop - 1, _State.choices.get((level, colour), 0)))
     return Choice({index: by for index, by in moved.items() if by}, tables())
+
+
+def _instructions(kernel: Kernel) -> Sequence[Instruction]:
+    return kernel.code if isinstance(kernel, SassKernel) else kernel.instructions
+
+
+def _operation(i: Instruction) -> str:
+    """What an instruction is called in `bounds`; "" where nothing there bounds it."""
+    if isinstance(i, SassInstruction):
+        return sass_influence.operation(i)
+    return ptx_influence.operation(i) if ptx_influence.is_approximate(i) else ""
+
+
+def _name(i: Instruction) -> str:
+    """As reports have it: of machine code the PTX instruction whose bound is taken for it."""
+    return sass_influence.ptx_name(i) if isinstance(i, SassInstruction) else i.name
+
+
+def _flushes(i: Instruction) -> bool:
+    if isinstance(i, SassInstruction):
+        return nominal.supports(_operation(i), True)
+    return "ftz" in i.modifiers
 
 
 def _dimension(dimension: Dimension, numbers: range, name: str) -> None:
@@ -225,14 +258,18 @@ def _influence(kernel: Kernel, pointers: frozenset[str]) -> Influence:
     key = id(kernel), pointers
     known = _State.influences.get(key)
     if known is None or known[0] is not kernel:
-        found = influence(kernel, pointers)
+        found = (
+            sass_influence.influence_of(kernel, pointers)
+            if isinstance(kernel, SassKernel)
+            else influence(kernel, pointers)
+        )
         tabled = {
-            k: table.header.device for k, i in enumerate(kernel.instructions) if is_approximate(i)
-            if (table := tables().get((operation(i), "ftz" in i.modifiers))) is not None
+            k: table.header.device for k, i in enumerate(_instructions(kernel)) if _operation(i)
+            if (table := tables().get((_operation(i), _flushes(i)))) is not None
         }  # fmt: skip
         if tabled:
             open_ = {k: colour for k, colour in found.colours.items() if k not in tabled}
-            rest = any(is_approximate(i) for k, i in enumerate(kernel.instructions) if k not in tabled)
+            rest = any(_operation(i) for k, i in enumerate(_instructions(kernel)) if k not in tabled)
             found = replace(found, colours=open_, obstacles=found.obstacles if rest else {})
         known = _State.influences[key] = kernel, found, frozenset(tabled.values())
     _State.record.tables |= known[2]

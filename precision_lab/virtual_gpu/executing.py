@@ -1,4 +1,4 @@
-"""Which engine executes a launch.
+"""Which engine executes a launch: machine code has its own, and of PTX there are two.
 
 The fast engine runs what it can, the reference engine the rest: kernels whose threads communicate. The first
 launch of every kernel is executed by both, from the same memory, and their results are compared: one that
@@ -18,6 +18,7 @@ from precision_lab.emulator.launch import Engine, Launch
 from precision_lab.emulator.memory import WRITTEN, Memory
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
+from precision_lab.emulator.sass.code import SassKernel
 from precision_lab.exceptions import InternalError
 from precision_lab.virtual_gpu.settings import ENGINE, ENGINES
 
@@ -34,6 +35,10 @@ def _engine(name: str) -> Engine:
             from precision_lab.emulator.fast.engine import FastEngine
 
             _ENGINES[name] = FastEngine()
+        elif name == "sass":
+            from precision_lab.emulator.sass.engine import SassEngine
+
+            _ENGINES[name] = SassEngine()
         else:
             _ENGINES[name] = ReferenceEngine()
     return _ENGINES[name]
@@ -42,6 +47,9 @@ def _engine(name: str) -> Engine:
 def execute(launch: Launch, memory: Memory, allocations: Sequence[int]) -> str:
     """Executes it, and says by which engine."""
     kernel = launch.kernel
+    if isinstance(kernel, SassKernel):
+        _engine("sass").run(launch, memory)
+        return "sass"
     if os.environ.get(ENGINE, ENGINES[0]) == "reference":
         _engine("reference").run(launch, memory)
         return "reference"

@@ -13,11 +13,14 @@ from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel, Module
+from precision_lab.emulator.sass.code import SassKernel, pointer_name
+from precision_lab.numeric.nvrtc import Struct
 from precision_lab.virtual_gpu import counting, engines, tensors
 from precision_lab.virtual_gpu.contracting import ways
 
-# A pointer to a tensor's first element, one of an address, a C number, 64 bits, or bytes as they are.
-Argument: TypeAlias = "Tensor | Pointer | ctypes._SimpleCData[Any] | int | bytes | None"
+# A pointer to a tensor's first element, one of an address, a C number, 64 bits, bytes as they are, or several
+# of these in one.
+Argument: TypeAlias = "Tensor | Pointer | ctypes._SimpleCData[Any] | int | bytes | Struct | None"
 
 
 class Pointer(int):
@@ -52,18 +55,41 @@ def execute(
         if kernel.block is None:
             raise Unsupported(f"{name}: it does not say how many threads a block has")
         block = kernel.block
-    parameters = kernel.parameters
-    if len(arguments) != len(parameters):
-        raise Unsupported(f"{name}: it takes {len(parameters)} arguments and was given {len(arguments)}")
-    addresses = {p.name: _address(name, a) for p, a in zip(parameters, arguments, strict=True)}
-    packed = tuple(_packed(name, p.size, a) for p, a in zip(parameters, arguments, strict=True))
-    pointers = {p: found for p, a in addresses.items() if a and (found := tensors.allocation_of(a))}
+    launch, pointers = _launch(kernel, grid, block, arguments, shared_bytes)
     other = engines.Other(kernels[1], why) if len(kernels) > 1 else None
-    launch = Launch(kernel, grid, block, packed, shared_bytes)
     if counting.is_counting():
         counting.count(launch, tensors.memory(), sorted(set(pointers.values())), ptx)
     else:
         engines.run(launch, tensors.memory(), pointers, other)
+
+
+def execute_machine_code(
+    kernel: SassKernel, grid: Size, block: Size, arguments: Sequence[Argument], shared_bytes: int = 0
+) -> None:
+    """As `execute`, of a kernel of machine code."""
+    if counting.is_counting():
+        raise Unsupported(f"{kernel.name}: instructions are counted of PTX, and this is machine code")
+    launch, pointers = _launch(kernel, grid, block, arguments, shared_bytes)
+    engines.run(launch, tensors.memory(), pointers)
+
+
+def _launch(
+    kernel: Kernel, grid: Size, block: Size, arguments: Sequence[Argument], shared_bytes: int
+) -> tuple[Launch, dict[str, int]]:
+    """The launch, and where each pointer among its arguments points: the allocation's first byte.
+
+    Pointers go by their parameters' names; those within a struct by that and their byte (`pointer_name`).
+    """
+    name, parameters = kernel.name, kernel.parameters
+    if len(arguments) != len(parameters):
+        raise Unsupported(f"{name}: it takes {len(parameters)} arguments and was given {len(arguments)}")
+    packed = tuple(_packed(name, p.size, a) for p, a in zip(parameters, arguments, strict=True))
+    pointers = {}
+    for p, a in zip(parameters, arguments, strict=True):
+        for offset, value in a.values if isinstance(a, Struct) else ((0, a),):
+            if (address := _address(name, value)) and (found := tensors.allocation_of(address)):
+                pointers[pointer_name(p.name, offset)] = found
+    return Launch(kernel, grid, block, packed, shared_bytes), pointers
 
 
 @lru_cache(maxsize=512)
@@ -99,7 +125,13 @@ def _address(kernel: str, argument: Argument) -> int:
 
 
 def _packed(kernel: str, size: int, argument: Argument) -> bytes:
-    if isinstance(argument, bytes):
+    if isinstance(argument, Struct):
+        buffer = bytearray(size)
+        for offset, value in argument.values:
+            own = len(bytes(value)) if isinstance(value, ctypes._SimpleCData) else 8
+            buffer[offset : offset + own] = _packed(kernel, own, value)
+        content = bytes(buffer)
+    elif isinstance(argument, bytes):
         content = argument
     elif isinstance(argument, ctypes._SimpleCData):
         content = bytes(argument)

@@ -86,3 +86,8 @@ class SassKernel(ptx.Kernel):
     constants: Mapping[int, bytes] = field(default_factory=dict)
     shared_bytes: int = 0
     shared_base: int = 0
+
+
+def pointer_name(parameter: str, offset: int) -> str:
+    """What a pointer is called that lies at a byte of a parameter."""
+    return f"{parameter}+{offset}" if offset else parameter

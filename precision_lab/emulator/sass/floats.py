@@ -16,7 +16,7 @@ from precision_lab.emulator.reference.floats import exact_fma, exact_product, ex
 from precision_lab.emulator.reference.kinds import Kind, finished, flushed, number
 from precision_lab.emulator.reference.lanes import Array, Mask
 from precision_lab.emulator.reference.rounding import F32
-from precision_lab.emulator.sass.code import Operand, SassInstruction
+from precision_lab.emulator.sass.code import Operand, SassInstruction, SassKernel
 from precision_lab.emulator.sass.lanes import SassLanes
 from precision_lab.emulator.sass.step import Step, Words, split
 
@@ -180,33 +180,41 @@ def extreme(i: SassInstruction) -> Step:
 
 # -- approximate instructions ----------------------------------------------------------------------
 
-_MODELS = {"EX2": "ex2", "LG2": "lg2", "RCP": "rcp", "RSQ": "rsqrt", "SQRT": "sqrt", "TANH": "tanh"}
-_UPPER = {"RCP64H": "rcp", "RSQ64H": "rsqrt"}
+# MUFU by name: the PTX instruction that ptxas makes it of.
+MUFU = {"EX2": "ex2", "LG2": "lg2", "RCP": "rcp", "RSQ": "rsqrt", "SQRT": "sqrt", "TANH": "tanh",
+        "RCP64H": "rcp", "RSQ64H": "rsqrt"}  # fmt: skip
+
+
+def is_half(i: SassInstruction) -> bool:
+    return "F16" in i.modifiers
 
 
 def multifunction(i: SassInstruction) -> Step:
-    """MUFU: the model of the PTX instruction with .approx and .ftz; of FP64 the upper half."""
+    """MUFU: as the PTX instruction with .approx and .ftz, by what a launch chose; of FP64 the upper half."""
     words = Words(i)
-    name, half = words.one_of((*_MODELS, *_UPPER)), words.flag("F16")
+    name, half = words.one_of(MUFU), words.flag("F16")
     words.end()
     if not name or len(i.arguments) != 2:
         raise unsupported(i)
     to, source = i.arguments
+    upper = name.endswith("64H")
+    op = f"{MUFU[name]}.approx.{'f64' if upper else 'f16' if half else 'f32'}"
+    ftz = not half and (upper or nominal.supports(op, True))
 
     def step(lanes: SassLanes, live: Mask) -> None:
         given = np.ascontiguousarray(lanes.f32(i, source))
-        if name in _UPPER:
-            whole = nominal.evaluate(
-                f"{_UPPER[name]}.approx.f64", True, 0, given.astype(np.uint64) << np.uint64(32)
-            )
-            found = (whole >> np.uint64(32)).astype(np.uint32)
+        if upper:
+            given = given.astype(np.uint64) << np.uint64(32)
         elif half:
-            op = f"{_MODELS[name]}.approx.f16"
-            found = nominal.evaluate(op, False, 0, given.astype(np.uint16)).astype(np.uint32)
+            given = given.astype(np.uint16)
+        choice, kernel = lanes.launch.choice, lanes.launch.kernel
+        assert isinstance(kernel, SassKernel)
+        table = choice.tables.get((op, ftz))
+        if table is not None:
+            found = table.evaluate(given)
         else:
-            op = f"{_MODELS[name]}.approx.f32"
-            found = nominal.evaluate(op, nominal.supports(op, True), 0, given)
-        lanes.put(i, to, found, live)
+            found = nominal.evaluate(op, ftz, choice.of(kernel.at[i.line]), given)
+        lanes.put(i, to, (found >> np.uint64(32) if upper else found).astype(np.uint32), live)
 
     return step
 

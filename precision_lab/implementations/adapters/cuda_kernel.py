@@ -1,6 +1,8 @@
-"""CUDA C++ kernels and PTX in files, as TARGETs: launched on a GPU, or their PTX executed on an emulated one.
+"""CUDA C++ kernels, PTX and machine code in files, as TARGETs: launched on a GPU, or executed on an emulated
+one, as which machine code always is.
 
     my_kernels.cu:silu       my_kernels.cu:silu<float>       compiled_elsewhere.ptx:silu
+    libtorch_cuda.so:silu_kernel                             compiled_elsewhere.cubin:silu
 
 What the kernels are handed is read off their parameters' names, or said beside them (`launch_description`).
 A kernel serves the format that its name ends in or its pointers have; a template of one type serves all for
@@ -20,17 +22,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precision_lab.emulator.sass.fat_binary import holds_kernels
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.cuda_arguments import Argument
 from precision_lab.implementations.adapters.cuda_source import Call, Source
 from precision_lab.implementations.adapters.foreign_kernel import Foreign
-from precision_lab.implementations.cuda_program import is_emulated, program, ptx_program
-from precision_lab.numeric.nvrtc import Program, architecture
+from precision_lab.implementations.adapters.shipped_code import ShippedCode
+from precision_lab.implementations.cuda_program import (
+    is_emulated,
+    machine_code_program,
+    program,
+    ptx_program,
+)
+from precision_lab.numeric.nvrtc import Program, Struct, architecture
 
 # NaN, by bytes of a number, with digits that a kernel does not make: what it leaves unwritten stays NaN.
 _POISON = {2: 0x7FE5, 4: 0x7FE5A5A5, 8: 0x7FFA5A5A5A5A5A5A}
+_INTEGERS: Mapping[str, tuple[int, Any, Any]] = {
+    "int8": (8, ctypes.c_int8, ctypes.c_uint8), "int16": (16, ctypes.c_int16, ctypes.c_uint16),
+    "int32": (32, ctypes.c_int32, ctypes.c_uint32),
+}  # fmt: skip
 MARGIN = 64  # elements watched on either side of a result; an emulated GPU watches every byte itself
 
 
@@ -47,12 +60,16 @@ def wrap_cuda(path: Path, symbol: str, function: Activation, launch: str = "") -
     """
     if not path.is_file():
         raise UsageError(f"TARGET file {str(path)!r} does not exist")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"TARGET file {str(path)!r} is no text: {error}") from error
     target = architecture(torch.device("cuda")) if torch.cuda.is_available() else "sm_90"
-    source = Source(path, text, function, target, launch)
+    source: Source | ShippedCode
+    if holds_kernels(path):
+        source = ShippedCode(path, function, target, launch)
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"TARGET file {str(path)!r} is no text: {error}") from error
+        source = Source(path, text, function, target, launch)
     forward = source.forward(symbol)
     backward = {fmt: source.backward(symbol, fmt, call) for fmt, call in forward.items()}
     calls = [c for fmt, call in forward.items() for c in (call, *backward[fmt])]
@@ -70,7 +87,7 @@ def wrap_cuda(path: Path, symbol: str, function: Activation, launch: str = "") -
 @dataclass(frozen=True, eq=False)
 class _Kernel:
     label: str
-    source: Source
+    source: Source | ShippedCode
     names: tuple[str, ...]
     forward: Mapping[FloatFormat, Call]
     backward: Mapping[FloatFormat, tuple[Call, ...]]
@@ -103,7 +120,7 @@ class _Kernel:
         values = [_filled(a, n, x, given, params, call) for a in call.arguments]
         d = call.description
         try:
-            made = _program(self.source, d.options, call.expressions, x.device)
+            made = _program(self.source, call, x.device)
         except ImportError as error:
             raise KernelError("missing_dependency", str(error)) from error
         made.launch(call.name, d.blocks(n), d.block, values, shared_bytes=d.number(d.shared, n))
@@ -132,13 +149,13 @@ def _program_of(
     return program(text, path, device, options, expressions=expressions)
 
 
-def _program(
-    source: Source, options: tuple[str, ...], expressions: tuple[str, ...], device: torch.device
-) -> Program:
+def _program(source: Source | ShippedCode, call: Call, device: torch.device) -> Program:
+    if isinstance(source, ShippedCode):
+        return machine_code_program(source.file.cubin(call.name), device)
     from precision_lab.implementations.adapters.launch_description import Description
 
-    chosen = source.options(Description(options=options))
-    return _program_of(source.text, str(source.path), source.is_ptx, chosen, expressions, device)
+    chosen = source.options(Description(options=call.description.options))
+    return _program_of(source.text, str(source.path), source.is_ptx, chosen, call.expressions, device)
 
 
 def _filled(
@@ -150,15 +167,20 @@ def _filled(
     call: Call,
 ) -> Any:
     """What a parameter is filled with, as `Program.launch` takes it."""
+    if a.kind == "struct":
+        return Struct(a.size, tuple((v.offset, _filled(v, n, x, given, params, call)) for v in a.parts))
     if a.meaning in given:
         return given[a.meaning]
     if a.meaning in params:
         return _parameter(a, params[a.meaning], x)
+    if a.real is not None:
+        return ctypes.c_float(a.real) if a.kind == "float" else ctypes.c_double(a.real)
     number = call.description.number(a.meaning, n)
-    if a.kind == "int32":
-        if not -(1 << 31) <= number < 1 << 32:
-            raise UsageError(f"{call.name}: {a.meaning} = {number} does not fit into 32 bits")
-        return ctypes.c_int32(number) if number < 1 << 31 else ctypes.c_uint32(number)
+    if a.kind in _INTEGERS:
+        bits, signed, unsigned = _INTEGERS[a.kind]
+        if not -(1 << bits - 1) <= number < 1 << bits:
+            raise UsageError(f"{call.name}: {a.meaning} = {number} does not fit into {bits} bits")
+        return signed(number) if number < 1 << bits - 1 else unsigned(number)
     return number
 
 
@@ -213,29 +235,31 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: _Kernel, x: Tensor, *params: Tensor) -> Tensor:
         ctx.kernel = kernel
-        ctx.save_for_backward(x, *params)
         call = kernel.forward[kernel.format_of(x)]
         y = _Result(x.numel(), x.dtype, x.device)
         flat = x.contiguous().reshape(-1)
         named = dict(zip(kernel.names, params, strict=True))
         kernel.run(call, x, {"x": flat, "y": y.values, "null": None}, named)
-        return y.checked().reshape(x.shape)
+        result = y.checked().reshape(x.shape)
+        ctx.save_for_backward(x, result, *params)
+        return result
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         kernel: _Kernel = ctx.kernel
-        x, *saved = ctx.saved_tensors
+        x, result, *saved = ctx.saved_tensors
         params = dict(zip(kernel.names, saved, strict=True))
         found: dict[str, Tensor] = {}
         inputs: dict[str, Tensor | None] = {
-            "x": x.contiguous().reshape(-1), "dy": upstream.contiguous().reshape(-1), "null": None
+            "x": x.contiguous().reshape(-1), "dy": upstream.contiguous().reshape(-1), "null": None,
+            "result": result.contiguous().reshape(-1),
         }  # fmt: skip
         for call in kernel.backward[kernel.format_of(x)]:
             results = {
                 a.meaning: _Result(x.numel(), _dtype(a.fmt), x.device)
-                for a in call.arguments
+                for argument in call.arguments for a in argument.values
                 if a.meaning in ("y", "dx") or a.meaning.startswith("d_")
-            }
+            }  # fmt: skip
             buffers = {meaning: result.values for meaning, result in results.items()}
             kernel.run(call, x, {**inputs, **buffers}, params)
             found |= {meaning: result.checked() for meaning, result in results.items()}

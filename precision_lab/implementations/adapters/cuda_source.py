@@ -49,7 +49,7 @@ class Call:
 
     @property
     def meanings(self) -> tuple[str, ...]:
-        return tuple(a.meaning for a in self.arguments)
+        return tuple(value.meaning for a in self.arguments for value in a.values)
 
 
 @dataclass(frozen=True)

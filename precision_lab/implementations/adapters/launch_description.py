@@ -7,6 +7,15 @@ gradient of each element, `null`, or a whole number computed of n, such as `ceil
 `block=` (threads of a block, 256), `per_thread=` (elements, 1), `grid=` (`ceil(n/(block*per_thread))`),
 `shared=` (bytes), `format=` (where name and types do not say it), `options=` (of the compiler, with commas
 between them) and `backward=`.
+
+Of machine code no types are known, and a parameter may be a struct of several values:
+
+    (n, {}, {y, x})     (n, {alpha, 1.0, 1.0}, {y, x}) backward=elu_backward(n, {char(0)}, {dx, dy, result})
+
+`{…}` lays out its values as C does; `{}` is a struct without any, whose bytes are 0. Numbers with a point are
+float, whole ones int, a parameter of the function is float; `double(…)`, `float(…)`, `long(…)`, `int(…)`,
+`short(…)` and `char(…)` say another type. `result` is what the forward kernel returned, for gradients that
+are computed of that.
 """
 
 from __future__ import annotations
@@ -108,7 +117,7 @@ def read_description(text: str) -> Description:
         raise UsageError(f"launch description {text!r}: {left!r} is not understood; expected key=value")
     named = _NAMED.fullmatch(head)
     name, inside = (named.group(1), named.group(2)) if named else ("", head)
-    described = Description(name, tuple(a.strip() for a in _split(inside)) if inside.strip() else None)
+    described = Description(name, tuple(a.strip() for a in split(inside)) if inside.strip() else None)
     values: dict[str, Any] = {}
     for match in found:
         key, value = match.groups()
@@ -142,10 +151,10 @@ def signatures(source: str) -> dict[str, Signature]:
     for match in _KERNEL.finditer(bare):
         name, inside = match.groups()
         template = _TEMPLATE.search(bare[: match.start()])
-        types = _split(template.group(1)) if template else []
+        types = split(template.group(1)) if template else []
         signature = Signature(
             name,
-            tuple(_parameter(p) for p in _split(inside) if p.strip() not in ("", "void")),
+            tuple(_parameter(p) for p in split(inside) if p.strip() not in ("", "void")),
             tuple(re.sub(r"\s*=.*", "", t).split()[-1] for t in types),
         )
         if found.setdefault(name, signature) != signature:
@@ -195,11 +204,11 @@ def _parameter(text: str) -> CParameter:
     return CParameter(name, element, "*" in words or "[" in words, "const" in words)
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """At commas that no bracket holds."""
     parts, depth, part = [], 0, ""
     for c in text:
-        depth += (c in "([<") - (c in ")]>")
+        depth += (c in "([<{") - (c in ")]>}")
         if c == "," and depth == 0:
             parts.append(part)
             part = ""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from precision_lab.emulator.sass.fat_binary import holds_kernels
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.implementations.adapters.launch_description import KERNEL
 from precision_lab.implementations.contract import CallContract
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIBRARIES = (".so", ".dylib", ".dll")
-CUDA_SUFFIXES = (".cu", ".ptx")
+CUDA_SUFFIXES = (".cu", ".ptx", ".cubin", ".fatbin", ".so")
 
 
 def is_registered_name(target: str) -> bool:
@@ -36,11 +37,11 @@ def is_registered_name(target: str) -> bool:
 
 def cuda_parts(target: str) -> tuple[str, str, str]:
     """File, kernel and launch of a TARGET such as `my.cu:silu<float>`, `my.ptx:silu(x, y, n) block=128` or
-    `my.cu:silu block=128`; empty ones of any other.
+    `my.cu:silu block=128`; empty ones of any other, such as a function of a library without GPU code.
     """
     for suffix in CUDA_SUFFIXES:
         before, mark, rest = target.partition(f"{suffix}:")
-        if mark:
+        if mark and (suffix != ".so" or holds_kernels(Path(before + suffix))):
             found = KERNEL.match(rest)
             symbol, launch = (found.group(), rest[found.end() :].strip()) if found else (rest, "")
             return before + suffix, symbol, symbol + launch if launch.startswith("(") else launch
@@ -60,6 +61,9 @@ def stamp_of(target: str) -> str:
     place = cuda_parts(target)[0] or target.rpartition(":")[0]
     module = sys.modules.get(place)
     path = Path(getattr(module, "__file__", None) or place)
+    if path.suffix == ".so" and holds_kernels(path):  # half a gigabyte is not read for it
+        about = path.stat()
+        return f"size:{about.st_size} modified:{about.st_mtime_ns}"
     try:
         return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     except OSError:
@@ -70,7 +74,8 @@ def with_launch(target: str, launch: str | None) -> str:
     """The TARGET of the same kernel that says how it is launched, too.
 
     Raises:
-        ValueError: it is no kernel of a .cu or .ptx file, or says so already; or nothing is said.
+        ValueError: it is no kernel of a .cu or .ptx file or of machine code, or says so already; or nothing
+            is said.
     """
     if launch is None:
         return target
@@ -80,7 +85,9 @@ def with_launch(target: str, launch: str | None) -> str:
         )
     file, symbol, already = cuda_parts(target)
     if not file:
-        raise UsageError(f"--launch {launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file")
+        raise UsageError(
+            f"--launch {launch!r}: TARGET {target!r} is no kernel of a .cu or .ptx file, nor machine code"
+        )
     if already:
         raise UsageError(f"--launch {launch!r}: TARGET {target!r} says how it is launched already")
     return f"{file}:{symbol} {launch}"
@@ -98,8 +105,9 @@ def find(
 
     Args:
         target: `package.module:attr`, `path/to/file.py:attr`, `path/to/lib.so:symbol`,
-            `FILE:kernel` with FILE ending in .cu or .ptx (and how it is launched, where the file does not
-            say that, as in `launch_description`), or a registered name such as "stable" or "naive [upcast]".
+            `FILE:kernel` with FILE ending in .cu or .ptx, or machine code: .cubin, .fatbin, or a .so that
+            holds some (and how it is launched, where the file does not say that, as in
+            `launch_description`), or a registered name such as "stable" or "naive [upcast]".
         framework: "torch", "numpy", "jax" or "mlx" where it is not recognised.
         compiled: run a torch kernel through torch.compile; a mapping is of Inductor's settings.
 
