@@ -34,7 +34,11 @@ ParamOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help=f"Where kernels run and are scored: {_DEVICES}.")]
 EmulatorOption = Annotated[
     str | None,
-    typer.Option("--emulator", help="fast or reference: what executes an emulated GPU's code; default fast."),
+    typer.Option(
+        "--emulator",
+        help="What executes an emulated GPU's code: fast (default) or reference, of PTX, or sass, which assembles "
+        "PTX and executes the machine code. Machine code in a file is always executed by sass.",
+    ),
 ]
 TablesOption = Annotated[
     list[Path] | None,
@@ -48,7 +52,8 @@ LaunchOption = Annotated[
     str | None,
     typer.Option(
         "--launch",
-        help="How a CUDA or PTX kernel is launched, where its file does not say it: 'x, y, n block=256'.",
+        help="How a kernel of CUDA, PTX or machine code is launched, where its file does not say it: "
+        "'x, y, n block=256'; of structs as 'n, {}, {y, x}'.",
     ),
 ]
 FrameworkOption = Annotated[

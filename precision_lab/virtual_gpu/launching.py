@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -11,12 +13,16 @@ from torch import Tensor
 
 from precision_lab.emulator.faults import Unsupported
 from precision_lab.emulator.launch import Launch, Size
+from precision_lab.emulator.machine_code import assemble
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel, Module
 from precision_lab.emulator.sass.code import SassKernel, pointer_name
+from precision_lab.emulator.sass.text import kernel_of
+from precision_lab.exceptions import UsageError
 from precision_lab.numeric.nvrtc import Struct
 from precision_lab.virtual_gpu import counting, engines, tensors
-from precision_lab.virtual_gpu.contracting import ways
+from precision_lab.virtual_gpu.contracting import machine_code_of, ways
+from precision_lab.virtual_gpu.settings import DEVICE, ENGINE
 
 # A pointer to a tensor's first element, one of an address, a C number, 64 bits, bytes as they are, or several
 # of these in one.
@@ -45,16 +51,15 @@ def execute(
         KernelError: no device accepts such a launch, the kernel has what is not emulated, or did what no
             correct one does.
     """
+    if os.environ.get(ENGINE) == "sass" and not counting.is_counting():
+        execute_machine_code(_assembled(ptx, name), grid, block, arguments, shared_bytes)
+        return
     kernels: tuple[Kernel, ...]
     if counting.is_counting():
         kernels, why = (_kernel(ptx, name),), ""  # what is fused does not change how often it is executed
     else:
         kernels, why = _ways(ptx, name)
     kernel = kernels[0]
-    if block is None:
-        if kernel.block is None:
-            raise Unsupported(f"{name}: it does not say how many threads a block has")
-        block = kernel.block
     launch, pointers = _launch(kernel, grid, block, arguments, shared_bytes)
     other = engines.Other(kernels[1], why) if len(kernels) > 1 else None
     if counting.is_counting():
@@ -64,7 +69,7 @@ def execute(
 
 
 def execute_machine_code(
-    kernel: SassKernel, grid: Size, block: Size, arguments: Sequence[Argument], shared_bytes: int = 0
+    kernel: SassKernel, grid: Size, block: Size | None, arguments: Sequence[Argument], shared_bytes: int = 0
 ) -> None:
     """As `execute`, of a kernel of machine code."""
     if counting.is_counting():
@@ -74,13 +79,16 @@ def execute_machine_code(
 
 
 def _launch(
-    kernel: Kernel, grid: Size, block: Size, arguments: Sequence[Argument], shared_bytes: int
+    kernel: Kernel, grid: Size, block: Size | None, arguments: Sequence[Argument], shared_bytes: int
 ) -> tuple[Launch, dict[str, int]]:
     """The launch, and where each pointer among its arguments points: the allocation's first byte.
 
     Pointers go by their parameters' names; those within a struct by that and their byte (`pointer_name`).
     """
     name, parameters = kernel.name, kernel.parameters
+    block = block or kernel.block
+    if block is None:
+        raise Unsupported(f"{name}: it does not say how many threads a block has")
     if len(arguments) != len(parameters):
         raise Unsupported(f"{name}: it takes {len(parameters)} arguments and was given {len(arguments)}")
     packed = tuple(_packed(name, p.size, a) for p, a in zip(parameters, arguments, strict=True))
@@ -90,6 +98,24 @@ def _launch(
             if (address := _address(name, value)) and (found := tensors.allocation_of(address)):
                 pointers[pointer_name(p.name, offset)] = found
     return Launch(kernel, grid, block, packed, shared_bytes), pointers
+
+
+@lru_cache(maxsize=512)
+def _assembled(ptx: str, name: str) -> SassKernel:
+    """The machine code that the compiler made of a PTX text, or else ptxas.
+
+    Raises:
+        Unsupported: ptxas does not take it, or its disassembly is not understood.
+    """
+    target = os.environ.get(DEVICE, "sm_90")
+    cubin = machine_code_of(ptx)
+    if cubin is None:
+        said = re.search(r"^\s*\.target\s+(sm_\d+[a-z]?)", ptx, re.MULTILINE)
+        try:
+            cubin = assemble(ptx, said.group(1) if said and said.group(1)[-1].isalpha() else target)
+        except UsageError as error:
+            raise Unsupported(f"{name}: {error}") from error
+    return kernel_of(cubin, name, target)
 
 
 @lru_cache(maxsize=512)

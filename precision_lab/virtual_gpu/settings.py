@@ -6,7 +6,7 @@ import os
 
 DEVICE = "PRECISION_LAB_DEVICE"  # which device this process was started for
 ENGINE = "PRECISION_LAB_EMULATOR"
-ENGINES = ("fast", "reference")  # the first by default
+ENGINES = ("fast", "reference", "sass")  # the first by default; machine code is always the last one's
 TABLES = "PRECISION_LAB_DEVICE_TABLES"  # paths, as PATH has them
 
 

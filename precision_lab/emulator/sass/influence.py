@@ -9,7 +9,7 @@ part: a register that one of them writes depends on the branch where they meet a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -405,7 +405,7 @@ class _Translation:
             given = [[_register(key) for o, key in use.reads if o is a] for a in i.arguments[1:3]]
             halves_of = [each[0] if each else Symbol("nothing") for each in given]
             made("cvt", ("rn", "bf16x2", "f32"), to, *halves_of)
-        elif name == "PRMT" and (halves := self._halves(i, use)):
+        elif len(row.writes) == 1 and (halves := _halves(i, use)):
             made("mov", ("b32",), to, Vector(halves))
             row.made[:0] = [
                 Instruction("mov", ("b32",), (Vector(_split(r)), r), None, i.line, None, i.text)
@@ -436,26 +436,10 @@ class _Translation:
         else:
             made("red", (space, "b32"), where, Vector(tuple(values)))
 
-    @staticmethod
-    def _halves(i: SassInstruction, use: _Use) -> tuple[Operand, ...]:
-        """What PRMT moves as whole halves, the lower one first; nothing where it takes bytes."""
-        _, low, selectors, high = i.arguments
-        if selectors.kind != "number":
-            return ()
-        found: list[Operand] = []
-        for byte in (selectors.number & 0xFF, selectors.number >> 8 & 0xFF):
-            if byte not in _HALVES:
-                return ()
-            half = _HALVES[byte]
-            source = low if half < 2 else high
-            keys = [key for o, key in use.reads if o is source]
-            found.append(_split(_register(keys[0]))[half % 2] if keys else Symbol("nothing"))
-        return tuple(found)
-
     # -- all of them -----------------------------------------------------------------------------
 
     def _written(self, blocks: _Blocks) -> _Made:
-        origins_of, (whole, live) = blocks.origins(), blocks.whole()
+        origins_of, (whole, live), valid = blocks.origins(), blocks.whole(), blocks.valid()
         instructions: list[Instruction] = []
         origins: list[int] = []
         points: dict[int, frozenset[str]] = {}
@@ -482,9 +466,10 @@ class _Translation:
                         continue
                     moved = Instruction("mov", ("b32",), (register, register), None, 0, None, "")
                     write(moved, -1, [*outer, _taken(c)])
+            kept = set(valid[k])
             for row in self._rows[first:last]:
                 if row.kind == "op":
-                    for i in row.made:
+                    for i in _apart(row, kept):
                         if row.address is not None:
                             points[len(instructions)] = origins_of.get(id(row), frozenset())
                         if i.guard is not None and id(row) in whole:
@@ -492,6 +477,7 @@ class _Translation:
                             write(replace(i, guard=None), row.index, [*controls, i.guard])
                         else:
                             write(i, row.index, controls)
+                    _keep(kept, row)
                     continue
                 guard = row.decides
                 if guard is not None and not blocks.lumped[k]:
@@ -505,6 +491,56 @@ class _Translation:
         name, parameters = self._kernel.name, self._kernel.parameters
         kernel = Kernel(name, parameters, tuple(instructions), labels)
         return _Made(kernel, origins, under, points, places, blocks)
+
+
+def _keep(kept: set[tuple[str, str]], row: _Row) -> None:
+    """What a row leaves of the registers that were written last where a predicate holds that still does."""
+    for w in row.writes:
+        changed = {
+            key for key in kept
+            if (key[0] == w.name and not _excludes(key[1], row.guard)) or key[1].lstrip("!") == w.name
+        }  # fmt: skip
+        kept -= changed
+        if row.guard and row.guard.lstrip("!") != w.name:
+            kept.add((w.name, row.guard))
+
+
+def _apart(row: _Row, kept: set[tuple[str, str]]) -> Iterator[Instruction]:
+    """The row's instructions, with what is written and read under one predicate in registers of its own.
+
+    There is nothing in these of what the register held where the predicate does not hold.
+    """
+    if not row.guard:
+        yield from row.made
+        return
+
+    def own(name: str) -> str:
+        return f"{name} where {row.guard}"
+
+    def read(o: Operand) -> Operand:
+        if isinstance(o, Register) and (o.name, row.guard) in kept:
+            return Register(own(o.name), o.bits)
+        return Vector(tuple(map(read, o.items))) if isinstance(o, Vector) else o
+
+    written = {w.name for w in row.writes}
+
+    def renamed(o: Operand) -> Operand:
+        if isinstance(o, Register) and o.name in written:
+            return Register(own(o.name), o.bits)
+        return Vector(tuple(map(renamed, o.items))) if isinstance(o, Vector) else o
+
+    guard = next((i.guard for i in row.made if i.guard is not None), None)
+    for i in row.made:
+        first, rest = i.operands[:1], tuple(map(read, i.operands[1:]))
+        to = first if i.opcode in ("st", "red") else tuple(map(renamed, first))
+        if to == first:
+            yield replace(i, operands=(*first, *rest))
+            continue
+        # The predicate is none of its operands: where it does not hold nobody reads this register.
+        yield replace(i, operands=(*to, *rest), guard=None)
+    for w in row.writes:
+        named = Register(own(w.name), w.bits)
+        yield Instruction("mov", ("b32",), (w, named), guard, 0, None, "")
 
 
 def _guard(i: SassInstruction) -> str:
@@ -575,6 +611,30 @@ class _Pointing:
 def _excludes(one: str, other: str) -> bool:
     """Whether two guards are a predicate and its contrary."""
     return one != other and one.lstrip("!") == other.lstrip("!")
+
+
+def _halves(i: SassInstruction, use: _Use) -> tuple[Operand, ...]:
+    """What an instruction moves as whole halves, the lower one first; nothing where it does more."""
+    name = i.opcode.removeprefix("U")
+    if name not in ("PRMT", "SHF", "IMAD") or len(i.arguments) != 4:
+        return ()
+    _, low, by, high = i.arguments
+    if by.kind != "number" or low.negative or low.absolute or low.inverted:
+        return ()
+
+    def half(source: sass.Operand, k: int) -> Operand:
+        keys = [key for o, key in use.reads if o is source]
+        return _split(_register(keys[0]))[k] if keys else Symbol("nothing")
+
+    if name == "PRMT":
+        chosen = [_HALVES.get(byte) for byte in (by.number & 0xFF, by.number >> 8 & 0xFF)]
+        if any(k is None for k in chosen):
+            return ()
+        return tuple(half(low if k < 2 else high, k % 2) for k in chosen if k is not None)
+    upwards = by.number == 16 and i.modifiers == ("L", "U32") if name == "SHF" else by.number == 1 << 16
+    if not upwards or high.number != EMPTY or set(i.modifiers) - {"L", "U32", "SHL"}:
+        return ()
+    return Symbol("nothing"), half(low, 0)
 
 
 class _Blocks:
@@ -655,6 +715,26 @@ class _Blocks:
                     elif there.join(held):
                         waiting.add(following)
         return found
+
+    def valid(self) -> list[set[tuple[str, str]]]:
+        """Of each block, registers that were written last where a predicate holds which is still the same."""
+        before: list[set[tuple[str, str]] | None] = [None for _ in self.edges]
+        before[0] = set()
+        waiting = {0}
+        while waiting:
+            k = min(waiting)
+            waiting.discard(k)
+            kept = set(before[k] or ())
+            for row in self._rows_of(k):
+                _keep(kept, row)
+            for following in self._next[k]:
+                if following < len(self.edges):
+                    old = before[following]
+                    now = kept if old is None else old & kept
+                    if old is None or now != old:
+                        before[following] = set(now)
+                        waiting.add(following)
+        return [found or set() for found in before]
 
     def whole(self) -> tuple[set[int], list[frozenset[str]]]:
         """The rows, by identity, under a predicate that leave nothing of what was in their registers before.
