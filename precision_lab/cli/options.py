@@ -36,8 +36,8 @@ EmulatorOption = Annotated[
     str | None,
     typer.Option(
         "--emulator",
-        help="What executes an emulated GPU's code: fast (default) or reference, of PTX, or sass, which assembles "
-        "PTX and executes the machine code. Machine code in a file is always executed by sass.",
+        help="What executes an emulated GPU's code: fast (default) or reference, of PTX, or sass, which "
+        "assembles PTX and executes the machine code. Machine code in a file is always executed by sass.",
     ),
 ]
 TablesOption = Annotated[

@@ -55,6 +55,7 @@ class Launch:
         block: threads of a block in x, y and z.
         arguments: of each parameter, its bytes.
         shared_bytes: of the variable in shared memory whose size a launch decides.
+        missing: bytes of the parameters that nobody has given; machine code that reads one is refused.
 
     Raises:
         Unsupported: no device accepts such a launch.
@@ -67,6 +68,7 @@ class Launch:
     shared_bytes: int = 0
     choice: Choice = NOMINAL
     step_limit: int = STEP_LIMIT
+    missing: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         name, threads = self.kernel.name, self.block[0] * self.block[1] * self.block[2]

@@ -97,7 +97,22 @@ def _launch(
         for offset, value in a.values if isinstance(a, Struct) else ((0, a),):
             if (address := _address(name, value)) and (found := tensors.allocation_of(address)):
                 pointers[pointer_name(p.name, offset)] = found
-    return Launch(kernel, grid, block, packed, shared_bytes), pointers
+    missing = (p.offset + k for p, a in zip(parameters, arguments, strict=True) for k in _missing(p.size, a))
+    launch = Launch(kernel, grid, block, packed, shared_bytes, missing=frozenset(missing))
+    return launch, pointers
+
+
+def _missing(size: int, argument: Argument) -> set[int]:
+    """The bytes of a struct that none of its values fills."""
+    if not isinstance(argument, Struct):
+        return set()
+    return set(range(size)) - {
+        offset + k for offset, value in argument.values for k in range(_bytes_of(value))
+    }  # fmt: skip
+
+
+def _bytes_of(value: object) -> int:
+    return len(bytes(value)) if isinstance(value, ctypes._SimpleCData) else 8
 
 
 @lru_cache(maxsize=512)
@@ -154,7 +169,7 @@ def _packed(kernel: str, size: int, argument: Argument) -> bytes:
     if isinstance(argument, Struct):
         buffer = bytearray(size)
         for offset, value in argument.values:
-            own = len(bytes(value)) if isinstance(value, ctypes._SimpleCData) else 8
+            own = _bytes_of(value)
             buffer[offset : offset + own] = _packed(kernel, own, value)
         content = bytes(buffer)
     elif isinstance(argument, bytes):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 from package import Package
 
 PINS = "pins.json"
+LIBRARY = "library"  # the folder of an environment that holds a file of machine code
 PIP = [sys.executable, "-I", "-m", "pip"]
 # The lab's own environment has them: what a package asks for instead would measure another compiler.
 KEPT = ("torch", "triton")
@@ -48,7 +50,9 @@ def environment(package: Package, root: Path) -> Path:
             _install(python, lines, site, ["--no-deps", f"triton=={package.triton}"], given)
         if package.needs:
             _install(python, lines, site, ["--no-deps", *package.needs], given)
-        if package.unpacked:
+        if package.library:
+            _library(own, package.library, folder)
+        elif package.unpacked:
             lines.insert(0, str(_unpacked(own, folder) / package.inside))
         else:
             _install(python, lines, site, [own] if package.dependencies else ["--no-deps", own], given)
@@ -62,7 +66,7 @@ def environment(package: Package, root: Path) -> Path:
 
 def _pins(package: Package) -> dict[str, object]:
     about = asdict(package)
-    names = ("package", "version", "dependencies", "needs", "triton", "unpacked", "inside")
+    names = ("package", "version", "dependencies", "needs", "triton", "unpacked", "inside", "library")
     return {**{name: about[name] for name in names}, "python": sys.version, "base": sys.prefix}
 
 
@@ -93,6 +97,18 @@ def _unpacked(requirement: str, folder: Path) -> Path:
     archive.unlink()
     (inner,) = found.iterdir()
     return inner
+
+
+def _library(requirement: str, name: str, folder: Path) -> None:
+    """One file of a wheel, beside the environment; the wheel goes again."""
+    found = folder / LIBRARY
+    _run([*PIP, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check",
+          "--dest", str(found), requirement])  # fmt: skip
+    (wheel,) = found.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed, packed.open(name) as source:
+        with (found / Path(name).name).open("wb") as to:
+            shutil.copyfileobj(source, to)
+    wheel.unlink()
 
 
 # Setups of packages with CUDA sources ask for a compiler unless they are told that nobody wants one.

@@ -111,6 +111,7 @@ class Package:
         triton: the version that it needs, where that is not the lab's.
         unpacked: its source distribution is put on the path as it is, since to build it takes a GPU's tools.
         inside: a folder of that distribution which is put on the path instead.
+        library: a file of its wheel, of which nothing else is kept or installed: machine code.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Package:
     triton: str = ""
     unpacked: bool = False
     inside: str = ""
+    library: str = ""
     kernels: tuple[Kernel, ...] = ()
     quantisers: tuple[Quantiser, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -177,7 +179,7 @@ def packages(names: list[str] | None = None) -> list[Package]:
         ValueError: as `load`, or none of that name.
     """
     found = {path.stem: load(path) for path in sorted(PUBLISHED.glob("*.toml"))}
-    by_name = {key: one for one in found.values() for key in (one.name, one.package)}
+    by_name = {one.package: one for one in found.values()} | found
     if unknown := [name for name in names or () if name not in by_name]:
         raise ValueError(f"package {unknown[0]!r} is not in the list: {', '.join(found)}")
     return [by_name[name] for name in names] if names else list(found.values())

@@ -19,6 +19,10 @@ _SPECIALS = {
     "SR_GEMASK": "%lanemask_ge",
 }  # fmt: skip
 LOCAL_BYTES = 1 << 12  # of each thread; the stack grows down from there
+# What the driver puts before the parameters, as far as it is known: sizes of blocks and of the grid, then
+# the end of the stack, and what describes global memory to loads and stores (for sm_80 and for sm_90), which
+# is never looked at.
+_DRIVER, _DRIVER_WORDS = 0x18, ((0x28, 4), (0x118, 8), (0x208, 8), (0x358, 8))
 _STACK = 0x28  # byte of constant bank 0 where a thread finds the end of its stack
 
 
@@ -32,6 +36,14 @@ class SassLanes(Lanes):
         super().__init__(launch, np.arange(first, first + count, dtype=np.int64))
         kernel = launch.kernel
         assert isinstance(kernel, SassKernel)
+        first, size = kernel.parameter_base, kernel.parameter_bytes
+        # Bytes of constant bank 0 that are known: those of the driver that are used here, and parameters.
+        self._known = np.zeros(first + size, bool)
+        self._known[:_DRIVER] = True
+        for at, count in _DRIVER_WORDS:
+            self._known[at : at + count] = True
+        self._known[first:] = True
+        self._known[[first + k for k in launch.missing]] = False
         self._banks: dict[int, bytes] = {**kernel.constants, 0: _bank0(launch, kernel)}
         self._zeros = np.zeros(1, np.uint32)
         self._true = np.ones(1, bool)
@@ -118,8 +130,24 @@ class SassLanes(Lanes):
             at = at + self.bits(i, o.base).astype(np.int64)
         if (at < 0).any() or (at + size > len(bank)).any():
             raise unsupported(i, f"byte {int(at.max())} of constant bank {o.bank}, which has {len(bank)}")
+        if o.bank == 0:
+            inside = at + size <= self._known.size
+            if not (inside.all() and self._known[at[:, None] + np.arange(size)].all()):
+                raise unsupported(i, self._not_given(at, size))
         data = np.frombuffer(bank, np.uint8)
         return np.ascontiguousarray(data[at[:, None] + np.arange(size)])
+
+    def _not_given(self, at: Array, size: int) -> str:
+        """Which byte of constant bank 0 is not known."""
+        kernel = self.launch.kernel
+        assert isinstance(kernel, SassKernel)
+        places = (at[:, None] + np.arange(size)).reshape(-1)
+        wrong = [int(k) for k in places if k >= self._known.size or not self._known[k]]
+        k = wrong[0] - kernel.parameter_base
+        for number, p in enumerate(kernel.parameters):
+            if p.offset <= k < p.offset + p.size:
+                return f"it reads byte {k - p.offset} of parameter {number}, which the launch does not give"
+        return f"it reads byte {wrong[0]} of constant bank 0, where no parameter lies"
 
     def special(self, i: SassInstruction, o: Operand) -> Array:
         if o.name in ("SRZ", "SR_CgaCtaId"):  # clusters of blocks are not emulated: each block is one

@@ -117,8 +117,8 @@ def _struct(
         at, widest = -(-at // own) * own, max(widest, own)
         parts.append(replace(part, offset=at))
         at += own
-    # C gives a struct without values one byte.
-    if parts and -(-at // widest) * widest != size:
+    # A struct may end in what the kernel never reads; if it does, the launch is refused.
+    if -(-at // widest) * widest > size:
         raise UsageError(
             f"{shape}: {meaning} has {-(-at // widest) * widest} bytes and cannot fill a parameter of {size}"
         )

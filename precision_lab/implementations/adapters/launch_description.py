@@ -12,7 +12,8 @@ Of machine code no types are known, and a parameter may be a struct of several v
 
     (n, {}, {y, x})     (n, {alpha, 1.0, 1.0}, {y, x}) backward=elu_backward(n, {char(0)}, {dx, dy, result})
 
-`{…}` lays out its values as C does; `{}` is a struct without any, whose bytes are 0. Numbers with a point are
+`{…}` lays out its values as C does; `{}` is a struct without any. A kernel that reads bytes of a struct that
+are not given is refused. Numbers with a point are
 float, whole ones int, a parameter of the function is float; `double(…)`, `float(…)`, `long(…)`, `int(…)`,
 `short(…)` and `char(…)` say another type. `result` is what the forward kernel returned, for gradients that
 are computed of that.
