@@ -61,6 +61,7 @@ NO_NUMBER = {
     "system/warm_start.py": "starts processes and ends them",
     "emulator/faults.py": "names what can be wrong with a kernel",
     "emulator/ptx.py": "records what a program is made of",
+    "emulator/sass/names.py": "shows names as their authors wrote them",
     "emulator/fast/handlers.py": "finds what writes the code of an instruction, by its name",
     "emulator/fast/machine.py": "has LLVM compile, whose code is compared with the other engine's results",
     "emulator/reference/machine.py": "names what the threads of a batch share",

@@ -44,6 +44,7 @@ _INTEGERS: Mapping[str, tuple[int, Any, Any]] = {
     "int8": (8, ctypes.c_int8, ctypes.c_uint8), "int16": (16, ctypes.c_int16, ctypes.c_uint16),
     "int32": (32, ctypes.c_int32, ctypes.c_uint32),
 }  # fmt: skip
+_OPERANDS = ("x", "dy", "result")  # that are only read
 MARGIN = 64  # elements watched on either side of a result; an emulated GPU watches every byte itself
 
 
@@ -117,6 +118,12 @@ class _Kernel:
         n = x.numel()
         if not n:
             return
+        given = {
+            meaning: t.clone()
+            if t is not None and meaning in _OPERANDS and t.data_ptr() % call.aligned
+            else t
+            for meaning, t in given.items()
+        }
         values = [_filled(a, n, x, given, params, call) for a in call.arguments]
         d = call.description
         try:

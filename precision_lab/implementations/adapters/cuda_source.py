@@ -40,12 +40,17 @@ USUAL = ("--fmad=true",)
 
 @dataclass(frozen=True)
 class Call:
-    """One launch: the kernel's name in the PTX, what fills its parameters, and its grid."""
+    """One launch: the kernel's name in the PTX, what fills its parameters, and its grid.
+
+    Attributes:
+        aligned: bytes at a multiple of which its operands must begin; others are copied first.
+    """
 
     name: str
     arguments: tuple[Argument, ...]
     description: Description
     expressions: tuple[str, ...] = ()
+    aligned: int = 1
 
     @property
     def meanings(self) -> tuple[str, ...]:

@@ -89,11 +89,12 @@ class ShippedCode:
         if given:
             wanted = read_description(given)
             stem = wanted.kernel or "".join(wanted.arguments or ())
-            wanted = wanted if wanted.kernel else replace(wanted, arguments=None)
+            inherited = replace(forward.description, kernel="", backward="")
+            wanted = replace(inherited, arguments=wanted.arguments if wanted.kernel else None)
             found = self._one_of_each_format(stem, self._named(stem, backward=True), stem)
             if fmt not in found:
                 raise UsageError(f"{self._shown(stem)} has no kernel for {fmt.name}, named as backward=")
-            return (self._call(found[fmt], fmt, replace(wanted, backward=""), given, True),)
+            return (self._call(found[fmt], fmt, wanted, self.launch, True),)
         own = vectorised(demangled(forward.name))
         for operation in own.backward_operations() if own else ():
             names = [
@@ -219,7 +220,9 @@ class ShippedCode:
             placed(m, size, fmt, shape, description, self.parameters)
             for m, size in zip(meanings, sizes, strict=True)
         )
-        call = Call(name, arguments, description)
+        # torch launches a narrower kernel for operands that do not begin at a multiple of its width.
+        aligned = torchs.width * fmt.bits // 8 if torchs is not None else 1
+        call = Call(name, arguments, description, aligned=min(aligned, 16))
         wanted = call.meanings
         missing = [m for m in (("dy",) if backward else ("x", "y")) if m not in wanted]
         if missing or (backward and not any(m == "dx" or m.startswith("d_") for m in wanted)):
