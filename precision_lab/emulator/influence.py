@@ -164,6 +164,11 @@ class _Whole:
 _Registers = dict[str, tuple[Value, ...]]
 
 
+def _nothing(one: int, other: int) -> bool:
+    """Excludes nothing."""
+    return False
+
+
 def influence(
     kernel: Kernel,
     pointers: frozenset[str] | None = None,
@@ -171,7 +176,7 @@ def influence(
     origins: Sequence[int] | None = None,
     under: Mapping[int, tuple[Register, ...]] | None = None,
     points: Mapping[int, frozenset[str]] | None = None,
-    exclude: Callable[[int, int], bool] = lambda one, other: False,
+    exclude: Callable[[int, int], bool] = _nothing,
 ) -> Influence:
     """What a kernel's stored numbers depend on.
 
@@ -199,16 +204,18 @@ def influence(
         approximate = any(is_approximate(i) for i in kernel.instructions)
         why = "the program is too large for all its ways to be followed"
         return Influence({}, pointers, pointers, dict.fromkeys(pointers, why) if approximate else {}, True)
-    groups: set[frozenset[int]] = set()
+    groups: set[tuple[frozenset[int], bool]] = set()
     obstacles = {}
     for parameter, value in whole.stored.items():
         for alternative in both(value, whole.control):
             sites = frozenset(site for site, _ in alternative if site >= 0)
-            if sites and (_CLASH in alternative or _twice(sites, origins, exclude)):
+            # What one thread cannot execute both of two threads can.
+            alone = not any(other for site, other in alternative if site >= 0)
+            if sites and (_CLASH in alternative or _twice(sites, origins, exclude if alone else _nothing)):
                 names = ", ".join(sorted({kernel.instructions[s].name for s in sites}))
                 obstacles[parameter] = f"several threads' or turns' results of {names} are combined"
             else:
-                groups.add(sites)
+                groups.add((sites, alone))
     hidden = whole.hidden or "" in whole.stored
     colours = _coloured(_beside(groups, origins, exclude), kernel, origins)
     return Influence(colours, frozenset(whole.loads), frozenset(whole.stores), obstacles, hidden)
@@ -270,15 +277,21 @@ def _use(
 
 
 def _beside(
-    groups: Iterable[frozenset[int]], origins: Sequence[int] | None, exclude: Callable[[int, int], bool]
+    groups: Iterable[tuple[frozenset[int], bool]],
+    origins: Sequence[int] | None,
+    exclude: Callable[[int, int], bool],
 ) -> dict[int, set[int]]:
-    """Of each instruction, those that need another colour."""
+    """Of each instruction, those that need another colour.
+
+    Args:
+        groups: that one number depends on, and whether all are executed by one thread.
+    """
     beside: dict[int, set[int]] = {}
-    for group in groups:
+    for group, alone in groups:
         for site in group:
             beside.setdefault(site if origins is None else origins[site], set())
         for a, b in itertools.combinations(group, 2):
-            if not exclude(a, b):
+            if not (alone and exclude(a, b)):
                 one, other = (a, b) if origins is None else (origins[a], origins[b])
                 if one != other:
                     beside[one].add(other)

@@ -15,7 +15,8 @@ from precision_lab.emulator.machine_code import assemble, assemblers, program
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.sass.code import SassKernel, pointer_name
 from precision_lab.emulator.sass.engine import SassEngine
-from precision_lab.emulator.sass.influence import influence_of, operation, ptx_name
+from precision_lab.emulator.sass.influence import _Uses, influence_of, operation, ptx_name
+from precision_lab.emulator.sass.program import CONTROL
 from precision_lab.emulator.sass.text import kernel_of
 from precision_lab.exceptions import MissingPackageError
 
@@ -169,3 +170,17 @@ def test_pointers_in_a_struct_are_told_apart(target: str) -> None:
         given = influence_of(code, frozenset(pointers))
         assert given.stores == {pointers[0]} and given.loads == set(pointers[1:])
         assert not given.obstacles and set(given.colours.values()) == {0, 1}
+
+
+@each_target
+def test_what_an_instruction_reads_and_writes_is_noted_whatever_it_asks_lanes_for(target: str) -> None:
+    """No step looks past the lanes that note it: the registers it has changed are those it was noted for."""
+    for name in BODIES:
+        code = kernel(name, target)
+        uses = _Uses(code)
+        for i in code.code:
+            if i.opcode in (*CONTROL, "NOP"):
+                continue
+            use = uses.of(i)
+            changed = set(uses._lanes.registers)
+            assert changed == {f"{kind}{number}" for kind, number in use.writes}, i.text

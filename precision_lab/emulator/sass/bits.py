@@ -6,7 +6,7 @@ import numpy as np
 
 from precision_lab.emulator.faults import unsupported
 from precision_lab.emulator.reference.lanes import Array, Mask
-from precision_lab.emulator.sass.code import EMPTY, SassInstruction
+from precision_lab.emulator.sass.code import EMPTY, Operand, SassInstruction
 from precision_lab.emulator.sass.lanes import SassLanes
 from precision_lab.emulator.sass.step import Step, Words
 
@@ -199,7 +199,7 @@ def pack_predicates(i: SassInstruction) -> Step:
         to, _, rest, mask = i.arguments
         value = np.zeros(1, np.uint32)
         for k in range(PREDICATES):
-            predicate = lanes.registers.get(f"P{k}", np.zeros(1, bool))
+            predicate = lanes.truth(i, Operand("P", k))
             value = value | (predicate.astype(np.uint32) << np.uint32(k))
         keep = lanes.integer(i, mask)
         lanes.put(i, to, (value & keep) | (lanes.integer(i, rest) & ~keep), live)
@@ -210,7 +210,6 @@ def pack_predicates(i: SassInstruction) -> Step:
         for k in range(PREDICATES):
             if keep >> k & 1:
                 found = (value >> np.uint32(k)) & np.uint32(1) != 0
-                old = lanes.registers.get(f"P{k}", np.zeros(1, bool))
-                lanes.registers[f"P{k}"] = found if live is None else np.where(live, found, old)
+                lanes.put(i, Operand("P", k), found, live)
 
     return packed if i.opcode == "P2R" else unpacked

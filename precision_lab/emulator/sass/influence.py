@@ -142,7 +142,9 @@ class _Noting(SassLanes):
     def constant(self, i: SassInstruction, o: sass.Operand, size: int, more: int = 0) -> Array:
         if o.base is not None:
             self.use.any_word = True
-        elif o.bank == 0:
+            self.bits(i, o.base)
+            return np.zeros((1, size), np.uint8)  # which word it is a launch decides
+        if o.bank == 0:
             self.use.words += range((o.number + more) // 4 * 4, o.number + more + size, 4)
         return super().constant(i, o, size, more)
 
@@ -371,7 +373,7 @@ class _Translation:
         try:
             use = self._uses.of(i)
         except Unsupported:  # whoever comes here ends the launch
-            return _Row(index, "exit")
+            return _Row(index, "exit", None, self._decides(i), guard=_guard(i))
         guard = self._decides(i)
         row = _Row(index, "op", lumped=i.opcode in _SHARED_RESULTS)
         row.writes = [_register(key) for key in dict.fromkeys(use.writes)]
