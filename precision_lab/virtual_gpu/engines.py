@@ -184,10 +184,9 @@ def _enclose(
     assert _State.enclosing is not None
     engine, planes = _State.enclosing
     if isinstance(launch.kernel, SassKernel):
-        name = launch.kernel.name
-        _State.record.kernels[name] = execute(launch, memory, sorted(read | written))
+        _State.record.kernels[launch.kernel.name] = execute(launch, memory, sorted(read | written))
         for allocation in written:
-            tensors.mark(allocation, f"{_OBSTACLE}of machine code ({name}) no ranges are computed")
+            tensors.mark(allocation, f"{_OBSTACLE}no ranges are computed of machine code")
         return
     foreign = any(
         m.startswith(_RANGES) and int(m.removeprefix(_RANGES)) != allocation
