@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -62,8 +63,13 @@ def in_environment(command: list[str], python: Path) -> list[str]:
 
 
 def variables() -> dict[str, str]:
-    """An environment's variables: no package looks for models, or for a telemetry server, at import."""
-    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    """An environment's variables: at import no package looks for models or for a telemetry server, and none
+    leaves files where it runs.
+    """
+    quiet = {
+        "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore",
+        "UNSLOTH_COMPILE_LOCATION": str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"),
+    }  # fmt: skip
     return {**os.environ, **quiet}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,9 @@ def test_every_package_of_the_list_reads_and_has_its_adapters(path: Path) -> Non
     package = load(path)
     adapters = path.with_name(f"{path.stem}_kernels.py")
     source = adapters.read_text(encoding="utf-8") if adapters.exists() else ""
+    shipped = runpy.run_path(str(adapters))["KERNELS"] if "def __getattr__(" in source else ()
     for target in [k.target for k in package.kernels] + [q.target for q in package.quantisers]:
-        assert " [" in target or f"def {target}(" in source, target
+        assert " [" in target or f"def {target}(" in source or target in shipped, target
     assert all(q.scale in RULES for q in package.quantisers)
     assert all(Codes.of(q.format).top > 0 for q in package.quantisers)
     names = {k.target for k in package.kernels} | {q.target for q in package.quantisers}
@@ -212,7 +214,7 @@ def test_a_page_has_reports_clean_kernels_and_what_is_not_measured() -> None:
             "b": {"package": {"package": "b", "version": "2"}, "error": "gone"},
         }
     )
-    assert "### 1. f: a NaN or an infinity where there should be a number" in text
+    assert "</a>1. f: a NaN or an infinity where there should be a number" in text
     assert "- **Witness**: nonfinite there." in text and "- **Cause**: not looked into." in text
     assert "refuted on every conforming device" in text and "| a 1.0 | `a.f` | silu | 3.25 ∞ |" in text
     assert "- b 2: gone" in text

@@ -16,6 +16,7 @@ OPERATIONS = {
     "gelu": ("gelu", "dgelu", "gelu_tanh"), "silu": ("silu", "dsilu", "silu"),
     "srelu": ("srelu", "dsrelu", "relu2"), "relu": ("relu", "drelu", "relu"),
 }  # fmt: skip
+KERNELS = tuple(f"{name}_{fmt}" for name in OPERATIONS for fmt in TYPES)
 
 
 def _operation(name: str) -> str:
@@ -38,9 +39,9 @@ def launch(forward: str, backward: str, fmt: str) -> tuple[str, str]:
 
 
 def __getattr__(name: str) -> Implementation:
-    operation, _, fmt = name.rpartition("_")
-    if operation not in OPERATIONS or fmt not in TYPES:
+    if name not in KERNELS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    operation, _, fmt = name.rpartition("_")
     forward, backward, function = OPERATIONS[operation]
     symbol, how = launch(forward, backward, fmt)
     return from_cuda(LIBRARY, symbol, get_function(function), target=f"{HERE}:{name}", launch=how)
