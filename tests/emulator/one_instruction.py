@@ -16,7 +16,7 @@ from precision_lab.emulator.parser import parse
 from precision_lab.emulator.ptx import Kernel
 from precision_lab.emulator.reference.engine import ReferenceEngine
 
-ENGINES: tuple[Engine, ...] = (FastEngine(), ReferenceEngine())
+ENGINES: tuple[Engine, ...] = (FastEngine(), FastEngine(optimised=False), ReferenceEngine())
 # The plain engine is held to the fast one by every kernel's first launch, too; here it takes its time.
 each_engine = pytest.mark.parametrize(
     "engine",

@@ -60,7 +60,7 @@ class StandIn:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("influences", "choices"):
         monkeypatch.setattr(engines._State, name, {})
-    for name in ("_ENGINES", "_COMPARED"):
+    for name in ("_ENGINES", "_KNOWN"):
         monkeypatch.setattr(executing, name, {})
     for name in (ENGINE, TABLES):
         monkeypatch.delenv(name, raising=False)
@@ -73,26 +73,67 @@ def kernel() -> Kernel:
     return parse(TEXT).kernels["k"]
 
 
-def ran(found: Kernel, reference: StandIn, fast: StandIn) -> str:
-    executing._ENGINES.update({"reference": reference, "fast": fast})
+def ran(found: Kernel, *given: StandIn, blocks: int = 1) -> str:
+    executing._ENGINES.update({engine.name: engine for engine in given})
     memory = Memory.reserve(1 << 20)
     address = memory.put(np.full(64, 5, np.uint8))
-    return executing.execute(Launch(found, (1, 1, 1), (1, 1, 1), argument([address], [8])), memory, [address])
+    launch = Launch(found, (blocks, 1, 1), (1, 1, 1), argument([address], [8]))
+    return executing.execute(launch, memory, [address])
 
 
 def test_both_engines_begin_with_the_same_memory() -> None:
-    reference, fast = (StandIn(name, lambda byte: byte + 1) for name in ("reference", "fast"))
+    reference, quick = (StandIn(name, lambda byte: byte + 1) for name in ("reference", "quick"))
     found = kernel()
-    assert ran(found, reference, fast) == "fast" and (reference.met, fast.met) == ([5], [5])
+    assert ran(found, reference, quick) == "fast" and (reference.met, quick.met) == ([5], [5])
     # The first launch of a kernel is compared, and no other.
-    assert ran(found, reference, fast) == "fast" and (len(reference.met), len(fast.met)) == (1, 2)
+    assert ran(found, reference, quick) == "fast" and (len(reference.met), len(quick.met)) == (1, 2)
 
 
 def test_engines_that_differ_end_the_measurement() -> None:
     with pytest.raises(
-        InternalError, match=r"the two engines of the emulator differ for k: byte 0 .* 1 bytes"
+        InternalError, match=r"the emulator's engines quick and reference differ for k: byte 0 .* 1 bytes"
     ):
-        ran(kernel(), StandIn("reference", lambda byte: 6), StandIn("fast", lambda byte: 7))
+        ran(kernel(), StandIn("reference", lambda byte: 6), StandIn("quick", lambda byte: 7))
+
+
+def test_code_is_optimised_once_a_kernel_has_run_for_many_threads() -> None:
+    """Its first launch is compared with what has been compared with the reference engine."""
+    engines_ = [StandIn(name, lambda byte: byte + 1) for name in ("reference", "quick", "fast")]
+    found = kernel()
+    for _ in range(3):
+        assert ran(found, *engines_, blocks=executing.QUICK_THREADS // 4) == "fast"
+    reference, quick, fast = (engine.met for engine in engines_)
+    assert (len(reference), len(quick), len(fast)) == (1, 3, 0)
+    for _ in range(3):
+        assert ran(found, *engines_, blocks=executing.QUICK_THREADS // 2) == "fast"
+    assert (len(reference), len(quick), len(fast)) == (1, 4, 3) and quick[-1] == fast[0] == 5
+    executing._KNOWN.clear()
+    engines_[2] = StandIn("fast", lambda byte: 7)
+    with pytest.raises(InternalError, match="engines fast and quick differ for k"):
+        ran(kernel(), *engines_, blocks=executing.QUICK_THREADS + 1)
+
+
+def test_a_kernel_that_the_fast_engine_does_not_run_is_tried_and_not_copied_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Without:
+        name = "quick"
+
+        def run(self, launch: Launch, memory: Memory) -> None:
+            raise Unsupported("threads communicate")
+
+    made: list[int] = []
+    plain = executing._Copy
+
+    def copied(memory: Memory, address: int) -> executing._Copy:
+        made.append(address)
+        return plain(memory, address)
+
+    monkeypatch.setattr(executing, "_Copy", copied)
+    executing._ENGINES["quick"] = Without()
+    found, reference = kernel(), StandIn("reference", lambda byte: byte + 1)
+    assert [ran(found, reference) for _ in range(2)] == ["reference"] * 2
+    assert len(made) == 1 and len(reference.met) == 2
 
 
 def test_a_choice_is_held_to_what_the_manual_allows() -> None:

@@ -39,19 +39,20 @@ class FastEngine:
 
     Args:
         threads: of the processor; all that this process may use unless it says otherwise.
+        optimised: see `machine.Code`.
     """
 
-    name = "fast"
-
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, optimised: bool = True) -> None:
+        self.name = "fast" if optimised else "quick"
         self._threads = threads or _cores()
+        self._optimised = optimised
 
     def run(self, launch: Launch, memory: Memory) -> None:
         """Executes every thread; see `launch.Engine`.
 
         What tables say is the reference engine's to look up.
         """
-        program, code = _compiled(_Held(launch.kernel))
+        program, code = _compiled(_Held(launch.kernel), self._optimised)
         for op, ftz in set(launch.choice.tables) & set(program.functions):
             raise Unsupported(f"{launch.kernel.name}: {op}{' with .ftz' * ftz} by a table")
         count = min(launch.blocks, CHUNKS * self._threads) if self._threads > 1 else 1
@@ -133,9 +134,20 @@ class _Held:
 
 
 @lru_cache(maxsize=256)
-def _compiled(kernel: _Held) -> tuple[Program, Code]:
-    program = translated(kernel.kernel)
-    return program, Code(program)
+def _program(kernel: _Held) -> Program | str:
+    """The kernel's code, or why there is none, which takes as long to find out."""
+    try:
+        return translated(kernel.kernel)
+    except Unsupported as error:
+        return str(error)
+
+
+@lru_cache(maxsize=256)
+def _compiled(kernel: _Held, optimised: bool) -> tuple[Program, Code]:
+    program = _program(kernel)
+    if isinstance(program, str):
+        raise Unsupported(program)
+    return program, Code(program, optimised=optimised)
 
 
 # -- memory of the launch itself ----------------------------------------------------------------------

@@ -24,13 +24,17 @@ _LOCK = threading.Lock()  # LLVM's global state
 class Code:
     """Machine code of one kernel.
 
+    Args:
+        optimised: whether LLVM takes its time over it; else it takes a twentieth of that, and the code is two
+            to eight times as slow.
+
     Attributes:
         run: the function; it lives as long as this object.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, optimised: bool = True) -> None:
         with _LOCK:
-            self._engine, self._keep = _loaded(program.text)
+            self._engine, self._keep = _loaded(program.text, optimised)
             self.run: Any = RUN(self._engine.get_function_address("run"))
 
 
@@ -48,30 +52,32 @@ def _started() -> tuple[str, str, str]:
     return llvm.get_process_triple(), llvm.get_host_cpu_name(), features
 
 
-def _machine() -> Any:
+def _machine(optimised: bool) -> Any:
     triple, processor, features = _started()
     target = llvm.Target.from_triple(triple)
     # No contraction: where nothing says "contract", LLVM makes no fma of a product and a sum.
     return target.create_target_machine(
-        cpu=processor, features=features, opt=2, reloc="default", codemodel="jitdefault", jit=True
-    )
+        cpu=processor, features=features, opt=2 if optimised else 0, reloc="default", codemodel="jitdefault",
+        jit=True,
+    )  # fmt: skip
 
 
-def _loaded(text: str) -> tuple[Any, Any]:
+def _loaded(text: str, optimised: bool) -> tuple[Any, Any]:
     """An execution engine with the text's code: as it was kept on disk, or made now."""
-    place = _place(text)
+    place = _place(text, optimised)
     kept = None if place is None else read_checked(*place)
-    machine = _machine()
+    machine = _machine(optimised)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     if kept is None:
         require("The kernel was not compiled")  # constants are folded in this thread
         module = llvm.parse_assembly(text)
         module.triple = _started()[0]
         module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.slp_vectorization = True
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
+        if optimised:
+            options = llvm.create_pipeline_tuning_options(speed_level=2)
+            options.slp_vectorization = True
+            builder = llvm.create_pass_builder(machine, options)
+            builder.getModulePassManager().run(module, builder)
         kept = machine.emit_object(module)
         if place is not None:
             write_checked(*place, kept)
@@ -81,9 +87,10 @@ def _loaded(text: str) -> tuple[Any, Any]:
     return engine, object_file
 
 
-def _place(text: str) -> tuple[Path, str] | None:
+def _place(text: str, optimised: bool) -> tuple[Path, str] | None:
     folder = cache_directory()
     if folder is None:
         return None
-    key = f"{_source()} {llvmlite.__version__} {llvm.llvm_version_info} {' '.join(_started())} {text}"
+    made_by = f"{_source()} {llvmlite.__version__} {llvm.llvm_version_info} {' '.join(_started())}"
+    key = f"{made_by} {'optimised' if optimised else 'quick'} {text}"
     return folder / "kernels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.code", key

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-
-WIDTH = 1024  # columns of a row, where the length allows
+from adapter_rows import halves
 
 
 def gelu(x):
@@ -24,7 +20,4 @@ def swiglu(x, b):
 def swiglu_packed(x, b):
     from deepspeed.ops.triton_ops.swiglu_triton import swiglu_packed as kernel
 
-    width = math.gcd(x.numel(), WIDTH)
-    b = b.expand(x.shape)
-    halves = torch.cat((x.reshape(-1, width), b.reshape(-1, width)), dim=-1)
-    return kernel(halves).reshape(x.shape)
+    return kernel(halves(x, b)).reshape(x.shape)

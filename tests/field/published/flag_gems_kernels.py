@@ -9,10 +9,13 @@ differentiable function of two.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
 import torch
+
+ROWS = 64  # the gated units take blocks of that many rows
 
 
 def _gems():
@@ -172,9 +175,10 @@ def gelu_tanh_and_mul(x, b):
 
 
 def _side_by_side(forward: Callable, backward: Callable, x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Of one row, x in its first half and b, which may be one number, in its second."""
-    row = torch.cat((x.reshape(1, -1), b.expand(x.shape).reshape(1, -1)), dim=-1)
-    return _paired(forward, lambda grad, row, y: backward(grad, row), row).reshape(x.shape)
+    """Of rows, x in the first half of each and b, which may be one number, in the second."""
+    rows = math.gcd(x.numel(), ROWS)
+    both = torch.cat((x.reshape(rows, -1), b.expand(x.shape).reshape(rows, -1)), dim=-1)
+    return _paired(forward, lambda grad, both, y: backward(grad, both), both).reshape(x.shape)
 
 
 def swiglu(x, b):

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-
-WIDTH = 1024  # columns of a row, where the length allows
-
-
-def _halves(x, b):
-    width = math.gcd(x.numel(), WIDTH)
-    b = b.expand(x.shape)
-    return torch.cat((x.reshape(-1, width), b.reshape(-1, width)), dim=-1)
+from adapter_rows import halves
 
 
 def silu_and_mul(x, b):
     from lmdeploy.pytorch.kernels.cuda.activation import silu_and_mul as kernel
 
-    return kernel(_halves(x, b)).reshape(x.shape)
+    return kernel(halves(x, b)).reshape(x.shape)
 
 
 def silu_and_mul_moe_ep(x, b):
     """One expert, every row of which is asked for."""
     from lmdeploy.pytorch.kernels.cuda.activation import silu_and_mul_moe_ep as kernel
 
-    halves = _halves(x, b)
-    rows = torch.full((1,), halves.shape[0], dtype=torch.int32, device=x.device)
-    return kernel(halves[None], rows).reshape(x.shape)
+    given = halves(x, b)
+    rows = torch.full((1,), given.shape[0], dtype=torch.int32, device=x.device)
+    return kernel(given[None], rows).reshape(x.shape)
 
 
 # -- quantisers --------------------------------------------------------------------------------

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-
-WIDTH = 1024  # columns of a row, where the length allows
-
-
-def _halves(x, b):
-    width = math.gcd(x.numel(), WIDTH)
-    return torch.cat((x.reshape(-1, width), b.expand(x.shape).reshape(-1, width)), dim=-1)
+from adapter_rows import halves
 
 
 def gelu_and_mul(x, b):
     from sglang.kernels.ops.activation.gelu_and_mul_triton import gelu_and_mul_triton
 
-    return gelu_and_mul_triton(_halves(x, b))[0].reshape(x.shape)
+    return gelu_and_mul_triton(halves(x, b))[0].reshape(x.shape)
 
 
 def silu_mul_bitexact(x, b):
@@ -30,7 +22,7 @@ def swiglu_oai_split(x, b):
     """With alpha 1, beta 0 and no limit it is SiLU(x)·b."""
     from sglang.kernels.ops.activation.minimax_m3_swiglu import swiglu_oai_split
 
-    return swiglu_oai_split(_halves(x, b), 1.0, 0.0, None).reshape(x.shape)
+    return swiglu_oai_split(halves(x, b), 1.0, 0.0, None).reshape(x.shape)
 
 
 def per_token_group_quant(x):

@@ -7,11 +7,8 @@ the up projection.
 
 from __future__ import annotations
 
-import math
-
 import torch
-
-WIDTH = 1024  # columns of a row, where the length allows
+from adapter_rows import halves, rows
 
 
 def _gated(forward, backward, x, b):
@@ -27,8 +24,7 @@ def _gated(forward, backward, x, b):
             _, grad_up, grad_gate = backward(upstream.clone(memory_format=torch.contiguous_format), gate, up)
             return grad_gate, grad_up
 
-    width = math.gcd(x.numel(), WIDTH)
-    gate, up = (given.reshape(-1, width).contiguous() for given in (x, b.expand(x.shape)))
+    gate, up = (rows(given).contiguous() for given in (x, b.expand(x.shape)))
     return Gated.apply(gate, up).reshape(x.shape)
 
 
@@ -54,9 +50,7 @@ def moe_fused_swiglu(x, b):
     import unsloth  # noqa: F401  unsloth_zoo refuses to be imported without it
     from unsloth_zoo.temporary_patches.moe_fused_swiglu import moe_fused_swiglu as kernel
 
-    width = math.gcd(x.numel(), WIDTH)
-    halves = torch.cat((x.reshape(-1, width), b.expand(x.shape).reshape(-1, width)), dim=-1)
-    return kernel(halves).reshape(x.shape)
+    return kernel(halves(x, b)).reshape(x.shape)
 
 
 # -- quantisers --------------------------------------------------------------------------------
