@@ -180,9 +180,10 @@ def _end_all() -> None:
 def _prepare(modules: Sequence[str]) -> None:
     """Imports what the process of every kernel imports, and runs none of it."""
     # Whatever goes wrong here goes wrong in the process of the kernel too, which says so.
-    with contextlib.suppress(Exception):
-        for name in modules:
+    for name in modules:
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
+    with contextlib.suppress(Exception):
         from numba.core.registry import cpu_target
 
         cpu_target.target_context.refresh()  # numba's own tables, a third of a second

@@ -38,6 +38,7 @@ WARM = (
     "precision_lab.running.runner", "precision_lab.running.selfcheck", "precision_lab.verifying.loading",
     "precision_lab.verifying.trial",
 )  # fmt: skip
+PRELOAD = "PRECISION_LAB_PRELOAD"  # modules that take long to import, with commas between them
 
 
 def _serve(job: Mapping[str, Any], put: Any) -> None:
@@ -123,7 +124,8 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 def main() -> None:
     """The child, or the server that forks it; the last argument is its pipe or its socket."""
     if sys.argv[1] == SERVER:
-        serve(int(sys.argv[2]), _work, WARM, make_device)
+        asked = [name.strip() for name in os.environ.get(PRELOAD, "").split(",") if name.strip()]
+        serve(int(sys.argv[2]), _work, (*WARM, *asked), make_device)
         os._exit(0)
     _work(int(sys.argv[1]))
 

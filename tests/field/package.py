@@ -112,6 +112,7 @@ class Package:
         unpacked: its source distribution is put on the path as it is, since to build it takes a GPU's tools.
         inside: a folder of that distribution which is put on the path instead.
         library: a file of its wheel, of which nothing else is kept or installed: machine code.
+        imports: modules that its adapters import, which take long: once, and not for each kernel's process.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Package:
     unpacked: bool = False
     inside: str = ""
     library: str = ""
+    imports: tuple[str, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     quantisers: tuple[Quantiser, ...] = ()
     notes: tuple[Note, ...] = ()

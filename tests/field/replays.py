@@ -37,7 +37,13 @@ def replayed(report: Report, environments: Path) -> tuple[Report, bool, str]:
     inner = in_environment(command[command.index(report.name) + 1 :], environment(package, environments))
     try:
         done = subprocess.run(
-            inner, cwd=ROOT, env=variables(), capture_output=True, text=True, timeout=SECONDS, check=False
+            inner,
+            cwd=ROOT,
+            env=variables(package),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return report, False, f"no end in {SECONDS} s"

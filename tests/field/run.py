@@ -41,7 +41,7 @@ def of(package: Package, environments: Path, folder: Path) -> dict[str, Any]:
     out = folder / f"{package.name}.measured.json"
     out.unlink(missing_ok=True)
     command = [str(python), str(ROOT / "tests" / "field" / "measure.py"), package.name, str(out)]
-    done = subprocess.run(command, cwd=ROOT, env=variables(), stdout=sys.stderr, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=variables(package), stdout=sys.stderr, check=False)
     if not out.is_file():
         return {**about, "error": f"its measurement ended with {done.returncode}"}
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -62,12 +62,13 @@ def in_environment(command: list[str], python: Path) -> list[str]:
     return [*own.get(command[0], command[:1]), *command[1:]]
 
 
-def variables() -> dict[str, str]:
+def variables(package: Package) -> dict[str, str]:
     """An environment's variables: at import no package looks for models or for a telemetry server, and none
     leaves files where it runs.
     """
     quiet = {
         "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore",
+        "GEMS_VENDOR": "nvidia", "PRECISION_LAB_PRELOAD": ",".join(package.imports),
         "UNSLOTH_COMPILE_LOCATION": str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"),
     }  # fmt: skip
     return {**os.environ, **quiet}
@@ -99,7 +100,7 @@ def main(words: list[str]) -> None:
         (package,) = packages([asked.inside])
         python = environment(package, asked.environments)
         command = in_environment(asked.words, python)
-        sys.exit(subprocess.run(command, cwd=ROOT, env=variables(), check=False).returncode)
+        sys.exit(subprocess.run(command, cwd=ROOT, env=variables(package), check=False).returncode)
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.words != ["page"]:
         measure(packages(asked.words or None), asked.environments, asked.out)

@@ -236,6 +236,21 @@ def test_a_file_that_was_changed_is_read_again(kernels: Path) -> None:
     assert not run(kernels, "good").passed
 
 
+def test_modules_that_take_long_are_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the server, before it forks; one that cannot be imported hinders nobody."""
+    (tmp_path / "takes_long.py").write_text(
+        f"import os\nopen({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getpid()}}\\n')\n",
+        encoding="utf-8",
+    )
+    path = tmp_path / "kernels.py"
+    path.write_text("import takes_long\n" + KERNELS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PRECISION_LAB_PRELOAD", "no_such_module, takes_long")
+    assert run(path, "good").passed and run(path, "good").passed
+    assert (tmp_path / "imported").read_text(encoding="utf-8") == f"{warm_start.server_pid()}\n"
+
+
 def test_started_anew_a_process_says_the_same(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is for a GPU and on other systems."""
     forked = run(kernels, "aborts")
