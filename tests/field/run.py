@@ -62,13 +62,18 @@ def in_environment(command: list[str], python: Path) -> list[str]:
     return [*own.get(command[0], command[:1]), *command[1:]]
 
 
+# What every engineering property and torch.compile import, for three seconds; with one thread to compile, as
+# emulated devices have it, it starts none.
+PRELOADED = ("torch._dynamo", "torch._inductor.compile_fx")
+
+
 def variables(package: Package) -> dict[str, str]:
     """An environment's variables: at import no package looks for models or for a telemetry server, and none
     leaves files where it runs.
     """
     quiet = {
         "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore",
-        "GEMS_VENDOR": "nvidia", "PRECISION_LAB_PRELOAD": ",".join(package.imports),
+        "GEMS_VENDOR": "nvidia", "PRECISION_LAB_PRELOAD": ",".join((*PRELOADED, *package.imports)),
         "UNSLOTH_COMPILE_LOCATION": str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"),
     }  # fmt: skip
     return {**os.environ, **quiet}
