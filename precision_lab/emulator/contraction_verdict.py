@@ -9,6 +9,7 @@ with `.rn`: each instruction's meaning is fixed then, and machine code with the 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -26,9 +27,10 @@ from precision_lab.emulator.machine_code import (
     assemblers_of,
     kernel_code,
 )
+from precision_lab.emulator.operands import results_of, sources_of, written
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.products import Candidate, IndexPair, candidates
-from precision_lab.emulator.ptx import Kernel
+from precision_lab.emulator.ptx import Float, Instruction, Integer, Kernel, Operand, Register
 from precision_lab.exceptions import UsageError
 
 # A product and a sum of pairs, each of which must be rounded.
@@ -162,11 +164,14 @@ class _Search:
             return Contraction("none", (), "the same machine code comes of the PTX with all products rounded")
         if self._code(None) != self._given:
             return None
-        sums = self._fused_sums()
-        for pairs in self._choices(sums, expected):
-            if self._proves(pairs):
-                kind: Kind = "all" if set(pairs) == set(expected) else "some"
-                return Contraction(kind, pairs, "the same arithmetic comes of the PTX with fma written out")
+        for whole in (True, False):
+            sums = self._fused_sums(whole=whole)
+            for pairs in itertools.islice(self._choices(sums, expected), 1 if whole else None):
+                if self._proves(pairs):
+                    kind: Kind = "all" if set(pairs) == set(expected) else "some"
+                    return Contraction(
+                        kind, pairs, "the same arithmetic comes of the PTX with fma written out"
+                    )
         return Contraction(
             "unknown",
             expected,
@@ -183,9 +188,18 @@ class _Search:
 
     # -- which sums -------------------------------------------------------------------------------
 
-    def _fused_sums(self) -> tuple[int, ...]:
-        """Those without which the machine code has fewer fused instructions."""
+    def _fused_sums(self, *, whole: bool = False) -> tuple[int, ...]:
+        """Those without which the machine code has fewer fused instructions.
+
+        Args:
+            whole: of a group without which there are as many fewer as it has sums, all are taken to be fused.
+                Another one's fate may have changed instead, so that this must be proved; it nearly always
+                can be, and an unrolled kernel needs a tenth of the assemblies.
+        """
         open_sums = [at for at in self._places if self._kernel.instructions[at].opcode != "mul"]
+        if whole:  # what is alike, in different elements, side by side
+            made = {r.name: i for i in self._kernel.instructions for to in results_of(i) for r in written(to)}
+            open_sums.sort(key=lambda at: (_form(self._kernel.instructions[at], made, 3), at))
         fused: list[int] = []
         waiting = [open_sums]
         while waiting:
@@ -194,9 +208,10 @@ class _Search:
                 continue
             # Without them the order of instructions may change, too; what counts is how many are fused.
             without = self._code(frozenset(self._places) - frozenset(group))
-            if _fused(without) == _fused(self._given):
+            fewer = _fused(self._given) - _fused(without)
+            if not fewer:
                 continue
-            if len(group) == 1:
+            if len(group) == 1 or (whole and fewer == len(group)):
                 fused += group
             else:
                 half = len(group) // 2
@@ -281,6 +296,17 @@ def _scales(i: MachineInstruction) -> bool:
 
 def _fused(code: Code | None) -> int:
     return -1 if code is None else sum(i.is_fused for i in code)
+
+
+def _form(i: Instruction, made: Mapping[str, Instruction], depth: int) -> str:
+    """An instruction with those that its operands come from, without the names of registers."""
+
+    def source(operand: Operand) -> str:
+        if not isinstance(operand, Register):
+            return repr(operand) if isinstance(operand, Float | Integer) else type(operand).__name__
+        return _form(made[operand.name], made, depth - 1) if depth and operand.name in made else "register"
+
+    return f"{i.name}({', '.join(map(source, sources_of(i)))})"
 
 
 def _kind(operand: str) -> str:

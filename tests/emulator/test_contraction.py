@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -378,6 +379,64 @@ def test_a_search_that_is_given_up_leaves_both_open(monkeypatch: pytest.MonkeyPa
         if found.kind == "all":
             break
     assert len(said) > 4 and said == ["unknown"] * (len(said) - 1) + ["all"]
+
+
+def unrolled(elements: int) -> str:
+    """Of each element a fused quotient, a fused product, and a product that is stored, too, and is not."""
+    lines = []
+    for k in range(elements):
+        lines += [
+            f"ld.global.v2.f32 {{%a{k}, %b{k}}}, [%at+{8 * k}];",
+            f"div.full.f32 %q{k}, %a{k}, %b{k}; add.f32 %r{k}, %q{k}, 0f3F800000;",
+            f"mul.f32 %m{k}, %r{k}, %b{k}; add.f32 %s{k}, %m{k}, 0f40000000;",
+            f"mul.f32 %n{k}, %s{k}, %a{k}; add.f32 %t{k}, %n{k}, %b{k};",
+            f"st.global.v2.f32 [%to+{8 * k}], {{%n{k}, %t{k}}};",
+        ]
+    registers = ", ".join(f"%{r}{k}" for r in "abqrmsnt" for k in range(elements))
+    head = (
+        ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 x, .param .u64 y) {\n"
+    )
+    at = f".reg .b64 %at, %to;\n.reg .f32 {registers};\nld.param.u64 %at, [x];\nld.param.u64 %to, [y];\n"
+    return head + at + "\n".join(lines) + "\nret;\n}\n"
+
+
+def assemblies(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Contraction, int]:
+    """The verdict on what Triton's assembler makes of the text, and how often it was asked."""
+    asked: list[str] = []
+    code = contraction_verdict._Search._code
+
+    def counted(search: Any, *given: Any, **options: Any) -> Any:
+        asked.append("")
+        return code(search, *given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contraction_verdict._Search, "_code", counted)
+        return verdict(text, "k"), len(asked)
+
+
+@needs_assembler
+def test_elements_of_an_unrolled_kernel_are_asked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    (few, first), (many, last) = (assemblies(unrolled(n), monkeypatch) for n in (2, 16))
+    assert few.kind == many.kind != "unknown" and len(many.pairs) == 8 * len(few.pairs)
+    searched = contraction_verdict._Search._fused_sums
+    monkeypatch.setattr(
+        contraction_verdict._Search, "_fused_sums", lambda search, whole=False: searched(search)
+    )
+    one_by_one, each = assemblies(unrolled(16), monkeypatch)
+    assert one_by_one == many and last < first + 10 and last < each / 3
+
+
+@needs_assembler
+def test_a_guess_that_cannot_be_proved_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, _ = assemblies(unrolled(3), monkeypatch)
+    searched = contraction_verdict._Search._fused_sums
+    for wrong in (lambda sums: sums[1:], lambda sums: ()):
+        monkeypatch.setattr(
+            contraction_verdict._Search, "_fused_sums",
+            lambda search, whole=False, wrong=wrong: (wrong if whole else tuple)(searched(search)),
+        )  # fmt: skip
+        found, asked = assemblies(unrolled(3), monkeypatch)
+        assert found == right and asked > 8
 
 
 @needs_assembler
