@@ -190,11 +190,20 @@ def _prepare(modules: Sequence[str]) -> None:
     gc.freeze()  # what is here stays: collected in a fork, it would only be copied
 
 
+def _has_threads() -> bool:
+    """Whether there are threads that a fork would lose: who knows of forks ends his before one."""
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return len(os.listdir("/proc/self/task")) > 1
+
+
 def serve(
     control: int,
     child: Callable[[int], None],
     modules: Sequence[str],
     before: Callable[[], None] = lambda: None,
+    more: str = "",
 ) -> None:
     """The server: forks a process for every request, until nobody can ask or nobody has asked for long.
 
@@ -203,11 +212,19 @@ def serve(
         child: what the process does, given the number of its pipe.
         modules: what is imported first.
         before: what is done before that.
+        more: a variable of the environment with further modules, commas between them. Where one starts
+            threads, as autograd does, a fork would not be what a new process is: the server begins again
+            without them.
     """
     # What goes wrong here goes wrong in the process of the kernel too, which says so.
     with contextlib.suppress(Exception):
         before()
-    _prepare(modules)
+    named = [name.strip() for name in os.environ.get(more, "").split(",") if name.strip()]
+    _prepare((*modules, *named))
+    if named and _has_threads():
+        del os.environ[more]
+        os.set_inheritable(control, True)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     # Where numpy's BLAS has a thread: it ends it before every fork.
     warnings.filterwarnings("ignore", ".*is multi-threaded.*fork", DeprecationWarning)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are waited for by nobody

@@ -124,8 +124,7 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 def main() -> None:
     """The child, or the server that forks it; the last argument is its pipe or its socket."""
     if sys.argv[1] == SERVER:
-        asked = [name.strip() for name in os.environ.get(PRELOAD, "").split(",") if name.strip()]
-        serve(int(sys.argv[2]), _work, (*WARM, *asked), make_device)
+        serve(int(sys.argv[2]), _work, WARM, make_device, PRELOAD)
         os._exit(0)
     _work(int(sys.argv[1]))
 

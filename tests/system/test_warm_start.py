@@ -251,6 +251,28 @@ def test_modules_that_take_long_are_imported_once(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "imported").read_text(encoding="utf-8") == f"{warm_start.server_pid()}\n"
 
 
+def test_a_module_that_starts_threads_is_imported_by_each_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autograd refuses to run in a fork of a process where its threads run: no fault of the kernel."""
+    (tmp_path / "has_threads.py").write_text(
+        "import os, threading\n"
+        f"open({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n",
+        encoding="utf-8",
+    )
+    path = tmp_path / "kernels.py"
+    path.write_text("import has_threads\n" + KERNELS, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PRECISION_LAB_PRELOAD", "has_threads")
+    assert run(path, "good").passed
+    first = warm_start.server_pid()
+    assert run(path, "good").passed and warm_start.server_pid() == first
+    importers = (tmp_path / "imported").read_text(encoding="utf-8").split()
+    assert len(importers) == 3 and importers[0] == str(first) and len(set(importers)) == 3
+
+
 def test_started_anew_a_process_says_the_same(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is for a GPU and on other systems."""
     forked = run(kernels, "aborts")
