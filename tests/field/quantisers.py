@@ -79,6 +79,8 @@ def call(adapter: Callable[..., Any], x: Array, dtype: str, bits: int) -> tuple[
 
 def adapter_of(package: Package, target: str) -> Callable[..., Any]:
     path = Path(__file__).parent / "published" / f"{package.name}_kernels.py"
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # of what adapters share
     spec = importlib.util.spec_from_file_location(package.name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

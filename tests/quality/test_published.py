@@ -22,7 +22,7 @@ from bug_reports import reports
 from judged_codes import RULES, Codes, judge
 from package import PUBLISHED, Note, Package, Quantiser, load, packages
 from published_page import page
-from quantisers import findings
+from quantisers import adapter_of, findings
 
 import precision_lab
 from precision_lab.formats import BF16, E4M3, FP32, FloatFormat
@@ -151,13 +151,17 @@ def test_rules_for_powers_of_two_agree_with_their_definitions() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_package_of_the_list_reads_and_has_its_adapters(path: Path) -> None:
+def test_every_package_of_the_list_reads_and_has_its_adapters(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = load(path)
     adapters = path.with_name(f"{path.stem}_kernels.py")
     source = adapters.read_text(encoding="utf-8") if adapters.exists() else ""
     shipped = runpy.run_path(str(adapters))["KERNELS"] if "def __getattr__(" in source else ()
     for target in [k.target for k in package.kernels] + [q.target for q in package.quantisers]:
         assert " [" in target or f"def {target}(" in source or target in shipped, target
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(PUBLISHED)])
+    assert all(callable(adapter_of(package, q.target)) for q in package.quantisers)
     assert all(q.scale in RULES for q in package.quantisers)
     assert all(Codes.of(q.format).top > 0 for q in package.quantisers)
     names = {k.target for k in package.kernels} | {q.target for q in package.quantisers}
