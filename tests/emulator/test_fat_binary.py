@@ -7,26 +7,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from emulation import needs_programs
 from shipped_kernels import backward_name, fat_binary, forward_name, torch_like
 
-from precision_lab.emulator.machine_code import assemble, assemblers, program
+from precision_lab.emulator.machine_code import assemble, assemblers
 from precision_lab.emulator.sass.cubin import kernel_names
 from precision_lab.emulator.sass.fat_binary import holds_kernels, kernel_file, target_of
 from precision_lab.emulator.sass.names import demangled
-from precision_lab.exceptions import MissingPackageError, UsageError
+from precision_lab.exceptions import UsageError
 
 EMPTY = ".version 8.0\n.target {target}\n.address_size 64\n.visible .entry {name}() {{ ret; }}"
 
-
-def _tools() -> str:
-    try:
-        program("nvdisasm"), program("cuobjdump")
-    except MissingPackageError as error:
-        return str(error)
-    return "" if assemblers() else "there is no ptxas"
-
-
-pytestmark = pytest.mark.skipif(bool(_tools()), reason=_tools() or "NVIDIA's programs are here")
+pytestmark = needs_programs("nvdisasm", "cuobjdump")
 
 
 def empty(name: str, target: str) -> bytes:

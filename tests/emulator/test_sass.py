@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulation import needs_programs
 from one_instruction import run, run_kernel, text, widths
 
 from precision_lab.emulator.faults import Fault, Unsupported
 from precision_lab.emulator.launch import Launch, argument
-from precision_lab.emulator.machine_code import assemble, assemblers, program
+from precision_lab.emulator.machine_code import assemble
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.parser import parse
 from precision_lab.emulator.reference.engine import BATCH, ReferenceEngine
@@ -20,7 +21,7 @@ from precision_lab.emulator.sass.code import SassKernel
 from precision_lab.emulator.sass.cubin import kernel_names, layout, sections
 from precision_lab.emulator.sass.engine import SassEngine
 from precision_lab.emulator.sass.text import kernel_of
-from precision_lab.exceptions import MissingPackageError, UsageError
+from precision_lab.exceptions import UsageError
 
 Array = np.ndarray[Any, Any]
 TARGETS = ("sm_80", "sm_90")
@@ -28,15 +29,7 @@ PTX, SASS = ReferenceEngine(), SassEngine()
 each_target = pytest.mark.parametrize("target", TARGETS)
 
 
-def _tools() -> str:
-    try:
-        program("nvdisasm")
-    except MissingPackageError as error:
-        return str(error)
-    return "" if assemblers() else "there is no ptxas"
-
-
-pytestmark = pytest.mark.skipif(bool(_tools()), reason=_tools() or "nvdisasm and ptxas are here")
+pytestmark = needs_programs("nvdisasm")
 
 
 def numbers(bits: int, count: int) -> list[Array]:

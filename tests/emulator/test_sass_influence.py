@@ -7,29 +7,20 @@ from functools import cache
 
 import numpy as np
 import pytest
+from emulation import needs_programs
 from shipped_kernels import backward_name, forward_name, torch_like
 
 from precision_lab.emulator.influence import Influence
 from precision_lab.emulator.launch import Choice, Launch, argument
-from precision_lab.emulator.machine_code import assemble, assemblers, program
+from precision_lab.emulator.machine_code import assemble
 from precision_lab.emulator.memory import Memory
 from precision_lab.emulator.sass.code import SassKernel, pointer_name
 from precision_lab.emulator.sass.engine import SassEngine
 from precision_lab.emulator.sass.influence import _Uses, influence_of, operation, ptx_name
 from precision_lab.emulator.sass.program import CONTROL
 from precision_lab.emulator.sass.text import kernel_of
-from precision_lab.exceptions import MissingPackageError
 
-
-def _tools() -> str:
-    try:
-        program("nvdisasm")
-    except MissingPackageError as error:
-        return str(error)
-    return "" if assemblers() else "there is no ptxas"
-
-
-pytestmark = pytest.mark.skipif(bool(_tools()), reason=_tools() or "nvdisasm and ptxas are here")
+pytestmark = needs_programs("nvdisasm")
 TARGETS = ("sm_80", "sm_90")
 each_target = pytest.mark.parametrize("target", TARGETS)
 

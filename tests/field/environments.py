@@ -86,12 +86,18 @@ def _install(
             raise NotInstalled(f"{words[-1]} brings its own {name}")
 
 
+def _downloaded(requirement: str, folder: Path, pattern: str, *options: str) -> Path:
+    """The one file that the index has of it."""
+    command = [*PIP, "download", "--quiet", "--no-deps", "--disable-pip-version-check", *options]
+    _run([*command, "--dest", str(folder), requirement], DOWNLOAD_ONLY)
+    (found,) = folder.glob(pattern)
+    return found
+
+
 def _unpacked(requirement: str, folder: Path) -> Path:
     """The folder of a source distribution, which is not built: its setup need not even run."""
     found = folder / "source"
-    _run([*PIP, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation",
-          "--disable-pip-version-check", "--dest", str(found), requirement], DOWNLOAD_ONLY)  # fmt: skip
-    (archive,) = found.glob("*.tar.gz")
+    archive = _downloaded(requirement, found, "*.tar.gz", "--no-binary", ":all:", "--no-build-isolation")
     with tarfile.open(archive) as packed:
         packed.extractall(found, filter="data")
     archive.unlink()
@@ -102,9 +108,7 @@ def _unpacked(requirement: str, folder: Path) -> Path:
 def _library(requirement: str, name: str, folder: Path) -> None:
     """One file of a wheel, beside the environment; the wheel goes again."""
     found = folder / LIBRARY
-    _run([*PIP, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check",
-          "--dest", str(found), requirement])  # fmt: skip
-    (wheel,) = found.glob("*.whl")
+    wheel = _downloaded(requirement, found, "*.whl", "--only-binary", ":all:")
     kept = found / Path(name).name
     with zipfile.ZipFile(wheel) as packed, packed.open(name) as source, kept.open("wb") as to:
         shutil.copyfileobj(source, to)

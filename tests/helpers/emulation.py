@@ -10,6 +10,9 @@ import sys
 
 import pytest
 
+from precision_lab.emulator.machine_code import assemblers, program
+from precision_lab.exceptions import MissingPackageError
+
 
 def missing(*modules: str) -> str:
     """Why there can be no emulated GPU here, or none with these modules; "" where there can."""
@@ -19,6 +22,17 @@ def missing(*modules: str) -> str:
         return "no C++ compiler"
     absent = (module for module in modules if importlib.util.find_spec(module) is None)
     return next((f"{module} is not installed" for module in absent), "")
+
+
+def needs_programs(*names: str) -> pytest.MarkDecorator:
+    """Skips where these programs of NVIDIA's, or its assembler, are missing."""
+    try:
+        for name in names:
+            program(name)
+        why = "" if assemblers() else "there is no ptxas"
+    except MissingPackageError as error:
+        why = str(error)
+    return pytest.mark.skipif(bool(why), reason=why or f"{', '.join(names)} and ptxas are here")
 
 
 def require(*modules: str) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from emulation import needs_programs
 from shipped_kernels import backward_name, forward_name, torch_like
 
-from precision_lab.emulator.machine_code import assemblers, program
 from precision_lab.emulator.sass.names import demangled
-from precision_lab.exceptions import MissingPackageError, UsageError
+from precision_lab.exceptions import UsageError
 from precision_lab.formats import BF16
 from precision_lab.functions import get_function
 from precision_lab.implementations.adapters.cuda_arguments import placed
@@ -26,15 +26,7 @@ from precision_lab.verifying.verify import verify
 SILU, ELU = get_function("silu"), get_function("elu")
 
 
-def _tools() -> str:
-    try:
-        program("nvdisasm")
-    except MissingPackageError as error:
-        return str(error)
-    return "" if assemblers() else "there is no ptxas"
-
-
-pytestmark = pytest.mark.skipif(bool(_tools()), reason=_tools() or "nvdisasm and ptxas are here")
+pytestmark = needs_programs("nvdisasm")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -236,41 +236,44 @@ def test_a_file_that_was_changed_is_read_again(kernels: Path) -> None:
     assert not run(kernels, "good").passed
 
 
-def test_modules_that_take_long_are_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def preloaded(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A module that the kernels import and the server is asked to; gives the file of who imported it."""
+
+    def made(name: str, lines: str = "", before: str = "") -> Path:
+        folder = kernels.parent
+        importers = folder / "importers"
+        note = f"import os\nopen({str(importers)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        (folder / f"{name}.py").write_text(note + lines, encoding="utf-8")
+        kernels.write_text(f"import {name}\n" + KERNELS, encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PRECISION_LAB_PRELOAD", before + name)
+        return importers
+
+    return made
+
+
+def test_modules_that_take_long_are_imported_once(kernels: Path, preloaded: Callable[..., Path]) -> None:
     """In the server, before it forks; one that cannot be imported hinders nobody."""
-    (tmp_path / "takes_long.py").write_text(
-        f"import os\nopen({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getpid()}}\\n')\n",
-        encoding="utf-8",
-    )
-    path = tmp_path / "kernels.py"
-    path.write_text("import takes_long\n" + KERNELS, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PRECISION_LAB_PRELOAD", "no_such_module, takes_long")
-    assert run(path, "good").passed and run(path, "good").passed
-    assert (tmp_path / "imported").read_text(encoding="utf-8") == f"{warm_start.server_pid()}\n"
+    importers = preloaded("takes_long", before="no_such_module, ")
+    assert run(kernels, "good").passed and run(kernels, "good").passed
+    assert importers.read_text(encoding="utf-8") == f"{warm_start.server_pid()}\n"
 
 
 def test_a_module_that_starts_threads_is_imported_by_each_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kernels: Path, preloaded: Callable[..., Path]
 ) -> None:
     """Autograd refuses to run in a fork of a process where its threads run: no fault of the kernel."""
-    (tmp_path / "has_threads.py").write_text(
-        "import os, threading\n"
-        f"open({str(tmp_path / 'imported')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
-        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n",
-        encoding="utf-8",
+    importers = preloaded(
+        "has_threads",
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
     )
-    path = tmp_path / "kernels.py"
-    path.write_text("import has_threads\n" + KERNELS, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PRECISION_LAB_PRELOAD", "has_threads")
-    assert run(path, "good").passed
+    assert run(kernels, "good").passed
     first = warm_start.server_pid()
-    assert run(path, "good").passed and warm_start.server_pid() == first
-    importers = (tmp_path / "imported").read_text(encoding="utf-8").split()
-    assert len(importers) == 3 and importers[0] == str(first) and len(set(importers)) == 3
+    assert run(kernels, "good").passed and warm_start.server_pid() == first
+    found = importers.read_text(encoding="utf-8").split()
+    assert len(found) == 3 and found[0] == str(first) and len(set(found)) == 3
 
 
 def test_started_anew_a_process_says_the_same(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

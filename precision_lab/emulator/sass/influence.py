@@ -260,13 +260,13 @@ class _Translation:
         Raises:
             _NotFollowed: a way is not seen.
         """
-        self._emit((), 0, range(len(self._kernel.code)))
+        self._emit((), range(len(self._kernel.code)))
         blocks = _Blocks(self._rows, self._at)
         return self._written(blocks)
 
     # -- ways, with subroutines where they are called --------------------------------------------
 
-    def _emit(self, context: tuple[int, ...], entry: int, indexes: Iterable[int]) -> None:
+    def _emit(self, context: tuple[int, ...], indexes: Iterable[int]) -> None:
         called = self._called() if not context else frozenset()
         for index in indexes:
             if index in called:
@@ -293,7 +293,7 @@ class _Translation:
             elif i.opcode == "RET":
                 if not context:
                     raise _NotFollowed("a return from what nobody has called is not followed")
-                self._rows.append(_Row(index, "bra", (context[:-1], self._after(context[-1])), decides))
+                self._rows.append(_Row(index, "bra", (context[:-1], context[-1] + 1), decides))
             elif i.opcode == "CALL":
                 self._call(context, index, i, decides)
             else:
@@ -316,7 +316,7 @@ class _Translation:
         reached = sorted(self._reached(entry))
         if reached[0] != entry:
             self._rows.append(_Row(index, "bra", (inside, entry)))
-        self._emit(inside, entry, reached)
+        self._emit(inside, reached)
 
     def _reached(self, entry: int) -> set[int]:
         """The instructions of a subroutine."""
@@ -349,9 +349,6 @@ class _Translation:
         """What belongs to subroutines alone."""
         main = self._reached(0)
         return frozenset(range(len(self._kernel.code))) - main
-
-    def _after(self, call: int) -> int:
-        return call + 1
 
     def _index(self, address: int) -> int:
         while address not in self._kernel.at:
