@@ -169,11 +169,21 @@ def bad(x, alpha_p, alpha_n, beta):
 """
 
 
+def test_fast_math_is_compiled_as_fast_math() -> None:
+    """Whatever was compiled of the same source before: subnormals are flushed, and kept without it."""
+    from precision_lab.implementations.cuda import kernel
+
+    x = torch.tensor([1e-40, -1e-40], device="cuda")
+    one = {n: torch.tensor(v, device="cuda") for n, v in (("alpha_p", 0.8), ("alpha_n", 0.8), ("beta", 0.5))}
+    usual, fast, again = (kernel("naive", f, x, **one).cpu() for f in (False, True, False))
+    assert (usual != 0).all() and (fast == 0).all() and torch.equal(usual, again)
+
+
 def test_isolation_survives_an_illegal_access(tmp_path: Path) -> None:
     (tmp_path / "illegal.py").write_text(ILLEGAL)
     verdict = verify(
         f"{tmp_path / 'illegal.py'}:bad", "xielu", fmts=("fp16", "bf16"), outputs=("forward",),
-        properties=False, device="cuda",
+        params=get_function("xielu").parameter_sets["init"], properties=False, device="cuda",
     )  # fmt: skip
     by_format = {m.fmt: m for m in verdict.measurements}
     assert by_format["fp16"].failure is not None and by_format["fp16"].failure.kind == "crashed"

@@ -102,7 +102,8 @@ def _padded(flat: Tensor, count: int, per: int) -> Tensor:
     return flat.clone() if flat.data_ptr() % (per * flat.itemsize) else flat
 
 
-def _kernel(form: str, fast: bool, x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+def kernel(form: str, fast: bool, x: Tensor, *, alpha_p: Tensor, alpha_n: Tensor, beta: Tensor) -> Tensor:
+    """xIELU by one of the forms; `fast` compiles it with --use_fast_math."""
     result: Tensor = _Compiled.apply(form, fast, x, alpha_p, alpha_n, beta)  # type: ignore[no-untyped-call]
     return result
 
@@ -111,7 +112,7 @@ def _all() -> Iterator[Implementation]:
     for form, (words, formats) in _FORMS.items():
         for fast in (False, True):
             yield Implementation(
-                f"{form} fast-math" if fast else form, XIELU, partial(_kernel, form, fast), CUDA_CPP, formats,
+                f"{form} fast-math" if fast else form, XIELU, partial(kernel, form, fast), CUDA_CPP, formats,
                 "storage" if form == "packed" else "fp32",
                 words + (", --use_fast_math" if fast else ""), devices=(CUDA,), capability=(8, 0),
             )  # fmt: skip

@@ -78,9 +78,11 @@ SHOWN = 8  # unexplained inputs that are kept
 def compared(prediction: Prediction, returned: Bits) -> Comparison:
     """
     Args:
-        returned: codes for the same inputs, a NaN canonical.
+        returned: codes for the same inputs.
     """
+    of = prediction.fmt.decode
     differs = returned != prediction.bits
+    differs[differs] = ~(np.isnan(of(returned[differs])) & np.isnan(of(prediction.bits[differs])))
     left = differs & prediction.open
     explained: dict[str, int] = {}
     for name, changes in prediction.by.items():
@@ -96,8 +98,9 @@ def compared(prediction: Prediction, returned: Bits) -> Comparison:
 
 
 def canonical(values: NDArray[np.float64], fmt: FloatFormat) -> Bits:
-    """Codes of values of a 16-bit format."""
-    return fmt.encode(np.asarray(values, np.float64)).astype(np.uint16)
+    """Codes of values of a 16-bit format; every NaN has the same, whatever its sign."""
+    values = np.asarray(values, np.float64)
+    return fmt.encode(np.where(np.isnan(values), np.nan, values)).astype(np.uint16)
 
 
 def predicted(case: Case, progress: Progress | None = None) -> dict[str, Prediction | Failure]:

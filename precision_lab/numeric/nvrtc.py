@@ -37,6 +37,11 @@ EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 FAST = ("--use_fast_math",)
 
 
+# Where there is a driver, NVRTC caches what it made from this version on. On an H200 (NVRTC 13.0) machine code
+# with `--use_fast_math` was that of the same source without it, to the byte.
+_CACHES = (12, 9)
+
+
 def _bindings() -> Any:
     try:
         from cuda.bindings import driver, nvrtc
@@ -132,6 +137,8 @@ def _compiled(
         for expression in expressions:
             _checked(nvrtc.nvrtcAddNameExpression(program, expression.encode()))
         chosen = [o.encode() for o in (f"--gpu-architecture={architecture}", "--std=c++17", *options)]
+        if tuple(_checked(nvrtc.nvrtcVersion())) >= _CACHES:
+            chosen.append(b"--no-cache")
         folder = _headers()
         if folder:
             chosen.append(f"--include-path={folder}".encode())

@@ -127,6 +127,7 @@ def isolated_events(
         raise UsageError(f"time_limit={time_limit!r}: must be a positive number of seconds")
     job = _Job(target, framework, compiled, device)
     hangs = 0
+    narrowed = False
     together: tuple[Measurement, ...] = ()  # of a call that hung, what is still to be told apart
     while True:
         course = _Course()
@@ -153,8 +154,11 @@ def isolated_events(
         elif len(stage.blanks) > 1 or failure.kind == "disturbs_report":
             yield from (Measured(replace(blank, failure=failure)) for blank in stage.blanks)
         else:
-            where = _narrowed(job, plan, stage.blanks[0], min(time_limit, 30.0))
-            failure = Failure(failure.kind, f"{failure.message}; {where}")
+            # A GPU's process is no fork: to look for the inputs takes ten seconds each time.
+            if not (narrowed and device.is_accelerator):
+                where = _narrowed(job, plan, stage.blanks[0], min(time_limit, 30.0))
+                failure = Failure(failure.kind, f"{failure.message}; {where}")
+                narrowed = True
             for blank in _taken_along(stage.blanks, together if hung else ()):
                 yield Measured(replace(blank, failure=failure))
                 one = f"accuracy {blank.fmt} {blank.params_name} {blank.output}"
