@@ -37,8 +37,8 @@ EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 FAST = ("--use_fast_math",)
 
 
-# Where there is a driver, NVRTC caches what it made from this version on. On an H200 (NVRTC 13.0) machine code
-# with `--use_fast_math` was that of the same source without it, to the byte.
+# Where there is a driver, NVRTC caches what it made from this version on. On an H200 (NVRTC 13.0) machine
+# code with `--use_fast_math` was that of the same source without it, to the byte.
 _CACHES = (12, 9)
 
 
