@@ -1,0 +1,156 @@
+"""Expressions as text, as LaTeX, as a key, and as the list of operations that a kernel rounds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+from precision_lab.formula.expression import Comparison, Expression, children
+
+_GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ",
+    "lambda": "λ", "lam": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "omega": "ω",
+}  # fmt: skip
+_NAMES = {"exp": "exp", "sigmoid": "σ", "sigmoid_slope": "σ′", "atan": "arctan"}
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+# How tightly an operation binds.
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)
+
+
+def text(e: Expression) -> str:
+    """For people: x·σ(1.702·x)."""
+    return _text(e)[0]
+
+
+def _bracketed(e: Expression, least: int) -> str:
+    words, binding = _text(e)
+    return words if binding >= least else f"({words})"
+
+
+@lru_cache(maxsize=4096)
+def _text(e: Expression) -> tuple[str, int]:
+    if e.kind == "number":
+        words = shown(e.args[0])
+        return words, _SUM if words.startswith("−") else _PRODUCT if "/" in words else _ATOM
+    if e.kind == "pi":
+        return "π", _ATOM
+    if e.kind == "symbol":
+        stem, _, rest = e.args[0].partition("_")
+        return _GREEK.get(stem, stem) + (f"_{rest}" if rest else ""), _ATOM
+    if e.kind in ("add", "sub"):
+        sign = "+" if e.kind == "add" else "−"
+        return f"{_bracketed(e.args[0], _SUM)} {sign} {_bracketed(e.args[1], _PRODUCT)}", _SUM
+    if e.kind in ("mul", "div"):
+        sign = "·" if e.kind == "mul" else "/"
+        right = _PRODUCT if e.kind == "mul" else _SIGN
+        return f"{_bracketed(e.args[0], _PRODUCT)}{sign}{_bracketed(e.args[1], right)}", _PRODUCT
+    if e.kind == "neg":
+        return f"−{_bracketed(e.args[0], _PRODUCT)}", _SUM
+    if e.kind == "power":
+        base, exponent = _bracketed(e.args[0], _ATOM), text(e.args[1])
+        raised = exponent.translate(_SUPERSCRIPTS) if exponent.isdecimal() else f"^{_bracketed(e.args[1], _ATOM)}"
+        return f"{base}{raised}", _POWER
+    if e.kind == "where":
+        condition, a, b = e.args
+        return f"{{{text(a)} if {comparison_text(condition)}; else {text(b)}}}", _ATOM
+    return f"{_NAMES.get(e.kind, e.kind)}({text(e.args[0])})", _ATOM
+
+
+def comparison_text(c: Comparison) -> str:
+    """As people write it, the side with x first."""
+    if c.left.kind == "number" and c.right.kind != "number":
+        return f"{text(c.right)} {'>' if c.strict else '≥'} {text(c.left)}"
+    return f"{text(c.left)} {'<' if c.strict else '≤'} {text(c.right)}"
+
+
+def shown(value: Fraction) -> str:
+    """A number as it was written: a whole number, a float64's shortest decimals, or a fraction."""
+    sign = "−" if value < 0 else ""
+    size = abs(value)
+    if size.denominator == 1 and size < 10**6:
+        return f"{sign}{size.numerator}"
+    nearest = float(size)
+    if Fraction(nearest) == size:
+        return sign + repr(nearest)
+    return f"{sign}{size.numerator}/{size.denominator}"
+
+
+_LATEX = {
+    "exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "tan": r"\tan", "tanh": r"\tanh",
+    "sinh": r"\sinh", "cosh": r"\cosh", "sigmoid": r"\sigma", "sigmoid_slope": r"\sigma'", "atan": r"\arctan",
+}  # fmt: skip
+
+
+def latex(e: Expression) -> str:
+    """For mathematics in pages."""
+    return _latex(e)[0]
+
+
+def _wrapped(e: Expression, least: int) -> str:
+    words, binding = _latex(e)
+    return words if binding >= least else rf"\left({words}\right)"
+
+
+@lru_cache(maxsize=4096)
+def _latex(e: Expression) -> tuple[str, int]:
+    if e.kind == "number":
+        words = shown(e.args[0]).replace("−", "-")
+        top, _, bottom = words.partition("/")
+        if bottom:
+            return rf"\frac{{{top}}}{{{bottom}}}", _ATOM
+        return words, _SUM if words.startswith("-") else _ATOM
+    if e.kind == "pi":
+        return r"\pi", _ATOM
+    if e.kind == "symbol":
+        stem, _, rest = e.args[0].partition("_")
+        name = rf"\{stem}" if stem in _GREEK and stem != "lam" else (stem if len(stem) == 1 else rf"\mathrm{{{stem}}}")
+        return name + (rf"_{{{rest}}}" if rest else ""), _ATOM
+    if e.kind in ("add", "sub"):
+        sign = "+" if e.kind == "add" else "-"
+        return f"{_wrapped(e.args[0], _SUM)} {sign} {_wrapped(e.args[1], _PRODUCT)}", _SUM
+    if e.kind == "mul":
+        return rf"{_wrapped(e.args[0], _PRODUCT)} \, {_wrapped(e.args[1], _PRODUCT)}", _PRODUCT
+    if e.kind == "div":
+        return rf"\frac{{{latex(e.args[0])}}}{{{latex(e.args[1])}}}", _ATOM
+    if e.kind == "neg":
+        return f"-{_wrapped(e.args[0], _PRODUCT)}", _SUM
+    if e.kind == "power":
+        return f"{_wrapped(e.args[0], _ATOM)}^{{{latex(e.args[1])}}}", _POWER
+    if e.kind == "sqrt":
+        return rf"\sqrt{{{latex(e.args[0])}}}", _ATOM
+    if e.kind == "where":
+        condition, a, b = e.args
+        left, right = latex(condition.left), latex(condition.right)
+        sign = "<" if condition.strict else r"\le"
+        return rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ {latex(b)} & \text{{else}} \end{{cases}}", _ATOM
+    name = _LATEX.get(e.kind, rf"\mathrm{{{e.kind}}}")
+    return rf"{name}\left({latex(e.args[0])}\right)", _ATOM
+
+
+@lru_cache(maxsize=4096)
+def key(e: Expression) -> str:
+    """A digest of the expression as it stands: equal keys, equal expressions. For caches.
+
+    x·σ(x) and x/(1 + e⁻ˣ) have different keys: it tells how a function is written, not which it is.
+    """
+    if e.kind in ("number", "symbol"):
+        return hashlib.sha256(f"{e.kind} {e.args[0]}".encode()).hexdigest()
+    strict = f" {e.args[0].strict}" if e.kind == "where" else ""
+    return hashlib.sha256(" ".join((e.kind + strict, *(key(c) for c in children(e)))).encode()).hexdigest()
+
+
+def operations(e: Expression) -> tuple[Expression, ...]:
+    """Every operation once, what it is of before it: what a kernel computes, and may round, in order."""
+    seen: dict[Expression, None] = {}
+
+    def visit(part: Expression) -> Iterator[Expression]:
+        for child in children(part):
+            if child not in seen:
+                yield from visit(child)
+        if part not in seen and children(part):
+            seen[part] = None
+            yield part
+
+    return tuple(visit(e))

@@ -1,0 +1,216 @@
+"""Certified exact values of any formula, input by input, over Arb's balls; nothing here is compiled.
+
+Blocks settle what is far out and next to 0, a pass at 64 bits nearly all of the others, with numpy. What is left goes
+to more bits, then to its germ, which sees what no precision does, then to more bits still; what makes no difference
+to any stays undecided.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import flint
+import numpy as np
+from flint import arb
+from mpmath.libmp import from_man_exp, fzero, mpf_abs, mpf_gt, mpf_shift
+from numpy.typing import NDArray
+
+from precision_lab.formats import FloatFormat
+from precision_lab.formats.ball_rounding import float_near, round_ball
+from precision_lab.formula.expression import Expression
+from precision_lab.numeric.certainty import SMALLEST
+from precision_lab.oracle.arb_program import loop
+from precision_lab.oracle.blocks import settle
+from precision_lab.oracle.branches import pieces
+from precision_lab.oracle.decide_arrays import decide_arrays
+from precision_lab.oracle.germs import Germ, Place
+from precision_lab.oracle.tiers import BALLS, EXACT_BITS, Reference
+
+Float64 = NDArray[np.float64]
+
+VECTOR_BITS = (64, 256)  # in numpy's two parts
+BITS = (1024, 4096, 16384, 65536)  # for what they leave; a germ comes before the first of them
+GERM_BITS = (256, 2048)
+_UP = 1 + 2.0**-50  # covers the roundings of a bound
+# Beyond, a power of two is no float64 number, and nothing that a format of the lab rounds to.
+_LARGEST_EXPONENT = 1 << 22
+
+
+def fill(
+    e: Expression, x: Float64, where: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
+) -> None:
+    """Settles the inputs x[where] of a result, for an expression in x alone.
+
+    Args:
+        x: as float64, finite at `where`.
+        result: its arrays are written at `where`; what stays undecided has `undecided` set.
+
+    Raises:
+        UndecidedError: a comparison whose sides may be equal.
+    """
+    for piece, part in pieces(e, x[where]):
+        _fill_piece(piece, x, where[part], result, fmt, saturating)
+
+
+def _fill_piece(
+    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
+) -> None:
+    result.tier[index], result.undecided[index] = BALLS, True
+    zero = x[index] == 0
+    left = np.concatenate([index[zero], settle(e, x, index[~zero], result, fmt, saturating)])
+    run = loop(e)
+    for bits in VECTOR_BITS:
+        if not left.size:
+            return
+        balls = run(x[left].tolist(), bits)
+        left = left[~_decided(balls, left, result, fmt, saturating)]
+    rest = left.tolist()
+    for step, bits in enumerate(BITS):
+        if not rest:
+            return
+        if step == 0:
+            rest = [i for i in rest
+                    if not _settled(i, _from_germ(e, float(x[i]), fmt, saturating), result)]  # fmt: skip
+        rest = [i for i, y in zip(rest, run([float(x[i]) for i in rest], bits), strict=True)
+                if not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
+
+
+def _decided(
+    balls: list[arb], index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
+) -> NDArray[np.bool_]:
+    """Writes what numpy can decide of balls; where it could."""
+    high, low, radius = _as_floats(balls)
+    rounded, tail, ulp, certain = decide_arrays(
+        high, low, radius, np.zeros(len(balls), np.int64), fmt, saturating=saturating
+    )
+    size = np.abs(high)
+    with np.errstate(invalid="ignore", over="ignore"):
+        known = (size * (1 - 2.0**-50) > radius) | ((size == 0) & (radius == 0))
+        invisible = 4 * (size + radius) < fmt.min_subnormal
+    good = certain & (known | invisible)
+    # Not 0, only too small for float64: the smallest number stands for it.
+    vanished = (high == 0) & (radius > 0)
+    sides = np.zeros(len(balls))
+    for i in np.flatnonzero(vanished & good):
+        sides[i] = -1.0 if balls[i] < 0 else 1.0
+    sign = np.where(known, np.sign(high), 0)
+    chosen = index[good]
+    for name, values in (("rounded", rounded), ("tail", tail), ("ulp", ulp), ("sign", sign),
+                         ("exact", np.where(vanished, sides * SMALLEST, high))):  # fmt: skip
+        getattr(result, name)[chosen] = values[good]
+    result.undecided[chosen] = False
+    return good
+
+
+def _as_floats(balls: list[arb]) -> tuple[Float64, Float64, Float64]:
+    """high + low ± radius of balls, low being what the middle has beyond float64; infinite where a ball is not finite.
+
+    The difference from `high` is a ball again, whose float64 middle is `low`; converting that loses at most half an
+    ulp of it, or 2^-1075. Of a ball with k bits of relative accuracy the radius is below |middle|·2^-k (the
+    definition of `arb_rel_error_bits`).
+    """
+    n = len(balls)
+    high = np.fromiter((_middle(y) for y in balls), np.float64, n)
+    low, radius = np.zeros(n), np.full(n, np.inf)
+    for i in np.flatnonzero(np.isfinite(high)).tolist():
+        rest = balls[i] - high[i]
+        bits = rest.rel_accuracy_bits()
+        middle = float(rest)
+        if rest.is_zero():
+            radius[i] = 0.0
+        elif bits > 2:
+            low[i] = middle
+            radius[i] = abs(middle) * (2.0**-53 + 2.0 ** -min(bits, 1000)) * _UP + SMALLEST
+        else:
+            radius[i] = float(abs(rest).upper()) * _UP + SMALLEST
+    return high, low, radius
+
+
+def _middle(ball: arb) -> float:
+    try:
+        return float(ball) if ball.is_finite() else float("nan")
+    except (OverflowError, ValueError):
+        return float("inf")
+
+
+Settled = tuple[float, float, float, float, int]  # rounded, tail, ulp, exact, sign
+
+
+def _settled(i: int, found: Settled | None, result: Reference) -> bool:
+    if found is None:
+        return False
+    result.rounded[i], result.tail[i], result.ulp[i], result.exact[i], result.sign[i] = found
+    result.undecided[i] = False
+    return True
+
+
+def _raw(ball: arb) -> tuple[object, object] | None:
+    """Middle and radius as raw libmp numbers."""
+    if not ball.is_finite():
+        return None
+    found = []
+    for part in (ball.mid(), ball.rad()):
+        mantissa, exponent = part.man_exp()
+        if abs(int(exponent)) > _LARGEST_EXPONENT:
+            return None
+        found.append(from_man_exp(int(mantissa), int(exponent)))
+    return found[0], found[1]
+
+
+def _from_ball(ball: arb, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    sign = 1 if ball > 0 else -1 if ball < 0 else 0
+    if sign and ball.is_finite() and abs(ball) > arb(2) ** (fmt.emax + 2):
+        number = float(fmt.overflow(np.array([sign * np.inf]), saturating=saturating)[0])
+        ulp = 2.0 ** (fmt.emax - fmt.precision + 1)
+        return number, 0.0, ulp, _middle(ball), sign
+    raw = _raw(ball)
+    if raw is None or not (ball.is_exact() or ball.rel_accuracy_bits() > EXACT_BITS):
+        return None
+    rounded, tail, _, ulp, decided = round_ball(*raw, fmt, saturating=saturating)
+    return (rounded, tail, ulp, float_near(raw[0]), sign) if decided else None
+
+
+def _from_germ(e: Expression, x: float, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    kept = flint.ctx.prec
+    try:
+        for bits in GERM_BITS:
+            flint.ctx.prec = bits
+            place = Place(Fraction(x), Fraction(x))
+            germ = place.germ(e)
+            if germ.constant is None:
+                continue
+            rest = place.ball(Germ(rests=germ.rests))
+            if not rest.is_finite():
+                continue
+            found = _beside(germ.constant, rest, place.rests_sign(germ.rests), fmt, saturating)
+            if found is not None:
+                return found
+    finally:
+        flint.ctx.prec = kept
+    return None
+
+
+def _beside(exact: Fraction, rest: arb, side: int | None, fmt: FloatFormat, saturating: bool) -> Settled | None:
+    """Where the value is an exact dyadic number up to a rest of known sign that float64 does not show."""
+    if side is None or exact.denominator & (exact.denominator - 1):
+        return None
+    anchor = from_man_exp(exact.numerator, 1 - exact.denominator.bit_length())
+    # Then the anchor's sign is the value's, and it is `exact` to float64's precision.
+    smallest = from_man_exp(1, -1074) if anchor == fzero else mpf_shift(mpf_abs(anchor), -EXACT_BITS)
+    reach = fzero
+    if side:
+        if not abs(rest) < arb(2) ** -1200:
+            raw = _raw(arb(abs(rest).upper()))
+            if raw is None:
+                return None
+            reach = raw[0]
+        else:
+            reach = from_man_exp(1, -1200)
+        if mpf_gt(reach, smallest):
+            return None
+    rounded, tail, _, ulp, decided = round_ball(anchor, reach, fmt, side=side, saturating=saturating)
+    if not decided:
+        return None
+    if anchor == fzero:
+        return rounded, tail, ulp, side * SMALLEST, side
+    return rounded, tail, ulp, float_near(anchor), -1 if anchor[0] else 1

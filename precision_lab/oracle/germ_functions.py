@@ -1,0 +1,239 @@
+"""How each function is taken apart into exact parts and rests: see `germs`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from flint import arb
+
+from precision_lab.formula.expression import Expression
+from precision_lab.formula.rewriting import ZERO as _PLAIN  # the exponent of a rest without one
+from precision_lab.oracle import arb_program
+from precision_lab.oracle.germs import (
+    Germ,
+    Place,
+    Rest,
+    divided,
+    exactly,
+    minus_square,
+    monotone,
+    rest_of,
+    times,
+    to_arb,
+)
+
+_HALF = Fraction(1, 2)
+_LARGEST_EXPONENT = 20_000
+FAR = 64  # |u| from which erfc is a series in 1/u²: e^(−64²) needs no more than its leading digits
+
+
+def _small(ball: arb) -> bool:
+    return bool(abs(ball) < 1)
+
+
+def _exp(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if _small(ball):
+        sign = place.sign_of(u)
+        return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(arb.expm1, ball), sign)})
+    return rest_of(arb(1), 1, e)
+
+
+def _expm1(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if ball < -1 or ball > 1:
+        return Germ((Fraction(-1),), rests={e: Rest(arb(1), 1)})
+    return rest_of(monotone(arb.expm1, ball), place.sign_of(u))
+
+
+def _exp2(place: Place, u: Germ, e: Expression) -> Germ:
+    n = u.constant if u.is_exact else None
+    if n is not None and n.denominator == 1 and abs(n) < _LARGEST_EXPONENT:
+        return exactly(Fraction(2) ** int(n))
+    ball = place.ball(u)
+    if _small(ball):
+        sign = place.sign_of(u)
+        return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(lambda b: (b * arb.const_log2()).expm1(), ball), sign)})
+    return rest_of(monotone(arb_program.exp2, ball), 1)
+
+
+def _decay(place: Place, u: Germ, e: Expression, c: int) -> Rest:
+    """Of σ(c·u) with c·u ≤ 0 as m·e^(c·u): m = 1/(1 + e^(c·u)) is between 1/2 and 1."""
+    return Rest(monotone(lambda b: 1 / (1 + (c * b).exp()), place.ball(u)), 1)
+
+
+def _sigmoid(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if ball > 1:
+        rest = _decay(place, u, e, -1)
+        return Germ((Fraction(1),), rests={times(-1, e): Rest(-rest.ball, -1)})
+    if ball < -1:
+        return Germ(rests={times(1, e): _decay(place, u, e, 1)})
+    sign = place.sign_of(u)
+    return Germ((_HALF,), rests={} if sign == 0 else {_PLAIN: Rest(monotone(lambda b: (b / 2).tanh() / 2, ball), sign)})
+
+
+def _sigmoid_slope(place: Place, u: Germ, e: Expression) -> Germ:
+    """σ(u)·σ(−u) = e^−|u|/(1 + e^−|u|)² = 1/4 − tanh²(u/2)/4."""
+    ball = place.ball(u)
+    if ball > 1 or ball < -1:
+        c = -1 if ball > 0 else 1
+        m = monotone(lambda b: (1 / (1 + (c * b).exp())) ** 2, ball)
+        return Germ(rests={times(c, e): Rest(m, 1)})
+    sign = place.sign_of(u)
+    side = None if sign is None else -abs(sign)
+    return Germ((Fraction(1, 4),), rests={} if sign == 0 else {_PLAIN: Rest(_halved(lambda b: -((b / 2).tanh() ** 2) / 4, ball), side)})
+
+
+def _softplus(place: Place, u: Germ, e: Expression) -> Germ:
+    """log(1 + t)/t is between log 2 and 1 for 0 < t ≤ 1."""
+    ball = place.ball(u)
+    if ball > 1:
+        m = monotone(_log1p_over, -ball)
+        added: Germ = place.added(u, Germ(rests={times(-1, e): Rest(m, 1)}))
+        return added
+    if ball < -1:
+        return Germ(rests={times(1, e): Rest(monotone(_log1p_over, ball), 1)})
+    return rest_of(monotone(arb_program.softplus, ball), 1)
+
+
+def _log1p_over(u: arb) -> arb:
+    """log(1 + eᵘ)/eᵘ for u < 0: 1 − t/2·θ with 0 < θ < 1 where t = eᵘ is too small for a quotient of balls."""
+    t = u.exp()
+    if t < arb(2) ** -200 or not t > 0:
+        return arb(1) - (t / 2) * arb(0.5, 0.5)
+    return t.log1p() / t
+
+
+def _tanh(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if ball > 1 or ball < -1:
+        c = -2 if ball > 0 else 2
+        m = monotone(lambda b: 2 / (1 + (c * b).exp()), ball)
+        side = 1 if ball > 0 else -1
+        return Germ((Fraction(side),), rests={times(c, e): Rest(-side * m, -side)})
+    return rest_of(monotone(arb.tanh, ball), place.sign_of(u))
+
+
+def _erfcx(u: arb) -> arb:
+    """e^(u²)·erfc(u) for u > 1: beyond `FAR` 1/(u√π)·(1 − θ/(2u²)) with 0 < θ < 1 (NIST 7.12.1, first term left out)."""
+    if u > FAR:
+        return (1 - arb(0.5, 0.5) / (2 * u * u)) / (u * arb.pi().sqrt())
+    return (u * u).exp() * u.erfc()
+
+
+def _tail(place: Place, u: Germ, e: Expression, side: int) -> tuple[Expression, Rest]:
+    """erfc(side·u) for side·u > 1 as m·e^(−u²)."""
+    return minus_square(e), Rest(monotone(_erfcx, side * place.ball(u)), 1)
+
+
+def _erfc(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if ball > 1:
+        exponent, rest = _tail(place, u, e, 1)
+        return Germ(rests={exponent: rest})
+    if ball < -1:
+        exponent, rest = _tail(place, u, e, -1)
+        return Germ((Fraction(2),), rests={exponent: Rest(-rest.ball, -1)})
+    sign = place.sign_of(u)
+    return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(-monotone(arb.erf, ball), None if sign is None else -sign)})
+
+
+def _erf(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    if ball > 1 or ball < -1:
+        side = 1 if ball > 0 else -1
+        exponent, rest = _tail(place, u, e, side)
+        return Germ((Fraction(side),), rests={exponent: Rest(-side * rest.ball, -side)})
+    return rest_of(monotone(arb.erf, ball), place.sign_of(u))
+
+
+def _halved(f: Callable[[arb], arb], ball: arb) -> arb:
+    """f of a ball, f being even and monotone on each side of 0."""
+    return monotone(f, ball) if ball > 0 or ball < 0 else f(ball).union(arb(0))
+
+
+def _root(value: Fraction) -> Fraction | None:
+    """√value where that is rational."""
+    if value < 0:
+        return None
+    top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    return Fraction(top, bottom) if (top * top, bottom * bottom) == value.as_integer_ratio() else None
+
+
+def _sqrt(place: Place, u: Germ, e: Expression) -> Germ:
+    """√(r² + rest) = r + rest/(√(r² + rest) + r)."""
+    constant = u.constant
+    root = None if constant is None else _root(constant)
+    if not root:
+        if u.is_exact and constant == 0:
+            return Germ()
+        ball = place.ball(u)
+        return place.plain(monotone(arb.sqrt, ball), 1 if place.sign_of(u) == 1 else None)
+    below = monotone(arb.sqrt, place.ball(u)) + to_arb(root)
+    return Germ((root,), rests={k: Rest(divided(r.ball, below), r.sign) for k, r in u.rests.items()})
+
+
+def _rsqrt(place: Place, u: Germ, e: Expression) -> Germ:
+    found: Germ = place.quotient(exactly(Fraction(1)), _sqrt(place, u, e))
+    return found
+
+
+def _log(place: Place, u: Germ, e: Expression) -> Germ:
+    if u.constant == 1:
+        ball = place.ball(Germ(rests=u.rests))
+        return rest_of(monotone(arb.log1p, ball), place.rests_sign(u.rests))
+    return place.plain(monotone(arb.log, place.ball(u)))
+
+
+def _log1p(place: Place, u: Germ, e: Expression) -> Germ:
+    ball = place.ball(u)
+    return rest_of(monotone(arb.log1p, ball), place.sign_of(u)) if ball > -1 else place.plain(ball.log1p())
+
+
+def _atan(place: Place, u: Germ, e: Expression) -> Germ:
+    """arctan(±1) = ±π/4; beyond 1 it is ±π/2 − arctan(1/u)."""
+    if u.is_exact and u.constant in (1, -1):
+        return Germ(turns=Fraction(int(u.constant), 4))
+    ball = place.ball(u)
+    if ball > 1 or ball < -1:
+        side = 1 if ball > 0 else -1
+        return Germ(turns=Fraction(side, 2), rests={_PLAIN: Rest(monotone(lambda b: -(1 / b).atan(), ball), -side)})
+    return rest_of(monotone(arb.atan, ball), place.sign_of(u))
+
+
+def _even(small: Callable[[arb], arb], side: int, large: Callable[[arb], arb], sign: int | None) -> Any:
+    """Of cos and cosh: 1 + small(u) for |u| < 1, with the side that it lies on."""
+
+    def found(place: Place, u: Germ, e: Expression) -> Germ:
+        ball = place.ball(u)
+        if not _small(ball):
+            return place.plain(large(ball), sign)
+        own = place.sign_of(u)
+        return Germ((Fraction(1),), rests={} if own == 0 else {_PLAIN: Rest(_halved(small, ball), side if own else None)})
+
+    return found
+
+
+def _odd(name: str, everywhere: bool) -> Any:
+    """Of a function with the sign of its argument, everywhere or where that is small."""
+
+    def found(place: Place, u: Germ, e: Expression) -> Germ:
+        ball = place.ball(u)
+        small = everywhere or _small(ball)
+        value = monotone(getattr(arb, name), ball) if small else getattr(ball, name)()
+        return rest_of(value, place.sign_of(u)) if small else place.plain(value)
+
+    return found
+
+
+FUNCTIONS: dict[str, Callable[[Place, Germ, Expression], Germ]] = {
+    "exp": _exp, "expm1": _expm1, "exp2": _exp2, "sigmoid": _sigmoid, "sigmoid_slope": _sigmoid_slope,
+    "softplus": _softplus, "tanh": _tanh, "erf": _erf, "erfc": _erfc, "sqrt": _sqrt, "rsqrt": _rsqrt, "log": _log,
+    "log1p": _log1p, "atan": _atan, "sin": _odd("sin", False), "tan": _odd("tan", False), "sinh": _odd("sinh", True),
+    "cos": _even(lambda b: -2 * (b / 2).sin() ** 2, -1, lambda b: b.cos(), None),
+    "cosh": _even(lambda b: 2 * (b / 2).sinh() ** 2, 1, lambda b: b.cosh(), 1),
+}  # fmt: skip
