@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from typing import Any, NoReturn
 
 from precision_lab.exceptions import UsageError
@@ -32,7 +32,8 @@ class UnknownOperationError(UsageError, AttributeError, TypeError):
 def unknown(operation: str, instead: str = "") -> UnknownOperationError:
     known = ", ".join(("+ - * / **", *FUNCTIONS, "abs", "minimum", "maximum", "clamp", "where", "piecewise"))
     return UnknownOperationError(
-        f"a formula cannot use {operation}: " + (instead or f"there is no certified evaluation of it; known are {known}")
+        f"a formula cannot use {operation}: "
+        + (instead or f"there is no certified evaluation of it; known are {known}")
     )
 
 
@@ -137,7 +138,9 @@ class Expression:
     __rmatmul__ = __matmul__
 
     def __and__(self, other: Any) -> NoReturn:
-        raise unknown("& of numbers", "& and | join comparisons: put each in brackets, as in (x > 0) & (x < 1)")
+        raise unknown(
+            "& of numbers", "& and | join comparisons: put each in brackets, as in (x > 0) & (x < 1)"
+        )
 
     __rand__ = __or__ = __ror__ = __and__
 
@@ -223,13 +226,13 @@ def _condition(value: Any) -> Comparison:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def node(kind: str, *args: Any) -> Expression:
     """The one expression with this kind and these arguments."""
     return Expression(kind, args)
 
 
-@lru_cache(maxsize=None)
+@cache
 def comparison(left: Expression, right: Expression, strict: bool) -> Comparison:
     return Comparison(left, right, strict)
 
@@ -298,7 +301,7 @@ def symbols_of(e: Expression) -> frozenset[str]:
     return _symbols(e)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _symbols(e: Expression) -> frozenset[str]:
     if e.kind == "symbol":
         return frozenset((e.args[0],))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from precision_lab.formula.expression import (
     PI,
@@ -130,7 +130,13 @@ def mul(a: Expression, b: Expression) -> Expression:
 def div(a: Expression, b: Expression) -> Expression:
     if a.kind == b.kind == "number" and b is not ZERO:
         return number(a.args[0] / b.args[0])
-    if b.kind == "number" and b is not ZERO and b is not ONE and a.kind == "mul" and a.args[0].kind == "number":
+    if (
+        b.kind == "number"
+        and b is not ZERO
+        and b is not ONE
+        and a.kind == "mul"
+        and a.args[0].kind == "number"
+    ):
         return mul(number(a.args[0].args[0] / b.args[0]), a.args[1])
     if b is ONE:
         return a
@@ -235,7 +241,7 @@ def rebuilt(e: Expression, parts: tuple[Expression, ...]) -> Expression:
     return neg(*parts) if e.kind == "neg" else function(e.kind, *parts)
 
 
-@lru_cache(maxsize=None)
+@cache
 def simplified(e: Expression) -> Expression:
     """An equal expression in which nothing cancels that an identity saves."""
     parts = children(e)

@@ -50,7 +50,9 @@ def _text(e: Expression) -> tuple[str, int]:
         return f"−{_bracketed(e.args[0], _PRODUCT)}", _SUM
     if e.kind == "power":
         base, exponent = _bracketed(e.args[0], _ATOM), text(e.args[1])
-        raised = exponent.translate(_SUPERSCRIPTS) if exponent.isdecimal() else f"^{_bracketed(e.args[1], _ATOM)}"
+        raised = (
+            exponent.translate(_SUPERSCRIPTS) if exponent.isdecimal() else f"^{_bracketed(e.args[1], _ATOM)}"
+        )
         return f"{base}{raised}", _POWER
     if e.kind == "where":
         condition, a, b = e.args
@@ -105,7 +107,11 @@ def _latex(e: Expression) -> tuple[str, int]:
         return r"\pi", _ATOM
     if e.kind == "symbol":
         stem, _, rest = e.args[0].partition("_")
-        name = rf"\{stem}" if stem in _GREEK and stem != "lam" else (stem if len(stem) == 1 else rf"\mathrm{{{stem}}}")
+        name = (
+            rf"\{stem}"
+            if stem in _GREEK and stem != "lam"
+            else (stem if len(stem) == 1 else rf"\mathrm{{{stem}}}")
+        )
         return name + (rf"_{{{rest}}}" if rest else ""), _ATOM
     if e.kind in ("add", "sub"):
         sign = "+" if e.kind == "add" else "-"
@@ -124,7 +130,10 @@ def _latex(e: Expression) -> tuple[str, int]:
         condition, a, b = e.args
         left, right = latex(condition.left), latex(condition.right)
         sign = "<" if condition.strict else r"\le"
-        return rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ {latex(b)} & \text{{else}} \end{{cases}}", _ATOM
+        return (
+            rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ {latex(b)} & \text{{else}} \end{{cases}}",
+            _ATOM,
+        )
     name = _LATEX.get(e.kind, rf"\mathrm{{{e.kind}}}")
     return rf"{name}\left({latex(e.args[0])}\right)", _ATOM
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from precision_lab.formula.expression import X, symbol, where
 from precision_lab.functions.base import Activation, Monotone, Parameter
-from precision_lab.functions.terms import UNIT, Affine, Term, theta
+from precision_lab.functions.silu import SILU
 from precision_lab.functions.xielu import ALPHA_N, ALPHA_P, BETA, NEGATIVE, POSITIVE, XIELU
 from precision_lab.functions.xiprelu import XIPRELU
 
@@ -16,10 +17,8 @@ XIELU_CUBIC = Activation(
     title="xIELU, cubic positive part",
     formula="α_p·x³ + β·x (x > 0); α_n·(eˣ − 1 − x) + β·x (x ≤ 0)",
     source=SOURCE,
-    negative=NEGATIVE,
-    positive=(Term(theta("alpha_p"), "x^3"), Term(theta("beta"), "x")),
+    expression=where(X > 0, symbol("alpha_p") * X**3 + symbol("beta") * X, NEGATIVE),
     parameters=(ALPHA_P, ALPHA_N, BETA),
-    continuous=XIELU.continuous,
     laws=(Monotone("grad_x", "-inf", "inf", "increasing"),),
 )
 
@@ -28,10 +27,8 @@ XIELU_NEG_XSILU = Activation(
     title="xIELU, xSiLU negative part",
     formula="α_p·x² + β·x (x > 0); (1 + 2α_n)·x·σ(x) − α_n·x (x ≤ 0)",
     source=SOURCE,
-    negative=(Term(Affine(1, (("alpha_n", 2),)), "silu"), Term(theta("alpha_n", -1), "x")),
-    positive=POSITIVE,
+    expression=where(X > 0, POSITIVE, (1 + 2 * symbol("alpha_n")) * SILU.expression - symbol("alpha_n") * X),
     parameters=(ALPHA_P, Parameter("alpha_n", 0.8, positive=True, raw="softplus"), BETA),
-    continuous=("forward", "grad_alpha_p", "grad_alpha_n", "grad_beta"),
 )
 
 XIELU_NEG_SILU = Activation(
@@ -39,10 +36,8 @@ XIELU_NEG_SILU = Activation(
     title="xIELU, SiLU negative part",
     formula="α_p·x² + β·x (x > 0); x·σ(x) (x ≤ 0)",
     source=SOURCE,
-    negative=(Term(UNIT, "silu"),),
-    positive=POSITIVE,
+    expression=where(X > 0, POSITIVE, SILU.expression),
     parameters=(ALPHA_P, BETA),
-    continuous=("forward", "grad_alpha_p", "grad_beta"),
 )
 
 XIELU_NEG_ZERO = Activation(
@@ -50,10 +45,8 @@ XIELU_NEG_ZERO = Activation(
     title="xIELU, zero negative part",
     formula="α_p·x² + β·x (x > 0); 0 (x ≤ 0)",
     source=SOURCE,
-    negative=(),
-    positive=POSITIVE,
+    expression=where(X > 0, POSITIVE, 0),
     parameters=(ALPHA_P, BETA),
-    continuous=("forward", "grad_alpha_p", "grad_beta"),
     laws=(Monotone("grad_alpha_p", "0", "inf", "increasing"),),
 )
 
@@ -74,7 +67,6 @@ XIELU_FIXED_ALPHA = replace(
     title="xIELU, fixed α",
     source=SOURCE,
     parameters=_FIXED,
-    continuous=("forward", "grad_x"),
     laws=_FIXED_LAWS,
 )
 
@@ -84,6 +76,5 @@ XIPRELU_FIXED_ALPHA = replace(
     title="xIPReLU, fixed α",
     source=SOURCE,
     parameters=_FIXED,
-    continuous=("forward", "grad_x"),
     laws=_FIXED_LAWS,
 )

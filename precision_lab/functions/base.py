@@ -1,8 +1,7 @@
-"""What an activation is: two pieces, each a parameter-weighted sum of basis functions.
+"""What an activation is: one formula in x and parameters, from which everything else follows.
 
-Every gradient follows from that one definition: d/dx by differentiating the basis
-functions, d/dθ because coefficients are affine in θ, raw-parameter gradients by the
-chain rule through softplus.
+Every gradient is the formula's derivative, raw-parameter gradients by the chain rule through softplus. Where the
+formula is a sum of known basis functions on each side of 0 (`recognition`), fast tiers take its terms.
 """
 
 from __future__ import annotations
@@ -11,14 +10,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.formula.derivatives import derivative
+from precision_lab.formula.expression import Expression, symbol
+from precision_lab.formula.rewriting import add, bound, function, mul, neg, simplified, sub
+from precision_lab.formula.writing import text
 from precision_lab.functions.basis import BASIS
+from precision_lab.functions.recognition import recognised
 from precision_lab.functions.terms import Affine, Term, collect, derivative_of
 
 Side = Literal["negative", "positive"]
+SECOND = "grad_grad_x"  # d²/dx², which double backward needs
 
 
 @dataclass(frozen=True)
@@ -56,35 +61,100 @@ class Monotone:
 
 @dataclass(frozen=True)
 class Activation:
-    """Definition of one activation; x ≤ 0 uses `negative`, x > 0 uses `positive`.
+    """Definition of one activation.
 
     Attributes:
-        formula: the definition for people.
+        expression: the formula as it was written, in x, parameters and operands.
+        formula: the same for people; written out from the expression where it is "".
         source: where it is defined, with the equation where there is one.
-        domain: inputs with a value; all here are defined on the whole real line.
-        continuous: outputs continuous at 0 for every parameter value.
+        domain: inputs with a value.
         laws: intervals of monotony that hold for every accepted parameter value.
         parameter_sets: named values measured side by side.
+        limits: limits at −∞ and +∞ by output that the author declares, where none can be derived; None where the
+            author knows of none.
+        home: FILE:NAME of a user's own; "" of the lab's.
     """
 
     name: str
     title: str
-    formula: str
-    source: str
-    negative: tuple[Term, ...]
-    positive: tuple[Term, ...]
+    expression: Expression
+    source: str = ""
     parameters: tuple[Parameter, ...] = ()
-    continuous: tuple[str, ...] = ("forward",)
+    formula: str = ""
     laws: tuple[Monotone, ...] = ()
     domain: str = "all real x"
     parameter_sets: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+    limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
+    home: str = ""
 
     def __post_init__(self) -> None:
         if not self.parameter_sets:
             object.__setattr__(self, "parameter_sets", {"init": {p.name: p.default for p in self.parameters}})
+        if not self.formula:
+            object.__setattr__(self, "formula", text(self.expression))
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    # -- the formula --------------------------------------------------------------
+
+    @cached_property
+    def sides(self) -> tuple[tuple[Term, ...], tuple[Term, ...]] | None:
+        """Sums of basis functions for x ≤ 0 and x > 0, which the fast tiers take; None where it is none."""
+        return recognised(self.expression)
+
+    @cached_property
+    def _expressions(self) -> dict[str, Expression]:
+        return {}
+
+    def output_expression(self, output: str) -> Expression:
+        """The formula of an output, simplified: an exact identity of the derivative as it is written.
+
+        Raises:
+            ValueError: no such output.
+        """
+        self.check_output(output)
+        if output not in self._expressions:
+            self._expressions[output] = self._derived(output)
+        return self._expressions[output]
+
+    def _derived(self, output: str) -> Expression:
+        if output == "forward":
+            return simplified(self.expression)
+        if output == SECOND:
+            return derivative(self.output_expression("grad_x"), "x")
+        if not output.startswith("grad_raw_"):
+            return derivative(self.expression, output.removeprefix("grad_"))
+        name = output.removeprefix("grad_raw_")
+        # A raw value that other parameters are built on moves them too: alpha_n = beta + softplus(a_n).
+        followers = [p.name for p in self.parameters if p.raw == f"softplus+{name}"]
+        total = derivative(self.expression, name)
+        for follower in followers:
+            total = add(total, derivative(self.expression, follower))
+        parameter = next(p for p in self.parameters if p.name == name)
+        if parameter.raw == "identity":
+            return total
+        argument = symbol(name) if parameter.raw == "softplus" else sub(symbol(name), symbol("beta"))
+        return mul(neg(function("expm1", neg(argument))), total)
+
+    def bound_expression(self, output: str, params: Mapping[str, float]) -> Expression:
+        """`output_expression` at exact parameter values: in x alone."""
+        self.raw_factor_argument(output, params)
+        return bound(
+            self.output_expression(output), {name: Fraction(value) for name, value in params.items()}
+        )
+
+    @cached_property
+    def continuous(self) -> tuple[str, ...]:
+        """Outputs whose sides meet at 0, at the default parameters and at others; what never bends there meets."""
+        from precision_lab.functions.meeting import meets_at_zero
+
+        tried = [{p.name: p.default * (1 + k / 8) + k / 16 for p in self.parameters} for k in range(3)]
+        return tuple(
+            o
+            for o in self.outputs
+            if all(meets_at_zero(self.bound_expression(o, params)) for params in tried)
+        )
 
     # -- inputs -----------------------------------------------------------------
 
@@ -98,6 +168,10 @@ class Activation:
         """Whether a second input gates x, as in SwiGLU; an MLP around it has a third matrix."""
         return bool(self.operands)
 
+    def has_terms(self, output: str) -> bool:
+        """Whether the fast tiers have an output: a sum of known basis functions on each side of 0."""
+        return self.sides is not None and output != SECOND
+
     # -- outputs ----------------------------------------------------------------
 
     @property
@@ -106,19 +180,30 @@ class Activation:
         return ("forward", "grad_x", *(f"grad_{p.name}" for p in self.parameters if p.trainable))
 
     @property
+    def all_outputs(self) -> tuple[str, ...]:
+        """Also what is measured on request alone: raw gradients and d²/dx²."""
+        return (*self.outputs, *self.raw_outputs, SECOND)
+
+    @property
     def raw_outputs(self) -> tuple[str, ...]:
         """Gradients with respect to the values the optimiser sees."""
         return tuple(f"grad_raw_{p.name}" for p in self.parameters if p.raw is not None)
 
     def check_output(self, output: str) -> None:
         """Raises ValueError, naming the nearest outputs, unless the function has this one."""
-        if output not in self.outputs + self.raw_outputs:
-            raise unknown_name(f"output of {self.name}", output, self.outputs + self.raw_outputs)
+        if output not in self.all_outputs:
+            raise unknown_name(f"output of {self.name}", output, self.all_outputs)
 
     def terms(self, output: str, side: Side) -> tuple[Term, ...]:
-        """The output on one side of 0 as a sum of terms (without the raw factor)."""
+        """The output on one side of 0 as a sum of terms (without the raw factor).
+
+        Raises:
+            ValueError: the formula is no such sum, see `has_terms`.
+        """
         self.check_output(output)
-        terms = self.negative if side == "negative" else self.positive
+        if self.sides is None:
+            raise UsageError(f"{self.name} is no sum of known basis functions")
+        terms = self.sides[0 if side == "negative" else 1]
         if output == "forward":
             return terms
         if output == "grad_x":

@@ -6,18 +6,17 @@ have to be.
 
 from __future__ import annotations
 
+from precision_lab.formula.expression import X, where
+from precision_lab.formula.vocabulary import expm1
 from precision_lab.functions.base import Activation, Monotone
-from precision_lab.functions.terms import UNIT, Term
 
 CELU = Activation(
     name="celu",
     title="CELU (α = 1)",
+    expression=where(X > 0, X, expm1(X)),
     formula="x (x > 0); eˣ − 1 (x ≤ 0)",
     source="Barron, arXiv 1704.07483, for α = 1",
-    negative=(Term(UNIT, "expm1"),),
-    positive=(Term(UNIT, "x"),),
     parameters=(),
-    continuous=("forward", "grad_x"),
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),
         Monotone("grad_x", "-inf", "inf", "increasing"),

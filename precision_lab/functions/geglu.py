@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from precision_lab.formula.expression import symbol
 from precision_lab.functions.base import Activation, Parameter
-from precision_lab.functions.terms import Term, theta
+from precision_lab.functions.gelu import GELU
 
 GEGLU = Activation(
     name="geglu",
     title="GEGLU",
+    expression=symbol("b") * GELU.expression,
     formula="GELU(x)·b",
     source="Shazeer, arXiv 2002.05202, equation 5",
-    negative=(Term(theta("b"), "gelu"),),
-    positive=(Term(theta("b"), "gelu"),),
     parameters=(Parameter("b", 1.5, operand=True),),
-    continuous=("forward", "grad_x", "grad_b"),
     laws=(),
 )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from precision_lab.formula.expression import X
+from precision_lab.formula.vocabulary import erf, sqrt
 from precision_lab.functions.base import Activation, Monotone
-from precision_lab.functions.terms import UNIT, Term
 
 GELU = Activation(
     name="gelu",
     title="GELU",
+    expression=X * (1 + erf(X / sqrt(2))) / 2,
     formula="x·Φ(x)",
     source="Hendrycks and Gimpel, arXiv 1606.08415",
-    negative=(Term(UNIT, "gelu"),),
-    positive=(Term(UNIT, "gelu"),),
     parameters=(),
-    continuous=("forward", "grad_x"),
     laws=(Monotone("forward", "root_gradient", "inf", "increasing"),),
 )

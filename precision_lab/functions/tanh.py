@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from precision_lab.formula.expression import X
+from precision_lab.formula.vocabulary import tanh
 from precision_lab.functions.base import Activation, Monotone
-from precision_lab.functions.terms import UNIT, Term
 
 TANH = Activation(
     name="tanh",
     title="tanh",
+    expression=tanh(X),
     formula="(eˣ − e^(−x))/(eˣ + e^(−x))",
     source="NIST Digital Library of Mathematical Functions, section 4.28",
-    negative=(Term(UNIT, "tanh"),),
-    positive=(Term(UNIT, "tanh"),),
     parameters=(),
-    continuous=("forward", "grad_x"),
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),
         Monotone("grad_x", "-inf", "0", "increasing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from precision_lab.functions.atlu import ATLU
 from precision_lab.functions.expanded import expanded
 
-XATLU = expanded("atlu", "ATLU")
+XATLU = expanded(ATLU)

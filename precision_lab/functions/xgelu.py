@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from precision_lab.functions.expanded import expanded
+from precision_lab.functions.gelu import GELU
 
-XGELU = expanded("gelu", "GELU")
+XGELU = expanded(GELU)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from precision_lab.formula.expression import X, symbol, where
+from precision_lab.formula.vocabulary import expm1
 from precision_lab.functions.base import Activation, Monotone, Parameter
-from precision_lab.functions.terms import Term, theta
 
 # α_p ~ 170 is reported for the first layers of a large trained model, both α near
 # their lower limits for deep ones; α_n ≤ β has no root and no raw value.
@@ -18,11 +19,10 @@ ALPHA_P = Parameter("alpha_p", 0.8, positive=True, raw="softplus")
 ALPHA_N = Parameter("alpha_n", 0.8, positive=True, raw="softplus+beta")
 BETA = Parameter("beta", 0.5)
 
-POSITIVE = (Term(theta("alpha_p"), "x^2"), Term(theta("beta"), "x"))
-NEGATIVE = (Term(theta("alpha_n"), "expm1_minus_x"), Term(theta("beta"), "x"))
+POSITIVE = symbol("alpha_p") * X**2 + symbol("beta") * X
+NEGATIVE = symbol("alpha_n") * (expm1(X) - X) + symbol("beta") * X
 
 # What a quadratic positive part and a gradient that grows from −∞ to ∞ have in common.
-CONTINUOUS = ("forward", "grad_x", "grad_alpha_p", "grad_alpha_n", "grad_beta")
 LAWS = (
     Monotone("grad_x", "-inf", "inf", "increasing"),
     Monotone("grad_alpha_n", "-inf", "0", "decreasing"),
@@ -33,12 +33,10 @@ LAWS = (
 XIELU = Activation(
     name="xielu",
     title="xIELU",
+    expression=where(X > 0, POSITIVE, NEGATIVE),
     formula="α_p·x² + β·x (x > 0); α_n·(eˣ − 1 − x) + β·x (x ≤ 0)",
     source="arXiv 2411.13010, section 3, equations 6-9",
-    negative=NEGATIVE,
-    positive=POSITIVE,
     parameters=(ALPHA_P, ALPHA_N, BETA),
-    continuous=CONTINUOUS,
     laws=LAWS,
     parameter_sets=PARAMETER_SETS,
 )

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from precision_lab.functions.expanded import expanded
+from precision_lab.functions.silu import SILU
 
-XSILU = expanded("silu", "SiLU", place="equation 4")
+XSILU = expanded(SILU, place="equation 4")

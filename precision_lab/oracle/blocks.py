@@ -18,6 +18,7 @@ from precision_lab.formats import FloatFormat
 from precision_lab.formula.expression import Expression
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.decide_arrays import decide_arrays
+from precision_lab.oracle.domain import mark_outside, outside, partial
 from precision_lab.oracle.germs import Germ, Place
 from precision_lab.oracle.tiers import BALLS, Reference
 
@@ -60,7 +61,9 @@ def shape(e: Expression, low: float, high: float) -> Shape | None:
         if not reach < float("inf"):
             return None
         constant = exact[0] if len(exact) == 1 else Fraction(0)
-        return Shape(constant, exact[1] if len(exact) == 2 else Fraction(0), place.rests_sign(germ.rests), reach)
+        return Shape(
+            constant, exact[1] if len(exact) == 2 else Fraction(0), place.rests_sign(germ.rests), reach
+        )
     finally:
         flint.ctx.prec = kept
 
@@ -104,10 +107,13 @@ def _halved(
 ) -> None:  # fmt: skip
     """Of inputs ordered by size: as one block, else in two."""
     sizes = np.abs(x[order[[0, -1]]])
-    if order.size < FEWEST or (sizes[0] >= INNER and sizes[1] <= OUTER):
+    if order.size < FEWEST or (sizes[0] >= INNER and sizes[1] <= OUTER and not partial(e)):
         left.append(order)
         return
     ends = sorted(x[order[[0, -1]]].tolist())
+    if partial(e) and outside(e, Fraction(ends[0]), Fraction(ends[1])):
+        mark_outside(order, result)
+        return
     found = shape(e, *ends)
     if found is not None:
         settled = _settled(found, x, order, result, fmt, saturating)

@@ -13,37 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UndecidedError
-from precision_lab.formula.expression import Comparison, Expression, children
+from precision_lab.formula.branching import first_condition, linear
+from precision_lab.formula.expression import Comparison, Expression
 from precision_lab.formula.rewriting import sub, taken
 from precision_lab.formula.writing import comparison_text
 from precision_lab.oracle.arb_program import loop
 
 Float64 = NDArray[np.float64]
 PRECISIONS = (64, 256, 1024, 4096)
-
-
-def linear(e: Expression) -> tuple[Fraction, Fraction] | None:
-    """(a, b) where the expression is a·x + b with rational numbers; None where it is not written so."""
-    if e.kind == "number":
-        return Fraction(0), e.args[0]
-    if e.kind == "symbol":
-        return (Fraction(1), Fraction(0)) if e.args[0] == "x" else None
-    parts = [linear(p) for p in children(e)] if e.kind in ("add", "sub", "neg", "mul", "div") else [None]
-    if any(p is None for p in parts):
-        return None
-    (a, b), *rest = [p for p in parts if p is not None]
-    if e.kind == "neg":
-        return -a, -b
-    c, d = rest[0]
-    if e.kind == "add":
-        return a + c, b + d
-    if e.kind == "sub":
-        return a - c, b - d
-    if e.kind == "mul" and 0 in (a, c):
-        return a * d + c * b, b * d
-    if e.kind == "div" and c == 0 and d:
-        return a / d, b / d
-    return None
 
 
 def truth(condition: Comparison, x: Float64) -> NDArray[np.bool_]:
@@ -89,39 +66,17 @@ def _linear_truth(a: Fraction, b: Fraction, strict: bool, x: Float64) -> NDArray
     return np.asarray(x <= low if a > 0 else x > low)
 
 
-def has_branches(e: Expression) -> bool:
-    return bool(conditions(e))
-
-
-def conditions(e: Expression) -> tuple[Comparison, ...]:
-    """Every comparison in an expression, each once, those that others are nested in last."""
-    found: dict[Comparison, None] = {}
-    seen: set[Expression] = set()
-
-    def visit(part: Expression) -> None:
-        if part in seen:
-            return
-        seen.add(part)
-        for child in children(part):
-            visit(child)
-        if part.kind == "where":
-            found[part.args[0]] = None
-
-    visit(e)
-    return tuple(found)
-
-
 def pieces(e: Expression, x: Float64) -> list[tuple[Expression, NDArray[np.int64]]]:
     """Branch-free expressions, and the indices of the inputs that each is for; parameters are bound already."""
     return _pieces(e, x, np.arange(x.size))
 
 
-def _pieces(e: Expression, x: Float64, index: NDArray[np.int64]) -> list[tuple[Expression, NDArray[np.int64]]]:
+def _pieces(
+    e: Expression, x: Float64, index: NDArray[np.int64]
+) -> list[tuple[Expression, NDArray[np.int64]]]:
     if not index.size:
         return []
-    first = next(
-        (c for c in conditions(e) if not has_branches(c.left) and not has_branches(c.right)), None
-    )
+    first = first_condition(e)
     if first is None:
         return [(e, index)]
     where = truth(first, x[index])

@@ -7,6 +7,7 @@ to any stays undecided.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import flint
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.ball_rounding import float_near, round_ball
 from precision_lab.formula.expression import Expression
+from precision_lab.functions import Activation
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.decide_arrays import decide_arrays
+from precision_lab.oracle.domain import mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germs import Germ, Place
+from precision_lab.oracle.infinity import limit
 from precision_lab.oracle.tiers import BALLS, EXACT_BITS, Reference
 
 Float64 = NDArray[np.float64]
@@ -34,6 +38,52 @@ GERM_BITS = (256, 2048)
 _UP = 1 + 2.0**-50  # covers the roundings of a bound
 # Beyond, a power of two is no float64 number, and nothing that a format of the lab rounds to.
 _LARGEST_EXPONENT = 1 << 22
+
+
+def certified_reference(
+    function: Activation, output: str, params: Mapping[str, float], x: Float64, fmt: FloatFormat,
+    *, saturating: bool = False,
+) -> Reference:  # fmt: skip
+    """As `reference`, for any formula; parameters are checked already.
+
+    ±∞ gives the limit, where one is proven or declared; else it stays undecided. Outside of the domain the exact value
+    is NaN; at a pole it is what the formula goes to (`domain.value_at_pole`).
+
+    Raises:
+        UndecidedError: a comparison whose sides may be equal.
+    """
+    e = function.bound_expression(output, params)
+    result = Reference.empty(fmt, x.size)
+    result.rounded[np.isnan(x)] = result.exact[np.isnan(x)] = np.nan
+    for sign in (-1, 1):
+        where = np.flatnonzero(np.isinf(x) & (np.sign(x) == sign))
+        if where.size:
+            _fill_with(limit_of(function, output, params, sign), where, result, saturating)
+    fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating)
+    return result
+
+
+def limit_of(function: Activation, output: str, params: Mapping[str, float], sign: int) -> float | None:
+    """The limit at sign·∞ that is proven, else the one that the function's author declares; None where there is neither."""
+    found = limit(function.bound_expression(output, params), sign)
+    if found is None and output in function.limits:
+        return function.limits[output][0 if sign < 0 else 1]
+    return found
+
+
+def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference, saturating: bool) -> None:
+    """One value for several inputs, to float64's precision; None leaves them undecided."""
+    if value is None:
+        result.undecided[index] = True
+        return
+    result.undecided[index] = False
+    result.exact[index], result.sign[index] = value, np.sign(value)
+    if np.isinf(value):
+        result.rounded[index] = result.fmt.overflow(np.array([value]), saturating=saturating)[0]
+        return
+    one = np.array([value])
+    found = decide_arrays(one, np.zeros(1), np.zeros(1), np.zeros(1, np.int64), result.fmt, saturating=saturating)
+    result.rounded[index], result.tail[index], result.ulp[index] = found.rounded[0], found.tail[0], found.ulp[0]
 
 
 def fill(
@@ -71,8 +121,22 @@ def _fill_piece(
         if step == 0:
             rest = [i for i in rest
                     if not _settled(i, _from_germ(e, float(x[i]), fmt, saturating), result)]  # fmt: skip
+            rest = [i for i in rest if not _singular(e, i, x, result, saturating)]
         rest = [i for i, y in zip(rest, run([float(x[i]) for i in rest], bits), strict=True)
                 if not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
+
+
+def _singular(e: Expression, i: int, x: Float64, result: Reference, saturating: bool) -> bool:
+    """Settles an input at which the formula has no finite value; True where it has none, settled or not."""
+    point = Fraction(float(x[i]))
+    index = np.array([i])
+    if partial(e) and outside(e, point, point):
+        mark_outside(index, result)
+        return True
+    if loop(e)([float(x[i])], BITS[-1])[0].is_finite():
+        return False
+    _fill_with(value_at_pole(e, float(x[i])), index, result, saturating)
+    return True
 
 
 def _decided(
@@ -190,7 +254,9 @@ def _from_germ(e: Expression, x: float, fmt: FloatFormat, saturating: bool) -> S
     return None
 
 
-def _beside(exact: Fraction, rest: arb, side: int | None, fmt: FloatFormat, saturating: bool) -> Settled | None:
+def _beside(
+    exact: Fraction, rest: arb, side: int | None, fmt: FloatFormat, saturating: bool
+) -> Settled | None:
     """Where the value is an exact dyadic number up to a rest of known sign that float64 does not show."""
     if side is None or exact.denominator & (exact.denominator - 1):
         return None

@@ -67,7 +67,9 @@ def decide_arrays(
         certain = one_binade & clear & (error <= CERTIFIED_ULPS)
         beyond = np.abs(number) > fmt.max_finite
         threshold = np.ldexp(2.0 * fmt.max_significand + 1, fmt.emax - fmt.precision)
-        certain = np.where(beyond, (one_binade & clear) | (size * (1 - 2.0**-50) - radius > threshold), certain)
+        certain = np.where(
+            beyond, (one_binade & clear) | (size * (1 - 2.0**-50) - radius > threshold), certain
+        )
         if beyond.any():
             number[beyond] = fmt.overflow(np.copysign(np.inf, number[beyond]), saturating=saturating)
         tail = np.where(beyond, 0.0, tail)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from operator import methodcaller
 from typing import Any
 
 from flint import arb
 
 from precision_lab.formula.expression import Expression
+from precision_lab.formula.rewriting import TWO, function, mul, simplified
 from precision_lab.formula.rewriting import ZERO as _PLAIN  # the exponent of a rest without one
 from precision_lab.oracle import arb_program
 from precision_lab.oracle.germs import (
@@ -38,7 +40,9 @@ def _exp(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if _small(ball):
         sign = place.sign_of(u)
-        return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(arb.expm1, ball), sign)})
+        return Germ(
+            (Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(methodcaller("expm1"), ball), sign)}
+        )
     return rest_of(arb(1), 1, e)
 
 
@@ -46,7 +50,7 @@ def _expm1(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball < -1 or ball > 1:
         return Germ((Fraction(-1),), rests={e: Rest(arb(1), 1)})
-    return rest_of(monotone(arb.expm1, ball), place.sign_of(u))
+    return rest_of(monotone(methodcaller("expm1"), ball), place.sign_of(u))
 
 
 def _exp2(place: Place, u: Germ, e: Expression) -> Germ:
@@ -56,8 +60,13 @@ def _exp2(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if _small(ball):
         sign = place.sign_of(u)
-        return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(lambda b: (b * arb.const_log2()).expm1(), ball), sign)})
-    return rest_of(monotone(arb_program.exp2, ball), 1)
+        return Germ(
+            (Fraction(1),),
+            rests={}
+            if sign == 0
+            else {_PLAIN: Rest(monotone(lambda b: (b * arb.const_log2()).expm1(), ball), sign)},
+        )
+    return rest_of(arb(1), 1, simplified(mul(function("log", TWO), e)))
 
 
 def _decay(place: Place, u: Germ, e: Expression, c: int) -> Rest:
@@ -73,7 +82,10 @@ def _sigmoid(place: Place, u: Germ, e: Expression) -> Germ:
     if ball < -1:
         return Germ(rests={times(1, e): _decay(place, u, e, 1)})
     sign = place.sign_of(u)
-    return Germ((_HALF,), rests={} if sign == 0 else {_PLAIN: Rest(monotone(lambda b: (b / 2).tanh() / 2, ball), sign)})
+    return Germ(
+        (_HALF,),
+        rests={} if sign == 0 else {_PLAIN: Rest(monotone(lambda b: (b / 2).tanh() / 2, ball), sign)},
+    )
 
 
 def _sigmoid_slope(place: Place, u: Germ, e: Expression) -> Germ:
@@ -85,7 +97,10 @@ def _sigmoid_slope(place: Place, u: Germ, e: Expression) -> Germ:
         return Germ(rests={times(c, e): Rest(m, 1)})
     sign = place.sign_of(u)
     side = None if sign is None else -abs(sign)
-    return Germ((Fraction(1, 4),), rests={} if sign == 0 else {_PLAIN: Rest(_halved(lambda b: -((b / 2).tanh() ** 2) / 4, ball), side)})
+    return Germ(
+        (Fraction(1, 4),),
+        rests={} if sign == 0 else {_PLAIN: Rest(_halved(lambda b: -((b / 2).tanh() ** 2) / 4, ball), side)},
+    )
 
 
 def _softplus(place: Place, u: Germ, e: Expression) -> Germ:
@@ -115,7 +130,7 @@ def _tanh(place: Place, u: Germ, e: Expression) -> Germ:
         m = monotone(lambda b: 2 / (1 + (c * b).exp()), ball)
         side = 1 if ball > 0 else -1
         return Germ((Fraction(side),), rests={times(c, e): Rest(-side * m, -side)})
-    return rest_of(monotone(arb.tanh, ball), place.sign_of(u))
+    return rest_of(monotone(methodcaller("tanh"), ball), place.sign_of(u))
 
 
 def _erfcx(u: arb) -> arb:
@@ -139,7 +154,10 @@ def _erfc(place: Place, u: Germ, e: Expression) -> Germ:
         exponent, rest = _tail(place, u, e, -1)
         return Germ((Fraction(2),), rests={exponent: Rest(-rest.ball, -1)})
     sign = place.sign_of(u)
-    return Germ((Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(-monotone(arb.erf, ball), None if sign is None else -sign)})
+    return Germ(
+        (Fraction(1),),
+        rests={} if sign == 0 else {_PLAIN: Rest(-monotone(methodcaller("erf"), ball), None if sign is None else -sign)},
+    )
 
 
 def _erf(place: Place, u: Germ, e: Expression) -> Germ:
@@ -148,7 +166,7 @@ def _erf(place: Place, u: Germ, e: Expression) -> Germ:
         side = 1 if ball > 0 else -1
         exponent, rest = _tail(place, u, e, side)
         return Germ((Fraction(side),), rests={exponent: Rest(-side * rest.ball, -side)})
-    return rest_of(monotone(arb.erf, ball), place.sign_of(u))
+    return rest_of(monotone(methodcaller("erf"), ball), place.sign_of(u))
 
 
 def _halved(f: Callable[[arb], arb], ball: arb) -> arb:
@@ -172,8 +190,8 @@ def _sqrt(place: Place, u: Germ, e: Expression) -> Germ:
         if u.is_exact and constant == 0:
             return Germ()
         ball = place.ball(u)
-        return place.plain(monotone(arb.sqrt, ball), 1 if place.sign_of(u) == 1 else None)
-    below = monotone(arb.sqrt, place.ball(u)) + to_arb(root)
+        return place.plain(monotone(methodcaller("sqrt"), ball), 1 if place.sign_of(u) == 1 else None)
+    below = monotone(methodcaller("sqrt"), place.ball(u)) + to_arb(root)
     return Germ((root,), rests={k: Rest(divided(r.ball, below), r.sign) for k, r in u.rests.items()})
 
 
@@ -185,13 +203,13 @@ def _rsqrt(place: Place, u: Germ, e: Expression) -> Germ:
 def _log(place: Place, u: Germ, e: Expression) -> Germ:
     if u.constant == 1:
         ball = place.ball(Germ(rests=u.rests))
-        return rest_of(monotone(arb.log1p, ball), place.rests_sign(u.rests))
-    return place.plain(monotone(arb.log, place.ball(u)))
+        return rest_of(monotone(methodcaller("log1p"), ball), place.rests_sign(u.rests))
+    return place.plain(monotone(methodcaller("log"), place.ball(u)))
 
 
 def _log1p(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
-    return rest_of(monotone(arb.log1p, ball), place.sign_of(u)) if ball > -1 else place.plain(ball.log1p())
+    return rest_of(monotone(methodcaller("log1p"), ball), place.sign_of(u)) if ball > -1 else place.plain(ball.log1p())
 
 
 def _atan(place: Place, u: Germ, e: Expression) -> Germ:
@@ -201,8 +219,10 @@ def _atan(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball > 1 or ball < -1:
         side = 1 if ball > 0 else -1
-        return Germ(turns=Fraction(side, 2), rests={_PLAIN: Rest(monotone(lambda b: -(1 / b).atan(), ball), -side)})
-    return rest_of(monotone(arb.atan, ball), place.sign_of(u))
+        return Germ(
+            turns=Fraction(side, 2), rests={_PLAIN: Rest(monotone(lambda b: -(1 / b).atan(), ball), -side)}
+        )
+    return rest_of(monotone(methodcaller("atan"), ball), place.sign_of(u))
 
 
 def _even(small: Callable[[arb], arb], side: int, large: Callable[[arb], arb], sign: int | None) -> Any:
@@ -213,7 +233,10 @@ def _even(small: Callable[[arb], arb], side: int, large: Callable[[arb], arb], s
         if not _small(ball):
             return place.plain(large(ball), sign)
         own = place.sign_of(u)
-        return Germ((Fraction(1),), rests={} if own == 0 else {_PLAIN: Rest(_halved(small, ball), side if own else None)})
+        return Germ(
+            (Fraction(1),),
+            rests={} if own == 0 else {_PLAIN: Rest(_halved(small, ball), side if own else None)},
+        )
 
     return found
 
@@ -224,7 +247,7 @@ def _odd(name: str, everywhere: bool) -> Any:
     def found(place: Place, u: Germ, e: Expression) -> Germ:
         ball = place.ball(u)
         small = everywhere or _small(ball)
-        value = monotone(getattr(arb, name), ball) if small else getattr(ball, name)()
+        value = monotone(methodcaller(name), ball) if small else getattr(ball, name)()
         return rest_of(value, place.sign_of(u)) if small else place.plain(value)
 
     return found

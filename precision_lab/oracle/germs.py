@@ -15,13 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 from flint import arb, fmpq
 
 from precision_lab.formula.expression import Expression, children, number
-from precision_lab.formula.rewriting import ONE, TWO, ZERO, add, mul, neg, power, simplified
-from precision_lab.oracle import arb_program
+from precision_lab.formula.rewriting import TWO, ZERO, add, mul, neg, power, simplified
 
 Poly = tuple[Fraction, ...]  # coefficients of 1, x, x², …; the last is not 0
 NONE: Poly = ()
@@ -155,7 +153,7 @@ class Place:
             return rest.ball
         if rest.sign == 0:
             return _ZERO
-        return multiplied(rest.ball, monotone(arb.exp, self.value(exponent)))
+        return multiplied(rest.ball, monotone(methodcaller("exp"), self.value(exponent)))
 
     def value(self, e: Expression) -> arb:
         """A ball of an expression over the place."""
@@ -256,7 +254,9 @@ class Place:
         return Germ(tuple(c * v for v in a.exact), c * a.turns, rests)
 
     def added(self, a: Germ, b: Germ) -> Germ:
-        return Germ(_plus(a.exact, b.exact), a.turns + b.turns, self._merged((*a.rests.items(), *b.rests.items())))
+        return Germ(
+            _plus(a.exact, b.exact), a.turns + b.turns, self._merged((*a.rests.items(), *b.rests.items()))
+        )
 
     def _merged(self, items: tuple[tuple[Expression, Rest], ...]) -> dict[Expression, Rest]:
         found: dict[Expression, Rest] = {}
@@ -281,18 +281,27 @@ class Place:
         for left, right in ((a, b), (b, a)):
             if right.rests and left.exact:
                 ball, sign = self.poly_ball(left.exact), self.poly_sign(left.exact)
-                items += [(k, Rest(multiplied(ball, r.ball), _times(sign, r.sign))) for k, r in right.rests.items()]
+                items += [
+                    (k, Rest(multiplied(ball, r.ball), _times(sign, r.sign))) for k, r in right.rests.items()
+                ]
             if right.rests and left.turns:
                 ball, sign = to_arb(left.turns) * arb.pi(), 1 if left.turns > 0 else -1
-                items += [(k, Rest(multiplied(ball, r.ball), _times(sign, r.sign))) for k, r in right.rests.items()]
+                items += [
+                    (k, Rest(multiplied(ball, r.ball), _times(sign, r.sign))) for k, r in right.rests.items()
+                ]
             if left.turns and right.exact and len(right.exact) > 1:
                 ball = multiplied(to_arb(left.turns) * arb.pi(), self.poly_ball(right.exact))
-                items.append((ZERO, Rest(ball, _times(1 if left.turns > 0 else -1, self.poly_sign(right.exact)))))
+                items.append(
+                    (ZERO, Rest(ball, _times(1 if left.turns > 0 else -1, self.poly_sign(right.exact))))
+                )
         turns = sum(
-            (left.turns * right.exact[0] for left, right in ((a, b), (b, a)) if len(right.exact) == 1), Fraction(0)
+            (left.turns * right.exact[0] for left, right in ((a, b), (b, a)) if len(right.exact) == 1),
+            Fraction(0),
         )
         if a.turns and b.turns:
-            items.append((ZERO, Rest(to_arb(a.turns * b.turns) * arb.pi() ** 2, 1 if a.turns * b.turns > 0 else -1)))
+            items.append(
+                (ZERO, Rest(to_arb(a.turns * b.turns) * arb.pi() ** 2, 1 if a.turns * b.turns > 0 else -1))
+            )
         for k, r in a.rests.items():
             for m, s in b.rests.items():
                 items.append((_sum_of(k, m), Rest(multiplied(r.ball, s.ball), _times(r.sign, s.sign))))
@@ -308,11 +317,15 @@ class Place:
             side = 1 if b.turns > 0 else -1
             items = [(k, Rest(r.ball * back, _times(r.sign, side))) for k, r in a.rests.items()]
             if a.exact:
-                items.append((ZERO, Rest(self.poly_ball(a.exact) * back, _times(self.poly_sign(a.exact), side))))
+                items.append(
+                    (ZERO, Rest(self.poly_ball(a.exact) * back, _times(self.poly_sign(a.exact), side)))
+                )
             return Germ(_constant(a.turns / b.turns), Fraction(0), self._merged(tuple(items)))
         if constant and a.constant is not None and not a.turns:
             q = a.constant / constant
-            left = Germ(NONE, Fraction(0), self._merged((*a.rests.items(), *self.scaled(b, -q).rests.items())))
+            left = Germ(
+                NONE, Fraction(0), self._merged((*a.rests.items(), *self.scaled(b, -q).rests.items()))
+            )
             return Germ(_constant(q), Fraction(0), self._divided(left.rests, b))
         if not b.exact and not b.turns and len(b.rests) == 1:
             ((exponent, rest),) = b.rests.items()
@@ -328,7 +341,10 @@ class Place:
         if quotient is not None:
             q, remainder = quotient
             # a/b = q + (remainder + a.rests − q·b.rests)/b
-            items = [*a.rests.items(), *self.product(Germ(tuple(-c for c in q)), Germ(rests=b.rests)).rests.items()]
+            items = [
+                *a.rests.items(),
+                *self.product(Germ(tuple(-c for c in q)), Germ(rests=b.rests)).rests.items(),
+            ]
             if remainder:
                 items.append((ZERO, Rest(self.poly_ball(remainder), self.poly_sign(remainder))))
             return Germ(q, Fraction(0), self._divided(self._merged(tuple(items)), b))
@@ -425,4 +441,17 @@ def times(c: int, u: Expression) -> Expression:
     return simplified(mul(number(c), u))
 
 
-__all__ = ["Germ", "Place", "Rest", "ball_sign", "divided", "exactly", "minus_square", "monotone", "multiplied", "rest_of", "times", "to_arb"]
+__all__ = [
+    "Germ",
+    "Place",
+    "Rest",
+    "ball_sign",
+    "divided",
+    "exactly",
+    "minus_square",
+    "monotone",
+    "multiplied",
+    "rest_of",
+    "times",
+    "to_arb",
+]

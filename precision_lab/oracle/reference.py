@@ -7,7 +7,6 @@ it scores values without storing references.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,43 +23,13 @@ from precision_lab.oracle import double_double_tier
 from precision_lab.oracle.balls import MpContext
 from precision_lab.oracle.decide import decide
 from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
+from precision_lab.oracle.certified import certified_reference
 from precision_lab.oracle.program import Curve
+from precision_lab.oracle.tiers import BALLS, DOUBLE_DOUBLE, EXACT_BITS, FLOAT64, SPECIAL, TIERS, Reference
 
 Float64 = NDArray[np.float64]
 
-TIERS = ("special", "float64", "double_double", "mpmath")
-SPECIAL, FLOAT64, DOUBLE_DOUBLE, MPMATH = range(4)
 MP_START = 128  # bits of precision that mpmath starts with; doubled up to MAX_PRECISION
-EXACT_BITS = 64  # relative bits of `Reference.exact`, and what makes its sign certain
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Exact values of one output at n inputs, relative to a format; arrays of shape (n,).
-
-    Attributes:
-        rounded: correct rounding, as float64; ±inf or NaN where the exact result overflows
-            the format, or is infinite or undefined itself.
-        tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where
-            `rounded` is 0, ±1/2 is a tie and nothing beside it.
-        ulp: ulp of the exact value.
-        exact: the exact value to about float64 precision, for display and relative errors; ±SMALLEST where
-            it is not 0 but too small for that, which in fp64 is no value to compare with: `rounded == 0` and
-            |tail| < 1/2 say that it is below half the smallest subnormal.
-        sign: of the exact value: -1, 0, +1; 0 also where it is proven to be below half the
-            smallest subnormal and its sign was not needed.
-        tier: index into `TIERS` of what settled the input.
-        undecided: nothing could certify it.
-    """
-
-    fmt: FloatFormat
-    rounded: Float64
-    tail: Float64
-    ulp: Float64
-    exact: Float64
-    sign: NDArray[np.int8]
-    tier: NDArray[np.uint8]
-    undecided: NDArray[np.bool_]
 
 
 def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
@@ -106,11 +75,9 @@ def reference(
     definition.check_output(output)
     curve = Curve(definition, output, definition.check_params(params))
     x = np.asarray(x, np.float64)
-    n = x.size
-    result = Reference(
-        target, np.zeros(n), np.zeros(n), np.full(n, target.min_subnormal), np.zeros(n),
-        np.zeros(n, np.int8), np.full(n, SPECIAL, np.uint8), np.zeros(n, np.bool_),
-    )  # fmt: skip
+    if not definition.has_terms(output):
+        return certified_reference(definition, output, curve.params, x, target, saturating=saturating)
+    result = Reference.empty(target, x.size)
     _fill_special(curve, x, result, saturating)
     at_zero = np.flatnonzero(x == 0)
     finite = np.flatnonzero(np.isfinite(x) & (x != 0))
@@ -207,7 +174,7 @@ def _mpmath_tier(curve: Curve, x: float, i: int, result: Reference, saturating: 
     At each precision the value's ball is tried, then what it is beside: what makes no difference to
     either at any precision up to MAX_PRECISION stays open.
     """
-    result.tier[i] = MPMATH
+    result.tier[i] = BALLS
     result.undecided[i] = True
     precision = MP_START
     while precision <= MAX_PRECISION:
@@ -254,4 +221,4 @@ def _from_beside(curve: Curve, x: float, m: MpContext, fmt: FloatFormat, saturat
     return rounded, tail, ulp, float_near(anchor), -1 if anchor[0] else 1
 
 
-__all__ = ["TIERS", "Reference", "enclosures", "reference"]
+__all__ = ["FLOAT64", "SPECIAL", "TIERS", "Reference", "enclosures", "reference"]
