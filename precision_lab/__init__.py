@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from precision_lab.formats import FORMATS, FloatFormat, get_format
-    from precision_lab.functions import FUNCTIONS, get_function
+    from precision_lab.functions import FUNCTIONS, activation, get_function
     from precision_lab.lowprecision.capture.watch import capture
     from precision_lab.measuring.measure import measure
     from precision_lab.oracle import Reference, reference
@@ -29,6 +29,7 @@ _HOMES = {
     "FloatFormat": "formats",
     "get_format": "formats",
     "FUNCTIONS": "functions",
+    "activation": "functions",
     "get_function": "functions",
     "capture": "lowprecision.capture.watch",
     "evaluate": "oracle",
@@ -53,6 +54,7 @@ __all__ = [
     "Reference",
     "Results",
     "Verdict",
+    "activation",
     "assert_accurate",
     "capture",
     "evaluate",

@@ -57,6 +57,9 @@ class Expression:
 
         return text(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return node, (self.kind, *self.args)
+
     def __add__(self, other: Any) -> Expression:
         return node("add", self, lift(other))
 
@@ -180,6 +183,9 @@ class Comparison:
 
     def __init__(self, left: Expression, right: Expression, strict: bool) -> None:
         self.left, self.right, self.strict = left, right, strict
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return comparison, (self.left, self.right, self.strict)
 
     def __repr__(self) -> str:
         return f"{self.left!r} {'<' if self.strict else '<='} {self.right!r}"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formula.branching import linear
 from precision_lab.formula.expression import (
     PI,
     Comparison,
@@ -17,6 +23,7 @@ from precision_lab.formula.expression import (
     unknown,
     where,
 )
+from precision_lab.formula.rewriting import bound, holds
 
 pi = PI
 
@@ -120,8 +127,80 @@ def piecewise(*pieces: tuple[Any, Any], otherwise: Any = None) -> Expression:
     for piece in pieces:
         if not (isinstance(piece, tuple) and len(piece) == 2 and isinstance(piece[0], Comparison)):
             raise UsageError(f"piecewise: {piece!r} is no pair of a comparison and a value")
-    given = tuple((condition, lift(value)) for condition, value in pieces)
-    return _joined(given, None if otherwise is None else lift(otherwise))
+    claim = Claim(
+        tuple((condition, lift(value)) for condition, value in pieces),
+        None if otherwise is None else lift(otherwise),
+    )
+    _MADE.get().append(claim)
+    return _joined(claim.pieces, claim.otherwise)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What `piecewise` was told: that one condition holds everywhere, or that those that hold agree."""
+
+    pieces: tuple[tuple[Comparison, Expression], ...]
+    otherwise: Expression | None
+
+    def check(self, name: str) -> None:
+        """At every edge of a condition that is a number, beside it and far out.
+
+        Raises:
+            ValueError: no condition holds somewhere, or two with different values.
+        """
+        for x in sorted(self._points()):
+            holding = [value for condition, value in self.pieces if _holds(condition, x)]
+            if not holding and self.otherwise is None:
+                raise UsageError(f"{name}: piecewise has no value at x={float(x)!r}: no condition holds there")
+            at = {bound(value, {"x": x}) for value in holding}
+            if len(at) > 1 and all(v.kind == "number" for v in at):
+                values = " and ".join(sorted(repr(v) for v in at))
+                raise UsageError(
+                    f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with the values "
+                    f"{values}"
+                )
+
+    def _points(self) -> set[Fraction]:
+        edges = {Fraction(0)}
+        for condition, _ in self.pieces:
+            for part in _atoms(condition):
+                found = linear(part.left - part.right)
+                if found is not None and found[0]:
+                    edges.add(-found[1] / found[0])
+        step = Fraction(1, 2**40)
+        ordered = sorted(edges)
+        between = {(a + b) / 2 for a, b in pairwise(ordered)}
+        return edges | between | {e + s for e in edges for s in (-step, step)} | {ordered[0] - 2, ordered[-1] + 2}
+
+
+def _atoms(condition: Comparison) -> list[Comparison]:
+    if isinstance(condition, Condition):
+        return [*_atoms(condition.parts[0]), *_atoms(condition.parts[1])]
+    return [condition]
+
+
+def _holds(condition: Comparison, x: Fraction) -> bool:
+    """Of conditions in x alone; others, whose edges depend on parameters, count as not holding."""
+    if isinstance(condition, Condition):
+        both = [_holds(part, x) for part in condition.parts]
+        return all(both) if condition.how == "and" else any(both)
+    left, right = (bound(part, {"x": x}) for part in (condition.left, condition.right))
+    if left.kind != "number" or right.kind != "number":
+        return False
+    return holds(Comparison(left, right, condition.strict))
+
+
+_MADE: ContextVar[list[Claim]] = ContextVar("claims", default=[])
+
+
+@contextmanager
+def claims() -> Iterator[list[Claim]]:
+    """What `piecewise` is told inside the block."""
+    token = _MADE.set([])
+    try:
+        yield _MADE.get()
+    finally:
+        _MADE.reset(token)
 
 
 def _joined(pieces: tuple[tuple[Comparison, Expression], ...], otherwise: Expression | None) -> Expression:
@@ -163,4 +242,4 @@ def by_name(name: str, written: str) -> Callable[..., Expression]:
     return _BY_NAME[name]
 
 
-__all__ = ["Comparison", "Condition", "absolute", "by_name", "piecewise"]
+__all__ = ["Comparison", "Condition", "absolute", "by_name", "claims", "piecewise"]

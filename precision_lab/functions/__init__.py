@@ -19,8 +19,11 @@ from precision_lab.functions.geglu import GEGLU
 from precision_lab.functions.geglu_tanh import GEGLU_TANH
 from precision_lab.functions.gelu import GELU
 from precision_lab.functions.gelu_tanh import GELU_TANH
+from precision_lab.functions.from_formula import activation
+from precision_lab.functions.loading import from_file, names_file
 from precision_lab.functions.logsigmoid import LOGSIGMOID
 from precision_lab.functions.mish import MISH
+from precision_lab.functions.namesake import check_namesake
 from precision_lab.functions.parameters import Asked, Effective, Parameters
 from precision_lab.functions.prelu import PRELU
 from precision_lab.functions.reglu import REGLU
@@ -79,6 +82,7 @@ __all__ = [
     "Effective",
     "Parameter",
     "Parameters",
+    "activation",
     "get_function",
 ]
 
@@ -123,9 +127,14 @@ FUNCTIONS = Registry(
 
 
 def get_function(function: str | Activation) -> Activation:
-    """The registered activation of that name.
+    """The registered activation of that name, or the one that a file has: FILE:NAME.
 
     Raises:
-        ValueError: no such function; names the nearest ones.
+        ValueError: no such function; names the nearest ones. As `loading.from_file`.
     """
+    if isinstance(function, str) and names_file(function):
+        found = from_file(function)
+        if found.name in FUNCTIONS:
+            check_namesake(found, FUNCTIONS[found.name])
+        return found
     return FUNCTIONS.get(function)

@@ -174,12 +174,33 @@ def evaluate(
     context.prec = max(bits + 32, 53)
     if math.isnan(point):
         return context.mpf("nan")
+    if not definition.has_terms(output):
+        return _general(definition, output, values, point, bits, context)
     if math.isinf(point):
         return context.mpf(definition.limit(output, values, 1 if point > 0 else -1))
     ball = certain_ball(lambda m: output_ball(definition, output, values, point, m), bits)
     if ball.middle == fzero:
         return context.mpf(0)
     return context.make_mpf(ball.middle)
+
+
+def _general(
+    definition: Activation, output: str, params: Mapping[str, float], x: float, bits: int, context: Any
+) -> mpmath.mpf:
+    """`evaluate` of a formula that is no sum of known basis functions, over Arb's balls."""
+    from precision_lab.oracle.arb_value import value
+    from precision_lab.oracle.certified import limit_of
+
+    if math.isinf(x):
+        limit = limit_of(definition, output, params, 1 if x > 0 else -1)
+        if limit is None:
+            raise UndecidedError(f"{definition.name}: no limit of {output} at x={x!r} is proven or declared")
+        return context.mpf(limit)
+    found = value(definition.bound_expression(output, params), x, bits)
+    if isinstance(found, float):
+        return context.mpf(found)
+    mantissa, exponent = found.mid().man_exp()
+    return context.make_mpf(from_man_exp(int(mantissa), int(exponent)))
 
 
 __all__ = ["MAX_PRECISION", "Beside", "beside", "certain_ball", "evaluate", "output_ball"]

@@ -1,0 +1,34 @@
+"""A user's function that is called as one of the lab's is: results would not tell them apart."""
+
+from __future__ import annotations
+
+import random
+
+from precision_lab.exceptions import UndecidedError, UsageError
+from precision_lab.functions.base import Activation
+
+POINTS = (-30.5, -3.0, -1.25, -0.5, -1e-3, 0.0, 1e-3, 0.5, 1.0, 2.75, 3.0, 6.0, 7.5, 30.5)
+TOLERANCE = 2.0**-40
+
+
+def check_namesake(own: Activation, known: Activation) -> None:
+    """
+    Raises:
+        ValueError: they are not the same function of the same parameters, at points where both are evaluated.
+    """
+    from precision_lab.oracle.evaluate import evaluate
+
+    if own.expression is known.expression:
+        return
+    where = f"function={own.home!r}: the lab has a function {own.name!r} of its own"
+    if {p.name for p in own.parameters} != {p.name for p in known.parameters}:
+        raise UsageError(f"{where}, with other parameters; give this one another name")
+    draw = random.Random(7)
+    params = {p.name: p.default * (1 + draw.random() / 4) for p in own.parameters}
+    for x in POINTS:
+        try:
+            mine, theirs = (float(evaluate(f, x, params, bits=53)) for f in (own, known))
+        except UndecidedError:
+            continue
+        if mine != theirs and not abs(mine - theirs) <= TOLERANCE * abs(theirs) and not mine != mine:
+            raise UsageError(f"{where}, which is {theirs!r} at x={x!r} where this is {mine!r}; give it another name")
