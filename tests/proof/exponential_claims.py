@@ -13,7 +13,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-from proof_trace import Script, Symbol, at_most, literal, within
+from proof_trace import Script, Symbol, at_most, dyadic, literal, within
 
 from precision_lab.oracle import exponential as code
 
@@ -31,12 +31,6 @@ NEAR_REST = Fraction(1, math.factorial(19))
 # writes 0.583, which leaves room for the product of the two errors.
 NEAR_LOW = Fraction(math.exp(-1) * (1 - 2.0**-50))
 SHARE = Fraction(0.582)
-
-
-def dyadic_above(value: Fraction) -> Fraction:
-    """A dyadic number not below a positive one, within 2^-80 of it."""
-    scale = 2 ** (80 - value.numerator.bit_length() + value.denominator.bit_length())
-    return Fraction(-(-value.numerator * scale // value.denominator), scale)
 
 
 class _Power:
@@ -110,8 +104,8 @@ def exp_value(bound: float = code.EXP_RELATIVE, coefficients: Sequence[float] = 
         [
             at_most("r", code.REDUCED),
             within("E", EXP_LOW, EXP_HIGH),
-            at_most(f"e_r - {series.name}", dyadic_above(FAR_REST * Fraction(code.REDUCED) ** 2)),
-            at_most("(e_r - E) / E", dyadic_above(STRETCH)),
+            at_most(f"e_r - {series.name}", dyadic(FAR_REST * Fraction(code.REDUCED) ** 2, up=True)),
+            at_most("(e_r - E) / E", dyadic(STRETCH, up=True)),
         ],
         [at_most(f"({result.name} - E) / E", bound)],
         [
@@ -144,7 +138,7 @@ def _q_script(coefficients: Sequence[float]) -> tuple[Script, Symbol, list[str],
     given = [
         within("x", -1, -(2.0**-440)),
         within("P", NEAR_LOW, 0.5),
-        at_most(f"P - {series.name}", dyadic_above(NEAR_REST)),
+        at_most(f"P - {series.name}", dyadic(NEAR_REST, up=True)),
     ]
     hints = [f"{sum_.name} ~ {series.name}", f"{series.name} ~ P"]
     return script, result, given, hints

@@ -35,6 +35,14 @@ def literal(value: Number) -> str:
     return f"({text})" if numerator < 0 else text
 
 
+def dyadic(value: Fraction, *, up: bool) -> Fraction:
+    """The dyadic number of some 80 bits next above (`up`) or below a positive one."""
+    scale = Fraction(2) ** (80 - value.numerator.bit_length() + value.denominator.bit_length())
+    scaled = value * scale
+    whole = scaled.numerator // scaled.denominator
+    return Fraction(whole + (1 if up and whole != scaled else 0)) / scale
+
+
 def within(name: str, low: Number, high: Number) -> str:
     """low ≤ name ≤ high, both ends dyadic."""
     return f"{name} in [{literal(low).strip('()')}, {literal(high).strip('()')}]"
@@ -78,11 +86,13 @@ class Script:
 
     Attributes:
         exactness: of each fast_two_sum that was met, the names of its two operands.
+        lost: of each rounding whose rest is dropped, the rest: rounded less exact.
     """
 
     def __init__(self) -> None:
         self.lines = ["@rnd = float<ieee_64, ne>;"]
         self.exactness: list[tuple[str, str]] = []
+        self.lost: list[str] = []
         self.rounding = True
         self._count = 0
 
@@ -98,7 +108,11 @@ class Script:
         return Symbol(self, name)
 
     def rounded(self, expression: str) -> Symbol:
-        return self.define(f"rnd({expression})" if self.rounding else expression)
+        if not self.rounding:
+            return self.define(expression)
+        found = self.define(f"rnd({expression})")
+        self.lost.append(f"({found.name} - ({expression}))")
+        return found
 
     def free(self, name: str) -> Symbol:
         """A real number of which only the hypotheses say something."""
@@ -113,8 +127,10 @@ class Script:
         return self.rounded(f"{self.text(a)} * {self.text(b)} + {self.text(c)}")
 
     def _parts(self, expression: str) -> tuple[Symbol, Operand]:
-        high = self.rounded(expression)
-        return (high, self.define(f"({expression}) - {high.name}")) if self.rounding else (high, 0)
+        if not self.rounding:
+            return self.define(expression), 0
+        high = self.define(f"rnd({expression})")
+        return high, self.define(f"({expression}) - {high.name}")
 
     def two_sum(self, a: Operand, b: Operand) -> tuple[Symbol, Operand]:
         return self._parts(f"{self.text(a)} + {self.text(b)}")
