@@ -20,10 +20,11 @@ NEXT, LAST = 1 + 2 * U, 2 - 2 * U  # the float64 numbers after 1 and before 2
 TIMES_FLOAT, PLUS, TIMES = 2 * U**2, dyadic(3 * U**2 / (1 - 4 * U), up=False), 4 * U**2
 
 
-def _high(script: Script, name: str, one: bool) -> tuple[Symbol, list[str]]:
-    """A high part in [1, 2): exactly 1, or what follows it."""
-    symbol = script.float64(name)
-    return symbol, [within(name, 1, 1) if one else within(name, NEXT, LAST)]
+def _highs(script: Script, a: str, b: str, one: str) -> tuple[Symbol, Symbol, list[str]]:
+    """Two numbers in [1, 2): `one` is exactly 1 and the other any, or neither is 1."""
+    ranges = {a: (NEXT, LAST), b: (NEXT, LAST)} if not one else {a: (1, LAST), b: (1, LAST), one: (1, 1)}
+    given = [within(name, *ends) for name, ends in ranges.items()]
+    return script.float64(a), script.float64(b), given
 
 
 def _low(script: Script, name: str) -> tuple[Symbol, str]:
@@ -35,15 +36,17 @@ def _fits(script: Script) -> list[str]:
     return [f"|{b} / {a}| <= 1" for a, b in script.exactness]
 
 
+# Of dd·float: which number is exactly 1, and what high·b lies between.
+FLOAT_CASES = {"below": ("", (1, 2)), "above": ("", (2, 4)), "high=1": ("high", (1, 2)), "b=1": ("b", (1, 2))}
+
+
 def times_float(case: str, bound: Fraction = TIMES_FLOAT) -> str:
-    """(high + low)·b: error over exact result. Cases: `below` and `above` 2 for high·b; `high=1`, `b=1`."""
+    """(high + low)·b: error over exact result."""
     script = Script()
-    high, given = _high(script, "high", case == "high=1")
-    b, more = _high(script, "b", case == "b=1")
+    one, product = FLOAT_CASES[case]
+    high, b, given = _highs(script, "high", "b", one)
     low, small = _low(script, "low")
-    given = [*given, *more, small]
-    if case in ("below", "above"):
-        given.append(within("high * b", 1, 2) if case == "below" else within("high * b", 2, 4))
+    given += [small, within("high * b", *product)]
     rh, rl = script.run(code.dd_times_float, high, low, b)
     exact = "(high + low) * b"
     error = f"({rh.name} + {rl.name}) - {exact}"
@@ -91,9 +94,10 @@ def plus(case: str, bound: Fraction = PLUS) -> str:
 # on that is a multiple of 4u², as the first product's low part is, so that the last sum rounds nothing off.
 TIMES_CASES = {
     "above": ("", (2, 4), (-8 * U, 8 * U)),
+    "near": ("", (Fraction(15, 8), 2), (-8 * U, 8 * U)),
     **{
-        f"{name}, {size}": (one, (1, 2), fused)
-        for name, one in (("below", ""), ("xh=1", "xh"), ("yh=1", "yh"))
+        f"{name}, {size}": (one, (1, most), fused)
+        for name, one, most in (("below", "", Fraction(15, 8)), ("xh=1", "xh", 2), ("yh=1", "yh", 2))
         for size, fused in (
             ("small", (-2 * U, 2 * U)),
             ("large", (2 * U, 8 * U)),
@@ -107,12 +111,11 @@ def times(case: str, bound: Fraction = TIMES) -> str:
     """x·y: error over exact result."""
     one, product, fused = TIMES_CASES[case]
     script = Script()
-    xh, given = _high(script, "xh", one == "xh")
-    yh, more = _high(script, "yh", one == "yh")
+    xh, yh, given = _highs(script, "xh", "yh", one)
     (xl, x_small), (yl, y_small) = _low(script, "xl"), _low(script, "yl")
     rh, rl = script.run(code.dd_times_dd, xh, xl, yh, yl)
     second = script.lost[2].partition(" - ")[2][:-1].strip("()")
-    given += [*more, x_small, y_small, within("xh * yh", *product), within(second, *fused)]
+    given += [x_small, y_small, within("xh * yh", *product), within(second, *fused)]
     exact = "(xh + xl) * (yh + yl)"
     error = f"({rh.name} + {rl.name}) - {exact}"
     return script.goal(
