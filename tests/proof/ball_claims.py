@@ -1,9 +1,11 @@
 """What `ball_add` and `ball_times` claim of their radii, as scripts for Gappa.
 
-A radius is a sum of nonnegative terms, of which every rounding takes a factor 1 − u at most. So it is at least
-Σ weight·term, a term's weight being the product of the factors on its way: these functions, run on `Sum`s, say
-which. Gappa proves that no weight is below what the term has to be charged with. What underflow takes away is
-counted in steps of 2^-1075.
+A radius is a sum of nonnegative terms, of which every rounding takes a factor 1 − u at most. So it is at
+least Σ weight·term, a term's weight being the product of the factors on its way: these functions, run on
+`Sum`s, say which. Gappa proves that no weight is below what the term has to be charged with.
+
+Underflow is apart: below 2^-1022 sums are exact, and a product loses half a step of 2^-1074. `ball_times` has
+nine products that may, and adds 64 steps; that it adds them wherever one can is derived by hand.
 """
 
 from __future__ import annotations
@@ -101,8 +103,8 @@ def _ball(name: str) -> Sum:
     return Sum({name: Weight()}, computed=False)
 
 
-# What each radius must hold, by what the functions drop of a + b and of a·b: the exact transformations are numbered
-# as they stand there. |A|·r_b is |ah + al|·r_b, of which al is u at most.
+# What each radius must hold, by what the functions drop of a + b and of a·b: the exact transformations are
+# numbered as they stand there. |A|·r_b is |ah + al|·r_b, of which al is u at most.
 CHARGED = {
     "ball_add": {"ar": 1, "br": 1, "low 3": 1, "low 5": 1},
     "ball_times": {
@@ -114,7 +116,7 @@ CHARGED = {
 
 
 def weights(name: str, slack: float = code.SLACK) -> str:
-    """Every term's weight in the radius of `ball_add` or `ball_times` is at least what must be charged for it."""
+    """Every term's weight in the radius of `ball_add` or `ball_times` is at least what it is `CHARGED`."""
     radius = _radius(getattr(code, name), slack)
     script = Script()
     goals = []

@@ -1,13 +1,18 @@
 """What `numeric.error_free` and `oracle.double_double` claim of their steps, as scripts for Gappa.
 
-Numbers are scaled and reflected so that the larger high parts lie in [1, 2): powers of two and signs go through
-every step unchanged where nothing underflows. A low part is at most half an ulp of its high part, u or less.
-A high part of exactly 1 is a case of its own: the exact value may lie below 1 then.
+Numbers are scaled and reflected so that the larger high parts lie in [1, 2): powers of two and signs go
+through every step unchanged where nothing underflows. A low part is at most half an ulp of its high part, u
+or less. A high part of exactly 1 is a case of its own: the exact value may lie below 1 then. In a sum, x is
+the number with the larger high part: both two_sum are the same for either order.
+
+The published bound of a sum is relative to the result for unlike signs, too; here, as in what the code
+derives from it, it is relative to |x| + |y|.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from proof_trace import Script, Symbol, at_most, dyadic, within
 
@@ -40,14 +45,14 @@ def _fits(script: Script) -> list[str]:
 FLOAT_CASES = {"below": ("", (1, 2)), "above": ("", (2, 4)), "high=1": ("high", (1, 2)), "b=1": ("b", (1, 2))}
 
 
-def times_float(case: str, bound: Fraction = TIMES_FLOAT) -> str:
+def times_float(case: str, bound: Fraction = TIMES_FLOAT, function: Any = code.dd_times_float) -> str:
     """(high + low)·b: error over exact result."""
     script = Script()
     one, product = FLOAT_CASES[case]
     high, b, given = _highs(script, "high", "b", one)
     low, small = _low(script, "low")
     given += [small, within("high * b", *product)]
-    rh, rl = script.run(code.dd_times_float, high, low, b)
+    rh, rl = script.run(function, high, low, b)
     exact = "(high + low) * b"
     error = f"({rh.name} + {rl.name}) - {exact}"
     return script.goal(
@@ -86,12 +91,16 @@ def plus(case: str, bound: Fraction = PLUS) -> str:
         given,
         # Unlike signs may cancel: that fast_two_sum is exact then is Joldes, Muller and Popescu's.
         [at_most(f"({error}) / ({sizes})", bound), *(_fits(script) if sign > 0 else [])],
-        [f"{error} -> {' + '.join(script.lost)}", *(["xh - yh -> (xh + yh) - 2 * yh"] if sign < 0 and least else [])],
+        [
+            f"{error} -> {' + '.join(script.lost)}",
+            *(["xh - yh -> (xh + yh) - 2 * yh"] if sign < 0 and least else []),
+        ],
     )
 
 
-# Of dd·dd: which high part is exactly 1, what xh·yh lies between, and what the second fused step rounds. From 2u
-# on that is a multiple of 4u², as the first product's low part is, so that the last sum rounds nothing off.
+# Of dd·dd: which high part is exactly 1, what xh·yh lies between, and what the second fused step rounds. From
+# 2u on its result is a multiple of 4u², as the first product's low part is, so that the last sum is exact up
+# to 4u; beyond, xh·yh is so near 2 that more may be lost.
 TIMES_CASES = {
     "above": ("", (2, 4), (-8 * U, 8 * U)),
     "near": ("", (Fraction(15, 8), 2), (-8 * U, 8 * U)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -27,8 +26,8 @@ STRETCH = SHIFT * (1 + Fraction(2) ** -50)
 EXP_LOW, EXP_HIGH = Fraction(723, 1024), Fraction(1449, 1024)
 FAR_REST = Fraction(1.03) * Fraction(code.REDUCED) ** 12 / math.factorial(14)
 NEAR_REST = Fraction(1, math.factorial(19))
-# (e^x − 1 − x)/x² at −1, its least value on [−1, 0]; what e^x − 1 − x is of e^x − 1 at most, also at −1. The code
-# writes 0.583, which leaves room for the product of the two errors.
+# (e^x − 1 − x)/x² at −1, its least value on [−1, 0]; what e^x − 1 − x is of e^x − 1 at most, also at −1. The
+# code writes 0.583, which leaves room for the product of the two errors.
 NEAR_LOW = Fraction(math.exp(-1) * (1 - 2.0**-50))
 SHARE = Fraction(0.582)
 

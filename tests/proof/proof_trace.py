@@ -5,9 +5,9 @@ to float64, as IEEE arithmetic does it, or exact. So a script follows the code: 
 changes what is to be proven. What the functions call of numba's or of numpy's is replaced:
 
 - `fma(a, b, c)` is the rounding of a·b + c;
-- the exact transformations (`two_sum`, `fast_two_sum`, `two_product`) give fl(a + b) and the exact rest. That the
-  rest is a float64 number and is what the code computes is Knuth's and Dekker's theorem, which is not proven
-  here; `Script.exactness` collects what fast_two_sum needs for it.
+- the exact transformations (`two_sum`, `fast_two_sum`, `two_product`) give fl(a + b) and the exact rest. That
+  the rest is a float64 number and is what the code computes is Knuth's and Dekker's theorem, which is not
+  proven here; `Script.exactness` collects what fast_two_sum needs for it.
 
 Gappa's float<ieee_64, ne> has subnormal numbers and no largest number; what overflows is no matter here.
 """
@@ -54,7 +54,7 @@ def at_most(name: str, bound: Number) -> str:
 
 
 class Symbol:
-    """A real number with a name in a script; operators define further ones, rounded unless the script is exact."""
+    """A real number with a name in a script; operators define further ones, rounded unless it is exact."""
 
     def __init__(self, script: Script, name: str) -> None:
         self.script, self.name = script, name
@@ -144,7 +144,7 @@ class Script:
         return self._parts(f"{self.text(a)} * {self.text(b)}")
 
     def run(self, function: Any, *arguments: Any, **replaced: Any) -> Any:
-        """What a compiled function of the oracle returns for symbols; `replaced` takes the place of globals."""
+        """What a compiled function of the oracle returns for symbols; `replaced` are its globals."""
         plain: FunctionType = getattr(function, "py_func", function)
         ours = {
             "fma": self.fma,
