@@ -314,7 +314,20 @@ class Activation:
         They choose inputs and regions; no error is computed from them. Scanned on
         2^-24 ≤ |x| ≤ 2^12 with 16 points per binade.
         """
-        return _roots(self, output, tuple(sorted(self.check_params(params).items())))
+        values = self.check_params(params)
+        if not self.has_terms(output):
+            from precision_lab.oracle.roots import roots
+
+            return roots(self.bound_expression(output, values)).roots
+        return _roots(self, output, tuple(sorted(values.items())))
+
+    def edges(self, params: Mapping[str, float]) -> tuple[float, ...]:
+        """Where conditions of the formula change, other than 0, ascending, as nearest float64 numbers."""
+        if self.sides is not None:
+            return ()
+        from precision_lab.oracle.roots import edges
+
+        return edges(self.bound_expression("forward", self.check_params(params)))
 
 
 class PlainContext:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import UndecidedError
 from precision_lab.formats import FloatFormat, output_format
+from precision_lab.formula.expression import symbols_of
 from precision_lab.functions import Activation
 from precision_lab.golden.inputs import EXACT_BITS, choose_inputs, exact_tail
 from precision_lab.oracle import evaluate, reference
+from precision_lab.oracle.certified import limit_of
 from precision_lab.oracle.program import Curve
 
 Float64 = NDArray[np.float64]
@@ -27,7 +29,7 @@ def _exact_text(curve: Curve, x: float) -> str:
     if math.isnan(x):
         return "nan"
     if math.isinf(x):
-        return f"{curve.function.limit(curve.output, curve.params, 1 if x > 0 else -1):.15g}"
+        return f"{limit_of(curve.function, curve.output, curve.params, 1 if x > 0 else -1):.15g}"
     value = evaluate(curve.function, x, curve.params, output=curve.output, bits=EXACT_BITS)
     return str(to_str(value._mpf_, EXACT_DIGITS)).removesuffix(".0")
 
@@ -84,8 +86,7 @@ def _tabled(function: Activation) -> Iterator[tuple[str, str, dict[str, float]]]
     """(set, output, params) of a table: one set alone where the output does not depend on parameters."""
     for n, (set_name, values) in enumerate(function.parameter_sets.items()):
         for output in function.outputs + (function.raw_outputs if n == 0 else ()):
-            terms = function.terms(output, "negative") + function.terms(output, "positive")
-            if n == 0 or any(term.coefficient.weights for term in terms):
+            if n == 0 or symbols_of(function.output_expression(output)) - {"x"}:
                 yield set_name, output, function.check_params(values)
 
 

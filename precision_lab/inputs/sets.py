@@ -20,6 +20,7 @@ EPS = 1e-6  # the clamp of published listings; their eps zone is (-EPS, 0), EPS 
 NEAR_ZERO = 0.0625
 FAR_TAIL = -16.0  # e^-16 = 1.1e-7: below half an ulp of fp32 relative to 1
 ROOT_WIDTH = 0.02
+EDGE_REACH = 4  # numbers of a format on each side of an edge that are its region
 PER_BINADE = 32
 SEED = 2411_13010
 
@@ -28,6 +29,7 @@ REGIONS = (
     "zero",
     "subnormal_input",
     "eps_zone",
+    "edge",
     "root_forward",
     "root_gradient",
     "near_zero_negative",
@@ -92,6 +94,7 @@ def directed(
         add([unit * EPS], "the clamp's eps and its neighbours", 3)
     for output in ("forward", "grad_x"):
         add(function.roots(output, values), f"around the root of {output}", 8)
+    add(function.edges(values), "an edge of the formula", 4)
     add(_overflow_thresholds(fmt, function, values), "where the result overflows", 4)
     return [DirectedCase(bits, reason) for bits, reason in sorted(cases.items())]
 
@@ -99,6 +102,11 @@ def directed(
 def _overflow_thresholds(fmt: FloatFormat, function: Activation, params: Mapping[str, float]) -> list[float]:
     """|x| at which c·x^k reaches the largest number, for every polynomial term's coefficient c."""
     thresholds = []
+    if not function.has_terms("forward"):
+        from precision_lab.oracle.roots import reaches
+
+        bound = (function.bound_expression(output, params) for output in ("forward", "grad_x"))
+        return [x for e in bound for x in reaches(e, fmt.max_finite)]
     for output in ("forward", "grad_x"):
         for side in ("negative", "positive"):
             for term in function.terms(output, side):
@@ -194,6 +202,7 @@ def regions(
             "zero": x == 0,
             "subnormal_input": np.abs(x) < fmt.min_normal,
             "eps_zone": (x > -fmt.round(np.array([EPS]))[0]) & (x < 0),
+            "edge": _beside(x, function.edges(values), fmt),
             "root_forward": _near(x, function.roots("forward", values)),
             "root_gradient": _near(x, function.roots("grad_x", values)),
             "near_zero_negative": (x >= -NEAR_ZERO) & (x < 0),
@@ -213,6 +222,7 @@ def region_thresholds(
     values = function.check_params(params)
     roots = function.roots("forward", values) + function.roots("grad_x", values)
     around = [abs(root) * (1 + side * ROOT_WIDTH) for root in roots for side in (-1, 1)]
+    around += [abs(point) for edge in function.edges(values) for point in _neighbours(edge, fmt)]
     return (fmt.min_normal, float(fmt.round(np.array([EPS]))[0]), NEAR_ZERO, -FAR_TAIL, *around)
 
 
@@ -220,4 +230,23 @@ def _near(x: Float64, roots: Iterable[float]) -> NDArray[np.bool_]:
     inside = np.zeros(x.shape, bool)
     for root in roots:
         inside |= np.abs(x - root) <= ROOT_WIDTH * abs(root)
+    return inside
+
+
+def _neighbours(edge: float, fmt: FloatFormat) -> tuple[float, float]:
+    """The numbers of a format `EDGE_REACH` steps below and above an edge."""
+    nearest = fmt.round(np.array([edge]))
+    if not np.isfinite(nearest[0]):
+        return edge, edge
+    ordinal = int(fmt.ordinal(nearest)[0])
+    ends = np.clip(np.array([ordinal - EDGE_REACH, ordinal + EDGE_REACH]), -fmt.max_ordinal, fmt.max_ordinal)
+    low, high = fmt.from_ordinal(ends)
+    return float(low), float(high)
+
+
+def _beside(x: Float64, edges: Iterable[float], fmt: FloatFormat) -> NDArray[np.bool_]:
+    inside = np.zeros(x.shape, bool)
+    for edge in edges:
+        low, high = _neighbours(edge, fmt)
+        inside |= (x >= low) & (x <= high)
     return inside

@@ -196,8 +196,11 @@ def _lost(
 ) -> float:
     """Bits that summing the terms cancels: log2(Σ|term| / |Σ term|).
 
-    As written with exp(x) − 1 (`split_everything`), or with expm1(x) and −x apart.
+    As written with exp(x) − 1 (`split_everything`), or with expm1(x) and −x apart. NaN for formulas that are no
+    sum of known basis functions.
     """
+    if not function.has_terms(output):
+        return math.nan
     terms = function.terms(output, "positive" if x > 0 else "negative")
     parts = split_exponentials(terms) if split_everything else _with_expm1(terms)
     context = _numbers(400 + 2 * abs(math.frexp(x)[1]))

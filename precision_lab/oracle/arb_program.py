@@ -16,7 +16,8 @@ from flint import arb, fmpq
 from precision_lab.exceptions import InternalError
 from precision_lab.formula.expression import Expression, children
 
-Loop = Callable[[Sequence[float], int], "list[arb]"]
+# Points are float64 numbers, fractions or balls, which Arb takes exactly at the precision of the call.
+Loop = Callable[[Sequence[Any], int], "list[arb]"]
 
 _LARGEST_EXPONENT = 1 << 20  # 2^n beyond is left to the exponential
 

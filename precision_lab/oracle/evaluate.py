@@ -28,6 +28,8 @@ def output_ball(
     function: Activation, output: str, params: Mapping[str, float], x: float | Fraction, m: MpContext
 ) -> Ball:
     """Ball of the output at a finite x, at the precision of `m`."""
+    if not function.has_terms(output):
+        return _general_ball(function, output, params, x, m)
     point = m.constant(x)
     total = m.constant(0)
     terms = function.terms(output, "positive" if x > 0 else "negative")
@@ -182,6 +184,30 @@ def evaluate(
     if ball.middle == fzero:
         return context.mpf(0)
     return context.make_mpf(ball.middle)
+
+
+def _general_ball(
+    function: Activation, output: str, params: Mapping[str, float], x: float | Fraction, m: MpContext
+) -> Ball:
+    """`output_ball` of a formula that is no sum of known basis functions: Arb's ball, in mpmath's numbers."""
+    import numpy as np
+
+    from flint import fmpq
+
+    from precision_lab.oracle.arb_program import loop
+    from precision_lab.oracle.branches import pieces
+
+    # Conditions are decided at the float64 number next to x.
+    ((piece, _),) = pieces(function.bound_expression(output, params), np.array([float(x)]))
+    point = Fraction(x)
+    found = loop(piece)([fmpq(point.numerator, point.denominator)], m.precision)[0]
+    if not found.is_finite():
+        raise ZeroDivisionError(f"{function.name}.{output} at x={x!r} has no finite ball; raise the precision")
+    parts = []
+    for number in (found.mid(), found.rad()):
+        mantissa, exponent = number.man_exp()
+        parts.append(from_man_exp(int(mantissa), int(exponent)))
+    return Ball(parts[0], parts[1], m)
 
 
 def _general(
