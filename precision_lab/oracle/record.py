@@ -1,0 +1,44 @@
+"""What is certain of exact values, as every tier of the oracle hands it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precision_lab.formats import FloatFormat
+
+Float64 = NDArray[np.float64]
+
+TIERS = ("special", "float64", "double_double", "mpmath")
+SPECIAL, FLOAT64, DOUBLE_DOUBLE, MPMATH = range(4)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Exact values of one output at n inputs, relative to a format; arrays of shape (n,).
+
+    Attributes:
+        rounded: correct rounding, as float64; ±inf or NaN where the exact result overflows
+            the format, or is infinite or undefined itself.
+        tail: (exact − rounded) in ulps, certified to 2^-10; 0 where `rounded` is not finite. Where
+            `rounded` is 0, ±1/2 is a tie and nothing beside it.
+        ulp: ulp of the exact value.
+        exact: the exact value to about float64 precision, for display and relative errors; ±SMALLEST where
+            it is not 0 but too small for that, which in fp64 is no value to compare with: `rounded == 0` and
+            |tail| < 1/2 say that it is below half the smallest subnormal.
+        sign: of the exact value: -1, 0, +1; 0 also where it is proven to be below half the
+            smallest subnormal and its sign was not needed.
+        tier: index into `TIERS` of what settled the input.
+        undecided: nothing could certify it.
+    """
+
+    fmt: FloatFormat
+    rounded: Float64
+    tail: Float64
+    ulp: Float64
+    exact: Float64
+    sign: NDArray[np.int8]
+    tier: NDArray[np.uint8]
+    undecided: NDArray[np.bool_]
