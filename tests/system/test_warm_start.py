@@ -327,8 +327,8 @@ def test_what_the_server_imports_starts_nothing_that_a_fork_would_lose() -> None
     script = """
 import json, os, sys
 from precision_lab.system import warm_start
-from precision_lab.verifying.kernel_process import WARM
-warm_start._prepare(WARM)
+from precision_lab.verifying.kernel_process import COMPILING, WARM
+warm_start._prepare((*WARM, *COMPILING))
 if os.fork() == 0:
     os._exit(0)
 threads = len(os.listdir("/proc/self/task"))
