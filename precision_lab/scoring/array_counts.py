@@ -35,7 +35,8 @@ def count_values(
     for start in range(0, y.size, BLOCK):
         part = slice(start, start + BLOCK)
         chosen = Settled(*(field[part] for field in true))
-        _count_block(counts, cells[part], fmt, patterns[part], y[part], chosen)
+        with np.errstate(over="ignore"):  # an error beyond float64, or beyond float32, has the last bin
+            _count_block(counts, cells[part], fmt, patterns[part], y[part], chosen)
 
 
 class _Stretches(NamedTuple):
@@ -132,11 +133,10 @@ def _count_errors(
     """The correct bits of results that are numbers, whose errors are counted and summed."""
     rows = counts.rows
     zero, negative, gone = true.exact == 0, true.sign < 0, true.rounded == 0
-    with np.errstate(over="ignore"):
-        signed = (y - true.rounded) / true.ulp - true.tail
-        error = np.minimum(np.abs(signed), columns.LARGEST)
-        ulps = np.abs(true.exact) / true.ulp
-        in_float32 = error.astype(np.float32).view(np.int32)
+    signed = (y - true.rounded) / true.ulp - true.tail
+    error = np.minimum(np.abs(signed), columns.LARGEST)
+    ulps = np.abs(true.exact) / true.ulp
+    in_float32 = error.astype(np.float32).view(np.int32)
     if gone.any():
         ulps = np.where(gone, np.abs(true.tail), ulps)
     np.add.at(rows[:, columns.VALID], stretches.rows, stretches.lengths)
