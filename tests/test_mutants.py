@@ -16,6 +16,9 @@ LEAST = 150
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
     "__main__.py": "starts a command, or says why not",
+    "numeric/sources.py": "names what compiled code is made of, by its checksum",
+    "oracle/record.py": "records what is certain of exact values",
+    "scoring/settled.py": "names what scoring a value takes",
     "scoring/tile_records.py": "names what the stages of scoring a tile hand on",
     "system/atomic_file.py": "writes files whole or not at all",
     "system/children.py": "ends processes",

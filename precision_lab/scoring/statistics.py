@@ -274,7 +274,7 @@ def _moves_between_chunks(edges: Rows, fmt: FloatFormat, half: int) -> int:
         size = np.maximum(np.abs(s[1:]), np.abs(s[:-1]))
         bound = (b[1:] + b[:-1]) * (1 + 2.0**-40)
         against = metrics.moves_against(np.diff(y), np.diff(s), np.minimum(fmt.ulp(size), largest), bound)
-    neighbours = (np.diff(pattern) == 1) & (pattern[1:] % half != 0)
+    neighbours = (np.diff(pattern) == 1) & (pattern[1:] & (half - 1) != 0)
     return int(np.count_nonzero(neighbours & against))
 
 

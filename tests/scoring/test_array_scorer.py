@@ -310,6 +310,15 @@ def test_undecided_inputs_are_listed_and_in_no_count() -> None:
     assert tally.rows[:, columns.N].sum() == 65534 and tally.rows[:, columns.MONOTONE].sum() == 0
 
 
+def test_a_step_from_one_sign_of_x_to_the_other_is_no_move() -> None:
+    """1 and −1 are neighbours in a chunk of these two; SiLU falls from one to the other and y rises."""
+    standard = held_to("silu", "forward", "bf16")
+    for bits, moves in (([0x3F80, 0xBF80], 0), ([0xBF80, 0xBFC0], 1), ([0x3F80, 0x4000], 1)):
+        y = np.array([0.0, 1.0]) if bits[1] >= 0x8000 else np.array([1.0, 0.0])
+        tally = scored(ArrayScorer([standard]), standard, np.array(bits, np.uint16), y)
+        assert tally.rows[:, columns.MONOTONE].sum() == moves, bits
+
+
 def test_chunks_and_their_edges_make_up_the_whole() -> None:
     standard = held_to("gelu", "forward", "fp16")
     bits = standard.cells.fmt.all_bits()
