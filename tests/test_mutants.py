@@ -61,7 +61,6 @@ NO_NUMBER = {
     "system/text.py": "shows text from elsewhere",
     "system/toml_file.py": "reads a file and says what is wrong with it",
     "system/typed.py": "refuses a file whose fields are of other types",
-    "system/warm_start.py": "starts processes and ends them",
     "emulator/faults.py": "names what can be wrong with a kernel",
     "emulator/ptx.py": "records what a program is made of",
     "emulator/sass/names.py": "shows names as their authors wrote them",
