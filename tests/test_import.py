@@ -48,6 +48,36 @@ def test_only_what_runs_kernels_loads_torch(module: str) -> None:
     assert loaded(f"import precision_lab.{module}", ("torch", "transformers")) == []
 
 
+COMPILERS = ("numba", "llvmlite")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "oracle",
+        "inputs",
+        "scoring.statistics",
+        "scoring.array_scorer",
+        "scoring.choosing",
+        "measuring.measure",
+        "measuring.sweep",
+        "verifying.verify",
+        "verifying.trial",
+        "verifying.kernel_process",
+        "cli.verify",
+        "cli.printing",
+    ],
+)
+def test_naming_what_measures_loads_no_compiler(module: str) -> None:
+    """The first exact value of a compiled tier does, and narrow formats may ask for none."""
+    assert loaded(f"import precision_lab.{module}", COMPILERS) == []
+
+
+def test_the_probe_sees_a_compiler_when_it_is_loaded() -> None:
+    code = "import precision_lab as pl; pl.reference('relu', 'forward', None, [1.0], 'bf16')"
+    assert loaded(code, COMPILERS) == list(COMPILERS)
+
+
 def test_exact_values_need_no_torch() -> None:
     code = "import precision_lab as pl; pl.evaluate('xielu', -0.5)"
     assert loaded(code, ("torch",)) == []

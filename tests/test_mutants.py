@@ -16,6 +16,9 @@ LEAST = 150
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
     "__main__.py": "starts a command, or says why not",
+    "numeric/sources.py": "names what compiled code is made of, by its checksum",
+    "oracle/record.py": "records what is certain of exact values",
+    "scoring/settled.py": "names what scoring a value takes",
     "scoring/tile_records.py": "names what the stages of scoring a tile hand on",
     "system/atomic_file.py": "writes files whole or not at all",
     "system/children.py": "ends processes",
@@ -58,7 +61,6 @@ NO_NUMBER = {
     "system/text.py": "shows text from elsewhere",
     "system/toml_file.py": "reads a file and says what is wrong with it",
     "system/typed.py": "refuses a file whose fields are of other types",
-    "system/warm_start.py": "starts processes and ends them",
     "emulator/faults.py": "names what can be wrong with a kernel",
     "emulator/ptx.py": "records what a program is made of",
     "emulator/sass/names.py": "shows names as their authors wrote them",

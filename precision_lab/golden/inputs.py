@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat, output_format
 from precision_lab.oracle import evaluate, reference
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 
 Float64 = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from precision_lab.functions import Activation
 from precision_lab.golden.inputs import EXACT_BITS, choose_inputs, exact_tail
 from precision_lab.oracle import evaluate, reference
 from precision_lab.oracle.certified import limit_of
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 
 Float64 = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from precision_lab.exceptions import DamagedFileError, UsageError
 from precision_lab.formats import BF16, E4M3, FP16, FP32, FloatFormat, get_format
 from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.golden.rows import COLUMNS, header, lines, table_text
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 from precision_lab.system.children import worker_pool
 
 TABLE_FORMATS = (FP32, BF16, FP16, E4M3)

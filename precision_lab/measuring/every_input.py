@@ -12,15 +12,15 @@ import numpy as np
 from precision_lab.exceptions import first_line
 from precision_lab.formats import FloatFormat
 from precision_lab.implementations import IMPLEMENTATIONS
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 from precision_lab.results import Failure
 from precision_lab.running.case import Case
 from precision_lab.running.clock import Clock
 from precision_lab.running.runner import core_tensor, run, run_tensors
 from precision_lab.running.tensors import patterns_on_device
+from precision_lab.scoring.choosing import Scores, scorer_for
 from precision_lab.scoring.patterns import Patterns
-from precision_lab.scoring.scorer import Scorer
-from precision_lab.scoring.standard import Standard
+from precision_lab.scoring.standard import Standard, is_certified
 from precision_lab.scoring.tally import Tally
 from precision_lab.system.progress import Progress
 
@@ -42,6 +42,7 @@ def standards(case: Case, outputs: Sequence[str]) -> tuple[Standard, ...]:
         Standard(
             Curve(case.function, output, case.effective), case.points.cells, case.output_format(output),
             case.implementation.saturating,
+            is_certified(case.function, case.fmt, case.output_format(output)),
         )
         for output in outputs
     )  # fmt: skip
@@ -79,11 +80,11 @@ def sweep_chunks(
     # at a time, beside the scoring.
     parallel = implementation.execution.parallel and implementation in IMPLEMENTATIONS.values()
     mine = local()
-    scorers: list[Scorer] = []
+    scorers: list[Scores] = []
 
     def work(chunk: int) -> None:
         if not hasattr(mine, "scorer"):
-            mine.scorer = Scorer(held_to, edges=True)
+            mine.scorer = scorer_for(held_to, edges=True)
             scorers.append(mine.scorer)
         first = int(chunk) * size
         bits = (first + np.arange(size)).astype(fmt.bits_dtype)

@@ -29,8 +29,8 @@ from precision_lab.running.placement import on_device
 from precision_lab.running.runner import input_tensor, run, run_tensors
 from precision_lab.running.selfcheck import require_ieee
 from precision_lab.running.torch_compile import compiler_settings_kept
+from precision_lab.scoring.choosing import Scores, scorer_for
 from precision_lab.scoring.patterns import Patterns
-from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.statistics import finish
 from precision_lab.scoring.tally import Tally
@@ -155,7 +155,7 @@ def _score_listed(
     if is_plain(case.implementation):
         _begun(case.implementation, case.fmt, case.outputs)
     computed = run(case, bits, clock)
-    scored = _scored(case, computed, Scorer, lambda array: array)
+    scored = _scored(case, computed, scorer_for, lambda array: array)
     if not case.implementation.device.chooses:
         return scored, {}
     return scored, conformities(case, computed, progress)
@@ -191,7 +191,7 @@ def _score_on_device(case: Case, bits: NDArray[Any], clock: Clock) -> dict[str, 
 def _scored(
     case: Case,
     computed: Mapping[str, Any],
-    scorer_of: Callable[[tuple[Standard, ...]], Scorer],
+    scorer_of: Callable[[tuple[Standard, ...]], Scores],
     place: Callable[[NDArray[Any]], Any],
 ) -> dict[str, Tally | Failure]:
     """Tallies of results, arrays or tensors; failures as they are.

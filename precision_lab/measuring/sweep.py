@@ -22,7 +22,7 @@ from precision_lab.implementations.adapters.target import Called, stamp_of
 from precision_lab.measuring.conforming import unexamined
 from precision_lab.measuring.every_input import CHUNK, STAGE, every_chunk, standards, sweep_chunks
 from precision_lab.measuring.sweep_files import SCHEMA, Extent, SweepFiles
-from precision_lab.numeric.jit import source_stamp
+from precision_lab.numeric.sources import source_stamp
 from precision_lab.results import Failure, Measurement
 from precision_lab.running.case import Case, case_of
 from precision_lab.running.clock import Clock

@@ -6,7 +6,6 @@ import hashlib
 import pickle
 import platform
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,11 +19,9 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from precision_lab.system.cache_files import cache_directory, read_checked, source_digest, write_checked
+from precision_lab.numeric.sources import source_stamp
+from precision_lab.system.cache_files import cache_directory, read_checked, write_checked
 from precision_lab.system.ieee import require
-
-# The rooms in which functions stand that others, compiled too, take into themselves.
-COMPILED_ROOMS = ("formats", "numeric", "oracle", "scoring")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,13 +32,6 @@ _njit: Any = numba.njit
 _pickled: Any = dumps
 _rebuilt: Any = CompileResult._rebuild
 _OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundscheck": False}
-
-
-@lru_cache(maxsize=1)
-def source_stamp() -> str:
-    """Digest of everything compiled code here is made of."""
-    package = Path(__file__).parents[1]
-    return source_digest(*(package / room for room in COMPILED_ROOMS))
 
 
 def compiled(function: F) -> F:

@@ -20,7 +20,7 @@ from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import mark_outside, outside, partial
 from precision_lab.oracle.germs import Germ, Place
-from precision_lab.oracle.tiers import BALLS, Reference
+from precision_lab.oracle.record import BALLS, Reference
 
 Float64 = NDArray[np.float64]
 

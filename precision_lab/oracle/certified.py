@@ -28,7 +28,7 @@ from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germs import Germ, Place
 from precision_lab.oracle.infinity import limit
-from precision_lab.oracle.tiers import BALLS, EXACT_BITS, Reference
+from precision_lab.oracle.record import BALLS, EXACT_BITS, Reference
 
 Float64 = NDArray[np.float64]
 

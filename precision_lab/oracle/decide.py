@@ -14,9 +14,15 @@ from precision_lab.formats.ball_rounding import BESIDE_HALF
 from precision_lab.numeric.certainty import CERTIFIED_ULPS, SMALLEST
 from precision_lab.numeric.error_free import two_sum
 from precision_lab.numeric.jit import entry
-
-# `fmt` arguments of compiled functions: one float64 array, so that one compilation serves all formats.
-PRECISION, EMIN, EMAX, MAX_FINITE, MAX_SIGNIFICAND, HAS_INFINITY, SATURATING = range(7)
+from precision_lab.oracle.format_row import (
+    EMAX,
+    EMIN,
+    HAS_INFINITY,
+    MAX_FINITE,
+    MAX_SIGNIFICAND,
+    PRECISION,
+    SATURATING,
+)
 
 
 @entry

@@ -13,7 +13,7 @@ from precision_lab.formula.expression import Expression
 from precision_lab.formula.writing import operations
 from precision_lab.oracle.germs import Place
 from precision_lab.oracle.infinity import limit_beside
-from precision_lab.oracle.tiers import BALLS, Reference
+from precision_lab.oracle.record import BALLS, Reference
 
 BITS = 256
 

@@ -10,23 +10,11 @@ from numpy.typing import NDArray
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.jit import entry
 from precision_lab.oracle import piecewise_values
-from precision_lab.oracle.double_double import (
-    BLOCK,
-    EXP_RELATIVE_DD,
-    Q_RELATIVE_DD,
-    ball_add,
-    ball_times,
-    exp_block,
-    parts,
-    q_block,
-)
-from precision_lab.oracle.exponential import EXP_FLOOR_BOUND
-from precision_lab.oracle.program import (
+from precision_lab.oracle.curve import (
     EXP,
     EXPM1,
     FAR,
     FAR_BELOW,
-    MAX_TERMS,
     NEAR,
     POSITIVE,
     SLOTS,
@@ -38,6 +26,18 @@ from precision_lab.oracle.program import (
     Q,
     X,
 )
+from precision_lab.oracle.double_double import (
+    BLOCK,
+    EXP_RELATIVE_DD,
+    Q_RELATIVE_DD,
+    ball_add,
+    ball_times,
+    exp_block,
+    parts,
+    q_block,
+)
+from precision_lab.oracle.exponential import EXP_FLOOR_BOUND
+from precision_lab.oracle.program import MAX_TERMS
 
 Float64 = NDArray[np.float64]
 

@@ -1,51 +1,30 @@
 """Certified exact values, input by input: double-double, then mpmath for what is left.
 
-This is the ladder's upper part. The first tier, which most inputs never leave, is `fused`:
-it scores values without storing references.
+This is the ladder's upper part. The first tier, which most inputs never leave, is `scoring.first_tier`:
+it scores values without storing references. What is compiled is imported by the first call that needs it:
+naming `reference` loads no compiler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from mpmath.libmp import from_float, from_man_exp, fzero, mpf_abs, mpf_add, mpf_gt, mpf_shift, mpf_sub
-from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError, door
 from precision_lab.formats import FloatFormat, get_format
 from precision_lab.formats.ball_rounding import float_above, float_near, round_ball
 from precision_lab.functions import Activation, get_function
 from precision_lab.numeric.certainty import SMALLEST
-from precision_lab.numeric.jit import entry
-from precision_lab.oracle import double_double_tier
 from precision_lab.oracle.balls import MpContext
-from precision_lab.oracle.decide import decide
-from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
 from precision_lab.oracle.certified import certified_reference
-from precision_lab.oracle.program import Curve
-from precision_lab.oracle.tiers import BALLS, DOUBLE_DOUBLE, EXACT_BITS, FLOAT64, SPECIAL, TIERS, Reference
-
-Float64 = NDArray[np.float64]
+from precision_lab.oracle.curve import Curve
+from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
+from precision_lab.oracle.format_row import format_row
+from precision_lab.oracle.record import BALLS, DOUBLE_DOUBLE, EXACT_BITS, TIERS, Float64, Reference
 
 MP_START = 128  # bits of precision that mpmath starts with; doubled up to MAX_PRECISION
-
-
-def format_row(fmt: FloatFormat, saturating: bool) -> Float64:
-    """A format as compiled code takes it; the order is that of `decide`."""
-    return np.array(
-        [
-            fmt.precision,
-            fmt.emin,
-            fmt.emax,
-            fmt.max_finite,
-            fmt.max_significand,
-            fmt.has_infinity,
-            saturating or fmt.always_saturates,
-        ],
-        np.float64,
-    )
 
 
 @door
@@ -77,6 +56,9 @@ def reference(
     x = np.asarray(x, np.float64)
     if not definition.has_terms(output):
         return certified_reference(definition, output, curve.params, x, target, saturating=saturating)
+    from precision_lab.oracle import double_double_tier
+    from precision_lab.oracle.settle import settle
+
     result = Reference.empty(target, x.size)
     _fill_special(curve, x, result, saturating)
     at_zero = np.flatnonzero(x == 0)
@@ -87,7 +69,7 @@ def reference(
         settled = [np.empty(finite.size) for _ in range(4)]
         signs = np.empty(finite.size, np.int64)
         rounded, tail, ulp, exact = settled
-        _settle(
+        settle(
             high, low, radius, nudge, format_row(target, saturating),
             rounded, tail, ulp, exact, signs, certain,
         )  # fmt: skip
@@ -101,28 +83,6 @@ def reference(
     return result
 
 
-@entry
-def _settle(
-    high: Any, low: Any, radius: Any, nudge: Any, fmt: Any,
-    rounded: Any, tail: Any, ulp: Any, exact: Any, sign: Any, certain: Any,
-) -> None:  # fmt: skip
-    """`decide` for every enclosure; the sign must be known too, unless all is below half the smallest."""
-    smallest = 2.0 ** (fmt[1] - fmt[0] + 1)
-    for i in range(high.size):
-        rounded[i], tail[i], ulp[i], certain[i] = decide(high[i], low[i], radius[i], nudge[i], fmt)
-        # Not 0, only too small to be told from it: the smallest float64 stands for it.
-        vanished = high[i] == 0 and (radius[i] > 0 or nudge[i] != 0)
-        exact[i] = (SMALLEST if nudge[i] >= 0 else -SMALLEST) if vanished else high[i]
-        size = abs(high[i])
-        known = size * (1 - 2.0**-50) > radius[i] or (size == 0 and radius[i] == 0)
-        sign[i] = (1 if high[i] > 0 else -1) if known and size > 0 else 0
-        if size == 0 and known and nudge[i] != 0:
-            sign[i] = 1 if nudge[i] > 0 else -1
-            # In fp64 what is left may have digits: mpmath finds them.
-            known = fmt[0] < 53 or abs(nudge[i]) == 2
-        certain[i] &= known or (nudge[i] == 0 and 4 * (size + radius[i]) < smallest)
-
-
 def enclosures(
     function: Activation, output: str, params: Mapping[str, float] | None, x: Float64
 ) -> tuple[Float64, Float64, Float64]:
@@ -131,6 +91,8 @@ def enclosures(
     Raises:
         ValueError: as `reference`, or an x that is not finite.
     """
+    from precision_lab.oracle import double_double_tier
+
     x = np.asarray(x, np.float64)
     if not np.isfinite(x).all():
         raise UsageError("enclosures are for finite inputs; x contains infinities or NaN")
@@ -151,6 +113,8 @@ def enclosures(
 
 def _fill_special(curve: Curve, x: Float64, result: Reference, saturating: bool) -> None:
     """NaN gives NaN; ±inf gives the limit, rounded."""
+    from precision_lab.oracle.decide import decide
+
     result.rounded[np.isnan(x)] = np.nan
     result.exact[np.isnan(x)] = np.nan
     row = format_row(result.fmt, saturating)
@@ -221,4 +185,4 @@ def _from_beside(curve: Curve, x: float, m: MpContext, fmt: FloatFormat, saturat
     return rounded, tail, ulp, float_near(anchor), -1 if anchor[0] else 1
 
 
-__all__ = ["FLOAT64", "SPECIAL", "TIERS", "Reference", "enclosures", "reference"]
+__all__ = ["TIERS", "Reference", "enclosures", "reference"]

@@ -30,7 +30,9 @@ R = TypeVar("R")
 
 SERVER = "server"  # the argument of a process that forks others
 _MODULE = "precision_lab.running.own_process"
-_WARM = ("precision_lab.measuring.measure", "precision_lab.running.selfcheck")
+_WARM = (
+    "precision_lab.measuring.measure", "precision_lab.running.selfcheck", "precision_lab.scoring.scorer",
+)  # fmt: skip
 _WORDS = 2000  # characters of what a process that died has said
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.numeric.jit import bits_to_float32, compiled, float_to_bits
+from precision_lab.numeric.certainty import CERTIFIED_ULPS
 
 # Columns.
 N, VALID, MISROUNDED, WRONG_SIGN, NONFINITE, ZERO_SIGN, MONOTONE, BITS = range(8)
 MAX_ERROR, MAX_PATTERN, MAX_VALUE = 8, 9, 10  # |error| as float64 bits, the input and the computed value
 MAX_RELATIVE = 11  # largest relative error, as float32 bits
-# Of columns that compiled functions take as an argument: see `jit.ZERO`.
+# Of columns that compiled functions take as an argument: see `numeric.jit.ZERO`.
 _column: Any = np.int64
 SIGN_PATTERN, SIGN_VALUE = _column(12), 13  # first input of wrong sign, and the computed value
 NONFINITE_PATTERN, NONFINITE_VALUE = _column(14), 15
@@ -64,22 +64,22 @@ BINS = 4096
 BIN_SHIFT = 18
 BIN_BASE = (127 - 12) << 5
 
+# Smaller errors and sizes, in ulps, count as this where only their ratio matters: dividing subnormal
+# float32 numbers would be a hundred times slower.
+FLOOR = 2.0**-40
+# A neighbour of a value that is CERTIFIED_ULPS from every number is nearer; an error of one ulp is not.
+WITHIN = 1 - CERTIFIED_ULPS / 2
+LARGEST = float(np.finfo(np.float64).max)
+
 ONE32 = np.float32(1)
 # log2(1+t)/t on [0, 1]: weighted least squares on Chebyshev points; |t·P(t) − log2(1+t)| < 2^-18.
-_LOG = tuple(
+LOG = tuple(
     np.float32(c) for c in (1.44253478, -0.71803359, 0.45715812, -0.27734165, 0.12147295, -0.02579235)
 )
 
 
-@compiled
-def value_bits(value: float) -> Any:
-    """A float64's bits, the same for every NaN."""
-    bits: Any = float_to_bits(value) if value == value else np.int64(NAN_BITS)
-    return bits
-
-
 def values_bits(values: Any) -> NDArray[np.int64]:
-    """`value_bits` of an array."""
+    """Bits of float64 numbers, the same for every NaN."""
     return np.where(np.isnan(values), NAN_BITS, np.asarray(values, np.float64).view(np.int64))
 
 
@@ -126,7 +126,6 @@ def pair(row: Any, column: int) -> int:
     return int(row[column]) + (int(row[column + 1]) << 31)
 
 
-@compiled
 def relative_bits(precision: int) -> int:
     """k where relative errors are summed in units of 2^-k: p + 16, but of 2^-60 at the finest.
 
@@ -140,55 +139,3 @@ def bin_edge(index: int) -> float:
     """Upper edge of a histogram bin, in ulps."""
     value = index + 1 + BIN_BASE
     return math.ldexp(1 + (value & 31) / 32, (value >> 5) - 127)
-
-
-@compiled
-def scale_of(bits: int) -> int:
-    """p such that |error|·2^(20−p) < 2^51 for errors up to the one with these float64 bits."""
-    return max((bits >> 52) - 1023 - 30, 0)
-
-
-@compiled
-def add_sum(row: Any, column: int, p: int, total: int) -> None:
-    """Adds a nonnegative total < 2^62 of units 2^p, in limbs of 31 bits that take 2^32 additions."""
-    k, shift = column + p // 31, p % 31
-    low = (total & LIMB) << shift
-    high = (total >> 31) << shift
-    row[k] += low & LIMB
-    row[k + 1] += (low >> 31) + (high & LIMB)
-    row[k + 2] += high >> 31
-
-
-@compiled
-def add_pair(row: Any, column: int, total: int) -> None:
-    """Adds a signed total to a pair: low is in [0, 2^31), high rounds down, and 2^32 additions fit."""
-    row[column] += total & LIMB
-    row[column + 1] += total >> 31
-
-
-@compiled
-def add_roundings(row: Any, column: int, code: int) -> None:
-    """Adds INEXACT, NEAREST_AWAY, AWAY and TOWARD, packed from the lowest bits up.
-
-    A tile of 1024 inputs cannot overflow them.
-    """
-    for k in range(NEGATIVE):
-        row[column + k] += (code >> (PACKED * k)) & ((1 << PACKED) - 1)
-
-
-@compiled
-def correct_bits(bits: Any) -> Any:
-    """−log2 of the normal positive float32 with these int32 bits, within 2^-16, as a float32.
-
-    The polynomial is within 2^-18; seven float32 roundings of numbers below 32 and 1.5 add the rest.
-    This feeds the mean of correct bits only.
-    """
-    exponent = np.float32((bits >> np.int32(23)) - np.int32(127))
-    t = bits_to_float32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)) - ONE32
-    p = _LOG[5]
-    p = p * t + _LOG[4]
-    p = p * t + _LOG[3]
-    p = p * t + _LOG[2]
-    p = p * t + _LOG[1]
-    p = p * t + _LOG[0]
-    return -(p * t + exponent)

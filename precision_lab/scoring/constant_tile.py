@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.numeric.jit import ZERO, compiled, float32_to_bits
-from precision_lab.oracle.decide import (
+from precision_lab.oracle.format_row import (
     EMAX,
     HAS_INFINITY,
     MAX_FINITE,
@@ -31,7 +31,8 @@ from precision_lab.scoring.columns import (
     WRONG_SIGN,
     N,
 )
-from precision_lab.scoring.one_value import Counts, first, witness
+from precision_lab.scoring.one_value import first, witness
+from precision_lab.scoring.settled import Counts
 from precision_lab.scoring.tile_records import Tile, pattern_of
 
 

@@ -20,7 +20,7 @@ from precision_lab.exceptions import UsageError
 from precision_lab.inputs.cells import SPECIAL_STRETCH
 from precision_lab.numeric.nvrtc import Argument, CudaProgram
 from precision_lab.oracle import POSITIVE
-from precision_lab.oracle.reference import FLOAT64
+from precision_lab.oracle.record import FLOAT64
 from precision_lab.scoring import columns
 from precision_lab.scoring.first_tier import TILE
 from precision_lab.scoring.patterns import Patterns

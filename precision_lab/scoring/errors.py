@@ -7,15 +7,18 @@ fractions.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle import Reference
-from precision_lab.scoring.monotony import MONOTONE_ULPS
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+
+MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
 
 
 def ulp_error(computed: Float64, exact: Reference) -> Float64:
@@ -90,20 +93,38 @@ def correct_bits(errors: Float64, exact: Reference) -> Float64:
     return np.where(np.isnan(errors), np.where(np.isfinite(exact.rounded), 0.0, p), bits)
 
 
+def moves_against(move: Float64, step: Float64, ulp: Float64, bound: Float64 | float = 0.0) -> Bool:
+    """Whether computed values move against exact ones, where those certainly move; arrays of one shape.
+
+    Args:
+        move: difference of the computed values; step: of the exact ones.
+        ulp: of the larger exact value; bound: how far the step is uncertain.
+    """
+    with np.errstate(invalid="ignore"):  # of a NaN
+        certain: Bool = np.abs(step) > MONOTONE_ULPS * ulp + bound
+        return certain & (((move > 0) & (step < 0)) | ((move < 0) & (step > 0)))
+
+
+def moves_between(computed: Float64, exact: Reference) -> Bool:
+    """`moves_against` from each input to the next, shape (n − 1,); never where one is undecided."""
+    with np.errstate(invalid="ignore", over="ignore"):  # inf − inf; beyond the range only the sign counts
+        move = np.diff(computed)
+        # What stands in for too small a number is of no size that a step could have.
+        stands_in = (exact.rounded == 0) & (np.abs(exact.exact) == SMALLEST)
+        step = np.diff(np.where(stands_in, 0.0, exact.exact))
+    known = ~(exact.undecided[1:] | exact.undecided[:-1])
+    return known & moves_against(move, step, np.maximum(exact.ulp[1:], exact.ulp[:-1]))
+
+
 def monotonicity_violations(computed: Float64, exact: Reference, order: NDArray[np.intp]) -> int:
     """Neighbouring inputs between which computed values move against the exact ones.
 
     Args:
         order: indices of the inputs with a finite x, ascending in x.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # inf − inf; beyond the range only the sign counts
-        step = np.diff(computed[order])
-        # What stands in for too small a number is of no size that a step could have.
-        stands_in = (exact.rounded == 0) & (np.abs(exact.exact) == SMALLEST)
-        true_step = np.diff(np.where(stands_in, 0.0, exact.exact)[order])
-    certain = np.abs(true_step) > MONOTONE_ULPS * np.maximum(exact.ulp[order][1:], exact.ulp[order][:-1])
-    with np.errstate(invalid="ignore"):
-        return int(np.count_nonzero(certain & (np.sign(step) * np.sign(true_step) < 0)))
+    names = ("rounded", "tail", "ulp", "exact", "sign", "tier", "undecided")
+    ordered = replace(exact, **{name: getattr(exact, name)[order] for name in names})
+    return int(np.count_nonzero(moves_between(computed[order], ordered)))
 
 
 def jump_at_zero(computed: Float64, exact: Reference, x: Float64) -> float:

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from precision_lab.numeric.jit import ZERO, bits_to_float, compiled, entry, float_to_bits, fma
+from precision_lab.oracle.curve import EXP, EXPM1, ONE, POSITIVE, TABLE, X2, X3, Q, X
 from precision_lab.oracle.exponential import exp_tile, q_tile
 from precision_lab.oracle.piecewise_values import table_tile
-from precision_lab.oracle.program import EXP, EXPM1, MAX_TERMS, ONE, POSITIVE, TABLE, X2, X3, Program, Q, X
+from precision_lab.oracle.program import MAX_TERMS, Program
 from precision_lab.scoring.columns import MONOTONE
 from precision_lab.scoring.monotony import count_moves, moves_against
-from precision_lab.scoring.one_value import Counts
+from precision_lab.scoring.settled import Counts
 from precision_lab.scoring.tile import score_tile
 from precision_lab.scoring.tile_records import Extent, Left, Scratch, Tile
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits
-from precision_lab.oracle.decide import EMAX, EMIN, PRECISION
-
-MONOTONE_ULPS = 2.0**-9  # a smaller step of the exact value promises nothing about computed ones
+from precision_lab.oracle.format_row import EMAX, EMIN, PRECISION
+from precision_lab.scoring.errors import MONOTONE_ULPS
 
 
 @compiled

@@ -7,14 +7,22 @@ defines, for one value; tests/scoring/test_one_ulp.py holds the two together.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.jit import compiled, entry, float32_to_bits, float_to_bits
-from precision_lab.oracle import Reference
-from precision_lab.oracle.decide import EMIN, PRECISION
+from precision_lab.oracle.format_row import EMIN, PRECISION
+from precision_lab.scoring.adding import (
+    add_pair,
+    add_roundings,
+    add_sum,
+    correct_bits,
+    relative_bits,
+    scale_of,
+    value_bits,
+)
 from precision_lab.scoring.columns import (
     AWAY_SUMS,
     BIN_BASE,
@@ -23,7 +31,9 @@ from precision_lab.scoring.columns import (
     BITS,
     BITS_SCALE,
     CLIP,
+    FLOOR,
     INEXACT,
+    LARGEST,
     MAX_ERROR,
     MAX_PATTERN,
     MAX_RELATIVE,
@@ -43,49 +53,12 @@ from precision_lab.scoring.columns import (
     SUM_UNIT,
     SUMS,
     VALID,
+    WITHIN,
     WRONG_SIGN,
     ZERO_SIGN,
     N,
-    add_pair,
-    add_roundings,
-    add_sum,
-    correct_bits,
-    relative_bits,
-    scale_of,
-    value_bits,
 )
-
-# Smaller errors and sizes, in ulps, count as this where only their ratio matters: dividing subnormal
-# float32 numbers would be a hundred times slower.
-FLOOR = 2.0**-40
-# A neighbour of a value that is CERTIFIED_ULPS from every number is nearer; an error of one ulp is not.
-WITHIN = 1 - CERTIFIED_ULPS / 2
-LARGEST = float(np.finfo(np.float64).max)
-
-
-class Counts(NamedTuple):
-    """Where the results of one output are counted: see `columns`."""
-
-    rows: Any
-    histogram: Any
-
-
-class Settled(NamedTuple):
-    """What is certain of an exact value, or arrays of it: fields of `oracle.Reference`.
-
-    `exact` is to float64 precision; `sign` is 0 where the value is 0 or its sign is not needed.
-    """
-
-    rounded: Any
-    tail: Any
-    ulp: Any
-    exact: Any
-    sign: Any
-
-
-def settled(reference: Reference, chosen: slice = slice(None)) -> Settled:
-    """Those inputs of a reference that are chosen, as `score_many` takes them."""
-    return Settled(*(getattr(reference, field)[chosen] for field in Settled._fields))
+from precision_lab.scoring.settled import Counts, Settled
 
 
 @compiled

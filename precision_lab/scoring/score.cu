@@ -88,7 +88,7 @@ REDUCTION(block_min, (a < b ? a : b))
 #define TILE 1024
 #define EACH(i, n) for (int i = threadIdx.x; i < (n); i += blockDim.x)
 
-// Slots of basis functions, stretches, terms: program.py.
+// Slots of basis functions and stretches: curve.py; terms: program.py.
 enum { ONE, X, X2, X3, EXP, EXPM1, Q, TABLE };
 enum { NEAR, FAR, POSITIVE };
 #define MAX_TERMS 6
@@ -308,7 +308,7 @@ DEVICE void add_rounding(
     }
 }
 
-// columns.correct_bits
+// adding.correct_bits
 DEVICE float correct_bits(int bits) {
     float exponent = (float)((bits >> 23) - 127);
     float t = subf(from_bits32((bits & 0x7fffff) | 0x3f800000), 1.0f);

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, UsageError
 from precision_lab.inputs.cells import SPECIAL_STRETCH
+from precision_lab.oracle.format_row import format_row
 from precision_lab.oracle.program import program
-from precision_lab.oracle.reference import FLOAT64, SPECIAL, format_row
+from precision_lab.oracle.record import FLOAT64, SPECIAL
 from precision_lab.scoring import columns, errors, first_tier
-from precision_lab.scoring.one_value import Counts, score_many, settled
+from precision_lab.scoring.one_value import score_many
 from precision_lab.scoring.patterns import Patterns
+from precision_lab.scoring.settled import Counts, settled
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import EDGE_COLUMNS, MASK, MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
 from precision_lab.scoring.tile_records import Left

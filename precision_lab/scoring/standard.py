@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from precision_lab.formats import FloatFormat
+from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.inputs.cells import Cells
 from precision_lab.oracle import Reference, reference
-from precision_lab.oracle.program import Curve
-from precision_lab.oracle.reference import Float64
+from precision_lab.oracle.certified import certified_reference
+from precision_lab.oracle.curve import Curve
+from precision_lab.oracle.record import Float64
+
+NARROW = 16  # bits of a format of which every input's exact value may be certified alone
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,34 @@ class Standard:
         cells: of the inputs.
         fmt: storage format of the output.
         saturating: overflow goes to the largest finite value instead of infinity or NaN.
+        certified: every input's exact value comes alone, of an oracle that compiles nothing.
     """
 
     curve: Curve
     cells: Cells
     fmt: FloatFormat
     saturating: bool = False
+    certified: bool = False
 
     def reference(self, x: Float64) -> Reference:
         """Certified exact values at these inputs, float64."""
         curve = self.curve
-        return reference(curve.function, curve.output, curve.params, x, self.fmt, saturating=self.saturating)
+        oracle = certified_reference if self.certified else reference
+        return oracle(curve.function, curve.output, curve.params, x, self.fmt, saturating=self.saturating)
+
+
+def is_certified(function: Activation, source: FloatFormat, target: FloatFormat) -> bool:
+    """Whether exact values of a function are taken input by input, of an oracle that compiles nothing.
+
+    That is of narrow formats, for every function but the lab's own with fast tiers: the thousands of cases of a
+    report repay what those take to compile.
+
+    Args:
+        source, target: formats of the inputs and of the output.
+    """
+    if max(source.bits, target.bits) > NARROW:
+        return False
+    return FUNCTIONS.get(function.name, None) is not function or function.sides is None
+
+
+__all__ = ["NARROW", "Standard", "is_certified"]

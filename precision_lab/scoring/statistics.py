@@ -18,12 +18,10 @@ from precision_lab.functions import Activation
 from precision_lab.inputs.cells import Cells
 from precision_lab.inputs.sets import REGIONS
 from precision_lab.oracle import TIERS, evaluate
-from precision_lab.oracle.reference import format_row
 from precision_lab.results import Binade, Measurement, Statistics, Witness
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring.bias import judged_rows, normal_bias, signed_statistics
-from precision_lab.scoring.monotony import moves_against
 from precision_lab.scoring.standard import Standard
 from precision_lab.scoring.tally import MINUS_ZERO, NEGATIVE, PLUS_ZERO, POSITIVE, Tally
 
@@ -253,21 +251,31 @@ def _around_zero(tally: Tally, source: FloatFormat) -> tuple[NDArray[np.float64]
 def _moves(standard: Standard, tally: Tally) -> int:
     """Violations of monotony counted in chunks, between chunks and across 0."""
     source, count = standard.cells.fmt, int(tally.rows[:, columns.MONOTONE].sum())
-    edges = {int(edge[0]): edge[1:].view(np.float64) for edge in tally.edges}
-    row = format_row(standard.fmt, False)
-    half = 1 << (source.bits - 1)
-    for pattern, edge in edges.items():
-        after = edges.get(pattern + 1)
-        # First and last of one chunk are neighbours only in a chunk of two, which there is not.
-        if after is not None and (pattern + 1) % half:
-            y0, s0, b0 = edge.tolist()
-            y1, s1, b1 = after.tolist()
-            count += bool(moves_against(y0, s0, b0, y1, s1, b1, row))
+    count += _moves_between_chunks(tally.edges, standard.fmt, 1 << (source.bits - 1))
     x, y = _around_zero(tally, source)
     if x.size:
         exact = replace(standard, saturating=False).reference(x)
         count += metrics.monotonicity_violations(y, exact, np.arange(x.size))
     return count
+
+
+def _moves_between_chunks(edges: Rows, fmt: FloatFormat, half: int) -> int:
+    """Violations from the last input of a chunk to the first of the next.
+
+    First and last of one chunk are neighbours only in a chunk of two, which there is not.
+
+    Args:
+        fmt: of the output; half: the first pattern of a negative number.
+    """
+    edges = edges[np.argsort(edges[:, 0], kind="stable")]
+    pattern, (y, s, b) = edges[:, 0], edges[:, 1:].T.copy().view(np.float64)
+    largest = 2.0 ** (fmt.emax - fmt.fraction_bits)
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = np.maximum(np.abs(s[1:]), np.abs(s[:-1]))
+        bound = (b[1:] + b[:-1]) * (1 + 2.0**-40)
+        against = metrics.moves_against(np.diff(y), np.diff(s), np.minimum(fmt.ulp(size), largest), bound)
+    neighbours = (np.diff(pattern) == 1) & (pattern[1:] & (half - 1) != 0)
+    return int(np.count_nonzero(neighbours & against))
 
 
 def _jump(standard: Standard, tally: Tally) -> float:

@@ -18,9 +18,11 @@ import numpy as np
 
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.jit import TRUE, ZERO, bits_to_float, compiled, float_to_bits
-from precision_lab.oracle.decide import EMIN, MAX_FINITE, PRECISION
+from precision_lab.oracle.format_row import EMIN, MAX_FINITE, PRECISION
+from precision_lab.scoring.adding import add_pair, add_roundings, relative_bits
 from precision_lab.scoring.columns import (
     BINS,
+    FLOOR,
     INEXACT,
     MAX_ERROR,
     MISROUNDED,
@@ -35,12 +37,10 @@ from precision_lab.scoring.columns import (
     WRONG_SIGN,
     ZERO_SIGN,
     N,
-    add_pair,
-    add_roundings,
-    relative_bits,
 )
 from precision_lab.scoring.constant_tile import score_constant
-from precision_lab.scoring.one_value import FLOOR, Counts, first, rounding_code, witness
+from precision_lab.scoring.one_value import first, rounding_code, witness
+from precision_lab.scoring.settled import Counts
 from precision_lab.scoring.tile_records import Extent, Found, Judged, Left, Scratch, Tile, leave, pattern_of
 from precision_lab.scoring.tile_sums import (
     INFINITY32,

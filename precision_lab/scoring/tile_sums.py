@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from precision_lab.numeric.jit import compiled, float32_to_bits, float_to_bits
+from precision_lab.scoring.adding import add_pair, add_sum, correct_bits, relative_bits, scale_of
 from precision_lab.scoring.columns import (
     AWAY_SUMS,
     BIN_BASE,
@@ -16,6 +17,7 @@ from precision_lab.scoring.columns import (
     BITS,
     BITS_SCALE,
     CLIP,
+    FLOOR,
     MAX_RELATIVE,
     RELATIVE,
     RELATIVE_SQUARES,
@@ -23,13 +25,7 @@ from precision_lab.scoring.columns import (
     SUM_BITS,
     SUM_UNIT,
     SUMS,
-    add_pair,
-    add_sum,
-    correct_bits,
-    relative_bits,
-    scale_of,
 )
-from precision_lab.scoring.one_value import FLOOR
 
 INFINITY32 = np.float32(np.inf)
 ROUNDER = 1.5 * 2.0**52

@@ -15,7 +15,7 @@ from precision_lab.functions import Parameters
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.numeric.error_free import PRODUCT_SAFE, two_products
 from precision_lab.oracle import enclosures
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 from precision_lab.results import Failure, Reduction
 from precision_lab.running.case import Case
 from precision_lab.running.reduced import run_reduced

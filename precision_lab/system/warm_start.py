@@ -183,10 +183,11 @@ def _prepare(modules: Sequence[str]) -> None:
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    with contextlib.suppress(Exception):
-        from numba.core.registry import cpu_target
+    if "numba" in sys.modules:
+        with contextlib.suppress(Exception):
+            from numba.core.registry import cpu_target
 
-        cpu_target.target_context.refresh()  # numba's own tables, a third of a second
+            cpu_target.target_context.refresh()  # numba's own tables, a third of a second
     gc.freeze()  # what is here stays: collected in a fork, it would only be copied
 
 
@@ -204,6 +205,7 @@ def serve(
     modules: Sequence[str],
     before: Callable[[], None] = lambda: None,
     more: str = "",
+    later: Sequence[str] = (),
 ) -> None:
     """The server: forks a process for every request, until nobody can ask or nobody has asked for long.
 
@@ -215,6 +217,8 @@ def serve(
         more: a variable of the environment with further modules, commas between them. Where one starts
             threads, as autograd does, a fork would not be what a new process is: the server begins again
             without them.
+        later: modules that a process may do without: imported before the second fork, since who asks for one
+            process alone need not wait for them.
     """
     # What goes wrong here goes wrong in the process of the kernel too, which says so.
     with contextlib.suppress(Exception):
@@ -229,10 +233,15 @@ def serve(
     warnings.filterwarnings("ignore", ".*is multi-threaded.*fork", DeprecationWarning)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are waited for by nobody
     requests = socket.socket(fileno=control)
+    forked = False
     while select.select([requests], [], [], IDLE)[0]:
         asked, descriptors, _, _ = socket.recv_fds(requests, 16, 4)
         if not asked:
             return
+        if forked and later:
+            _prepare(later)
+            later = ()
+        forked = True
         given, pipe, noise, status = descriptors
         if os.fork() == 0:
             requests.close()

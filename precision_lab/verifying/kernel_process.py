@@ -38,6 +38,8 @@ WARM = (
     "precision_lab.running.runner", "precision_lab.running.selfcheck", "precision_lab.verifying.loading",
     "precision_lab.verifying.trial",
 )  # fmt: skip
+# What compiles: narrow formats may be measured without.
+COMPILING = ("precision_lab.scoring.scorer", "precision_lab.oracle.settle")
 PRELOAD = "PRECISION_LAB_PRELOAD"  # modules that take long to import, with commas between them
 
 
@@ -124,7 +126,7 @@ def _narrow(job: Mapping[str, Any], plan: Plan, implementation: Any, put: Any) -
 def main() -> None:
     """The child, or the server that forks it; the last argument is its pipe or its socket."""
     if sys.argv[1] == SERVER:
-        serve(int(sys.argv[2]), _work, WARM, make_device, PRELOAD)
+        serve(int(sys.argv[2]), _work, WARM, make_device, PRELOAD, COMPILING)
         os._exit(0)
     _work(int(sys.argv[1]))
 

@@ -47,7 +47,7 @@ from precision_lab.scoring.standard import Standard
 from precision_lab.inputs.cells import cells
 from precision_lab.formats import BF16
 from precision_lab.functions import XIELU
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 imported = time.perf_counter()
 source = BF16
 bits = source.all_bits()

@@ -18,7 +18,7 @@ from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.formats.ball_rounding import float_above, round_ball
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.oracle.decide import decide
-from precision_lab.oracle.reference import format_row
+from precision_lab.oracle.format_row import format_row
 
 SETTINGS = settings(max_examples=400, deadline=None, derandomize=True, database=None)
 ROUNDED = [name for name, fmt in FORMATS.items() if fmt.rounds]

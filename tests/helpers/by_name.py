@@ -13,7 +13,7 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import cells as _cells
 from precision_lab.inputs import sets as _sets
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 from precision_lab.results.execution import Execution
 from precision_lab.scoring import cuda_scorer, scorer
 from precision_lab.scoring.standard import Standard

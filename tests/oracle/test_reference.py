@@ -21,7 +21,7 @@ from precision_lab.formats import FORMATS, FP64
 from precision_lab.functions import XIELU, Activation, Effective
 from precision_lab.functions.terms import Affine, Term
 from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference
-from precision_lab.oracle.program import Curve
+from precision_lab.oracle.curve import Curve
 from precision_lab.study.reduction import ExactSum
 
 BESIDE = Fraction(1, 2**4000)  # what stands for a remainder: numbers and ties are multiples of 2^-1200

@@ -35,15 +35,17 @@ from precision_lab.functions import XIELU, get_function
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.measuring import every_input
 from precision_lab.oracle import reference
-from precision_lab.oracle.reference import FLOAT64, format_row
+from precision_lab.oracle.format_row import format_row
+from precision_lab.oracle.record import FLOAT64
 from precision_lab.results import Failure
 from precision_lab.results.execution import EAGER, FP8_BF16, FP8_FP32
 from precision_lab.running.case import Case
 from precision_lab.running.clock import Clock
 from precision_lab.scoring import columns
 from precision_lab.scoring.cuda_scorer import _tiles, source
-from precision_lab.scoring.one_value import Counts, score_many, settled
+from precision_lab.scoring.one_value import score_many
 from precision_lab.scoring.patterns import Patterns
+from precision_lab.scoring.settled import Counts, settled
 from precision_lab.scoring.tally import Tally
 
 needs_compiler = pytest.mark.skipif(host_program.COMPILER is None, reason="no C++ compiler (g++ or clang++)")

@@ -24,12 +24,14 @@ from precision_lab.formats import KERNEL_FORMATS, FloatFormat, get_format
 from precision_lab.functions import get_function
 from precision_lab.numeric.certainty import CERTIFIED_ULPS, SMALLEST
 from precision_lab.oracle import Reference
+from precision_lab.oracle.curve import NEAR, POSITIVE, Curve
 from precision_lab.oracle.decide import decide
-from precision_lab.oracle.program import NEAR, POSITIVE, Curve, program
-from precision_lab.oracle.reference import format_row
+from precision_lab.oracle.format_row import format_row
+from precision_lab.oracle.program import program
 from precision_lab.scoring import columns, errors, first_tier
-from precision_lab.scoring.one_value import Counts, score_many, settled
+from precision_lab.scoring.one_value import score_many
 from precision_lab.scoring.scorer import MAX_OUTPUTS
+from precision_lab.scoring.settled import Counts, settled
 from precision_lab.scoring.tile_records import Left
 
 CASES = [(name, saturating) for name in KERNEL_FORMATS for saturating in (False, True)]

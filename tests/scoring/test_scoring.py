@@ -25,7 +25,8 @@ from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.measuring.measure import measure
 from precision_lab.oracle import FAR, NEAR, POSITIVE, double_double_tier, evaluate, reference
-from precision_lab.oracle.program import Curve, program
+from precision_lab.oracle.curve import SLOTS, Curve
+from precision_lab.oracle.program import RELATIVE, program
 from precision_lab.scoring import columns
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring import first_tier as fused
@@ -332,7 +333,6 @@ def test_a_level_extremum_needs_no_second_tier(function: str) -> None:
 def test_a_sums_bound_is_of_its_worst_term() -> None:
     """Of α_n·(e^x − 1 − x) + β·x the first, whatever comes after it."""
     from precision_lab.numeric.error_free import U
-    from precision_lab.oracle.program import RELATIVE, SLOTS
 
     definition = get_function("xielu")
     case = Curve(definition, "forward", definition.check_params({}))

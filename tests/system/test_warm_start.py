@@ -31,9 +31,9 @@ from precision_lab.system import warm_start
 def child(pipe):
     os.write(pipe, (json.dumps(eval(sys.stdin.readline())) + "\\n").encode())
 
-warm_start._prepare = lambda modules: None
+warm_start._prepare = lambda modules: sys.modules.update(dict.fromkeys(modules, sys))
 warm_start.IDLE = float(sys.argv[1])
-warm_start.serve(int(sys.argv[2]), child, ())
+warm_start.serve(int(sys.argv[2]), child, ("at first",), later=("later on",))
 """
 
 
@@ -76,6 +76,12 @@ def test_processes_differ_and_the_server_is_one() -> None:
     other, *_ = Told("[os.getpid()]").said()  # type: ignore[misc]
     assert len({pid, keeper, other, server, os.getpid()}) == 5
     assert warm_start.server_pid() == server
+
+
+def test_what_a_process_may_do_without_is_imported_before_the_second_is_forked() -> None:
+    """Not for the first, who would wait for it; each later one finds it there."""
+    loaded = [Told("[m for m in ('at first', 'later on') if m in sys.modules]").said() for _ in range(3)]
+    assert loaded == [["at first"], ["at first", "later on"], ["at first", "later on"]]
 
 
 def test_a_process_has_no_descriptor_but_the_usual_and_its_pipe() -> None:
@@ -327,8 +333,8 @@ def test_what_the_server_imports_starts_nothing_that_a_fork_would_lose() -> None
     script = """
 import json, os, sys
 from precision_lab.system import warm_start
-from precision_lab.verifying.kernel_process import WARM
-warm_start._prepare(WARM)
+from precision_lab.verifying.kernel_process import COMPILING, WARM
+warm_start._prepare((*WARM, *COMPILING))
 if os.fork() == 0:
     os._exit(0)
 threads = len(os.listdir("/proc/self/task"))

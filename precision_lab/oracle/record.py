@@ -1,4 +1,4 @@
-"""What the oracle says of inputs, and which of its tiers said it; nothing compiled is needed for that."""
+"""What is certain of exact values, as every tier of the oracle hands it on; nothing compiled is needed for that."""
 
 from __future__ import annotations
 
