@@ -25,10 +25,10 @@ from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.decide_arrays import decide_arrays
-from precision_lab.oracle.domain import mark_outside, outside, partial, value_at_pole
+from precision_lab.oracle.domain import has_no_values_at, mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germs import Germ, Place
 from precision_lab.oracle.infinity import limit
-from precision_lab.oracle.record import BALLS, EXACT_BITS, Reference
+from precision_lab.oracle.record import BALLS, EXACT_BITS, SPECIAL, Reference
 
 Float64 = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def certified_reference(
 ) -> Reference:  # fmt: skip
     """As `reference`, for any formula; parameters are checked already.
 
-    ±∞ gives the limit, where one is proven or declared; else it stays undecided. Outside of the domain the exact value
+    ±∞ gives the limit, where one is proven or declared; else it is not judged. Outside of the domain the exact value
     is NaN; at a pole it is what the formula goes to (`domain.value_at_pole`).
 
     Raises:
@@ -58,7 +58,16 @@ def certified_reference(
     for sign in (-1, 1):
         where = np.flatnonzero(np.isinf(x) & (np.sign(x) == sign))
         if where.size:
-            _fill_with(limit_of(function, output, params, sign), where, result, saturating)
+            if has_no_values_at(e, sign):
+                mark_outside(where, result)
+                continue
+            value = limit_of(function, output, params, sign)
+            if value is None:
+                mark_outside(where, result)
+                result.unjudged[where] = True  # type: ignore[index]
+            else:
+                _fill_with(value, where, result, saturating)
+            result.tier[where] = SPECIAL
     fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating)
     return result
 
@@ -69,6 +78,13 @@ def limit_of(function: Activation, output: str, params: Mapping[str, float], sig
     if found is None and output in function.limits:
         return function.limits[output][0 if sign < 0 else 1]
     return found
+
+
+def is_judged_at_infinity(function: Activation, output: str, params: Mapping[str, float], sign: int) -> bool:
+    """Whether there is a value that results at sign·∞ are held to: a limit, or NaN outside of the domain."""
+    if function.has_terms(output) or limit_of(function, output, params, sign) is not None:
+        return True
+    return has_no_values_at(function.bound_expression(output, params), sign)
 
 
 def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference, saturating: bool) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.writing import operations
 from precision_lab.oracle.germs import Place
-from precision_lab.oracle.infinity import limit_beside
+from precision_lab.oracle.infinity import Infinity, branch_at, limit_beside
 from precision_lab.oracle.record import BALLS, Reference
 
 BITS = 256
@@ -53,6 +53,22 @@ def outside(e: Expression, low: Fraction, high: Fraction) -> bool:
             if not least and place.sign_of(place.germ(argument)) == -1:
                 return True
         return False
+    finally:
+        flint.ctx.prec = kept
+
+
+def has_no_values_at(e: Expression, sign: int) -> bool:
+    """Whether all x far out towards sign·∞ are outside of the domain."""
+    if not partial(e):
+        return False
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Infinity(sign)
+        branch = branch_at(e, place)
+        if branch is None:
+            return False
+        return any(bool(place.value(argument) < int(least)) for argument, least, _ in _arguments(branch))
     finally:
         flint.ctx.prec = kept
 

@@ -259,7 +259,7 @@ class Infinity(Place):
         return None
 
 
-def _decided(e: Expression, place: Infinity) -> Expression | None:
+def branch_at(e: Expression, place: Infinity) -> Expression | None:
     """The branch-free expression that holds far out; None where a condition goes on changing, or nobody knows."""
     while (condition := first_condition(e)) is not None:
         truth = _truth(condition, place)
@@ -286,7 +286,7 @@ def limit(e: Expression, sign: int) -> float | None:
     flint.ctx.prec = BITS
     try:
         place = Infinity(sign)
-        branch = _decided(e, place)
+        branch = branch_at(e, place)
         if branch is None:
             return None
         return _number(place, place.germ(branch))

@@ -34,6 +34,8 @@ class Reference:
             smallest subnormal and its sign was not needed.
         tier: index into `TIERS` of what settled the input.
         undecided: nothing could certify it.
+        unjudged: infinite inputs at which no limit is proven or declared, so that nothing can be held to one; None
+            where there are none.
     """
 
     fmt: FloatFormat
@@ -44,11 +46,12 @@ class Reference:
     sign: NDArray[np.int8]
     tier: NDArray[np.uint8]
     undecided: NDArray[np.bool_]
+    unjudged: NDArray[np.bool_] | None = None
 
     @classmethod
     def empty(cls, fmt: FloatFormat, n: int) -> Reference:
         """Zeros of the tier `SPECIAL`, to be filled."""
         return cls(
             fmt, np.zeros(n), np.zeros(n), np.full(n, fmt.min_subnormal), np.zeros(n),
-            np.zeros(n, np.int8), np.full(n, SPECIAL, np.uint8), np.zeros(n, np.bool_),
+            np.zeros(n, np.int8), np.full(n, SPECIAL, np.uint8), np.zeros(n, np.bool_), np.zeros(n, np.bool_),
         )  # fmt: skip

@@ -98,12 +98,15 @@ class ArrayScorer:
         if forward and zeros.any():  # f(±0) = ±0
             sign = np.where(zeros, np.where(np.signbit(chunk.x), -1, 1), sign)
         nan = np.isnan(chunk.x)
+        if exact.unjudged is not None and exact.unjudged.any():  # held to nothing, as gradients are at NaN
+            _count_nan(tally.rows, chunk, np.flatnonzero(exact.unjudged), y, False, standard.fmt.precision)
+        left = nan if exact.unjudged is None else nan | exact.unjudged
         true = Settled(exact.rounded, exact.tail, exact.ulp, exact.exact, sign)
-        undecided = exact.undecided & ~nan
+        undecided = exact.undecided & ~left
         if undecided.any():
             tally.undecided = np.concatenate([tally.undecided, chunk.patterns[undecided]])
         cells, patterns, values = chunk.cells, chunk.patterns, y
-        left_out = undecided | nan
+        left_out = undecided | left
         if left_out.any():
             kept = np.flatnonzero(~left_out)
             cells, patterns, values = cells[kept], patterns[kept], y[kept]
@@ -151,7 +154,11 @@ def _count_nan(
     rows: NDArray[np.int64], chunk: _Chunk, at: NDArray[np.intp], y: NDArray[Any], forward: bool,
     precision: int,
 ) -> None:  # fmt: skip
-    """Counts what came of NaN: f(NaN) must be NaN; what a gradient is there is nobody's promise."""
+    """Counts what came of NaN, which in forward must be NaN; what a gradient is there is nobody's promise.
+
+    Args:
+        forward: False also for an infinity at which nothing is known to be right.
+    """
     for cell in np.unique(chunk.cells[at]):
         row, here = rows[2 * cell], at[chunk.cells[at] == cell]
         row[columns.N] += here.size

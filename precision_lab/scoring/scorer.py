@@ -190,6 +190,7 @@ class Scorer:
             with np.errstate(invalid="ignore"):
                 y = np.asarray(ys[j], np.float64)
             tally.tiers[SPECIAL] += part.size
+            unjudged = np.zeros(part.size, np.bool_)
             for i in np.flatnonzero(~nan):
                 k = (1 if np.signbit(part[i]) else 0) + (2 if part[i] else 0)
                 sign = int(exact.sign[k])
@@ -197,6 +198,9 @@ class Scorer:
                     sign = -1 if np.signbit(part[i]) else 1  # f(±0) = ±0
                 if part[i] == 0:
                     self._note(MINUS_ZERO if k == 1 else PLUS_ZERO, int(i), ys, patterns)
+                if exact.unjudged is not None and exact.unjudged[k]:
+                    unjudged[i] = True
+                    continue
                 pattern = int(patterns.at(i))
                 if exact.undecided[k]:
                     tally.undecided = np.append(tally.undecided, pattern)
@@ -206,11 +210,12 @@ class Scorer:
                     y[i : i + 1], settled(exact, here)._replace(sign=np.array([sign], np.int8)),
                     exact.undecided[here],
                 )  # fmt: skip
-            if not nan.any():
+            held_to_nothing = np.count_nonzero(nan | unjudged)
+            if not held_to_nothing:
                 continue
             row = tally.rows[2 * cell]
-            row[columns.N] += np.count_nonzero(nan)
-            row[columns.BITS] += int(np.count_nonzero(nan) * standard.fmt.precision * columns.BITS_SCALE)
+            row[columns.N] += held_to_nothing
+            row[columns.BITS] += int(held_to_nothing * standard.fmt.precision * columns.BITS_SCALE)
             # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
             wrong = np.flatnonzero(nan & ~np.isnan(y))
             if wrong.size and self.outputs[j] == "forward":

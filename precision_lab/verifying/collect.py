@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from precision_lab.oracle.certified import is_judged_at_infinity
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.results.codes import OPEN
 from precision_lab.verifying.bounds import Bound
@@ -63,6 +64,7 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             gaps += event.not_examined
             if event.examination is not None:
                 examinations[event.examination.fmt, event.examination.property] = event.examination
+    notes += _unjudged(plan, measurements)
     judged: list[Finding] = []
     for m in measurements:
         bound = bounds.bound(m.fmt, m.output)
@@ -105,6 +107,19 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
     for listen in LISTENERS:
         listen(verdict)
     return verdict
+
+
+def _unjudged(plan: Plan, measurements: Iterable[Measurement]) -> Iterator[str]:
+    """Outputs that nothing is held to at an infinity, since no limit is proven and none is declared."""
+    for output in dict.fromkeys(m.output for m in measurements if m.failure is None):
+        params = next(m.params for m in measurements if m.output == output)
+        ends = [end for end in (-1, 1) if not is_judged_at_infinity(plan.function, output, params, end)]
+        if ends and not plan.finite:
+            where = " and ".join("−∞" if end < 0 else "∞" for end in ends)
+            yield (
+                f"{output} is not judged at {where}: no limit is proven there. Where there is one, declare it: "
+                f"@activation(limits={{{output!r}: (…, …)}})"
+            )
 
 
 def _devices(measurements: Iterable[Measurement], bounds: Bounds) -> tuple[str, ...]:
