@@ -15,11 +15,11 @@ from precision_lab.functions.atlu import ATLU
 from precision_lab.functions.base import Activation, Parameter
 from precision_lab.functions.celu import CELU
 from precision_lab.functions.elu import ELU
+from precision_lab.functions.from_formula import activation
 from precision_lab.functions.geglu import GEGLU
 from precision_lab.functions.geglu_tanh import GEGLU_TANH
 from precision_lab.functions.gelu import GELU
 from precision_lab.functions.gelu_tanh import GELU_TANH
-from precision_lab.functions.from_formula import activation
 from precision_lab.functions.loading import from_file, names_file
 from precision_lab.functions.logsigmoid import LOGSIGMOID
 from precision_lab.functions.mish import MISH

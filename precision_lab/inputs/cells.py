@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.inputs.sets import REGIONS, region_thresholds, regions
-from precision_lab.oracle import FAR, NEAR, POSITIVE
+from precision_lab.oracle import EDGE, FAR, NEAR, POSITIVE
 
 SPECIAL_STRETCH = -1  # ±0, infinities and NaN, which have a path of their own
 
@@ -84,6 +84,11 @@ def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float
     for threshold in region_thresholds(fmt, function, params):
         nearest = int(fmt.encode(fmt.round(np.array([abs(threshold)])))[0])
         edges |= {nearest + step for step in (-1, 0, 1, 2)}
+    # What a formula is at an edge of it, its conditions say: an edge is a cell of its own.
+    own = [edge for edge in function.edges(params) if float(fmt.round(np.array([edge]))[0]) == edge]
+    for edge in own:
+        nearest = int(fmt.encode(np.array([abs(edge)]))[0])
+        edges |= {nearest, nearest + 1}
     magnitudes = np.array(sorted(e for e in edges if 0 <= e < limit), np.uint64)
     starts = np.concatenate([magnitudes, magnitudes + np.uint64(limit)])
     x = fmt.decode(starts.astype(fmt.bits_dtype))
@@ -95,6 +100,7 @@ def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float
     stretch = np.where(
         finite, np.where(x > 0, POSITIVE, np.where(x <= -1, FAR, NEAR)), SPECIAL_STRETCH
     ).astype(np.int64)
+    stretch[np.isin(x, own)] = EDGE
     # Neighbouring stretches that agree in everything are one cell.
     kinds: NDArray[Any] = np.stack([sign, exponent, region.astype(np.int64), stretch])
     keep = np.concatenate(([True], (np.diff(kinds, axis=1) != 0).any(axis=0)))

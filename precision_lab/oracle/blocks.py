@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
 from precision_lab.formula.expression import Expression
+from precision_lab.formula.rewriting import ZERO
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import mark_outside, outside, partial
-from precision_lab.oracle.germs import Germ, Place
+from precision_lab.oracle.germs import Germ, Place, Rest
 from precision_lab.oracle.record import BALLS, Reference
 
 Float64 = NDArray[np.float64]
@@ -55,7 +56,14 @@ def shape(e: Expression, low: float, high: float) -> Shape | None:
         place = Place(Fraction(low), Fraction(high))
         germ = place.germ(e)
         exact = germ.exact
-        if germ.turns or len(exact) > 2 or (len(exact) == 2 and exact[0]):
+        if germ.turns:
+            return None
+        if len(exact) > 1 and exact[0]:
+            # Beside a constant what grows with x is a rest as well: next to 0 it is small.
+            grows = (Fraction(0), *exact[1:])
+            rest = Germ(rests={ZERO: Rest(place.poly_ball(grows), place.poly_sign(grows))})
+            germ, exact = place.added(Germ(exact[:1], rests=germ.rests), rest), exact[:1]
+        if len(exact) > 2:
             return None
         reach = _reach(place, germ)
         if not reach < float("inf"):

@@ -18,6 +18,7 @@ from precision_lab.functions.terms import Term, split_exponentials
 from precision_lab.oracle.evaluate import certain_ball
 
 NEAR, FAR, POSITIVE = range(3)
+EDGE = 3  # a stretch of edges of a formula alone: their inputs are Arb's, one by one
 FAR_BELOW = -1.0
 
 # Slots of a tile's buffers. Slots from TABLE on hold compiled piecewise polynomials.

@@ -191,7 +191,6 @@ def _general_ball(
 ) -> Ball:
     """`output_ball` of a formula that is no sum of known basis functions: Arb's ball, in mpmath's numbers."""
     import numpy as np
-
     from flint import fmpq
 
     from precision_lab.oracle.arb_program import loop

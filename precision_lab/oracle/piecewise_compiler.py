@@ -10,7 +10,7 @@ One absolute bound per piece contains
 - what the polynomial leaves out: Lagrange's remainder, the (d+1)-th Taylor coefficient that Arb
   proves for all points of the piece at once (a power series around a ball);
 - the distance of the stored coefficients from Arb's balls;
-- the roundings of Horner's rule, summed up by the recurrence in `_horner` and `_horner_dd`.
+- the roundings of Horner's rule, summed up by the recurrence in `horner_bound` and `_horner_dd`.
 
 Beyond the last binade f is its asymptote, up to 2^-1060 (`BasisFunction.beyond`).
 
@@ -113,7 +113,7 @@ def _series(
     return [value.coefficient(k) for k in range(terms)]
 
 
-def _horner(size: list[float]) -> float:
+def horner_bound(size: list[float]) -> float:
     """h_k = fl(b_k + u·h_{k+1}), one rounding: E_k ≤ E_{k+1} + u·H_k, H_k = |b_k| + H_{k+1}, |u| ≤ 1."""
     error, total = 0.0, size[-1]
     for b in size[-2::-1]:
@@ -125,7 +125,7 @@ def _horner(size: list[float]) -> float:
 def _horner_dd(size: list[float]) -> float:
     """Float64 steps down to order LOWS, then dd_times_float (2u²) and dd_plus_dd (3.01u²) steps."""
     tail = size[LOWS:]
-    error, total = _horner(tail), sum(tail)
+    error, total = horner_bound(tail), sum(tail)
     for b in size[LOWS - 1 :: -1]:
         error += 2 * U * U * total
         total += b
@@ -134,7 +134,7 @@ def _horner_dd(size: list[float]) -> float:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     high: list[float]
     low: list[float]
     bound: float
@@ -143,7 +143,7 @@ class _Piece:
     precision: int = PRECISION
 
 
-def _upper(value: Any) -> float:
+def upper(value: Any) -> float:
     """A float64 not below |value|."""
     return float(abs(value).upper()) * (1 + 2.0**-50) + 2.0**-1074
 
@@ -156,7 +156,7 @@ def _piece(
     double: bool,
     less: tuple[float, float] | None,
     precision: int,
-) -> _Piece:
+) -> Piece:
     """Polynomial in u around `centre` with its bound; Arb's `precision` is doubled while it matters."""
     from flint import arb
 
@@ -174,11 +174,11 @@ def _piece(
                 h = float(b.mid())
                 rest = b - arb(h)
                 s = float(rest.mid()) if k < lows else 0.0
-                apart += _upper(rest - arb(s))
+                apart += upper(rest - arb(s))
                 high.append(h)
                 low.append(s)
         sizes = [abs(h) * (1 + 2.0**-50) for h in high]
-        rounding = _horner_dd(sizes) if double else _horner(sizes)
+        rounding = _horner_dd(sizes) if double else horner_bound(sizes)
         size = max(sizes[0], sizes[1])
         wanted = max(target * size, floor)
         if apart <= wanted / 4 or precision >= MAX_PRECISION:
@@ -187,23 +187,23 @@ def _piece(
     with arb_module.settings(precision, degree + 2):
         try:
             whole = _series(basis, side, arb(centre, half), degree + 2, less)[degree + 1]
-            left_out = _upper(whole * arb(half) ** (degree + 1))
+            left_out = upper(whole * arb(half) ** (degree + 1))
         except (ValueError, ZeroDivisionError):  # a divisor's ball contains 0: the piece is too wide
             left_out = float("inf")
     bound = (left_out + apart + rounding) * SLACK + 2.0**-1074
     if not bound < math.inf:  # Arb could say nothing: whoever uses the piece climbs
         bound = math.inf
-    return _Piece(high, low, bound, (left_out, apart, rounding), size, precision)
+    return Piece(high, low, bound, (left_out, apart, rounding), size, precision)
 
 
-def _good(piece: _Piece, double: bool) -> bool:
+def _good(piece: Piece, double: bool) -> bool:
     target, floor = (TARGET_DD, FLOOR_DD) if double else (TARGET, FLOOR)
     return piece.bound <= max(target * piece.size, floor)
 
 
 def _binade(
     basis: BasisFunction, side: int, e: int, guess: int, double: bool, less: tuple[float, float] | None
-) -> tuple[int, list[_Piece]]:
+) -> tuple[int, list[Piece]]:
     """Split and pieces of one binade: the first and the last are tried before all."""
     for s in range(max(guess - 2, 0), MAX_SPLIT + 1):
         half = 2.0 ** (e - s - 1)
@@ -219,7 +219,7 @@ def _binade(
     raise AssertionError("unreachable: MAX_SPLIT is always accepted")
 
 
-def _central(basis: BasisFunction, side: int, double: bool) -> tuple[int, _Piece, tuple[float, float, float]]:
+def _central(basis: BasisFunction, side: int, double: bool) -> tuple[int, Piece, tuple[float, float, float]]:
     """v, the polynomial of a ≤ 2^c in u = a/2^c, and c0 as high, low, radius."""
     from flint import arb
 
@@ -230,27 +230,27 @@ def _central(basis: BasisFunction, side: int, double: bool) -> tuple[int, _Piece
         order = next(k for k, a in enumerate(exact) if not a.is_zero())
         first = order + 1 if double else order  # the second tier keeps c0 apart
         whole = _series(basis, side, arb(0, reach), degree + 6, None)[first + degree + 1]
-        left_out = _upper(whole * arb(reach) ** (degree + 1))
+        left_out = upper(whole * arb(reach) ** (degree + 1))
         high, low, apart = [], [], 0.0
         for k in range(degree + 1):
             b = exact[first + k] * arb(reach) ** k
             h = float(b.mid())
             s = float((b - arb(h)).mid()) if k < lows else 0.0
-            apart += _upper(b - arb(h) - arb(s)) if not b.is_zero() else 0.0
+            apart += upper(b - arb(h) - arb(s)) if not b.is_zero() else 0.0
             high.append(h)
             low.append(s)
         c0 = exact[order]
         c0_high = float(c0.mid())
         c0_low = float((c0 - arb(c0_high)).mid())
         rest = c0 - arb(c0_high) - arb(c0_low)
-        c0_rest = 0.0 if rest.is_zero() else _upper(rest)
+        c0_rest = 0.0 if rest.is_zero() else upper(rest)
     sizes = [abs(h) * (1 + 2.0**-50) for h in high]
     # In the first tier up to v multiplications by a follow, each of one rounding.
-    rounding = _horner_dd(sizes) if double else _horner(sizes) + 1.01 * order * U * sum(sizes)
+    rounding = _horner_dd(sizes) if double else horner_bound(sizes) + 1.01 * order * U * sum(sizes)
     bound = (left_out + apart + rounding) * SLACK
     return (
         order,
-        _Piece(high, low, bound, (left_out, apart, rounding), max(sizes[:2])),
+        Piece(high, low, bound, (left_out, apart, rounding), max(sizes[:2])),
         (c0_high, c0_low, c0_rest),
     )
 
@@ -273,7 +273,7 @@ def compile_table(basis: BasisFunction, side: int, double: bool) -> Table:
         less = None
         if double and any(asymptote) and not np.isnan(asymptote[0]):
             with arb_module.settings(2048, 2):
-                gap = _upper(_series(basis, side, 2.0**e, 1, asymptote)[0])
+                gap = upper(_series(basis, side, 2.0**e, 1, asymptote)[0])
             if gap < REMAINDER_FROM * abs(asymptote[0] + asymptote[1] * 2.0**e):
                 less = asymptote
         split, found = _binade(basis, side, e, split, double, less)

@@ -37,12 +37,14 @@ def _key(name: str, side: int, double: bool) -> str:
 FIELDS = ("layout", "coefficients", "lows", "bounds", "central", "remainder", "asymptote", "beyond", "proof")
 
 
-def _unpacked(content: bytes) -> Table:
+def unpacked(content: bytes) -> Table:
+    """Inverse of `packed`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return Table(*(stored[field] for field in FIELDS))
 
 
-def _packed(table: Table) -> bytes:
+def packed(table: Table) -> bytes:
+    """A table as it is kept on disk."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{field: getattr(table, field) for field in FIELDS})
     return buffer.getvalue()
@@ -70,7 +72,7 @@ def _table(basis: BasisFunction, side: int, double: bool) -> Table:
     path = folder / f"{name.replace(chr(39), '_prime')}-{sign}-{tier}-{key[:24]}.table"
     content = read_checked(path, key)
     if content is not None:
-        return _unpacked(content)
+        return unpacked(content)
     made = compiler.compile_table(basis, side, double)
-    write_checked(path, key, _packed(made))
+    write_checked(path, key, packed(made))
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.numeric.error_free import dd_plus_dd, dd_times_float
 from precision_lab.numeric.jit import bits_to_float, compiled, entry, float_to_bits, fma
 from precision_lab.oracle.double_double import ball_add, ball_times
-from precision_lab.oracle.piecewise_compiler import DEGREE, DEGREE_DD, LOWS
+from precision_lab.oracle.piecewise_compiler import DEGREE, DEGREE_DD, LOWS, Table
 from precision_lab.oracle.piecewise_tables import table
 
 Float64 = NDArray[np.float64]
@@ -41,7 +42,11 @@ class Packed(NamedTuple):
 
 def pack(names: tuple[str, ...]) -> Packed:
     """The tables of the named basis functions, compiled or read from disk where needed."""
-    found = [table(name, side, False) for name in names for side in (-1, 1)]
+    return pack_tables([table(name, side, False) for name in names for side in (-1, 1)])
+
+
+def pack_tables(found: Sequence[Table]) -> Packed:
+    """First-tier tables in common arrays: of each function that of x < 0, then that of x > 0."""
     layout = np.zeros((max(len(found), 1), 4 + max((t.layout.size for t in found), default=0)), np.int64)
     row = 0
     for line, t in zip(layout, found, strict=False):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
 from precision_lab.functions.basis import BASIS
@@ -33,36 +31,12 @@ from precision_lab.oracle.exponential import (
     EXPM1_RELATIVE,
     Q_RELATIVE,
 )
-from precision_lab.oracle.piecewise_values import Packed, pack
+from precision_lab.oracle.formula_program import formula_program
+from precision_lab.oracle.piecewise_values import pack
+from precision_lab.oracle.program_record import MAX_TABLES, MAX_TERMS, Pivot, Program
 
 # |computed − exact|/|exact| of each slot; what tables carry is absolute and added apart.
 RELATIVE = {ONE: 0.0, X: 0.0, X2: U, X3: 2.01 * U, EXP: EXP_RELATIVE, EXPM1: EXPM1_RELATIVE, Q: Q_RELATIVE}
-MAX_TABLES = 4
-MAX_TERMS = 6
-
-
-class Program(NamedTuple):
-    """Several outputs of one function as arrays for the first tier; compiled code takes it whole.
-
-    Attributes:
-        slots: of each term, shape (3, outputs, MAX_TERMS); -1 where there is no further term.
-        weights: their coefficients.
-        relative: bound relative to Σ |c_k b_k|, shape (3, outputs).
-        absolute: what underflow and the floor of e^x can add.
-        windows, pivots: stretches of |x| next to 0 and far out, [from, below), where an output lies
-            strictly above (1) or below (-1) the absolute value of an exact constant: see `pivot`.
-        needed: which slots each stretch must fill, shape (3, TABLE + MAX_TABLES).
-        tables: of the basis functions in slots TABLE, TABLE + 1, …
-    """
-
-    slots: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    relative: NDArray[np.float64]
-    absolute: NDArray[np.float64]
-    needed: NDArray[np.bool_]
-    windows: NDArray[np.float64]
-    pivots: NDArray[np.float64]
-    tables: Packed
 
 
 def program(curves: tuple[Curve, ...]) -> Program:
@@ -74,6 +48,8 @@ def program(curves: tuple[Curve, ...]) -> Program:
     of Σ|c_k b_k| itself (n + 1 roundings) and of the products with this bound. The factor of a raw
     gradient adds its own two roundings to the coefficient.
     """
+    if not all(curve.function.has_terms(curve.output) for curve in curves):
+        return formula_program(curves)
     names: list[str] = []
     shape = (3, len(curves))
     slots = np.full((*shape, MAX_TERMS), -1, np.int64)
@@ -116,9 +92,6 @@ def program(curves: tuple[Curve, ...]) -> Program:
                 if found is not None:
                     windows[stretch, j, k], pivots[stretch, j, k] = found
     return Program(slots, weights, relative, absolute, needed, windows, pivots, pack(tuple(names)))
-
-
-Pivot = tuple[tuple[float, float], tuple[float, int]]
 
 
 def _near_zero(curve: Curve, stretch: int) -> Pivot | None:

@@ -53,8 +53,7 @@ class Scorer:
         self._fed = 0
         self._fmts = np.array([format_row(s.fmt, s.saturating) for s in standards])
         self._left: list[list[tuple[Any, ...]]] = [[] for _ in outputs]
-        narrow = all(fmt.bits <= 32 for fmt in (self.cells.fmt, *(s.fmt for s in standards)))
-        self._fast = narrow and all(s.curve.function.has_terms(s.curve.output) for s in standards)
+        self._fast = all(fmt.bits <= 32 for fmt in (self.cells.fmt, *(s.fmt for s in standards)))
         if self._fast:
             self._program = program(tuple(standard.curve for standard in standards))
         points = np.array([0.0, -0.0, np.inf, -np.inf])

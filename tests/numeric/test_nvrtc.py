@@ -56,7 +56,7 @@ def test_packed_kernels_read_and_write_whole_pairs(
     monkeypatch.setattr(cuda, "_program", lambda device, fast: Program())
     x, upstream, parameter = (torch.randn(n + 1).bfloat16()[1:].requires_grad_() for _ in range(3))
     one = torch.ones((), dtype=torch.bfloat16)
-    y = cuda._kernel(form, False, x, alpha_p=parameter if each else one, alpha_n=one, beta=one)
+    y = cuda.kernel(form, False, x, alpha_p=parameter if each else one, alpha_n=one, beta=one)
     (dx,) = torch.autograd.grad(y, x, upstream.detach())
     assert y.shape == dx.shape == x.shape and len(seen) == 2
     group = 2 if form == "packed" else 1
@@ -155,7 +155,7 @@ def test_the_lab_s_own_kernels_are_executed_as_their_ptx(
         n: torch.tensor(v).bfloat16().requires_grad_() for n, v in (("alpha_p", 0.75), ("alpha_n", 0.5))
     }
     beta = torch.tensor(0.25).bfloat16()
-    y = cuda._kernel(form, fast, x, **leaves, beta=beta)
+    y = cuda.kernel(form, fast, x, **leaves, beta=beta)
     found = torch.autograd.grad(y.sum(), [x, *leaves.values()])
     cuda._program.cache_clear()
     wide = x.detach().double().requires_grad_()

@@ -1,4 +1,4 @@
-"""What `_horner` and `_horner_dd` of `oracle.piecewise_compiler` claim, as scripts for Gappa.
+"""What `horner_bound` and `_horner_dd` of `oracle.piecewise_compiler` claim, as scripts for Gappa.
 
 Coefficients are any float64 numbers up to given sizes, |u| ≤ 1. Sizes are those of rows of compiled tables,
 or `PROFILES`. The recurrences neglect products of two errors, for which the compiler's SLACK stands.
@@ -34,9 +34,9 @@ def _coefficients(script: Script, name: str, sizes: Sequence[float]) -> tuple[li
 
 
 def single(sizes: Sequence[float], bound: float | None = None) -> str:
-    """`horner`, 12 coefficients: it errs by what `_horner` says at most."""
+    """`horner`, 12 coefficients: it errs by what `horner_bound` says at most."""
     if bound is None:
-        bound = compiler._horner(list(sizes)) * compiler.SLACK
+        bound = compiler.horner_bound(list(sizes)) * compiler.SLACK
     script = Script()
     u = script.float64("u")
     row, given = _coefficients(script, "b", sizes)

@@ -169,7 +169,7 @@ def test_horners_rule_keeps_its_bound_for_coefficients_up_to_those_of_a_table(na
 @gappa
 def test_a_quarter_of_the_bound_of_horners_rule_is_not_proven() -> None:
     sizes = [1.0] * 12
-    bound = horner.compiler._horner(sizes)
+    bound = horner.compiler.horner_bound(sizes)
     assert not ask(horner.single(sizes, bound / 4)).proved
 
 
