@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,7 @@ def sweep(
     from precision_lab.formats import kernel_format
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import Called, with_launch
+    from precision_lab.measuring.foretold import slow_inputs
     from precision_lab.measuring.sweep import Asked, sweep_target
     from precision_lab.running.own_process import on
     from precision_lab.verifying.bounds import Bound
@@ -88,6 +90,11 @@ def sweep(
         Called(with_launch(implementation, launch)), get_function(function), source, values.of(function),
         tuple(output) if output else None, "given" if values.param else values.params, place,
     )  # fmt: skip
+    if source.bits == 32:
+        for sentence in slow_inputs(
+            asked.function, asked.outputs or asked.function.outputs, values.of(function), threads=workers or os.cpu_count() or 1
+        ):
+            typer.echo(sentence, err=True)
     with Rate(fmt) as progress, kept_on_interrupt(kept.words()):
         found = on(
             asked.device, sweep_target, asked, shards=kept.shards, directory=kept.out, resume=kept.resume,

@@ -202,7 +202,9 @@ def verify(
     """
     from precision_lab.cli.printing import console_for, print_verdict
     from precision_lab.devices import CPU
+    from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import is_registered_name, with_launch
+    from precision_lab.measuring.foretold import slow_inputs
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
@@ -216,6 +218,10 @@ def verify(
     promise.check()
     asked = sets.of(subject.function)
     interrupted = False
+    if examined.exhaustive:
+        definition = get_function(subject.function)
+        for sentence in slow_inputs(definition, subject.output or definition.outputs, definition.check_params()):
+            typer.echo(sentence, err=True)
     try:
         with Rate("fp32", quiet=not examined.exhaustive) as progress:
             verdict = judging.verify(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 from precision_lab.exceptions import UsageError, first_line, unknown_name
@@ -118,10 +119,23 @@ def _made(function: Formula, options: Mapping[str, Any]) -> Activation:
         domain=said.get("domain", "all real x"),
         parameter_sets=dict(said.get("parameter_sets", {})),
         limits=dict(said.get("limits", {})),
+        home=_home(function),
     )
     for output in found.limits:
         found.check_output(output)
     return found
+
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def _home(function: Formula) -> str:
+    """FILE:NAME of a function at the top of a user's file; "" where no other process could find it so."""
+    file = inspect.getsourcefile(function) if inspect.isfunction(function) else None
+    if not file or "<" in function.__qualname__ or "." in function.__qualname__:
+        return ""
+    path = Path(file).resolve()
+    return f"{path}:{function.__name__}" if path.is_file() and _PACKAGE not in path.parents else ""
 
 
 def _signature(function: Formula, name: str) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -20,6 +20,7 @@ from precision_lab.functions.basis import BASIS
 from precision_lab.functions.terms import Term, collect, split_exponentials
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.adapters.target import Called
+from precision_lab.implementations.as_written import as_written
 from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions
 from precision_lab.oracle import TIERS, Reference, evaluate, reference
@@ -240,7 +241,7 @@ def _implementations(
         executions = [e for e in EXECUTIONS.values() if not e.compiled]
     registered = [
         on_device(i, device)
-        for i in IMPLEMENTATIONS.values()
+        for i in (*IMPLEMENTATIONS.values(), *(as_written(function) if function.home else ()))
         if i.function == function and i.execution in executions and i.runs_on(device)
     ]
     return [*([on_device(kernel, device)] if kernel else []), *registered]

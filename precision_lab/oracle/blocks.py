@@ -58,11 +58,13 @@ def shape(e: Expression, low: float, high: float) -> Shape | None:
         exact = germ.exact
         if germ.turns:
             return None
-        if len(exact) > 1 and exact[0]:
-            # Beside a constant what grows with x is a rest as well: next to 0 it is small.
-            grows = (Fraction(0), *exact[1:])
+        # What grows faster than the first term is a rest as well: next to 0 it is small.
+        first = next((k for k, c in enumerate(exact) if c), 0)
+        if first < 2 and len(exact) > first + 1:
+            grows = (Fraction(0),) * (first + 1) + exact[first + 1 :]
             rest = Germ(rests={ZERO: Rest(place.poly_ball(grows), place.poly_sign(grows))})
-            germ, exact = place.added(Germ(exact[:1], rests=germ.rests), rest), exact[:1]
+            exact = exact[: first + 1]
+            germ = place.added(Germ(exact, rests=germ.rests), rest)
         if len(exact) > 2:
             return None
         reach = _reach(place, germ)

@@ -35,6 +35,7 @@ Float64 = NDArray[np.float64]
 VECTOR_BITS = (64, 256)  # in numpy's two parts
 BITS = (1024, 4096, 16384, 65536)  # for what they leave; a germ comes before the first of them
 GERM_BITS = (256, 2048)
+ENCLOSING_BITS = (128, 512, 4096)
 _UP = 1 + 2.0**-50  # covers the roundings of a bound
 # Beyond, a power of two is no float64 number, and nothing that a format of the lab rounds to.
 _LARGEST_EXPONENT = 1 << 22
@@ -70,6 +71,27 @@ def certified_reference(
             result.tier[where] = SPECIAL
     fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating)
     return result
+
+
+def certified_enclosures(
+    function: Activation, output: str, params: Mapping[str, float], x: Float64
+) -> tuple[Float64, Float64, Float64]:
+    """As `enclosures`, for any formula: high + low ± radius at finite inputs; radius ∞ where there is no number.
+
+    Bits are added until the radius is below 2^-90 of the value, or 2^-1060, or there are no more.
+    """
+    e = function.bound_expression(output, params)
+    result = np.zeros((3, x.size))
+    for piece, index in pieces(e, x):
+        run, left = loop(piece), index
+        for bits in ENCLOSING_BITS:
+            high, low, radius = _as_floats(run(x[left].tolist(), bits))
+            result[:, left] = high, low, radius
+            left = left[~(radius <= np.maximum(np.abs(high) * 2.0**-90, 2.0**-1060))]
+            if not left.size:
+                break
+        result[:, left] = np.where(np.isfinite(result[2, left]), result[:, left], [[0.0], [0.0], [np.inf]])
+    return result[0], result[1], result[2]
 
 
 def limit_of(function: Activation, output: str, params: Mapping[str, float], sign: int) -> float | None:

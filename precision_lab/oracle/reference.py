@@ -18,7 +18,7 @@ from precision_lab.formats.ball_rounding import float_above, float_near, round_b
 from precision_lab.functions import Activation, get_function
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.balls import MpContext
-from precision_lab.oracle.certified import certified_reference
+from precision_lab.oracle.certified import certified_enclosures, certified_reference
 from precision_lab.oracle.curve import Curve
 from precision_lab.oracle.evaluate import MAX_PRECISION, beside, certain_ball, output_ball
 from precision_lab.oracle.format_row import format_row
@@ -86,17 +86,19 @@ def reference(
 def enclosures(
     function: Activation, output: str, params: Mapping[str, float] | None, x: Float64
 ) -> tuple[Float64, Float64, Float64]:
-    """high + low ± radius of an output at finite inputs, from the double-double tier.
+    """high + low ± radius of an output at finite inputs, from the double-double tier or Arb.
 
     Raises:
         ValueError: as `reference`, or an x that is not finite.
     """
-    from precision_lab.oracle import double_double_tier
-
     x = np.asarray(x, np.float64)
     if not np.isfinite(x).all():
         raise UsageError("enclosures are for finite inputs; x contains infinities or NaN")
     curve = Curve(function, output, function.check_params(params))
+    if not function.has_terms(output):
+        return certified_enclosures(function, output, curve.params, x)
+    from precision_lab.oracle import double_double_tier
+
     result = np.zeros((3, x.size))
     nonzero = np.flatnonzero(x != 0)
     if nonzero.size:

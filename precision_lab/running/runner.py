@@ -16,6 +16,7 @@ from torch import Tensor
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
+from precision_lab.functions.base import SECOND
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.guard import guarded
 from precision_lab.implementations.switches import switches_kept
@@ -172,14 +173,14 @@ def one_thread(implementation: Implementation) -> Iterator[None]:
 def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Tensor | Failure]:
     implementation, outputs, fmt, core = case.implementation, case.outputs, case.fmt, case.core
     leaves = leaf_tensors(case)
-    wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
+    wanted = {o.removeprefix("grad_") for o in outputs if o.startswith("grad_") and o != SECOND}
     # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
     everywhere = implementation.execution.compiled
     expanded = {
         name: leaf.expand(point.shape).clone() if everywhere or name in wanted else leaf
         for name, leaf in leaves.items()
     }
-    if wanted or everywhere:
+    if wanted or everywhere or SECOND in outputs:
         point.requires_grad_()
         for name in wanted & set(expanded):
             expanded[name].requires_grad_()
@@ -197,16 +198,18 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
         raise KernelError("unwritten_read", f"forward: {words}")
     require_ieee()  # before anything else is computed, or kept, in a thread that the kernel may have changed
     # The forward's result is what was there before a backward could write into it.
-    forward = y.detach().clone() if wanted and "forward" in outputs else y.detach()
+    forward = y.detach().clone() if (wanted or SECOND in outputs) and "forward" in outputs else y.detach()
     result: dict[str, Tensor | Failure] = {}
     upstream = torch.ones_like(y) if wanted else y
+    twice = _second(y, point, implementation) if SECOND in outputs else None
     found = gradients(y, {"x": point, **expanded}, wanted, upstream, implementation, clock)
     require_ieee()
     read_in_backward = implementation.device.unwritten()
     for output in outputs:
         target = case.output_format(output)
         try:
-            value = forward if output == "forward" else found[output.removeprefix("grad_")]
+            value = forward if output == "forward" else found.get(output.removeprefix("grad_"), twice)
+            assert value is not None
             if isinstance(value, KernelError):
                 raise value
             check_result(value, point, stored, output)
@@ -222,6 +225,27 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
         except KernelError as error:
             result[output] = Failure(error.kind, str(error))
     return result
+
+
+def _second(y: Tensor, x: Tensor, implementation: Implementation) -> Tensor | KernelError:
+    """d²/dx² by a backward of the backward, or why there is none; the graph of y stays."""
+    if not y.requires_grad:
+        return KernelError("not_differentiable", f"{implementation.label}: its result has no gradient")
+
+    def twice() -> Tensor | None:
+        (slope,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)
+        if not slope.requires_grad:
+            return None
+        (found,) = torch.autograd.grad(slope, x, torch.ones_like(slope), retain_graph=True, allow_unused=True)
+        return found
+
+    try:
+        found: Tensor | None = guarded(twice, "double backward: ")
+    except KernelError as error:
+        return error
+    if found is None:
+        return KernelError("not_differentiable", f"{implementation.label}: its d/dx has no gradient")
+    return found
 
 
 def gradients(

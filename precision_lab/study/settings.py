@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from precision_lab.devices import Device, get_device, usable_device
 from precision_lab.devices.emulated import is_installed
 from precision_lab.formats import FORMATS, FloatFormat, kernel_format
-from precision_lab.functions import FUNCTIONS, Activation
+from precision_lab.functions import FUNCTIONS, Activation, get_function
+from precision_lab.functions.loading import names_file
 from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations.as_written import as_written
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.subject import implementation_of
 from precision_lab.results.execution import EXECUTIONS, Execution
@@ -58,7 +60,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         for name in self.functions:
-            FUNCTIONS.get(name)
+            get_function(name)
         for name in self.formats:
             kernel_format(name)
         usable_device(self.device)
@@ -75,7 +77,15 @@ class StudySettings:
         asked = self.functions or own or tuple(FUNCTIONS)
         available = {i.function for i in IMPLEMENTATIONS.values() if _is_subject(i, self.on)}
         ordered = (FUNCTIONS[name] for name in dict.fromkeys((*own, *FUNCTIONS)) if name in asked)
-        return tuple(f for f in ordered if f in available)
+        return (*(f for f in ordered if f in available), *self.own_functions())
+
+    def own_functions(self) -> tuple[Activation, ...]:
+        """Those of a user's files, FILE:NAME."""
+        return tuple(get_function(name) for name in self.functions if names_file(name))
+
+    def subjects(self) -> tuple[Implementation, ...]:
+        """What may be measured: what is registered, and the formulas of users' files as torch computes them."""
+        return (*IMPLEMENTATIONS.values(), *(i for f in self.own_functions() for i in as_written(f)))
 
     def chosen_formats(self) -> tuple[FloatFormat, ...]:
         study = self.profile.study
@@ -104,7 +114,7 @@ class StudySettings:
         compiled = self.compiled and not self.quick
         return tuple(
             i
-            for i in IMPLEMENTATIONS.values()
+            for i in self.subjects()
             if i.function in functions
             and _is_subject(i, self.on)
             and (compiled or not i.execution.compiled)

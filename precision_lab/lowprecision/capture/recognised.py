@@ -26,6 +26,7 @@ from precision_lab.functions import (
     Parameter,
     get_function,
 )
+from precision_lab.functions.loading import names_file
 from precision_lab.lowprecision.capture.counts import Layer
 
 # Activation modules by class name: of torch, of Hugging Face transformers, and the lab's own.
@@ -95,13 +96,14 @@ def _effective(parameter: Parameter, kept: Mapping[str, Tensor]) -> float:
 def function_of(module: nn.Module) -> tuple[str, Activation | None]:
     """Name and definition of what a module computes: as it says, or by its class; "" and None if unknown.
 
-    A module may give a name that is none of the lab's.
+    A module may give a name that is none of the lab's; of a user's own function the name is FILE:NAME, by which
+    another process finds it.
     """
     told = getattr(module, "precision_lab_function", "")
     if isinstance(told, Activation):
-        return told.name, told
+        return told.home or told.name, told
     if isinstance(told, str) and told:
-        return told, FUNCTIONS.get(told, None)
+        return told, get_function(told) if names_file(told) else FUNCTIONS.get(told, None)
     if isinstance(module, nn.GELU):
         found: Activation | None = GELU_TANH if module.approximate == "tanh" else GELU
     else:
