@@ -13,7 +13,7 @@ from precision_lab.oracle.certified import certified_reference
 from precision_lab.oracle.formula_tables import hopeless, table
 
 FEWEST = 1 << 22  # inputs that take no more than some seconds, of which nothing is said
-SAMPLE = 2048
+RUNS, RUN = 6, 4096  # neighbouring inputs that are timed, as they will come
 
 
 def slow_inputs(
@@ -47,8 +47,9 @@ def _sample(found: object, sign: int) -> np.ndarray[tuple[int], np.dtype[np.floa
         if np.isinf(bounds[layout[4 + 2 * k] : layout[4 + 2 * k] + (1 << layout[3 + 2 * k])]).any()
     ] or [c - 1]  # fmt: skip
     draw = np.random.Generator(np.random.PCG64(7))
-    exponents = draw.choice(np.array(binades), SAMPLE)
-    return np.asarray(sign * np.float32(2.0) ** exponents * draw.uniform(1, 2, SAMPLE), np.float32).astype(np.float64)
+    starts = [np.float32(2.0) ** int(draw.choice(binades)) * np.float32(draw.uniform(1, 1.9)) for _ in range(RUNS)]
+    codes = np.concatenate([start.view(np.uint32) + np.arange(RUN, dtype=np.uint32) for start in starts])
+    return np.asarray(sign * codes.view(np.float32), np.float64)
 
 
 def _duration(seconds: float) -> str:
