@@ -29,7 +29,7 @@ BITS = 256
 # Blocks between these sizes are not halved any more: there functions have digits of their own.
 INNER, OUTER = 2.0**-16, 2.0**6
 FEWEST = 24  # inputs that are worth a block
-VISIBLE = 2.0**-44  # a rest this much smaller than the exact part leaves float64's picture of it as it is
+VISIBLE = 2.0**-53  # a rest this much smaller than the exact part leaves float64's picture of it as it is
 RESTS_BELOW = -1074  # rests alone stand for nothing that float64 shows
 
 

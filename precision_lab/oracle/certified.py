@@ -187,7 +187,8 @@ def _decided(
     )
     size = np.abs(high)
     with np.errstate(invalid="ignore", over="ignore"):
-        known = (size * (1 - 2.0**-50) > radius) | ((size == 0) & (radius == 0))
+        # `exact` is to float64's precision: what only the rounding of a coarse format is known of is not enough.
+        known = (size * 2.0**-50 > radius) | ((size == 0) & (radius == 0))
         invisible = 4 * (size + radius) < fmt.min_subnormal
     good = certain & (known | invisible)
     # Not 0, only too small for float64: the smallest number stands for it.
