@@ -109,12 +109,16 @@ def _fill_piece(
     zero = x[index] == 0
     left = np.concatenate([index[zero], settle(e, x, index[~zero], result, fmt, saturating)])
     run = loop(e)
+    rest: list[int] = []
     for bits in VECTOR_BITS:
         if not left.size:
             return
         balls = run(x[left].tolist(), bits)
-        left = left[~_decided(balls, left, result, fmt, saturating)]
-    rest = left.tolist()
+        # What float64 cannot hold, but decides: all of e^x beyond 710.
+        rest = [i for i, y, known in zip(left.tolist(), balls, _decided(balls, left, result, fmt, saturating),
+                                         strict=True)
+                if not known and not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
+        left = np.array(rest, np.int64)
     for step, bits in enumerate(BITS):
         if not rest:
             return

@@ -21,7 +21,7 @@ from precision_lab.measuring.measure import measure
 from precision_lab.results import Measurement
 
 
-class _Replayed(torch.autograd.Function):
+class Replayed(torch.autograd.Function):
     """A kernel that looks its result, and its gradient, up in what was recorded."""
 
     @staticmethod
@@ -51,7 +51,7 @@ def scored(tables: dict[str, np.ndarray]) -> list[tuple[str, Measurement]]:
         )
 
         def kernel(x, *, value=value, slope=slope, **_):  # type: ignore[no-untyped-def]
-            return _Replayed.apply(x, value, slope)
+            return Replayed.apply(x, value, slope)
 
         for each in ("forward", "grad_x"):
             m = measure(kernel, function, fmt=get_format(fmt).name, output=each)
