@@ -9,10 +9,11 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formula.expression import Expression
+from precision_lab.formula.expression import Expression, comparison, number
+from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
 from precision_lab.oracle.germs import Place
-from precision_lab.oracle.infinity import limit_beside
+from precision_lab.oracle.infinity import Infinity, decided, limit_beside, truth
 from precision_lab.oracle.tiers import BALLS, Reference
 
 BITS = 256
@@ -48,9 +49,7 @@ def outside(e: Expression, low: Fraction, high: Fraction) -> bool:
     try:
         place = Place(low, high)
         for argument, least, _ in _arguments(e):
-            if place.value(argument) < int(least):
-                return True
-            if not least and place.sign_of(place.germ(argument)) == -1:
+            if place.sign_of(place.germ(sub(argument, number(least)))) == -1:
                 return True
         return False
     finally:
@@ -64,22 +63,41 @@ def mark_outside(index: NDArray[np.int64], result: Reference) -> None:
     result.tier[index], result.undecided[index] = BALLS, False
 
 
-def value_at_pole(e: Expression, x: float) -> float | None:
+def value_at_pole(e: Expression, x: float, function: Expression | None = None) -> float | None:
     """What a formula that is not finite at x goes to: ±∞, or a number where the singularity can be removed.
 
-    At ±0 from the side of the zero's sign, as 1/x does in IEEE arithmetic; elsewhere from both sides, or from the one
-    on which there are values. None where the sides differ, or where no limit is proven.
+    From the one side on which there are values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
+    arithmetic, elsewhere from both sides. None where the sides differ, or where no limit is proven.
+
+    Args:
+        function: what the formula is a derivative of: 1/(1 + x) has values below −1, log(1 + x) has none.
     """
-    point = Fraction(x)
+    point, step = Fraction(x), Fraction(1, 2**1100)
+    for domain in (e, function):
+        if domain is None or not partial(domain):
+            continue
+        for side in (-1, 1):
+            beside = point + side * step
+            if outside(domain, beside, beside):
+                return limit_beside(e, point, -side)
     if x == 0:
         return limit_beside(e, point, -1 if np.signbit(x) else 1)
     found = {side: limit_beside(e, point, side) for side in (-1, 1)}
-    if partial(e):
-        step = Fraction(1, 2**1100)
-        for side in (-1, 1):
-            if outside(e, point + side * step, point + side * step):
-                return found[-side]
     return found[1] if found[1] == found[-1] else None
 
 
-__all__ = ["mark_outside", "outside", "partial", "value_at_pole"]
+def ends_before(e: Expression, sign: int) -> bool:
+    """Whether there are no values towards sign·∞, proven."""
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Infinity(sign)
+        branch = decided(e, place)
+        if branch is None:
+            return False
+        return any(truth(comparison(argument, number(least), True), place) for argument, least, _ in _arguments(branch))
+    finally:
+        flint.ctx.prec = kept
+
+
+__all__ = ["ends_before", "mark_outside", "outside", "partial", "value_at_pole"]

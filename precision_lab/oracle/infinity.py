@@ -259,17 +259,18 @@ class Infinity(Place):
         return None
 
 
-def _decided(e: Expression, place: Infinity) -> Expression | None:
+def decided(e: Expression, place: Infinity) -> Expression | None:
     """The branch-free expression that holds far out; None where a condition goes on changing, or nobody knows."""
     while (condition := first_condition(e)) is not None:
-        truth = _truth(condition, place)
-        if truth is None:
+        known = truth(condition, place)
+        if known is None:
             return None
-        e = taken(e, {condition: truth})
+        e = taken(e, {condition: known})
     return e
 
 
-def _truth(condition: Comparison, place: Infinity) -> bool | None:
+def truth(condition: Comparison, place: Infinity) -> bool | None:
+    """Whether a comparison holds far out; None where nobody knows."""
     difference = sub(condition.left, condition.right)
     sign = place.sign_of(place.germ(difference))
     if sign is None:
@@ -286,7 +287,7 @@ def limit(e: Expression, sign: int) -> float | None:
     flint.ctx.prec = BITS
     try:
         place = Infinity(sign)
-        branch = _decided(e, place)
+        branch = decided(e, place)
         if branch is None:
             return None
         return _number(place, place.germ(branch))
