@@ -66,24 +66,35 @@ def mark_outside(index: NDArray[np.int64], result: Reference) -> None:
 def value_at_pole(e: Expression, x: float, function: Expression | None = None) -> float | None:
     """What a formula that is not finite at x goes to: ±∞, or a number where the singularity can be removed.
 
-    From the one side on which there are values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
-    arithmetic, elsewhere from both sides. None where the sides differ, or where no limit is proven.
+    From the one side on which it has values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
+    arithmetic; else from the side on which the function has values, or from both. None where the sides differ, or
+    where no limit is proven.
 
     Args:
         function: what the formula is a derivative of: 1/(1 + x) has values below −1, log(1 + x) has none.
     """
-    point, step = Fraction(x), Fraction(1, 2**1100)
-    for domain in (e, function):
-        if domain is None or not partial(domain):
-            continue
-        for side in (-1, 1):
-            beside = point + side * step
-            if outside(domain, beside, beside):
-                return limit_beside(e, point, -side)
-    if x == 0:
-        return limit_beside(e, point, -1 if np.signbit(x) else 1)
+    point = Fraction(x)
+    inside = _only_side(e, point)
+    if inside is None and x == 0:
+        inside = -1 if np.signbit(x) else 1
+    if inside is None and function is not None:
+        inside = _only_side(function, point)
+    if inside is not None:
+        return limit_beside(e, point, inside)
     found = {side: limit_beside(e, point, side) for side in (-1, 1)}
     return found[1] if found[1] == found[-1] else None
+
+
+def _only_side(e: Expression, point: Fraction) -> int | None:
+    """The side of a point on which there are values, where there are none on the other."""
+    if not partial(e):
+        return None
+    step = Fraction(1, 2**1100)
+    for side in (-1, 1):
+        beside = point + side * step
+        if outside(e, beside, beside):
+            return -side
+    return None
 
 
 def ends_before(e: Expression, sign: int) -> bool:
