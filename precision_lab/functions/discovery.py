@@ -10,10 +10,10 @@ from precision_lab.functions.base import Activation
 
 # Reports and tables show these in this order, as they always have; what was added since follows by name.
 FIRST = (
-    "xielu", "xiprelu", "elu", "relu", "prelu", "relu2", "silu", "gelu", "gelu_tanh", "swiglu", "atlu", "xsilu",
-    "xgelu", "xatlu", "xelu", "softplus", "selu", "mish", "xielu_cubic", "xielu_neg_xsilu", "xielu_neg_silu",
-    "xielu_neg_zero", "xielu_trainable_beta", "xielu_fixed_alpha", "xiprelu_fixed_alpha", "sigmoid", "tanh",
-    "logsigmoid", "celu", "geglu", "geglu_tanh", "reglu",
+    "xielu", "xiprelu", "elu", "relu", "prelu", "relu2", "silu", "gelu", "gelu_tanh", "swiglu", "atlu",
+    "xsilu", "xgelu", "xatlu", "xelu", "softplus", "selu", "mish", "xielu_cubic", "xielu_neg_xsilu",
+    "xielu_neg_silu", "xielu_neg_zero", "xielu_trainable_beta", "xielu_fixed_alpha", "xiprelu_fixed_alpha",
+    "sigmoid", "tanh", "logsigmoid", "celu", "geglu", "geglu_tanh", "reglu",
 )  # fmt: skip
 
 

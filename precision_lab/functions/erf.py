@@ -10,7 +10,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="erf",
-    source="NIST Digital Library of Mathematical Functions, section 7.2",
+    source="NIST DLMF, section 7.2",
     formula="2/√π·∫₀ˣ e^(−t²) dt",
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),

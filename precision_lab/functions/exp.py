@@ -10,7 +10,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="exp",
-    source="NIST Digital Library of Mathematical Functions, section 4.2",
+    source="NIST DLMF, section 4.2",
     formula="eˣ",
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),

@@ -10,7 +10,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="exp2",
-    source="NIST Digital Library of Mathematical Functions, section 4.2; PyTorch documentation, torch.special.exp2",
+    source="NIST DLMF, section 4.2; PyTorch documentation, torch.special.exp2",
     formula="2ˣ",
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),

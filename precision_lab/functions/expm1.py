@@ -10,7 +10,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="expm1",
-    source="NIST Digital Library of Mathematical Functions, section 4.2; PyTorch documentation, torch.special.expm1",
+    source="NIST DLMF, section 4.2; PyTorch documentation, torch.special.expm1",
     formula="eˣ − 1",
     laws=(
         Monotone("forward", "-inf", "inf", "increasing"),

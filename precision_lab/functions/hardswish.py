@@ -11,7 +11,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="hard swish",
-    source="Howard et al., MobileNetV3, arXiv 1905.02244, section 5.2; PyTorch documentation, torch.nn.Hardswish",
+    source="Howard et al., MobileNetV3, arXiv 1905.02244, section 5.2; torch.nn.Hardswish",
     formula="0 (x ≤ −3); x (x ≥ 3); x·(x + 3)/6 between",
 )
 def hardswish(x: Expression) -> Expression:

@@ -12,7 +12,7 @@ from precision_lab.functions.from_formula import activation
 
 @activation(
     title="log1p",
-    source="NIST Digital Library of Mathematical Functions, section 4.2; PyTorch documentation, torch.special.log1p",
+    source="NIST DLMF, section 4.2; PyTorch documentation, torch.special.log1p",
     formula="log(1 + x)",
     domain="x > −1",
 )

@@ -1,4 +1,7 @@
-"""One over the square root. At 0 it goes to ∞; torch gives −∞ at −0, as IEEE 754 has it."""
+"""One over the square root. At both zeros it goes to ∞: there are no values on the other side.
+
+torch 2.13 has −∞ at −0, as rSqrt of IEEE 754, and ∞ for the gradient there: each counts as a wrong infinity.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from precision_lab.formula.vocabulary import sin
 from precision_lab.functions.base import Monotone
 from precision_lab.functions.from_formula import activation
 
-
 # Neither at −∞ nor at ∞.
 NO_LIMIT = (float("nan"), float("nan"))
 

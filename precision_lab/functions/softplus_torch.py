@@ -1,8 +1,8 @@
 """Softplus as torch has it, with β and a threshold beyond which it is x.
 
-It is a function of its own: `softplus` has no threshold, and keeps its exact values. At x = threshold/β this one jumps
-by log(1 + e^(−threshold))/β, 2.1e-9 for the defaults: no error is charged for that jump. At the threshold itself it is
-the logarithm, as in torch 2.13. Its gradient jumps by σ(−threshold) there.
+It is a function of its own: `softplus` has no threshold, and keeps its exact values. At x = threshold/β this
+one jumps by log(1 + e^(−threshold))/β, 2.1e-9 for the defaults, and its gradient by σ(−threshold): as torch
+defines it, so that neither is an error. At the threshold itself it is the logarithm, as in torch 2.13.
 """
 
 from __future__ import annotations

@@ -106,7 +106,10 @@ def ends_before(e: Expression, sign: int) -> bool:
         branch = decided(e, place)
         if branch is None:
             return False
-        return any(truth(comparison(argument, number(least), True), place) for argument, least, _ in _arguments(branch))
+        return any(
+            truth(comparison(argument, number(least), True), place)
+            for argument, least, _ in _arguments(branch)
+        )
     finally:
         flint.ctx.prec = kept
 

@@ -2,9 +2,10 @@
 
 python tests/field/device.py reports/h200/bits.npz.xz
 
-The file holds, for each `function|name|execution|format|output`, or `operator|format|output` for operators of torch, the
-65,536 patterns that were returned for every input pattern in order, at the default parameters and, for grad_x, an
-upstream gradient of 1. Operators that are none of the lab's built-in functions have their formula here.
+The file holds, for each `function|name|execution|format|output`, or `operator|format|output` for operators
+of torch, the 65,536 patterns that were returned for every input pattern in order, at the default parameters
+and, for grad_x, an upstream gradient of 1. Operators that are none of the lab's built-in functions have their
+formula here.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ def scored(tables: dict[str, np.ndarray]) -> list[tuple[str, Measurement]]:
     return found
 
 
-FORMULAS = {
-    "asinh": lambda x: math.where(x < 0, -math.log(math.sqrt(x**2 + 1) - x), math.log(math.sqrt(x**2 + 1) + x)),
+FORMULAS: dict[str, Callable[[Any], Any]] = {
+    "asinh": lambda x: math.where(
+        x < 0, -math.log(math.sqrt(x**2 + 1) - x), math.log(math.sqrt(x**2 + 1) + x)
+    ),
     "atan": math.atan, "cos": math.cos, "cosh": math.cosh, "erfc": math.erfc, "log": math.log,
-    "log2": lambda x: math.log(x) / math.log(2), "reciprocal": lambda x: 1 / x, "sin": math.sin, "sinh": math.sinh,
-    "sqrt": math.sqrt, "square": lambda x: x**2, "tan": math.tan,
+    "log2": lambda x: math.log(x) / math.log(2), "reciprocal": lambda x: 1 / x, "sin": math.sin,
+    "sinh": math.sinh, "sqrt": math.sqrt, "square": lambda x: x**2, "tan": math.tan,
 }  # fmt: skip
 # torch's default is the function with a threshold.
 NAMES = {"softplus": "softplus_torch"}
