@@ -206,6 +206,10 @@ def function(kind: str, u: Expression) -> Expression:
                     return function("log1p", other)
         if u.kind == "sub" and u.args[0] is ONE:
             return function("log1p", neg(u.args[1]))
+    if kind == "log1p" and u.kind == "add":
+        for one, other in (u.args, u.args[::-1]):
+            if one.kind == "number" and one.args[0] == -1:
+                return function("log", other)
     if kind == "log1p" and u.kind == "exp":
         return function("softplus", u.args[0])
     if u.kind == "neg":

@@ -1,4 +1,7 @@
-"""The activations: one file each, and their registry."""
+"""The activations: one file each, and their registry.
+
+A definition is found by its file alone. Those that other modules name are imported here as well.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from precision_lab.functions.ablations import (
 from precision_lab.functions.atlu import ATLU
 from precision_lab.functions.base import Activation, Parameter
 from precision_lab.functions.celu import CELU
+from precision_lab.functions.discovery import definitions
 from precision_lab.functions.elu import ELU
 from precision_lab.functions.from_formula import activation
 from precision_lab.functions.geglu import GEGLU
@@ -86,44 +90,7 @@ __all__ = [
     "get_function",
 ]
 
-FUNCTIONS = Registry(
-    "function",
-    Activation,
-    (
-        XIELU,
-        XIPRELU,
-        ELU,
-        RELU,
-        PRELU,
-        RELU2,
-        SILU,
-        GELU,
-        GELU_TANH,
-        SWIGLU,
-        ATLU,
-        XSILU,
-        XGELU,
-        XATLU,
-        XELU,
-        SOFTPLUS,
-        SELU,
-        MISH,
-        XIELU_CUBIC,
-        XIELU_NEG_XSILU,
-        XIELU_NEG_SILU,
-        XIELU_NEG_ZERO,
-        XIELU_TRAINABLE_BETA,
-        XIELU_FIXED_ALPHA,
-        XIPRELU_FIXED_ALPHA,
-        SIGMOID,
-        TANH,
-        LOGSIGMOID,
-        CELU,
-        GEGLU,
-        GEGLU_TANH,
-        REGLU,
-    ),
-)
+FUNCTIONS = Registry("function", Activation, definitions(__name__, __path__))
 
 
 def get_function(function: str | Activation) -> Activation:

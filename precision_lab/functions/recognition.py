@@ -13,6 +13,7 @@ from functools import lru_cache
 from precision_lab.formula.expression import PI, Expression, X, symbols_of
 from precision_lab.formula.rewriting import ZERO, simplified, taken
 from precision_lab.formula.vocabulary import atan, erf, exp, expm1, sigmoid, softplus, sqrt, tanh
+from precision_lab.functions.basis import BASIS
 from precision_lab.functions.terms import UNIT, Affine, Term, collect
 
 Side = tuple[Term, ...]
@@ -55,7 +56,9 @@ def recognised(expression: Expression) -> tuple[Side, Side] | None:
         negative, positive = (_terms(taken(e, {condition: side is above})) for side in (False, True))
     else:
         negative = positive = _terms(e)
-    return None if negative is None or positive is None else (collect(negative), collect(positive))
+    if negative is None or positive is None or not all(BASIS[t.basis].at_plus_infinity for t in positive):
+        return None  # nothing of the fast tiers holds for x > 0 of what grows as eˣ
+    return collect(negative), collect(positive)
 
 
 def _terms(e: Expression) -> list[Term] | None:

@@ -47,6 +47,8 @@ class Implementation:
         effective: effective parameters that the kernel really uses then; None: the leaves.
         parameters: those of the function's parameters that it is given; None for all. The others
             are fixed in it.
+        numbers: parameters that it takes as Python numbers, as torch's own operators do. They are rounded to
+            the dtype it computes with too: some operators round them to it themselves, others do not.
         target: where a stranger's kernel was found, "my_kernels.py:xielu"; "" for the lab's own.
         storage: format of its results where that is not the input's.
         devices: one of each kind that it can run on.
@@ -69,6 +71,7 @@ class Implementation:
     leaves: Callable[[Mapping[str, float], FloatFormat], dict[str, Any]] | None = None
     effective: Callable[[Mapping[str, float], FloatFormat], dict[str, float]] | None = None
     parameters: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
     target: str = ""
     storage: FloatFormat | None = None
     devices: tuple[Device, ...] = (CPU, CUDA)

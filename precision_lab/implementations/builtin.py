@@ -128,8 +128,8 @@ def logsigmoid(x: Tensor) -> Tensor:
     return F.logsigmoid(x)
 
 
-def celu(x: Tensor) -> Tensor:
-    return F.celu(x)
+def celu(x: Tensor, *, alpha: float) -> Tensor:
+    return F.celu(x, alpha)
 
 
 FORMULATIONS = (
@@ -147,7 +147,7 @@ FORMULATIONS = (
     Formulation("torch", SIGMOID, sigmoid, "torch.sigmoid"),
     Formulation("torch", TANH, tanh, "torch.tanh"),
     Formulation("torch", LOGSIGMOID, logsigmoid, "torch.nn.functional.logsigmoid"),
-    Formulation("torch", CELU, celu, "torch.nn.functional.celu"),
+    Formulation("torch", CELU, celu, "torch.nn.functional.celu", numbers=("alpha",)),
     Formulation("torch", GEGLU, geglu, "torch.nn.functional.gelu(x)·b"),
     Formulation("torch", GEGLU_TANH, geglu_tanh, "torch.nn.functional.gelu(x, approximate='tanh')·b"),
     Formulation("torch", REGLU, reglu, "torch.nn.functional.relu(x)·b"),

@@ -27,6 +27,7 @@ class Formulation:
     description: str
     compute_dtype: str = "storage"
     parameters: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
 
 
 def executions(
@@ -68,5 +69,6 @@ def _execution(
         compute_dtype=compute,
         description=f.description,
         parameters=f.parameters,
+        numbers=f.numbers,
         **more,
     )

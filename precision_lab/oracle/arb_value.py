@@ -18,10 +18,10 @@ from precision_lab.oracle.germs import Place, to_arb
 MAX_PRECISION = 1 << 16
 
 
-def value(e: Expression, x: float, bits: int) -> arb | float:
+def value(e: Expression, x: float, bits: int, function: Expression | None = None) -> arb | float:
     """A ball of an expression in x at a finite number, with a relative accuracy of at least `bits` bits.
 
-    A float where there is no number: NaN outside of the domain, the limit at a pole.
+    A float where there is no number: NaN outside of the domain, the limit at a pole (`domain.value_at_pole`).
 
     Raises:
         UndecidedError: that could not be certified; or, at a pole, its sides differ.
@@ -39,7 +39,7 @@ def value(e: Expression, x: float, bits: int) -> arb | float:
     exact = _exactly(piece, point, bits)
     if exact is not None:
         return exact
-    pole = None if found.is_finite() else value_at_pole(piece, x)
+    pole = None if found.is_finite() else value_at_pole(piece, x, function)
     if pole is None:
         raise UndecidedError(f"{piece} at x={x!r} could not be certified to {bits} bits with {MAX_PRECISION}")
     return pole

@@ -25,7 +25,7 @@ from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.decide_arrays import decide_arrays
-from precision_lab.oracle.domain import has_no_values_at, mark_outside, outside, partial, value_at_pole
+from precision_lab.oracle.domain import ends_before, mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germs import Germ, Place
 from precision_lab.oracle.infinity import limit
 from precision_lab.oracle.record import BALLS, EXACT_BITS, SPECIAL, Reference
@@ -59,17 +59,12 @@ def certified_reference(
     for sign in (-1, 1):
         where = np.flatnonzero(np.isinf(x) & (np.sign(x) == sign))
         if where.size:
-            if has_no_values_at(e, sign):
-                mark_outside(where, result)
-                continue
             value = limit_of(function, output, params, sign)
-            if value is None:
-                mark_outside(where, result)
-                result.unjudged[where] = True  # type: ignore[index]
-            else:
-                _fill_with(value, where, result, saturating)
+            _fill_with(float("nan") if value is None else value, where, result, saturating)
+            result.unjudged[where] = value is None  # type: ignore[index]
             result.tier[where] = SPECIAL
-    fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating)
+    forward = function.bound_expression("forward", params)
+    fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating, forward)
     return result
 
 
@@ -95,24 +90,30 @@ def certified_enclosures(
 
 
 def limit_of(function: Activation, output: str, params: Mapping[str, float], sign: int) -> float | None:
-    """The limit at sign·∞ that is proven, else the one that the function's author declares; None where there is neither."""
+    """The limit at sign·∞ that is proven, else the one that the function's author declares; None where there is neither.
+
+    NaN where there are no values, and where the author says that there is no limit.
+    """
     found = limit(function.bound_expression(output, params), sign)
     if found is None and output in function.limits:
         return function.limits[output][0 if sign < 0 else 1]
+    if found is None and ends_before(function.bound_expression(output, params), sign):
+        return float("nan")
     return found
 
 
 def is_judged_at_infinity(function: Activation, output: str, params: Mapping[str, float], sign: int) -> bool:
     """Whether there is a value that results at sign·∞ are held to: a limit, or NaN outside of the domain."""
-    if function.has_terms(output) or limit_of(function, output, params, sign) is not None:
-        return True
-    return has_no_values_at(function.bound_expression(output, params), sign)
+    return function.has_terms(output) or limit_of(function, output, params, sign) is not None
 
 
 def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference, saturating: bool) -> None:
     """One value for several inputs, to float64's precision; None leaves them undecided."""
     if value is None:
         result.undecided[index] = True
+        return
+    if np.isnan(value):
+        mark_outside(index, result)
         return
     result.undecided[index] = False
     result.exact[index], result.sign[index] = value, np.sign(value)
@@ -125,46 +126,55 @@ def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference,
 
 
 def fill(
-    e: Expression, x: Float64, where: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
-) -> None:
+    e: Expression, x: Float64, where: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool,
+    function: Expression | None = None,
+) -> None:  # fmt: skip
     """Settles the inputs x[where] of a result, for an expression in x alone.
 
     Args:
         x: as float64, finite at `where`.
+        function: what it is a derivative of, whose domain it has.
         result: its arrays are written at `where`; what stays undecided has `undecided` set.
 
     Raises:
         UndecidedError: a comparison whose sides may be equal.
     """
     for piece, part in pieces(e, x[where]):
-        _fill_piece(piece, x, where[part], result, fmt, saturating)
+        _fill_piece(piece, x, where[part], result, fmt, saturating, function)
 
 
 def _fill_piece(
-    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
-) -> None:
+    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool,
+    function: Expression | None,
+) -> None:  # fmt: skip
     result.tier[index], result.undecided[index] = BALLS, True
     zero = x[index] == 0
     left = np.concatenate([index[zero], settle(e, x, index[~zero], result, fmt, saturating)])
     run = loop(e)
+    rest: list[int] = []
     for bits in VECTOR_BITS:
         if not left.size:
             return
         balls = run(x[left].tolist(), bits)
-        left = left[~_decided(balls, left, result, fmt, saturating)]
-    rest = left.tolist()
+        # What float64 cannot hold, but decides: all of e^x beyond 710.
+        rest = [i for i, y, known in zip(left.tolist(), balls, _decided(balls, left, result, fmt, saturating),
+                                         strict=True)
+                if not known and not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
+        left = np.array(rest, np.int64)
     for step, bits in enumerate(BITS):
         if not rest:
             return
         if step == 0:
             rest = [i for i in rest
                     if not _settled(i, _from_germ(e, float(x[i]), fmt, saturating), result)]  # fmt: skip
-            rest = [i for i in rest if not _singular(e, i, x, result, saturating)]
+            rest = [i for i in rest if not _singular(e, i, x, result, saturating, function)]
         rest = [i for i, y in zip(rest, run([float(x[i]) for i in rest], bits), strict=True)
                 if not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
 
 
-def _singular(e: Expression, i: int, x: Float64, result: Reference, saturating: bool) -> bool:
+def _singular(
+    e: Expression, i: int, x: Float64, result: Reference, saturating: bool, function: Expression | None
+) -> bool:
     """Settles an input at which the formula has no finite value; True where it has none, settled or not."""
     point = Fraction(float(x[i]))
     index = np.array([i])
@@ -173,7 +183,7 @@ def _singular(e: Expression, i: int, x: Float64, result: Reference, saturating: 
         return True
     if loop(e)([float(x[i])], BITS[-1])[0].is_finite():
         return False
-    _fill_with(value_at_pole(e, float(x[i])), index, result, saturating)
+    _fill_with(value_at_pole(e, float(x[i]), function), index, result, saturating)
     return True
 
 

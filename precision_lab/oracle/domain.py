@@ -9,10 +9,11 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-from precision_lab.formula.expression import Expression
+from precision_lab.formula.expression import Expression, comparison, number
+from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
 from precision_lab.oracle.germs import Place
-from precision_lab.oracle.infinity import Infinity, branch_at, limit_beside
+from precision_lab.oracle.infinity import Infinity, decided, limit_beside, truth
 from precision_lab.oracle.record import BALLS, Reference
 
 BITS = 256
@@ -48,27 +49,9 @@ def outside(e: Expression, low: Fraction, high: Fraction) -> bool:
     try:
         place = Place(low, high)
         for argument, least, _ in _arguments(e):
-            if place.value(argument) < int(least):
-                return True
-            if not least and place.sign_of(place.germ(argument)) == -1:
+            if place.sign_of(place.germ(sub(argument, number(least)))) == -1:
                 return True
         return False
-    finally:
-        flint.ctx.prec = kept
-
-
-def has_no_values_at(e: Expression, sign: int) -> bool:
-    """Whether all x far out towards sign·∞ are outside of the domain."""
-    if not partial(e):
-        return False
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
-        place = Infinity(sign)
-        branch = branch_at(e, place)
-        if branch is None:
-            return False
-        return any(bool(place.value(argument) < int(least)) for argument, least, _ in _arguments(branch))
     finally:
         flint.ctx.prec = kept
 
@@ -80,22 +63,55 @@ def mark_outside(index: NDArray[np.int64], result: Reference) -> None:
     result.tier[index], result.undecided[index] = BALLS, False
 
 
-def value_at_pole(e: Expression, x: float) -> float | None:
+def value_at_pole(e: Expression, x: float, function: Expression | None = None) -> float | None:
     """What a formula that is not finite at x goes to: ±∞, or a number where the singularity can be removed.
 
-    At ±0 from the side of the zero's sign, as 1/x does in IEEE arithmetic; elsewhere from both sides, or from the one
-    on which there are values. None where the sides differ, or where no limit is proven.
+    From the one side on which it has values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
+    arithmetic; else from the side on which the function has values, or from both. None where the sides differ, or
+    where no limit is proven.
+
+    Args:
+        function: what the formula is a derivative of: 1/(1 + x) has values below −1, log(1 + x) has none.
     """
     point = Fraction(x)
-    if x == 0:
-        return limit_beside(e, point, -1 if np.signbit(x) else 1)
+    inside = _only_side(e, point)
+    if inside is None and x == 0:
+        inside = -1 if np.signbit(x) else 1
+    if inside is None and function is not None:
+        inside = _only_side(function, point)
+    if inside is not None:
+        return limit_beside(e, point, inside)
     found = {side: limit_beside(e, point, side) for side in (-1, 1)}
-    if partial(e):
-        step = Fraction(1, 2**1100)
-        for side in (-1, 1):
-            if outside(e, point + side * step, point + side * step):
-                return found[-side]
     return found[1] if found[1] == found[-1] else None
 
 
-__all__ = ["mark_outside", "outside", "partial", "value_at_pole"]
+def _only_side(e: Expression, point: Fraction) -> int | None:
+    """The side of a point on which there are values, where there are none on the other."""
+    if not partial(e):
+        return None
+    step = Fraction(1, 2**1100)
+    for side in (-1, 1):
+        beside = point + side * step
+        if outside(e, beside, beside):
+            return -side
+    return None
+
+
+def ends_before(e: Expression, sign: int) -> bool:
+    """Whether there are no values towards sign·∞, proven."""
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Infinity(sign)
+        branch = decided(e, place)
+        if branch is None:
+            return False
+        return any(
+            truth(comparison(argument, number(least), True), place)
+            for argument, least, _ in _arguments(branch)
+        )
+    finally:
+        flint.ctx.prec = kept
+
+
+__all__ = ["ends_before", "mark_outside", "outside", "partial", "value_at_pole"]

@@ -221,7 +221,8 @@ def _general(
         if limit is None:
             raise UndecidedError(f"{definition.name}: no limit of {output} at x={x!r} is proven or declared")
         return context.mpf(limit)
-    found = value(definition.bound_expression(output, params), x, bits)
+    function = definition.bound_expression("forward", params)
+    found = value(definition.bound_expression(output, params), x, bits, function)
     if isinstance(found, float):
         return context.mpf(found)
     mantissa, exponent = found.mid().man_exp()

@@ -18,7 +18,7 @@ from flint import arb
 
 from precision_lab.formula.branching import first_condition
 from precision_lab.formula.expression import Comparison, Expression, X, children, number
-from precision_lab.formula.rewriting import ONE, add, div, neg, rebuilt, sub, taken
+from precision_lab.formula.rewriting import ONE, ZERO, add, div, neg, rebuilt, sub, taken
 from precision_lab.oracle.germs import Germ, Place, Poly, Rest, to_arb
 
 BITS = 256
@@ -246,9 +246,9 @@ class Infinity(Place):
         return total
 
     def rest_ball(self, exponent: Expression, rest: Rest) -> Any:
-        if exponent.kind == "number":
+        if exponent is ZERO:
             return _growth(rest.ball)
-        return rest.ball * self.value(exponent).exp()
+        return _growth(rest.ball) * _growth(self.value(exponent)).exp()
 
     def rests_sign(self, rests: Mapping[Expression, Rest]) -> int | None:
         signs = {rest.sign for rest in rests.values()} - {0}
@@ -259,17 +259,18 @@ class Infinity(Place):
         return None
 
 
-def branch_at(e: Expression, place: Infinity) -> Expression | None:
+def decided(e: Expression, place: Infinity) -> Expression | None:
     """The branch-free expression that holds far out; None where a condition goes on changing, or nobody knows."""
     while (condition := first_condition(e)) is not None:
-        truth = _truth(condition, place)
-        if truth is None:
+        known = truth(condition, place)
+        if known is None:
             return None
-        e = taken(e, {condition: truth})
+        e = taken(e, {condition: known})
     return e
 
 
-def _truth(condition: Comparison, place: Infinity) -> bool | None:
+def truth(condition: Comparison, place: Infinity) -> bool | None:
+    """Whether a comparison holds far out; None where nobody knows."""
     difference = sub(condition.left, condition.right)
     sign = place.sign_of(place.germ(difference))
     if sign is None:
@@ -286,7 +287,7 @@ def limit(e: Expression, sign: int) -> float | None:
     flint.ctx.prec = BITS
     try:
         place = Infinity(sign)
-        branch = branch_at(e, place)
+        branch = decided(e, place)
         if branch is None:
             return None
         return _number(place, place.germ(branch))

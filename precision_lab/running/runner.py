@@ -59,11 +59,13 @@ def call(
     kernel = implementation.kernel
     if implementation.execution.compiled:
         kernel = compiled_kernel(implementation)
+    numbers = {name: leaves[name].item() for name in implementation.numbers if name in leaves}
     with switches_kept(), clock.running("forward", x.numel()) if clock else nullcontext():
         if implementation.execution.upcast:
-            y: Tensor = kernel(x.float(), **{n: leaf.float() for n, leaf in leaves.items()}).to(x.dtype)
+            wide = {n: leaf.float() for n, leaf in leaves.items()}
+            y: Tensor = kernel(x.float(), **{**wide, **numbers}).to(x.dtype)
             return y
-        return kernel(x, **leaves)  # type: ignore[no-any-return]
+        return kernel(x, **{**leaves, **numbers})  # type: ignore[no-any-return]
 
 
 def run(case: Case, x: NDArray[Any], clock: Clock | None = None) -> dict[str, NDArray[Any] | Failure]:

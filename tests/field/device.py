@@ -2,8 +2,10 @@
 
 python tests/field/device.py reports/h200/bits.npz.xz
 
-The file holds, for each `function|name|execution|format|output`, the 65,536 patterns that a kernel returned
-for every input pattern in order, at the default parameters and, for grad_x, an upstream gradient of 1.
+The file holds, for each `function|name|execution|format|output`, or `operator|format|output` for operators
+of torch, the 65,536 patterns that were returned for every input pattern in order, at the default parameters
+and, for grad_x, an upstream gradient of 1. Operators that are none of the lab's built-in functions have their
+formula here.
 """
 
 from __future__ import annotations
@@ -11,12 +13,17 @@ from __future__ import annotations
 import io
 import lzma
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+import precision_lab as pl
+from precision_lab import math
 from precision_lab.formats import get_format
+from precision_lab.functions import FUNCTIONS, Activation
 from precision_lab.measuring.measure import measure
 from precision_lab.results import Measurement
 
@@ -59,12 +66,62 @@ def scored(tables: dict[str, np.ndarray]) -> list[tuple[str, Measurement]]:
     return found
 
 
-if __name__ == "__main__":
-    print(
-        "| function | kernel | format | output | largest error, ulps | at x "
-        "| wrong sign | inf/NaN misplaced |"
+FORMULAS: dict[str, Callable[[Any], Any]] = {
+    "asinh": lambda x: math.where(
+        x < 0, -math.log(math.sqrt(x**2 + 1) - x), math.log(math.sqrt(x**2 + 1) + x)
+    ),
+    "atan": math.atan, "cos": math.cos, "cosh": math.cosh, "erfc": math.erfc, "log": math.log,
+    "log2": lambda x: math.log(x) / math.log(2), "reciprocal": lambda x: 1 / x, "sin": math.sin,
+    "sinh": math.sinh, "sqrt": math.sqrt, "square": lambda x: x**2, "tan": math.tan,
+}  # fmt: skip
+# torch's default is the function with a threshold.
+NAMES = {"softplus": "softplus_torch"}
+# These operators round their numbers to the storage format; the others compute with them in FP32.
+ROUNDED = ("threshold", "hardshrink", "softshrink")
+
+
+def definition(operator: str) -> Activation:
+    if operator in FORMULAS:
+        written = FORMULAS[operator]
+        none = (float("nan"), float("nan"))
+        limits = dict.fromkeys(("forward", "grad_x"), none) if operator in ("sin", "cos", "tan") else {}
+        return pl.activation(name=operator, limits=limits)(lambda x: written(x))
+    return FUNCTIONS[NAMES.get(operator, operator)]
+
+
+def replayed(forward: np.ndarray, gradient: np.ndarray) -> Callable[[Any], Any]:
+    """A kernel that returns what was recorded; it takes no parameters, which are numbers of the operator."""
+    return lambda x: _Replayed.apply(x, torch.from_numpy(forward), torch.from_numpy(gradient))
+
+
+def scored_operators(tables: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Measurement]]:
+    """Both outputs of every operator."""
+    for key in tables:
+        operator, name, output = key.split("|")
+        if output == "grad_x":
+            continue
+        function, fmt = definition(operator), get_format(name)
+        kernel = replayed(*(tables[f"{operator}|{name}|{o}"] for o in ("forward", "grad_x")))
+        params = dict(function.check_params())
+        if operator in ROUNDED:
+            params = {p: float(fmt.round(np.array([v]))[0]) for p, v in params.items()}
+        for o in ("forward", "grad_x"):
+            m = measure(kernel, function, fmt=fmt, output=o, params=params)
+            yield f"{operator} | {name} | {o}", m
+
+
+def row(what: str, m: Measurement) -> str:
+    at = m.witness.x_hex if m.witness else "–"
+    return (
+        f"| {what} | {m.max_ulp:.4g} | {at} | {m.wrong_sign:,} | {m.nonfinite_mismatch:,} | {m.undecided:,} |"
     )
-    print("|---|---|---|---|--:|--:|--:|--:|")
-    for what, m in scored(recorded(Path(sys.argv[1]))):
-        at = m.witness.x_hex if m.witness else "–"
-        print(f"| {what} | {m.max_ulp:.4g} | {at} | {m.wrong_sign:,} | {m.nonfinite_mismatch:,} |")
+
+
+if __name__ == "__main__":
+    found = recorded(Path(sys.argv[1]))
+    operators = all(key.count("|") == 2 for key in found)
+    names = "operator | format | output" if operators else "function | kernel | format | output"
+    print(f"| {names} | largest error, ulps | at x | wrong sign | inf/NaN misplaced | undecided |")
+    print("|---" * (names.count("|") + 1) + "|--:" * 5 + "|")
+    for what, m in scored_operators(found) if operators else scored(found):
+        print(row(what, m), flush=True)
