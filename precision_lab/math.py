@@ -1,7 +1,7 @@
 """What formulas are written with: `from precision_lab.math import sigmoid, sin, where`.
 
-Every function takes x, parameters, numbers and what other functions gave. A formula is plain Python over them,
-called once with symbols: `pl.activation` makes a function of it.
+Every function takes x, parameters, numbers and what other functions gave. A formula is plain Python over
+them, called once with symbols: `pl.activation` makes a function of it.
 """
 
 from precision_lab.formula.vocabulary import (

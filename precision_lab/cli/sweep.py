@@ -92,7 +92,10 @@ def sweep(
     )  # fmt: skip
     if source.bits == 32:
         for sentence in slow_inputs(
-            asked.function, asked.outputs or asked.function.outputs, values.of(function), threads=workers or os.cpu_count() or 1
+            asked.function,
+            asked.outputs or asked.function.outputs,
+            values.of(function),
+            threads=workers or os.cpu_count() or 1,
         ):
             typer.echo(sentence, err=True)
     with Rate(fmt) as progress, kept_on_interrupt(kept.words()):

@@ -220,7 +220,9 @@ def verify(
     interrupted = False
     if examined.exhaustive:
         definition = get_function(subject.function)
-        for sentence in slow_inputs(definition, subject.output or definition.outputs, definition.check_params()):
+        for sentence in slow_inputs(
+            definition, subject.output or definition.outputs, definition.check_params()
+        ):
             typer.echo(sentence, err=True)
     try:
         with Rate("fp32", quiet=not examined.exhaustive) as progress:

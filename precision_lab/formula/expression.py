@@ -1,7 +1,7 @@
 """Expressions: what a traced formula is made of, one object for each different expression.
 
-A node has a `kind` and arguments: numbers are exact fractions, symbols are x, parameters and operands, the rest
-are operations. Equal expressions are the same object, so that identity is equality and memos are plain
+A node has a `kind` and arguments: numbers are exact fractions, symbols are x, parameters and operands, the
+rest are operations. Equal expressions are the same object, so that identity is equality and memos are plain
 dictionaries. Nothing is rewritten here: an expression stands as it was written (`rewriting` does the rest).
 """
 
@@ -18,10 +18,11 @@ from precision_lab.exceptions import UsageError
 ARITHMETIC = ("add", "sub", "mul", "div", "neg", "power")
 # Functions of one argument that every evaluator knows.
 FUNCTIONS = (
-    "exp", "expm1", "exp2", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "sigmoid", "softplus",
-    "erf", "erfc", "atan", "sinh", "cosh",
+    "exp", "expm1", "exp2", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "sigmoid",
+    "softplus", "erf", "erfc", "atan", "sinh", "cosh",
 )  # fmt: skip
-# σ(u)·σ(−u), the slope of σ, which `rewriting` finds: one function, since its factors' rests cancel next to 0.
+# σ(u)·σ(−u), the slope of σ, which `rewriting` finds: one function, since its factors' rests cancel next to
+# 0.
 SIGMOID_SLOPE = "sigmoid_slope"
 
 
@@ -227,8 +228,8 @@ def _condition(value: Any) -> Comparison:
     if isinstance(value, Comparison):
         return value
     raise UsageError(
-        f"condition={value!r} is no comparison of x or parameters; write it with < <= > >=, joined by & and |. "
-        "x == 0 compares objects: write (x <= 0) & (x >= 0)"
+        f"condition={value!r} is no comparison of x or parameters; write it with < <= > >=, joined by & "
+        "and |. x == 0 compares objects: write (x <= 0) & (x >= 0)"
     )
 
 
@@ -256,7 +257,7 @@ X = symbol("x")
 
 
 def lift(value: Any) -> Expression:
-    """An expression as it is, a number as the exact number that Python holds: 0.1 is the float64 nearest 1/10.
+    """An expression as it is, a number as the exact one that Python holds: 0.1 is a float64 near 1/10.
 
     Raises:
         ValueError: no number, or one that is not finite.

@@ -66,7 +66,7 @@ def sub(a: Expression, b: Expression) -> Expression:
         if a.kind in ("tanh", "erf", "sigmoid"):
             return neg(sub(ONE, a))
     if a is ONE:
-        u = b.args[0] if b.kind in ("tanh", "erf", "erfc", "sigmoid") else None
+        u: Expression = b.args[0] if b.kind in ("tanh", "erf", "erfc", "sigmoid") else ZERO
         if b.kind == "tanh":
             return mul(TWO, function("sigmoid", neg(mul(TWO, u))))
         if b.kind == "erf":
@@ -186,7 +186,8 @@ def power(a: Expression, n: Expression) -> Expression:
 
 _AT_ZERO = {
     "exp": 1, "expm1": 0, "exp2": 1, "log1p": 0, "sqrt": 0, "sin": 0, "cos": 1, "tan": 0, "tanh": 0,
-    "sigmoid": Fraction(1, 2), SIGMOID_SLOPE: Fraction(1, 4), "erf": 0, "erfc": 1, "atan": 0, "sinh": 0, "cosh": 1,
+    "sigmoid": Fraction(1, 2), SIGMOID_SLOPE: Fraction(1, 4), "erf": 0, "erfc": 1, "atan": 0, "sinh": 0,
+    "cosh": 1,
 }  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def softplus(x: Any, beta: Any = 1, threshold: Any = None) -> Expression:
 
 def absolute(x: Any) -> Expression:
     """|x|; its derivative at 0 is that of x."""
-    return abs(lift(x))
+    found: Expression = abs(lift(x))
+    return found
 
 
 def maximum(a: Any, b: Any) -> Expression:
@@ -131,7 +132,8 @@ def piecewise(*pieces: tuple[Any, Any], otherwise: Any = None) -> Expression:
         tuple((condition, lift(value)) for condition, value in pieces),
         None if otherwise is None else lift(otherwise),
     )
-    _MADE.get().append(claim)
+    if (made := _MADE.get(None)) is not None:
+        made.append(claim)
     return _joined(claim.pieces, claim.otherwise)
 
 
@@ -151,13 +153,15 @@ class Claim:
         for x in sorted(self._points()):
             holding = [value for condition, value in self.pieces if _holds(condition, x)]
             if not holding and self.otherwise is None:
-                raise UsageError(f"{name}: piecewise has no value at x={float(x)!r}: no condition holds there")
+                raise UsageError(
+                    f"{name}: piecewise has no value at x={float(x)!r}: no condition holds there"
+                )
             at = {bound(value, {"x": x}) for value in holding}
             if len(at) > 1 and all(v.kind == "number" for v in at):
                 values = " and ".join(sorted(repr(v) for v in at))
                 raise UsageError(
-                    f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with the values "
-                    f"{values}"
+                    f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with "
+                    f"the values {values}"
                 )
 
     def _points(self) -> set[Fraction]:
@@ -170,7 +174,12 @@ class Claim:
         step = Fraction(1, 2**40)
         ordered = sorted(edges)
         between = {(a + b) / 2 for a, b in pairwise(ordered)}
-        return edges | between | {e + s for e in edges for s in (-step, step)} | {ordered[0] - 2, ordered[-1] + 2}
+        return (
+            edges
+            | between
+            | {e + s for e in edges for s in (-step, step)}
+            | {ordered[0] - 2, ordered[-1] + 2}
+        )
 
 
 def _atoms(condition: Comparison) -> list[Comparison]:
@@ -190,15 +199,16 @@ def _holds(condition: Comparison, x: Fraction) -> bool:
     return holds(Comparison(left, right, condition.strict))
 
 
-_MADE: ContextVar[list[Claim]] = ContextVar("claims", default=[])
+_MADE: ContextVar[list[Claim]] = ContextVar("claims")
 
 
 @contextmanager
 def claims() -> Iterator[list[Claim]]:
     """What `piecewise` is told inside the block."""
-    token = _MADE.set([])
+    made: list[Claim] = []
+    token = _MADE.set(made)
     try:
-        yield _MADE.get()
+        yield made
     finally:
         _MADE.reset(token)
 
@@ -221,7 +231,8 @@ _BY_NAME: dict[str, Callable[..., Expression]] = {
     "clip": clamp, "pow": power, "float_power": power, "expit": sigmoid,
     "add": lambda a, b: lift(a) + b, "subtract": lambda a, b: lift(a) - b, "sub": lambda a, b: lift(a) - b,
     "multiply": lambda a, b: lift(a) * b, "mul": lambda a, b: lift(a) * b,
-    "divide": lambda a, b: lift(a) / b, "true_divide": lambda a, b: lift(a) / b, "div": lambda a, b: lift(a) / b,
+    "divide": lambda a, b: lift(a) / b, "true_divide": lambda a, b: lift(a) / b,
+    "div": lambda a, b: lift(a) / b,
     "negative": lambda a: -lift(a), "neg": lambda a: -lift(a), "reciprocal": lambda a: 1 / lift(a),
     "less": lambda a, b: lift(a) < b, "less_equal": lambda a, b: lift(a) <= b,
     "greater": lambda a, b: lift(a) > b, "greater_equal": lambda a, b: lift(a) >= b,
@@ -242,4 +253,4 @@ def by_name(name: str, written: str) -> Callable[..., Expression]:
     return _BY_NAME[name]
 
 
-__all__ = ["Comparison", "Condition", "absolute", "by_name", "claims", "piecewise"]
+__all__ = ["Comparison", "Condition", "absolute", "by_name", "claims", "piecewise", "where"]

@@ -10,8 +10,9 @@ from functools import lru_cache
 from precision_lab.formula.expression import Comparison, Expression, children
 
 _GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ",
-    "lambda": "λ", "lam": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "omega": "ω",
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ",
+    "kappa": "κ", "lambda": "λ", "lam": "λ", "mu": "μ", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ",
+    "omega": "ω",
 }  # fmt: skip
 _NAMES = {"exp": "exp", "sigmoid": "σ", "sigmoid_slope": "σ′", "atan": "arctan"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -131,7 +132,8 @@ def _latex(e: Expression) -> tuple[str, int]:
         left, right = latex(condition.left), latex(condition.right)
         sign = "<" if condition.strict else r"\le"
         return (
-            rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ {latex(b)} & \text{{else}} \end{{cases}}",
+            rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ "
+            rf"{latex(b)} & \text{{else}} \end{{cases}}",
             _ATOM,
         )
     name = _LATEX.get(e.kind, rf"\mathrm{{{e.kind}}}")

@@ -1,7 +1,7 @@
 """What an activation is: one formula in x and parameters, from which everything else follows.
 
-Every gradient is the formula's derivative, raw-parameter gradients by the chain rule through softplus. Where the
-formula is a sum of known basis functions on each side of 0 (`recognition`), fast tiers take its terms.
+Every gradient is the formula's derivative, raw-parameter gradients by the chain rule through softplus. Where
+the formula is a sum of known basis functions on each side of 0 (`recognition`), fast tiers take its terms.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Activation:
         domain: inputs with a value.
         laws: intervals of monotony that hold for every accepted parameter value.
         parameter_sets: named values measured side by side.
-        limits: limits at −∞ and +∞ by output that the author declares, where none can be derived; None where the
-            author knows of none.
+        limits: limits at −∞ and +∞ by output that the author declares, where none can be derived; None where
+            the author knows of none.
         home: FILE:NAME of a user's own; "" of the lab's.
     """
 
@@ -146,7 +146,10 @@ class Activation:
 
     @cached_property
     def continuous(self) -> tuple[str, ...]:
-        """Outputs whose sides meet at 0, at the default parameters and at others; what never bends there meets."""
+        """Outputs whose sides meet at 0, at the default parameters and at others.
+
+        What never bends there meets.
+        """
         from precision_lab.functions.meeting import meets_at_zero
 
         tried = [{p.name: p.default * (1 + k / 8) + k / 16 for p in self.parameters} for k in range(3)]

@@ -1,4 +1,7 @@
-"""Activations from a user's few lines: `pl.activation` traces a Python function once, and that is the definition."""
+"""Activations from a user's few lines: `pl.activation` traces a Python function once.
+
+And that is the definition.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,8 @@ def activation(*given: Any, **options: Any) -> Any:
         def quick_gelu(x, beta):
             return x * sigmoid(beta * x)
 
-    The gradients for x, every parameter and every operand follow from it. A float in a formula is the float64 number
-    that it is; `fractions.Fraction` says others exactly.
+    The gradients for x, every parameter and every operand follow from it. A float in a formula is the float64
+    number that it is; `fractions.Fraction` says others exactly.
 
     Args:
         operands: parameters that are inputs of their own, one number for every x, as the gate of SwiGLU.
@@ -61,8 +64,8 @@ def activation(*given: Any, **options: Any) -> Any:
         defaults: of the parameters; those of the Python function count as well.
 
     Raises:
-        ValueError: the function does not begin with x, a parameter has no default, or the formula uses what cannot be
-            evaluated with proof.
+        ValueError: the function does not begin with x, a parameter has no default, or the formula uses what
+            cannot be evaluated with proof.
     """
     if len(given) == 1 and callable(given[0]) and not options:
         return _made(given[0], {})
@@ -97,14 +100,19 @@ def _made(function: Formula, options: Mapping[str, Any]) -> Activation:
         raise UsageError(f"raw={wrong!r} of {name}: a constraint is one of {', '.join(_RAW)}")
     if missing := [key for key in names if key not in values]:
         raise UsageError(
-            f"{name}: {', '.join(missing)} has no default; write @activation({missing[0]}=1.0), or name it an operand: "
+            f"{name}: {', '.join(missing)} has no default; write @activation({missing[0]}=1.0), or "
+            "name it an operand: "
             f"operands=({missing[0]!r},)"
         )
     parameters = tuple(
         Parameter(
-            key, _number(name, key, values[key]), trainable=key not in groups["fixed"],
-            positive=key in groups["positive"], raw=raw.get(key), operand=key in operands,
-        )  # fmt: skip
+            key,
+            _number(name, key, values[key]),
+            trainable=key not in groups["fixed"],
+            positive=key in groups["positive"],
+            raw=raw.get(key),
+            operand=key in operands,
+        )
         for key in names
     )
     expression = _traced(function, name, names)
@@ -164,7 +172,9 @@ def _traced(function: Formula, name: str, names: tuple[str, ...]) -> Expression:
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from error
         except Exception as error:
-            raise UsageError(f"{name}: its formula raised {type(error).__name__}: {first_line(error)}") from error
+            raise UsageError(
+                f"{name}: its formula raised {type(error).__name__}: {first_line(error)}"
+            ) from error
     for claim in made:
         claim.check(name)
     return result

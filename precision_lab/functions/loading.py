@@ -22,7 +22,8 @@ def from_file(target: str) -> Activation:
     """The function that a file has under a name.
 
     Raises:
-        ValueError: no such file, a file that does not run, or nothing of that name that is a function of a formula.
+        ValueError: no such file, a file that does not run, or nothing of that name that is a function of a
+            formula.
     """
     file, _, name = target.rpartition(":")
     path = Path(file)
@@ -33,7 +34,8 @@ def from_file(target: str) -> Activation:
     if name not in found:
         if name in vars(module):
             raise UsageError(
-                f"function={target!r}: {name} is a {type(vars(module)[name]).__name__}; write @pl.activation before its "
+                f"function={target!r}: {name} is a {type(vars(module)[name]).__name__}; write "
+                "@pl.activation before its "
                 "definition"
             )
         raise unknown_name(f"function of {path.name}", name, found)
@@ -53,7 +55,8 @@ def _module(path: str, changed: int) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(
-            f"{Path(path).name} cannot be imported: {type(error).__name__}: {first_line(error)}{place_of(error)}"
+            f"{Path(path).name} cannot be imported: {type(error).__name__}: {first_line(error)}"
+            f"{place_of(error)}"
         ) from error
     finally:
         sys.path.remove(folder)

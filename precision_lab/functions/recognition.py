@@ -1,7 +1,8 @@
 """Formulas that are sums of known basis functions on each side of 0: those have fast tiers of their own.
 
-α_p·x² + β·x for x > 0, α_n·(eˣ − 1 − x) + β·x for x ≤ 0 is such a sum, its coefficients affine in the parameters
-with whole numbers. What is written otherwise is not recognised, and takes the general path, to the same values.
+α_p·x² + β·x for x > 0, α_n·(eˣ − 1 − x) + β·x for x ≤ 0 is such a sum, its coefficients affine in the
+parameters with whole numbers. What is written otherwise is not recognised, and takes the general path, to the
+same values.
 """
 
 from __future__ import annotations

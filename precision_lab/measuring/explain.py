@@ -197,8 +197,8 @@ def _lost(
 ) -> float:
     """Bits that summing the terms cancels: log2(Σ|term| / |Σ term|).
 
-    As written with exp(x) − 1 (`split_everything`), or with expm1(x) and −x apart. NaN for formulas that are no
-    sum of known basis functions.
+    As written with exp(x) − 1 (`split_everything`), or with expm1(x) and −x apart. NaN for formulas that are
+    no sum of known basis functions.
     """
     if not function.has_terms(output):
         return math.nan

@@ -1,4 +1,7 @@
-"""What an exhaustive measurement of a formula will take: inputs that have no polynomial piece are Arb's, one by one."""
+"""What an exhaustive measurement of a formula will take.
+
+Inputs that have no polynomial piece are Arb's, one by one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ RUNS, RUN = 6, 4096  # neighbouring inputs that are timed, as they will come
 def slow_inputs(
     function: Activation, outputs: Sequence[str], params: Mapping[str, float], *, threads: int = 1
 ) -> Iterator[str]:
-    """A sentence for every output of which many fp32 inputs have no piece: how many, and how long they will take here."""
+    """A sentence for every output of which many fp32 inputs have no piece: how many.
+
+    And how long they will take here.
+    """
     for output in outputs:
         if function.has_terms(output):
             continue
@@ -33,7 +39,8 @@ def slow_inputs(
         certified_reference(function, output, params, x, FP32)
         seconds = (time.perf_counter() - began) / x.size * total / threads
         yield (
-            f"{function.name}.{output}: {total:,} of the 2^32 inputs have no polynomial that is good enough; Arb takes "
+            f"{function.name}.{output}: {total:,} of the 2^32 inputs have no polynomial that is good enough; "
+            f"Arb takes "
             f"them one by one, about {_duration(seconds)} on this machine"
         )
 
@@ -47,7 +54,9 @@ def _sample(found: object, sign: int) -> np.ndarray[tuple[int], np.dtype[np.floa
         if np.isinf(bounds[layout[4 + 2 * k] : layout[4 + 2 * k] + (1 << layout[3 + 2 * k])]).any()
     ] or [c - 1]  # fmt: skip
     draw = np.random.Generator(np.random.PCG64(7))
-    starts = [np.float32(2.0) ** int(draw.choice(binades)) * np.float32(draw.uniform(1, 1.9)) for _ in range(RUNS)]
+    starts = [
+        np.float32(2.0) ** int(draw.choice(binades)) * np.float32(draw.uniform(1, 1.9)) for _ in range(RUNS)
+    ]
     codes = np.concatenate([start.view(np.uint32) + np.arange(RUN, dtype=np.uint32) for start in starts])
     return np.asarray(sign * codes.view(np.float32), np.float64)
 

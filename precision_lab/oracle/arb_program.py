@@ -1,7 +1,7 @@
-"""Expressions as loops over Arb's balls: Python written from the expression, nothing compiled to machine code.
+"""Expressions as loops over Arb's balls: Python written from the expression, no machine code.
 
-Parameters are exact float64 numbers; what does not depend on x is computed once for all inputs. A ball of radius
-0 is exact, so that ties and zeros that are exact numbers show as such.
+Parameters are exact float64 numbers; what does not depend on x is computed once for all inputs. A ball of
+radius 0 is exact, so that ties and zeros that are exact numbers show as such.
 """
 
 from __future__ import annotations
@@ -44,18 +44,22 @@ def softplus(u: arb) -> arb:
 def exp2(u: arb) -> arb:
     """2ᵘ, exact where u is a whole number."""
     if u.is_integer() and abs(u) < _LARGEST_EXPONENT:
-        return arb(2) ** int(u.unique_fmpz())
+        exponent = u.unique_fmpz()
+        assert exponent is not None
+        whole: arb = arb(2) ** int(exponent)
+        return whole
     return (u * arb.const_log2()).exp()
 
 
 _TEMPLATES = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}",
-    "power": "{0} ** {1}", "sigmoid": "sigmoid({0})", "sigmoid_slope": "sigmoid_slope({0})", "softplus": "softplus({0})", "exp2": "exp2({0})",
+    "power": "{0} ** {1}", "sigmoid": "sigmoid({0})", "sigmoid_slope": "sigmoid_slope({0})",
+    "softplus": "softplus({0})", "exp2": "exp2({0})",
     "rsqrt": "1 / {0}.sqrt()",
 }  # fmt: skip
 _NAMES = {
-    "sigmoid": sigmoid, "sigmoid_slope": sigmoid_slope, "softplus": softplus, "exp2": exp2, "arb": arb, "fmpq": fmpq,
-    "context": flint.ctx,
+    "sigmoid": sigmoid, "sigmoid_slope": sigmoid_slope, "softplus": softplus, "exp2": exp2, "arb": arb,
+    "fmpq": fmpq,     "context": flint.ctx,
 }  # fmt: skip
 
 
@@ -71,10 +75,10 @@ def loop(e: Expression) -> Loop:
         if part in names:
             return names[part]
         if part.kind == "where":
-            raise InternalError(f"a condition is left in {part!r}")
+            raise InternalError(f"a condition is left in {part!r}", "")
         if part.kind == "symbol":
             if part.args[0] != "x":
-                raise InternalError(f"{part.args[0]} has no value in {part!r}")
+                raise InternalError(f"{part.args[0]} has no value in {part!r}", "")
             names[part], varies[part] = "x", True
             return "x"
         inner = [name(p) for p in children(part)]

@@ -1,7 +1,8 @@
 """Thousands of inputs settled by one evaluation: far out and next to 0, where a germ says all that counts.
 
-On a block of x, f is an exact constant or c·x up to a rest of known sign that is too small to be seen. Nothing is
-taken on trust from whoever wrote the formula: the germ is derived, on blocks that are halved until it holds.
+On a block of x, f is an exact constant or c·x up to a rest of known sign that is too small to be seen.
+Nothing is taken on trust from whoever wrote the formula: the germ is derived, on blocks that are halved until
+it holds.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ def settle(
 
 
 def _halved(
-    e: Expression, x: Float64, order: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool,
-    left: list[NDArray[np.int64]],
+    e: Expression, x: Float64, order: NDArray[np.int64], result: Reference, fmt: FloatFormat,
+    saturating: bool, left: list[NDArray[np.int64]],
 ) -> None:  # fmt: skip
     """Of inputs ordered by size: as one block, else in two."""
     sizes = np.abs(x[order[[0, -1]]])
@@ -171,7 +172,8 @@ def _settled(
         on_edge = decide_arrays(
             high, low, np.zeros(order.size), np.full(order.size, side), fmt, saturating=saturating
         )
-        # On a multiple of half an ulp no other edge is near: a rest below 2^-11 ulps is as good as infinitesimal.
+        # On a multiple of half an ulp no other edge is near: a rest below 2^-11 ulps is as good as
+        # infinitesimal.
         edge = (low == 0) & (np.rint(2 * high / on_edge.ulp) == 2 * high / on_edge.ulp)
         edge &= (reach <= 2.0**-11 * on_edge.ulp) & (found.side is not None)
     use_edge = edge & on_edge.certain
@@ -186,7 +188,7 @@ def _settled(
     sign = np.where(whole, np.sign(high), side)
     result.exact[chosen], result.sign[chosen] = exact[good], sign[good]
     result.tier[chosen], result.undecided[chosen] = BALLS, False
-    return good
+    return np.asarray(good)
 
 
 def _product(a: float, x: Float64) -> tuple[Float64, Float64]:

@@ -1,7 +1,7 @@
 """Which branch every input takes: comparisons are decided before anything is evaluated.
 
-What a discarded branch would give, an infinity or NaN, then reaches nothing. A comparison of a polynomial of the
-first degree is decided exactly, any other by the sign of Arb's ball of the difference.
+What a discarded branch would give, an infinity or NaN, then reaches nothing. A comparison of a polynomial of
+the first degree is decided exactly, any other by the sign of Arb's ball of the difference.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def _linear_truth(a: Fraction, b: Fraction, strict: bool, x: Float64) -> NDArray
     nearest = float(edge)
     if Fraction(nearest) == edge:  # the edge is a float64 number, which may be an input
         below, beyond = x < nearest, x > nearest
-        return (below if a > 0 else beyond) | ((x == nearest) & (not strict))
+        return np.asarray((below if a > 0 else beyond) | ((x == nearest) & (not strict)))
     low = nearest if Fraction(nearest) < edge else math.nextafter(nearest, -math.inf)
     return np.asarray(x <= low if a > 0 else x > low)
 
 
 def pieces(e: Expression, x: Float64) -> list[tuple[Expression, NDArray[np.int64]]]:
-    """Branch-free expressions, and the indices of the inputs that each is for; parameters are bound already."""
+    """Branch-free expressions, and the indices of the inputs that each is for."""
     return _pieces(e, x, np.arange(x.size))
 
 

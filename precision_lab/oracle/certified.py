@@ -1,8 +1,8 @@
 """Certified exact values of any formula, input by input, over Arb's balls; nothing here is compiled.
 
-Blocks settle what is far out and next to 0, a pass at 64 bits nearly all of the others, with numpy. What is left goes
-to more bits, then to its germ, which sees what no precision does, then to more bits still; what makes no difference
-to any stays undecided.
+Blocks settle what is far out and next to 0, a pass at 64 bits nearly all of the others, with numpy. What is
+left goes to more bits, then to its germ, which sees what no precision does, then to more bits still; what
+makes no difference to any stays undecided.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def certified_reference(
 ) -> Reference:  # fmt: skip
     """As `reference`, for any formula; parameters are checked already.
 
-    ±∞ gives the limit, where one is proven or declared; else it is not judged. Outside of the domain the exact value
-    is NaN; at a pole it is what the formula goes to (`domain.value_at_pole`).
+    ±∞ gives the limit, where one is proven or declared; else it is not judged. Outside of the domain the
+    exact value is NaN; at a pole it is what the formula goes to (`domain.value_at_pole`).
 
     Raises:
         UndecidedError: a comparison whose sides may be equal.
@@ -71,7 +71,7 @@ def certified_reference(
 def certified_enclosures(
     function: Activation, output: str, params: Mapping[str, float], x: Float64
 ) -> tuple[Float64, Float64, Float64]:
-    """As `enclosures`, for any formula: high + low ± radius at finite inputs; radius ∞ where there is no number.
+    """As `enclosures`, for any formula: high + low ± radius, the radius ∞ where there is no number.
 
     Bits are added until the radius is below 2^-90 of the value, or 2^-1060, or there are no more.
     """
@@ -90,7 +90,7 @@ def certified_enclosures(
 
 
 def limit_of(function: Activation, output: str, params: Mapping[str, float], sign: int) -> float | None:
-    """The limit at sign·∞ that is proven, else the one that the function's author declares; None where there is neither.
+    """The limit at sign·∞ that is proven, else the one that is declared; None where there is neither.
 
     NaN where there are no values, and where the author says that there is no limit.
     """
@@ -121,13 +121,19 @@ def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference,
         result.rounded[index] = result.fmt.overflow(np.array([value]), saturating=saturating)[0]
         return
     one = np.array([value])
-    found = decide_arrays(one, np.zeros(1), np.zeros(1), np.zeros(1, np.int64), result.fmt, saturating=saturating)
-    result.rounded[index], result.tail[index], result.ulp[index] = found.rounded[0], found.tail[0], found.ulp[0]
+    found = decide_arrays(
+        one, np.zeros(1), np.zeros(1), np.zeros(1, np.int64), result.fmt, saturating=saturating
+    )
+    result.rounded[index], result.tail[index], result.ulp[index] = (
+        found.rounded[0],
+        found.tail[0],
+        found.ulp[0],
+    )
 
 
 def fill(
-    e: Expression, x: Float64, where: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool,
-    function: Expression | None = None,
+    e: Expression, x: Float64, where: NDArray[np.int64], result: Reference, fmt: FloatFormat,
+    saturating: bool, function: Expression | None = None,
 ) -> None:  # fmt: skip
     """Settles the inputs x[where] of a result, for an expression in x alone.
 
@@ -144,8 +150,8 @@ def fill(
 
 
 def _fill_piece(
-    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool,
-    function: Expression | None,
+    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat,
+    saturating: bool, function: Expression | None,
 ) -> None:  # fmt: skip
     result.tier[index], result.undecided[index] = BALLS, True
     zero = x[index] == 0
@@ -197,7 +203,8 @@ def _decided(
     )
     size = np.abs(high)
     with np.errstate(invalid="ignore", over="ignore"):
-        # `exact` is to float64's precision: what only the rounding of a coarse format is known of is not enough.
+        # `exact` is to float64's precision: what only the rounding of a coarse format is known of is not
+        # enough.
         known = (size * 2.0**-50 > radius) | ((size == 0) & (radius == 0))
         invisible = 4 * (size + radius) < fmt.min_subnormal
     good = certain & (known | invisible)
@@ -212,15 +219,17 @@ def _decided(
                          ("exact", np.where(vanished, sides * SMALLEST, high))):  # fmt: skip
         getattr(result, name)[chosen] = values[good]
     result.undecided[chosen] = False
-    return good
+    return np.asarray(good)
 
 
 def _as_floats(balls: list[arb]) -> tuple[Float64, Float64, Float64]:
-    """high + low ± radius of balls, low being what the middle has beyond float64; infinite where a ball is not finite.
+    """high + low ± radius of balls, low being what the middle has beyond float64.
 
-    The difference from `high` is a ball again, whose float64 middle is `low`; converting that loses at most half an
-    ulp of it, or 2^-1075. Of a ball with k bits of relative accuracy the radius is below |middle|·2^-k (the
-    definition of `arb_rel_error_bits`).
+    The radius is infinite where a ball is not finite.
+
+    The difference from `high` is a ball again, whose float64 middle is `low`; converting that loses at most
+    half an ulp of it, or 2^-1075. Of a ball with k bits of relative accuracy the radius is below
+    |middle|·2^-k (the definition of `arb_rel_error_bits`).
     """
     n = len(balls)
     high = np.fromiter((_middle(y) for y in balls), np.float64, n)

@@ -1,4 +1,7 @@
-"""`decide` for arrays, with numpy alone: a certified rounding of high + low ± radius, or the word that there is none."""
+"""`decide` for arrays, with numpy alone: a certified rounding of high + low ± radius.
+
+Or the word that there is none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where a formula has a value: the root and the logarithm of a negative number have none, nor has anything over 0."""
+"""Where a formula has a value: the root and the logarithm of a negative number have none.
+
+Nor has anything over 0.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def partial(e: Expression) -> bool:
 
 
 def outside(e: Expression, low: Fraction, high: Fraction) -> bool:
-    """Whether no x of a block is proven to have a value: the argument of a root or a logarithm is negative."""
+    """Whether every x of a block is proven to have no value: a root's or logarithm's argument is negative."""
     kept = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
@@ -67,8 +70,8 @@ def value_at_pole(e: Expression, x: float, function: Expression | None = None) -
     """What a formula that is not finite at x goes to: ±∞, or a number where the singularity can be removed.
 
     From the one side on which it has values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
-    arithmetic; else from the side on which the function has values, or from both. None where the sides differ, or
-    where no limit is proven.
+    arithmetic; else from the side on which the function has values, or from both. None where the sides
+    differ, or where no limit is proven.
 
     Args:
         function: what the formula is a derivative of: 1/(1 + x) has values below −1, log(1 + x) has none.

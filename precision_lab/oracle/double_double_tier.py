@@ -37,7 +37,7 @@ from precision_lab.oracle.double_double import (
     q_block,
 )
 from precision_lab.oracle.exponential import EXP_FLOOR_BOUND
-from precision_lab.oracle.program import MAX_TERMS
+from precision_lab.oracle.program_record import MAX_TERMS
 
 Float64 = NDArray[np.float64]
 

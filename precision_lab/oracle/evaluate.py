@@ -201,7 +201,9 @@ def _general_ball(
     point = Fraction(x)
     found = loop(piece)([fmpq(point.numerator, point.denominator)], m.precision)[0]
     if not found.is_finite():
-        raise ZeroDivisionError(f"{function.name}.{output} at x={x!r} has no finite ball; raise the precision")
+        raise ZeroDivisionError(
+            f"{function.name}.{output} at x={x!r} has no finite ball; raise the precision"
+        )
     parts = []
     for number in (found.mid(), found.rad()):
         mantissa, exponent = number.man_exp()

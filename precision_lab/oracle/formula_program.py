@@ -1,7 +1,7 @@
 """Outputs of any formula as the arrays that the first tier runs: one table for each output and side.
 
-What the fast tiers know of basis functions by hand (on which side of a constant an output lies next to 0 and far out)
-is derived here with Arb, or not used.
+What the fast tiers know of basis functions by hand (on which side of a constant an output lies next to 0 and
+far out) is derived here with Arb, or not used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from precision_lab.exceptions import UsageError
+from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import ZERO
 from precision_lab.oracle.blocks import Shape, shape
 from precision_lab.oracle.branches import pieces
@@ -63,22 +64,22 @@ def _sign(stretch: int) -> int:
     return 1 if stretch == POSITIVE else -1
 
 
-def _branch(e: object, x: float) -> object:
-    ((piece, _),) = pieces(e, np.array([x]))  # type: ignore[arg-type]
+def _branch(e: Expression, x: float) -> Expression:
+    ((piece, _),) = pieces(e, np.array([x]))
     return piece
 
 
-def _between(e: object, sign: int, low: float, high: float) -> Shape | None:
-    """The shape on low ≤ |x| ≤ high, where no edge lies between: one constant and one side on every part of it.
+def _between(e: Expression, sign: int, low: float, high: float) -> Shape | None:
+    """The shape on low ≤ |x| ≤ high without an edge between: one constant and side on every part.
 
     In parts, since an Arb ball does not hold both ends of a wide range.
     """
-    if any(low <= x * sign <= high for x in edges(e)):  # type: ignore[arg-type]
+    if any(low <= x * sign <= high for x in edges(e)):
         return None
     branch, whole = _branch(e, sign * low), None
     while low < high:
         top = min(low * _PART, high)
-        found = shape(branch, *((low, top) if sign > 0 else (-top, -low)))  # type: ignore[arg-type]
+        found = shape(branch, *((low, top) if sign > 0 else (-top, -low)))
         if found is None or found.slope or found.side is None:
             return None
         if whole is None:
@@ -90,7 +91,7 @@ def _between(e: object, sign: int, low: float, high: float) -> Shape | None:
     return whole
 
 
-def _near_zero(e: object, stretch: int) -> Pivot | None:
+def _near_zero(e: Expression, stretch: int) -> Pivot | None:
     """f = C + rest with C a float64 and the sign of the rest known, for all fp32 numbers below 2^-30."""
     if stretch == FAR:
         return None
@@ -98,7 +99,7 @@ def _near_zero(e: object, stretch: int) -> Pivot | None:
     return _pivot(found, (0.0, NEXT_TO_ZERO))
 
 
-def _far_out(e: object, stretch: int) -> Pivot | None:
+def _far_out(e: Expression, stretch: int) -> Pivot | None:
     """Likewise from some power of two on, to the end of fp32."""
     if stretch == NEAR:
         return None

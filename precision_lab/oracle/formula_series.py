@@ -1,6 +1,7 @@
 """Expressions over Arb's power series: Taylor coefficients, as balls, of any formula without conditions.
 
-Where a function's series would cancel, it is the value at the centre and the integral of its slope, which does not.
+Where a function's series would cancel, it is the value at the centre and the integral of its slope, which
+does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from precision_lab.oracle import arb_program
 
 
 def series(e: Expression, x: arb_series) -> arb_series:
-    """The series of an expression in x, x being one itself, at Arb's current precision and number of terms."""
+    """The series of an expression in x, which is one itself, at Arb's precision and number of terms."""
     memo: dict[Expression, arb_series] = {}
 
     def go(part: Expression) -> arb_series:
@@ -46,7 +47,7 @@ def _evaluated(e: Expression, x: arb_series, parts: list[arb_series]) -> arb_ser
     if e.kind == "power":
         return _power(e, parts[0], parts[1])
     if e.kind == "where":
-        raise InternalError(f"a condition is left in {e!r}")
+        raise InternalError(f"a condition is left in {e!r}", "")
     return _FUNCTIONS[e.kind](parts[0])
 
 

@@ -1,8 +1,8 @@
-"""Compiles a formula at given parameters into piecewise polynomials with proven errors, as `piecewise_compiler` does.
+"""Compiles a formula at given parameters into piecewise polynomials with proven errors.
 
-One side of an output is one table over every fp32 number of that sign. Where an edge of the formula lies in a piece, or
-where no polynomial of the degree is good enough, as of sin at 1e30, the piece's bound is infinite: what lies there is
-left to Arb, input by input, and `hopeless` says how many that are.
+One side of an output is one table over every fp32 number of that sign. Where an edge of the formula lies in a
+piece, or where no polynomial of the degree is good enough, as of sin at 1e30, the piece's bound is infinite:
+what lies there is left to Arb, input by input, and `hopeless` says how many that are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import ZERO
 from precision_lab.formula.writing import key
+from precision_lab.numeric.error_free import U
 from precision_lab.oracle import arb_series as arb_module
 from precision_lab.oracle import formula_series as series_module
 from precision_lab.oracle import piecewise_compiler as compiler
@@ -105,7 +106,9 @@ def _piece(side: _Side, centre: float, half: float, precision: int) -> Piece:
         if whole.is_zero():
             left_out = 0.0
     if not any(sizes[1:]) and not left_out and not apart:
-        return Piece(high, [], 0.0, (0.0, 0.0, 0.0), size)  # a constant, exactly: no step of Horner's rule rounds
+        return Piece(
+            high, [], 0.0, (0.0, 0.0, 0.0), size
+        )  # a constant, exactly: no step of Horner's rule rounds
     bound = (left_out + apart + rounding) * compiler.SLACK + 2.0**-1074
     if not bound < math.inf or not all(map(math.isfinite, high)):
         return _NO_PIECE
@@ -145,7 +148,10 @@ def _binade(side: _Side, e: int, guess: int) -> tuple[int, list[Piece]]:
 
 
 def _enclosed(side: _Side, e: int) -> Piece:
-    """A whole binade as the constant or the line that f stays so near to that fp32 sees no more, as x + sin² x at 1e30."""
+    """A whole binade as the constant or the line that f stays so near to that fp32 sees no more.
+
+    As x + sin² x at 1e30.
+    """
     low, high = 2.0**e, 2.0 ** (e + 1)
     found = shape(side.branch(low), *((low, high) if side.sign > 0 else (-high, -low)))
     if found is None:
@@ -198,7 +204,7 @@ def _central(side: _Side, c: int) -> tuple[int, Piece]:
             apart += upper(b - arb(h)) if not b.is_zero() else 0.0
             high.append(h)
     sizes = [abs(h) * (1 + 2.0**-50) for h in high]
-    rounding = horner_bound(sizes) + 1.01 * order * compiler.U * sum(sizes)
+    rounding = horner_bound(sizes) + 1.01 * order * U * sum(sizes)
     bound = (left_out + apart + rounding) * compiler.SLACK
     return order, Piece(high, [], bound, (left_out, apart, rounding), max(sizes[:2]))
 
@@ -224,8 +230,8 @@ def compile_side(e: Expression, sign: int) -> Table:
     nothing = np.array([math.nan, math.nan])
     return Table(
         np.array(layout, np.int64), np.array([p.high for p in found]), np.zeros((0, 0)),
-        np.array([p.bound for p in found]), np.zeros(3), np.zeros(rows, np.bool_), nothing, np.array([math.inf]),
-        np.array([p.proof for p in found]),
+        np.array([p.bound for p in found]), np.zeros(3), np.zeros(rows, np.bool_), nothing,
+        np.array([math.inf]), np.array([p.proof for p in found]),
     )  # fmt: skip
 
 

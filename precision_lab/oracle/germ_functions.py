@@ -41,7 +41,8 @@ def _exp(place: Place, u: Germ, e: Expression) -> Germ:
     if _small(ball):
         sign = place.sign_of(u)
         return Germ(
-            (Fraction(1),), rests={} if sign == 0 else {_PLAIN: Rest(monotone(methodcaller("expm1"), ball), sign)}
+            (Fraction(1),),
+            rests={} if sign == 0 else {_PLAIN: Rest(monotone(methodcaller("expm1"), ball), sign)},
         )
     return rest_of(arb(1), 1, e)
 
@@ -116,7 +117,7 @@ def _softplus(place: Place, u: Germ, e: Expression) -> Germ:
 
 
 def _log1p_over(u: arb) -> arb:
-    """log(1 + eᵘ)/eᵘ for u < 0: 1 − t/2·θ with 0 < θ < 1 where t = eᵘ is too small for a quotient of balls."""
+    """log(1 + eᵘ)/eᵘ for u < 0: 1 − t/2·θ with 0 < θ < 1 where t = eᵘ is too small for a quotient."""
     t = u.exp()
     if t < arb(2) ** -200 or not t > 0:
         return arb(1) - (t / 2) * arb(0.5, 0.5)
@@ -134,7 +135,10 @@ def _tanh(place: Place, u: Germ, e: Expression) -> Germ:
 
 
 def _erfcx(u: arb) -> arb:
-    """e^(u²)·erfc(u) for u > 1: beyond `FAR` 1/(u√π)·(1 − θ/(2u²)) with 0 < θ < 1 (NIST 7.12.1, first term left out)."""
+    """e^(u²)·erfc(u) for u > 1: beyond `FAR` 1/(u√π)·(1 − θ/(2u²)) with 0 < θ < 1 (NIST 7.12.1.
+
+    First term left out).
+    """
     if u > FAR:
         return (1 - arb(0.5, 0.5) / (2 * u * u)) / (u * arb.pi().sqrt())
     return (u * u).exp() * u.erfc()
@@ -156,7 +160,9 @@ def _erfc(place: Place, u: Germ, e: Expression) -> Germ:
     sign = place.sign_of(u)
     return Germ(
         (Fraction(1),),
-        rests={} if sign == 0 else {_PLAIN: Rest(-monotone(methodcaller("erf"), ball), None if sign is None else -sign)},
+        rests={}
+        if sign == 0
+        else {_PLAIN: Rest(-monotone(methodcaller("erf"), ball), None if sign is None else -sign)},
     )
 
 
@@ -209,7 +215,11 @@ def _log(place: Place, u: Germ, e: Expression) -> Germ:
 
 def _log1p(place: Place, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
-    return rest_of(monotone(methodcaller("log1p"), ball), place.sign_of(u)) if ball > -1 else place.plain(ball.log1p())
+    return (
+        rest_of(monotone(methodcaller("log1p"), ball), place.sign_of(u))
+        if ball > -1
+        else place.plain(ball.log1p())
+    )
 
 
 def _atan(place: Place, u: Germ, e: Expression) -> Germ:
@@ -255,8 +265,9 @@ def _odd(name: str, everywhere: bool) -> Any:
 
 FUNCTIONS: dict[str, Callable[[Place, Germ, Expression], Germ]] = {
     "exp": _exp, "expm1": _expm1, "exp2": _exp2, "sigmoid": _sigmoid, "sigmoid_slope": _sigmoid_slope,
-    "softplus": _softplus, "tanh": _tanh, "erf": _erf, "erfc": _erfc, "sqrt": _sqrt, "rsqrt": _rsqrt, "log": _log,
-    "log1p": _log1p, "atan": _atan, "sin": _odd("sin", False), "tan": _odd("tan", False), "sinh": _odd("sinh", True),
+    "softplus": _softplus, "tanh": _tanh, "erf": _erf, "erfc": _erfc, "sqrt": _sqrt, "rsqrt": _rsqrt,
+    "log": _log, "log1p": _log1p, "atan": _atan, "sin": _odd("sin", False), "tan": _odd("tan", False),
+    "sinh": _odd("sinh", True),
     "cos": _even(lambda b: -2 * (b / 2).sin() ** 2, -1, lambda b: b.cos(), None),
     "cosh": _even(lambda b: 2 * (b / 2).sinh() ** 2, 1, lambda b: b.cosh(), 1),
 }  # fmt: skip

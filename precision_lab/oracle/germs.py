@@ -1,12 +1,14 @@
-"""Values taken apart: an exact polynomial, a multiple of π, and rests whose signs are known, at a point or on a block.
+"""Values taken apart, at a point or on a block: an exact polynomial, a multiple of π, rests of known sign.
 
-2831 + e^−2832 is above 2831, and no working precision sees by how much. So every function is taken apart where it
-has an exact part: eᵘ − 1 = −1 + eᵘ, σ(u) = 1 − σ(−u), tanh u = 1 − 2σ(−2u), erf u = 1 − erfc u, arctan u = π/2 −
-arctan(1/u), softplus u = u + log(1 + e^−u). Each holds for every real u; which is used is a matter of the rest's size
-alone. Rests are sums of m·e^L: m an Arb ball that holds for every x of the block, its sign carried beside it, and L
-an expression, so that rests with the same L add up and none leaves the range of Arb's exponents.
+2831 + e^−2832 is above 2831, and no working precision sees by how much. So every function is taken apart
+where it has an exact part: eᵘ − 1 = −1 + eᵘ, σ(u) = 1 − σ(−u), tanh u = 1 − 2σ(−2u), erf u = 1 − erfc u,
+arctan u = π/2 − arctan(1/u), softplus u = u + log(1 + e^−u). Each holds for every real u; which is used is a
+matter of the rest's size alone. Rests are sums of m·e^L: m an Arb ball that holds for every x of the block,
+its sign carried beside it, and L an expression, so that rests with the same L add up and none leaves the
+range of Arb's exponents.
 
-With a block for x, one evaluation says of thousands of inputs that they are a polynomial up to a rest of one sign.
+With a block for x, one evaluation says of thousands of inputs that they are a polynomial up to a rest of one
+sign.
 """
 
 from __future__ import annotations
@@ -139,7 +141,10 @@ class Place:
         return total
 
     def _between_ends(self, poly: Poly) -> arb:
-        """Terms of one sign grow with |x|: the sums of each sign are largest at the outer end, smallest at the inner."""
+        """Terms of one sign grow with |x|: the sums of each sign are largest at the outer end.
+
+        Smallest at the inner.
+        """
         inner, outer = (self.low, self.high) if self.sign == 1 else (self.high, self.low)
         ends = []
         for first, second in ((outer, inner), (inner, outer)):
@@ -309,7 +314,10 @@ class Place:
         return Germ(_convolved(a.exact, b.exact), turns, self._merged(tuple(items)))
 
     def quotient(self, a: Germ, b: Germ) -> Germ:
-        """q + (a − q·b)/b with q what the exact parts give, where they give one; else balls, or one exponential."""
+        """q + (a − q·b)/b with q what the exact parts give, where they give one; else balls.
+
+        Or one exponential.
+        """
         constant = b.constant
         if b.is_exact and constant is not None:
             return self.scaled(a, 1 / constant) if constant else rest_of(arb.nan(), None)
@@ -323,11 +331,11 @@ class Place:
                 )
             return Germ(_constant(a.turns / b.turns), Fraction(0), self._merged(tuple(items)))
         if constant and a.constant is not None and not a.turns:
-            q = a.constant / constant
+            ratio = a.constant / constant
             left = Germ(
-                NONE, Fraction(0), self._merged((*a.rests.items(), *self.scaled(b, -q).rests.items()))
+                NONE, Fraction(0), self._merged((*a.rests.items(), *self.scaled(b, -ratio).rests.items()))
             )
-            return Germ(_constant(q), Fraction(0), self._divided(left.rests, b))
+            return Germ(_constant(ratio), Fraction(0), self._divided(left.rests, b))
         if not b.exact and not b.turns and len(b.rests) == 1:
             ((exponent, rest),) = b.rests.items()
             back = divided(arb(1), rest.ball)
@@ -335,8 +343,8 @@ class Place:
                      for k, r in a.rests.items()]  # fmt: skip
             if a.exact or a.turns:
                 whole = Germ(a.exact, a.turns)
-                side = _times(self.sign_of(whole), rest.sign)
-                items.append((simplified(neg(exponent)), Rest(multiplied(self.ball(whole), back), side)))
+                own = _times(self.sign_of(whole), rest.sign)
+                items.append((simplified(neg(exponent)), Rest(multiplied(self.ball(whole), back), own)))
             return Germ(NONE, Fraction(0), self._merged(tuple(items)))
         quotient = _divided_poly(a.exact, b.exact) if b.exact and not b.turns and not a.turns else None
         if quotient is not None:

@@ -1,8 +1,9 @@
 """Limits at ±∞ and one-sided limits at 0, proven: what every part of a formula is asymptotically equal to.
 
-The germ of an expression far out (`germs`) has an exact polynomial and rests m·e^L. Here the m are growths: c·tᵖ·logʳt
-with t = |x| → ∞ and a ball for c, more than any power, or less. A sum keeps the larger growth; where two of one order
-may cancel, c contains 0, which says that the sum is at most of that order, and nothing more is claimed.
+The germ of an expression far out (`germs`) has an exact polynomial and rests m·e^L. Here the m are growths:
+c·tᵖ·logʳt with t = |x| → ∞ and a ball for c, more than any power, or less. A sum keeps the larger growth;
+where two of one order may cancel, c contains 0, which says that the sum is at most of that order, and nothing
+more is claimed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Order = tuple[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Growth:
-    """Asymptotically c·t^order[0]·(log t)^order[1]; order ±inf: more, less than any power. nan: nothing is known."""
+    """Asymptotically c·t^order[0]·(log t)^order[1]; order ±inf: more, less than any power.
+
+    nan: nothing is known.
+    """
 
     c: arb
     order: Order = (Fraction(0), Fraction(0))
@@ -112,7 +116,9 @@ class Growth:
         if exponent is None or not self.known or (self.c < 0 and Fraction(exponent).denominator != 1):
             return UNKNOWN
         if self.order[0] in (_HUGE, _TINY):
-            return Growth(self.c ** to_arb(Fraction(exponent)), (self.order[0] * (1 if exponent > 0 else -1), 0))
+            return Growth(
+                self.c ** to_arb(Fraction(exponent)), (self.order[0] * (1 if exponent > 0 else -1), 0)
+            )
         power = Fraction(exponent)
         return Growth(self.c ** to_arb(power), (self.order[0] * power, self.order[1] * power))
 
@@ -203,11 +209,23 @@ class Growth:
 
     def sinh(self) -> Growth:
         side = self._side
-        return self._odd("sinh", arb(1)) if side == 0 else UNKNOWN if side == 2 else Growth(arb(side), (_HUGE, 0))
+        return (
+            self._odd("sinh", arb(1))
+            if side == 0
+            else UNKNOWN
+            if side == 2
+            else Growth(arb(side), (_HUGE, 0))
+        )
 
     def cosh(self) -> Growth:
         side = self._side
-        return Growth(self._limit().cosh()) if side == 0 else UNKNOWN if side == 2 else Growth(arb(1), (_HUGE, 0))
+        return (
+            Growth(self._limit().cosh())
+            if side == 0
+            else UNKNOWN
+            if side == 2
+            else Growth(arb(1), (_HUGE, 0))
+        )
 
     def sqrt(self) -> Growth:
         return self ** arb(0.5)
@@ -236,13 +254,13 @@ class Infinity(Place):
 
     def __init__(self, sign: int) -> None:
         super().__init__(Fraction(1), Fraction(2))
-        self.point, self.sign = None, sign
+        self.point, self.sign, self.end = None, sign, sign
         self.x: Any = Growth(arb(sign), (Fraction(1), Fraction(0)))
 
     def poly_ball(self, poly: Poly) -> Any:
         total: Any = _NOTHING
         for k, c in enumerate(poly):
-            total = total + Growth(to_arb(c) * self.sign**k, (Fraction(k), Fraction(0))) if c else total
+            total = total + Growth(to_arb(c) * self.end**k, (Fraction(k), Fraction(0))) if c else total
         return total
 
     def rest_ball(self, exponent: Expression, rest: Rest) -> Any:
@@ -260,7 +278,10 @@ class Infinity(Place):
 
 
 def decided(e: Expression, place: Infinity) -> Expression | None:
-    """The branch-free expression that holds far out; None where a condition goes on changing, or nobody knows."""
+    """The branch-free expression that holds far out; None where a condition goes on changing.
+
+    Or nobody knows.
+    """
     while (condition := first_condition(e)) is not None:
         known = truth(condition, place)
         if known is None:
@@ -282,7 +303,10 @@ def truth(condition: Comparison, place: Infinity) -> bool | None:
 
 
 def limit(e: Expression, sign: int) -> float | None:
-    """Of an expression in x alone at sign·∞, to float64's precision; None where there is none, or none is proven."""
+    """Of an expression in x alone at sign·∞, to float64's precision; None where there is none.
+
+    Or none is proven.
+    """
     kept = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
@@ -295,12 +319,29 @@ def limit(e: Expression, sign: int) -> float | None:
         flint.ctx.prec = kept
 
 
-def _number(place: Infinity, germ: Germ) -> float | None:
+def growth_order(e: Expression, sign: int) -> float | None:
+    """The power of |x| that an expression in x grows with towards sign·∞; ∞ where faster; None: nobody knows."""
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Infinity(sign)
+        branch = decided(e, place)
+        whole = None if branch is None else _whole(place, place.germ(branch))
+        return None if whole is None or whole.c.is_nan() else float(whole.order[0])
+    finally:
+        flint.ctx.prec = kept
+
+
+def _whole(place: Infinity, germ: Germ) -> Growth:
     rests: Any = _NOTHING
     for exponent, rest in germ.rests.items():
         rests = rests + place.rest_ball(exponent, rest)
-    whole = place.poly_ball(germ.exact) + (to_arb(germ.turns) * arb.pi() if germ.turns else 0) + rests
-    whole = _growth(whole)
+    found = place.poly_ball(germ.exact) + (to_arb(germ.turns) * arb.pi() if germ.turns else 0) + rests
+    return _growth(found)
+
+
+def _number(place: Infinity, germ: Germ) -> float | None:
+    whole = _whole(place, germ)
     if whole.c.is_nan():
         return None
     if whole.order > (0, 0):

@@ -1,4 +1,7 @@
-"""What is certain of exact values, as every tier of the oracle hands it on; nothing compiled is needed for that."""
+"""What is certain of exact values, as every tier of the oracle hands it on.
+
+Nothing compiled is needed for that.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ class Reference:
             smallest subnormal and its sign was not needed.
         tier: index into `TIERS` of what settled the input.
         undecided: nothing could certify it.
-        unjudged: infinite inputs at which no limit is proven or declared, so that nothing can be held to one; None
-            where there are none.
+        unjudged: infinite inputs at which no limit is proven or declared, so that nothing can be held to one;
+            None where there are none.
     """
 
     fmt: FloatFormat

@@ -1,8 +1,8 @@
 """Roots, extrema, edges and monotone pieces of a formula, isolated with Arb.
 
-An interval of x is dropped where the ball of f over it excludes 0. Where the ball of f′ excludes 0 instead, f is monotone
-there, and the signs at its ends say whether it has exactly one root. Else it is halved: Newton's interval test without the
-step, whose convergence nobody needs for intervals that end at 2^-40 of their size.
+An interval of x is dropped where the ball of f over it excludes 0. Where the ball of f′ excludes 0 instead, f
+is monotone there, and the signs at its ends say whether it has exactly one root. Else it is halved: Newton's
+interval test without the step, whose convergence nobody needs for intervals that end at 2^-40 of their size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from flint import arb
@@ -45,7 +46,7 @@ class Found:
 
 @lru_cache(maxsize=512)
 def edges(e: Expression) -> tuple[float, ...]:
-    """Where conditions of an expression in x alone change, as nearest float64 numbers; those that are no 0."""
+    """Where conditions of an expression in x alone change, other than 0, as nearest float64 numbers."""
     found: set[float] = set()
     for condition in conditions(e):
         difference = sub(condition.left, condition.right)
@@ -65,7 +66,7 @@ def roots(e: Expression) -> Found:
     cuts = sorted({-FARTHEST, -NEAREST, NEAREST, FARTHEST, *around})
     found: list[float] = []
     complete = True
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         if low == -NEAREST and high == NEAREST:
             continue
         middle = (low + high) / 2
@@ -114,10 +115,12 @@ def _isolated(e: Expression, low: float, high: float) -> tuple[list[float], bool
         if looked > _WORK:
             return found, False
         balls = [arb(a).union(arb(b)) for a, b in work]
-        values = f(balls, BITS)  # type: ignore[arg-type]
-        open_ = [(place, ball) for place, ball, y in zip(work, balls, values, strict=True) if not (y > 0 or y < 0)]
+        values = f(balls, BITS)
+        open_ = [
+            (place, ball) for place, ball, y in zip(work, balls, values, strict=True) if not (y > 0 or y < 0)
+        ]
         work = []
-        slopes = slope([ball for _, ball in open_], BITS)  # type: ignore[misc]
+        slopes = slope([ball for _, ball in open_], BITS)
         for ((a, b), _), g in zip(open_, slopes, strict=True):
             first, last = (_side(y) for y in f([a, b], BITS))
             if g > 0 or g < 0:
@@ -150,7 +153,7 @@ def _binades(low: float, high: float) -> list[tuple[float, float]]:
         cuts += [2.0**e * (1 + k / _PARTS) for k in range(_PARTS)]
         e += 1
     inside = sorted({c for c in cuts if low <= c < high} | {high})
-    return list(zip(inside, inside[1:], strict=False))
+    return list(pairwise(inside))
 
 
 def _bisected(f: Loop, a: float, b: float, first: int) -> float:
@@ -197,7 +200,7 @@ def _beyond(e: Expression, x: float, level: float) -> bool | None:
 
 
 def monotone_pieces(e: Expression) -> tuple[tuple[float, float, int], ...]:
-    """(from, to, 1 or -1) of every stretch on which f grows or falls, between the roots of its slope and its edges.
+    """(from, to, 1 or -1) of every stretch on which f grows or falls, between its turns and edges.
 
     Only where the isolation is complete, so that nothing is claimed of a stretch with a turn that was missed.
     """
@@ -207,7 +210,7 @@ def monotone_pieces(e: Expression) -> tuple[tuple[float, float, int], ...]:
         return ()
     cuts = [-math.inf, *sorted({*turns.roots, *edges(e)}), math.inf]
     found = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         inner = (max(low, -FARTHEST) + min(high, FARTHEST)) / 2
         if side := _sign(slope, inner):
             found.append((low, high, side))

@@ -14,7 +14,7 @@ from precision_lab.numeric.jit import ZERO, bits_to_float, compiled, entry, floa
 from precision_lab.oracle.curve import EXP, EXPM1, ONE, POSITIVE, TABLE, X2, X3, Q, X
 from precision_lab.oracle.exponential import exp_tile, q_tile
 from precision_lab.oracle.piecewise_values import table_tile
-from precision_lab.oracle.program import MAX_TERMS, Program
+from precision_lab.oracle.program_record import MAX_TERMS, Program
 from precision_lab.scoring.columns import MONOTONE
 from precision_lab.scoring.monotony import count_moves, moves_against
 from precision_lab.scoring.settled import Counts

@@ -84,7 +84,7 @@ class StudySettings:
         return tuple(get_function(name) for name in self.functions if names_file(name))
 
     def subjects(self) -> tuple[Implementation, ...]:
-        """What may be measured: what is registered, and the formulas of users' files as torch computes them."""
+        """What may be measured: what is registered, and formulas of users' files as torch computes them."""
         return (*IMPLEMENTATIONS.values(), *(i for f in self.own_functions() for i in as_written(f)))
 
     def chosen_formats(self) -> tuple[FloatFormat, ...]:

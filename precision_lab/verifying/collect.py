@@ -117,7 +117,8 @@ def _unjudged(plan: Plan, measurements: Iterable[Measurement]) -> Iterator[str]:
         if ends and not plan.finite:
             where = " and ".join("−∞" if end < 0 else "∞" for end in ends)
             yield (
-                f"{output} is not judged at {where}: no limit is proven there. Where there is one, declare it: "
+                f"{output} is not judged at {where}: no limit is proven there. Where there is one, "
+                f"declare it: "
                 f"@activation(limits={{{output!r}: (…, …)}})"
             )
 

@@ -96,8 +96,8 @@ def _effective(parameter: Parameter, kept: Mapping[str, Tensor]) -> float:
 def function_of(module: nn.Module) -> tuple[str, Activation | None]:
     """Name and definition of what a module computes: as it says, or by its class; "" and None if unknown.
 
-    A module may give a name that is none of the lab's; of a user's own function the name is FILE:NAME, by which
-    another process finds it.
+    A module may give a name that is none of the lab's; of a user's own function the name is FILE:NAME, by
+    which another process finds it.
     """
     told = getattr(module, "precision_lab_function", "")
     if isinstance(told, Activation):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from precision_lab.functions import Activation
+from precision_lab.oracle.infinity import growth_order
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ AGEINGS: dict[str, Ageing] = {
 
 def degree(function: Activation) -> int:
     """Power of x that the function grows with; a gate grows as x does."""
-    powers = {"x^2": 2, "x^3": 3}
-    own = max((powers.get(term.basis, 1) for term in function.positive), default=1)
+    order = growth_order(function.bound_expression("forward", function.check_params()), 1)
+    own = 1 if order is None or not math.isfinite(order) else max(1, math.ceil(order))
     return own + len(function.operands)
 
 
