@@ -98,7 +98,8 @@ def square(x: Any) -> Expression:
 
 def power(x: Any, exponent: Any) -> Expression:
     """x to an exponent: whole numbers for every x, others for x ≥ 0."""
-    return lift(x) ** exponent
+    found: Expression = lift(x) ** exponent
+    return found
 
 
 def sign(x: Any) -> Expression:

@@ -1,7 +1,7 @@
 """Formulas that are sums of known basis functions on each side of 0: those have fast tiers of their own.
 
 α_p·x² + β·x for x > 0, α_n·(eˣ − 1 − x) + β·x for x ≤ 0 is such a sum, its coefficients affine in the
-parameters with whole numbers. What is written otherwise is not recognised, and takes the general path, to the
+parameters. What is written otherwise is not recognised, and takes the general path, to the
 same values.
 """
 
@@ -78,7 +78,7 @@ def _split(e: Expression) -> list[Part] | None:
     if name is not None:
         return [(UNIT, name)]
     if e.kind == "number":
-        return [(Affine(int(e.args[0])), "one")] if e.args[0].denominator == 1 else None
+        return [(Affine(int(e.args[0]) if e.args[0].denominator == 1 else e.args[0]), "one")]
     if e.kind == "symbol":
         return [(Affine(0, ((e.args[0], 1),)), "one")]
     if e.kind == "neg":

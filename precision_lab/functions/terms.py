@@ -14,18 +14,18 @@ from precision_lab.functions.basis import BASIS
 class Affine:
     """constant + Σ weight·parameter; evaluated exactly, parameters being float64 numbers."""
 
-    constant: int = 0
-    weights: tuple[tuple[str, int], ...] = ()
+    constant: int | Fraction = 0
+    weights: tuple[tuple[str, int | Fraction], ...] = ()
 
     def at(self, params: Mapping[str, float]) -> Fraction:
         return Fraction(self.constant) + sum(
             (w * Fraction(params[name]) for name, w in self.weights), Fraction(0)
         )
 
-    def derivative(self, parameter: str) -> int:
+    def derivative(self, parameter: str) -> int | Fraction:
         return sum(w for name, w in self.weights if name == parameter)
 
-    def scaled(self, factor: int) -> Affine:
+    def scaled(self, factor: int | Fraction) -> Affine:
         return Affine(self.constant * factor, tuple((name, w * factor) for name, w in self.weights))
 
 

@@ -320,7 +320,7 @@ def limit(e: Expression, sign: int) -> float | None:
 
 
 def growth_order(e: Expression, sign: int) -> float | None:
-    """The power of |x| that an expression in x grows with towards sign·∞; ∞ where faster; None: nobody knows."""
+    """The power of |x| that an expression grows with towards sign·∞; ∞ where faster; None: nobody knows."""
     kept = flint.ctx.prec
     flint.ctx.prec = BITS
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle import Reference, reference
 from precision_lab.oracle.curve import Curve
 from precision_lab.oracle.format_row import format_row
-from precision_lab.scoring import columns
+from precision_lab.scoring import columns, standard
 from precision_lab.scoring import errors as metrics
 from precision_lab.scoring.array_counts import count_values
 from precision_lab.scoring.array_scorer import ArrayScorer
@@ -386,21 +386,18 @@ def test_what_is_certified_input_by_input_is_scored_by_arrays() -> None:
     assert isinstance(scorer_for([certified, plain]), Scorer)
 
 
-def test_a_function_says_so_and_the_formats_must_be_narrow() -> None:
-    definition = get_function("silu")
-    assert not is_certified(definition, get_format("bf16"), get_format("bf16"))
-
-    class Says:
-        certified = True
-
-    answers = {name: is_certified(Says(), get_format(name), get_format("bf16")) for name in ("fp16", "fp32")}  # type: ignore[arg-type]
+def test_every_function_but_the_labs_own_with_fast_tiers_is_certified_in_narrow_formats() -> None:
+    own, bf16 = get_function("silu"), get_format("bf16")
+    assert not is_certified(own, bf16, bf16)
+    mine = replace(own, name="mine")
+    answers = {name: is_certified(mine, get_format(name), bf16) for name in ("fp16", "fp32")}
     assert answers == {"fp16": True, "fp32": False}
-    assert not is_certified(Says(), get_format("bf16"), get_format("fp32"))  # type: ignore[arg-type]
+    assert not is_certified(mine, bf16, get_format("fp32"))
 
 
 @pytest.fixture
 def certified(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "precision_lab.oracle.certified", slow_oracle)
+    monkeypatch.setattr(standard, "certified_reference", slow_oracle.certified_reference)
     monkeypatch.setattr(every_input, "is_certified", lambda *_: True)
 
 
@@ -418,8 +415,7 @@ def test_a_measurement_is_the_same_either_way(
 ) -> None:
     """Of the ladder's own exact values: those of another oracle may round otherwise in the last bit."""
     compiled = measure(kernel, function, fmt=fmt, output=output)
-    ladder = SimpleNamespace(certified_reference=reference)
-    monkeypatch.setitem(sys.modules, "precision_lab.oracle.certified", ladder)
+    monkeypatch.setattr(standard, "certified_reference", reference)
     monkeypatch.setattr(every_input, "is_certified", lambda *_: True)
     arrays = measure(kernel, function, fmt=fmt, output=output)
     assert arrays.escalated["float64"] == 0 < compiled.escalated["float64"]
@@ -441,9 +437,10 @@ import sys
 import slow_oracle
 import torch
 from precision_lab.measuring import every_input
+from precision_lab.scoring import standard
 import precision_lab as pl
 
-sys.modules["precision_lab.oracle.certified"] = slow_oracle
+standard.certified_reference = slow_oracle.certified_reference
 every_input.is_certified = lambda *_: {certified}
 found = pl.measure(torch.nn.functional.silu, "silu", fmt="bf16", output="forward", inputs="{inputs}")
 assert found.n_inputs > 500 and found.undecided == 0, found

@@ -530,12 +530,14 @@ def test_a_thread_that_flushes_is_refused() -> None:
     assert fused.flushes(fused.PROBE) == 0
 
 
-def test_functions_with_an_exponential_for_positive_x_are_refused_clearly() -> None:
-    from precision_lab.functions.terms import UNIT, Term
+def test_an_exponential_for_positive_x_takes_the_formulas_own_pieces() -> None:
+    from precision_lab.formula.expression import X
+    from precision_lab.formula.vocabulary import exp
+    from precision_lab.oracle.formula_program import STRETCHES
 
-    growing = replace(get_function("elu"), positive=(Term(UNIT, "exp"),))
-    with pytest.raises(ValueError, match=r"elu.forward contains e\^x for x > 0"):
-        program((Curve(growing, "forward", {"alpha": 1.0}),))
+    growing = replace(get_function("elu"), expression=exp(X), parameters=())
+    assert not growing.has_terms("forward")
+    assert program((Curve(growing, "forward", {}),)).slots.shape[0] == STRETCHES
 
 
 def test_more_outputs_than_a_pass_takes_are_refused() -> None:
@@ -575,7 +577,7 @@ def test_a_remainder_that_fp64_may_see_is_left_to_mpmath() -> None:
 
     # GELU at −41: e^−840 is 2^-1212, but all that the table says is less than 2^-1000.
     near, far = reference("gelu", "forward", None, np.array([-41.0, -81.0]), "fp64").tier
-    assert (TIERS[near], TIERS[far]) == ("mpmath", "double_double")
+    assert (TIERS[near], TIERS[far]) == ("balls", "double_double")
 
 
 UNCACHED = """
