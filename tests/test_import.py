@@ -134,6 +134,8 @@ ROOMS = (
     "emulator",
     "virtual_gpu",
     "devices",
+    "formula",
+    "math",
     "functions",
     "results",
     "kernels",

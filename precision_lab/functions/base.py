@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property, lru_cache
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formula.derivatives import derivative
@@ -310,87 +310,3 @@ class Activation:
             if totals[power]:
                 return math.copysign(math.inf, float(totals[power]) * (sign**power))
         return float(totals[0]) * factor
-
-    def roots(self, output: str, params: Mapping[str, float]) -> tuple[float, ...]:
-        """Nonzero real roots with a change of sign, ascending, as nearest float64 numbers.
-
-        They choose inputs and regions; no error is computed from them. Scanned on
-        2^-24 ≤ |x| ≤ 2^12 with 16 points per binade.
-        """
-        values = self.check_params(params)
-        if not self.has_terms(output):
-            from precision_lab.oracle.roots import roots
-
-            return roots(self.bound_expression(output, values)).roots
-        return _roots(self, output, tuple(sorted(values.items())))
-
-    def edges(self, params: Mapping[str, float]) -> tuple[float, ...]:
-        """Where conditions of the formula change, other than 0, ascending, as nearest float64 numbers."""
-        if self.sides is not None:
-            return ()
-        from precision_lab.oracle.roots import edges
-
-        return edges(self.bound_expression("forward", self.check_params(params)))
-
-
-class PlainContext:
-    """Context of plain mpmath numbers: enough to find roots, never to certify a value."""
-
-    def __init__(self, precision: int) -> None:
-        import mpmath  # nothing but roots needs it: a definition alone loads nothing heavy
-
-        self.mp = mpmath.MPContext()
-        self.mp.prec = precision
-        self.pi = +self.mp.pi
-        for name in ("exp", "sqrt", "erfc"):
-            setattr(self, name, getattr(self.mp, name))
-
-    def constant(self, value: int | Fraction) -> Any:
-        fraction = Fraction(value)
-        return self.mp.mpf(fraction.numerator) / fraction.denominator
-
-    def sigmoid(self, x: Any) -> Any:
-        return 1 / (1 + self.mp.exp(-x))
-
-    def softplus(self, x: Any) -> Any:
-        return self.mp.log1p(self.mp.exp(x))
-
-    def atan_over_pi(self, x: Any) -> Any:
-        return self.mp.atan(x) / self.mp.pi
-
-
-@lru_cache(maxsize=512)
-def _roots(function: Activation, output: str, items: tuple[tuple[str, float], ...]) -> tuple[float, ...]:
-    params = dict(items)
-    m = PlainContext(160)
-
-    def value(x: Any) -> Any:
-        terms = function.terms(output, "positive" if x > 0 else "negative")
-        return sum(
-            (m.constant(t.coefficient.at(params)) * BASIS[t.basis].formula(m, x) for t in terms),
-            m.constant(0),
-        )
-
-    found: list[float] = []
-    for sign in (-1, 1):
-        grid = [sign * m.mp.mpf(2) ** (m.mp.mpf(k) / 16) for k in range(-24 * 16, 12 * 16 + 1)]
-        values = [value(x) for x in grid]
-        for i in range(len(grid) - 1):
-            # A zero at a grid point is a root only if the function changes sign across it.
-            if values[i] * values[i + 1] < 0:
-                found.append(float(_bisect(value, grid[i], grid[i + 1], values[i])))
-            elif i and values[i] == 0 and values[i - 1] * values[i + 1] < 0:
-                found.append(float(grid[i]))
-    return tuple(sorted(found))
-
-
-def _bisect(value: Any, lo: Any, hi: Any, at_lo: Any) -> Any:
-    """Root of `value` between lo and hi to 80 bits of the interval."""
-    for _ in range(80):
-        middle = (lo + hi) / 2
-        at_middle = value(middle)
-        if at_middle * at_lo > 0:
-            lo = middle
-        else:
-            hi = middle
-    return hi

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from precision_lab.formats import FloatFormat, output_format
 from precision_lab.oracle import evaluate, reference
 from precision_lab.oracle.curve import Curve
+from precision_lab.oracle.plain_roots import roots_of
 
 Float64 = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def choose_inputs(curve: Curve, fmt: FloatFormat) -> tuple[Float64, list[str]]:
     chosen.add((1e-6,), "eps 1e-6")
     for of in dict.fromkeys(("forward", "grad_x", curve.output)):
         if not of.startswith("grad_raw_"):  # a raw gradient has the roots of the effective one
-            chosen.add(curve.function.roots(of, curve.params), f"root of {of}", neighbours=True)
+            chosen.add(roots_of(curve.function, of, curve.params), f"root of {of}", neighbours=True)
     log_max = math.log(fmt.max_finite)
     chosen.add((-log_max, log_max), "exp(|x|) reaches the largest finite", neighbours=True)
     chosen.add(_switches(curve, fmt), "result stops being finite or nonzero", neighbours=True)

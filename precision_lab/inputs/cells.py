@@ -14,6 +14,7 @@ from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.inputs.sets import REGIONS, region_thresholds, regions
 from precision_lab.oracle import EDGE, FAR, NEAR, POSITIVE
+from precision_lab.oracle.plain_roots import edges_of
 
 SPECIAL_STRETCH = -1  # ±0, infinities and NaN, which have a path of their own
 
@@ -85,7 +86,7 @@ def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float
         nearest = int(fmt.encode(fmt.round(np.array([abs(threshold)])))[0])
         edges |= {nearest + step for step in (-1, 0, 1, 2)}
     # What a formula is at an edge of it, its conditions say: an edge is a cell of its own.
-    own = [edge for edge in function.edges(params) if float(fmt.round(np.array([edge]))[0]) == edge]
+    own = [edge for edge in edges_of(function, params) if float(fmt.round(np.array([edge]))[0]) == edge]
     for edge in own:
         nearest = int(fmt.encode(np.array([abs(edge)]))[0])
         edges |= {nearest, nearest + 1}

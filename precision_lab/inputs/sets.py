@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
+from precision_lab.oracle.plain_roots import edges_of, roots_of
 
 Float64 = NDArray[np.float64]
 
@@ -93,8 +94,8 @@ def directed(
         add([unit * 1.0], "one and its neighbours", 3)
         add([unit * EPS], "the clamp's eps and its neighbours", 3)
     for output in ("forward", "grad_x"):
-        add(function.roots(output, values), f"around the root of {output}", 8)
-    add(function.edges(values), "an edge of the formula", 4)
+        add(roots_of(function, output, values), f"around the root of {output}", 8)
+    add(edges_of(function, values), "an edge of the formula", 4)
     add(_overflow_thresholds(fmt, function, values), "where the result overflows", 4)
     return [DirectedCase(bits, reason) for bits, reason in sorted(cases.items())]
 
@@ -202,9 +203,9 @@ def regions(
             "zero": x == 0,
             "subnormal_input": np.abs(x) < fmt.min_normal,
             "eps_zone": (x > -fmt.round(np.array([EPS]))[0]) & (x < 0),
-            "edge": _beside(x, function.edges(values), fmt),
-            "root_forward": _near(x, function.roots("forward", values)),
-            "root_gradient": _near(x, function.roots("grad_x", values)),
+            "edge": _beside(x, edges_of(function, values), fmt),
+            "root_forward": _near(x, roots_of(function, "forward", values)),
+            "root_gradient": _near(x, roots_of(function, "grad_x", values)),
             "near_zero_negative": (x >= -NEAR_ZERO) & (x < 0),
             "far_tail": x < FAR_TAIL,
             "rest_negative": x < 0,
@@ -220,9 +221,9 @@ def region_thresholds(
 ) -> tuple[float, ...]:
     """Every |x| at which `regions` may change, other than 0 and infinity."""
     values = function.check_params(params)
-    roots = function.roots("forward", values) + function.roots("grad_x", values)
+    roots = roots_of(function, "forward", values) + roots_of(function, "grad_x", values)
     around = [abs(root) * (1 + side * ROOT_WIDTH) for root in roots for side in (-1, 1)]
-    around += [abs(point) for edge in function.edges(values) for point in _neighbours(edge, fmt)]
+    around += [abs(point) for edge in edges_of(function, values) for point in _neighbours(edge, fmt)]
     return (fmt.min_normal, float(fmt.round(np.array([EPS]))[0]), NEAR_ZERO, -FAR_TAIL, *around)
 
 

@@ -19,6 +19,7 @@ from precision_lab.formats import FloatFormat, get_format
 from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import reference
+from precision_lab.oracle.plain_roots import roots_of
 
 try:  # `search` takes Hypothesis from here
     from hypothesis import HealthCheck as HealthCheck
@@ -125,7 +126,9 @@ def near_root(
     """The floats nearest to the roots of an output; nothing where it has none."""
     target, definition = get_format(fmt), get_function(function)
     roots = [
-        r for r in definition.roots(output, definition.check_params(params)) if abs(r) <= target.max_finite
+        r
+        for r in roots_of(definition, output, definition.check_params(params))
+        if abs(r) <= target.max_finite
     ]
     if not roots:
         return st.nothing()

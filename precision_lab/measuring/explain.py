@@ -15,7 +15,6 @@ from precision_lab.devices import CPU, Device
 from precision_lab.exceptions import KernelError, UsageError
 from precision_lab.formats import FP32, FloatFormat, output_format
 from precision_lab.functions import Activation
-from precision_lab.functions.base import PlainContext
 from precision_lab.functions.basis import BASIS
 from precision_lab.functions.terms import Term, collect, split_exponentials
 from precision_lab.implementations import IMPLEMENTATIONS
@@ -25,6 +24,7 @@ from precision_lab.implementations.base import Implementation
 from precision_lab.inputs.sets import regions
 from precision_lab.oracle import TIERS, Reference, evaluate, reference
 from precision_lab.oracle.evaluate import certain_ball, output_ball
+from precision_lab.oracle.plain_roots import PlainContext
 from precision_lab.results import Failure
 from precision_lab.results.execution import EXECUTIONS, Execution
 from precision_lab.running.accepted_calls import REFUSALS, undeclared_contract

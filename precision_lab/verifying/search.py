@@ -26,6 +26,7 @@ from precision_lab.inputs.strategies import (
     target,
 )
 from precision_lab.measuring.every_input import standards
+from precision_lab.oracle.plain_roots import roots_of
 from precision_lab.results import Failure
 from precision_lab.running.case import case_of
 from precision_lab.running.own_process import on
@@ -162,7 +163,7 @@ def _edges(limit: int, fmt: Any, function: Any, params: Mapping[str, float]) -> 
     """Neighbours of roots, of 0, of the clamp and of the format's ends: where most kernels are worst."""
     from precision_lab.inputs import sets as input_sets
 
-    roots = [*function.roots("forward", params), *function.roots("grad_x", params)]
+    roots = [*roots_of(function, "forward", params), *roots_of(function, "grad_x", params)]
     points = [*roots, -input_sets.EPS, -input_sets.NEAR_ZERO, 1.0, -1.0]
     centres = [int(k) for k in fmt.ordinal(fmt.round(np.array(points)))]
     near = [c + step for step in range(-24, 25) for c in (*centres, 0)]

@@ -22,6 +22,7 @@ from turns import one_in
 import precision_lab as pl
 from precision_lab.formats import get_format
 from precision_lab.functions import FUNCTIONS, get_function
+from precision_lab.oracle.plain_roots import roots_of
 
 BITS = 200
 # The witness works this much finer, so that its radius never decides the comparison.
@@ -82,7 +83,7 @@ def edges() -> list[float]:
 
 def around_roots(name: str, output: str, params: dict[str, float]) -> list[float]:
     """Each root of the output as fp32 and fp64 number, and its two neighbours."""
-    roots = get_function(name).roots(output, params)
+    roots = roots_of(get_function(name), output, params)
     points: list[float] = []
     for fmt in (get_format("fp32"), get_format("fp64")):
         nearest = fmt.round(np.array(roots, np.float64))

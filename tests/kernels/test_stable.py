@@ -13,6 +13,7 @@ from precision_lab.functions import get_function
 from precision_lab.inputs.sets import ROOT_WIDTH
 from precision_lab.kernels import stable_xielu, stable_xiprelu
 from precision_lab.kernels.stable import round_once
+from precision_lab.oracle.plain_roots import roots_of
 from precision_lab.running.tensors import to_array, to_tensor
 
 OUTPUTS = ("forward", "grad_x", "grad_alpha_p", "grad_alpha_n")
@@ -42,7 +43,7 @@ def test_stable_is_within_its_bound_at_every_fp32_input_around_the_roots(functio
     fmt, definition = get_format("fp32"), get_function(function)
     params = {k: float(np.float32(v)) for k, v in definition.parameter_sets[name].items()}
     for output in ("forward", "grad_x"):
-        for root in definition.roots(output, params):
+        for root in roots_of(definition, output, params):
             edges = fmt.ordinal(fmt.round(np.array([root * (1 - ROOT_WIDTH), root * (1 + ROOT_WIDTH)])))
             x = fmt.from_ordinal(np.arange(edges.min(), edges.max() + 1))
             for m in measure_all(get_implementation(function, "stable"), (output,), fmt, params, inputs=x):

@@ -22,6 +22,7 @@ from flint import arb
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import get_function
 from precision_lab.oracle import TIERS, double_double_tier, evaluate, reference, settle
+from precision_lab.oracle.plain_roots import roots_of
 
 # The package has a function of that name.
 ladder = importlib.import_module("precision_lab.oracle.reference")
@@ -116,7 +117,7 @@ def sample(
     rng, count = np.random.default_rng(seed), factor * SAMPLES[name]
     spread = fmt.from_ordinal(rng.integers(-fmt.max_ordinal, fmt.max_ordinal, count))
     near = fmt.round(rng.uniform(-20, 4, count))
-    roots = fmt.round(np.array(get_function(function).roots(output, params)))
+    roots = fmt.round(np.array(roots_of(get_function(function), output, params)))
     edges = np.array([fmt.max_finite, fmt.min_normal, fmt.min_subnormal, 1.0, 2.0**10, 0.0])
     edges = np.concatenate(
         [edges, *fmt.neighbours(roots), roots, fmt.round(np.array([16.63, 87.3, 103.97, 710]))]
@@ -302,7 +303,7 @@ def test_far_out_the_sign_of_the_remainder_decides(case: tuple[str, str, int]) -
 def test_evaluate_is_right_to_the_bits_asked_for(function: str, bits: int) -> None:
     definition = get_function(function)
     params = definition.check_params({})
-    points = [-30.0, -1.0, -1e-8, 5e-324, 1e-300, 0.7, 12.5, *definition.roots("grad_x", params)]
+    points = [-30.0, -1.0, -1e-8, 5e-324, 1e-300, 0.7, 12.5, *roots_of(definition, "grad_x", params)]
     for output in ("forward", "grad_x"):
         for x in points:
             got = evaluate(function, x, output=output, bits=bits)
