@@ -218,7 +218,8 @@ FORMULAS: dict[str, Formula] = {
     "hardswish": lambda s, left, p: _hard(s, 0 * s, s, s * (s + 3) / 6),
     "hardtanh": lambda s, left, p: s if abs(s[0]) < 1 else 0 * s + (1 if s[0] > 0 else -1),
     "leaky_relu": lambda s, left, p: p["slope"] * s if left else s,
-    "log1p": lambda s, left, p: (1 + s).log(),
+    # Apart: the derivative is 1/(1 + x) below −1 too, where there is no logarithm.
+    "log1p": lambda s, left, p: arb_series([(1 + s[0]).log(), s[1] / (1 + s[0])]),
     "quick_gelu": lambda s, left, p: s * _sigmoid(s * arb(fmpq(851, 500))),
     "relu6": lambda s, left, p: 0 * s if left else s if s[0] < 6 else 0 * s + 6,
     "rsqrt": lambda s, left, p: s.rsqrt(),
