@@ -46,6 +46,25 @@ def catalogue() -> dict[str, Any]:
     }
 
 
+def functions_page(data: dict[str, Any]) -> str:
+    """The functions as a page in Markdown: docs/functions.md."""
+    lines = [
+        "# Functions",
+        "",
+        "Written by `precision-lab list --markdown docs/functions.md`. Each is one file in `precision_lab/functions/`,",
+        "and one formula; its gradients, limits, roots and tables follow. Yours is measured alike:",
+        "`--function my_functions.py:NAME`.",
+        "",
+        "| name | formula | gradients for | source |",
+        "|---|---|---|---|",
+    ]
+    for name, f in data["functions"].items():
+        gradients = ", ".join(output.removeprefix("grad_") for output in f["outputs"][1:])
+        cells = (text.replace("|", "\\|") for text in (f["formula"], gradients, f["source"]))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _elsewhere(implementation: dict[str, Any]) -> str:
     return ", ".join(kind.upper() for kind in implementation["devices"])
 

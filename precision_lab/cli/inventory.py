@@ -50,15 +50,20 @@ def tables(
 
 
 @clear_errors
-def list_(json_path: JsonOption = None) -> None:
+def list_(
+    json_path: JsonOption = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the functions, their formulas and sources as a page here.")
+    ] = None,
+) -> None:
     """Functions, formats and implementations the lab knows."""
-    from precision_lab.cli.catalogue import catalogue, print_catalogue
+    from precision_lab.cli.catalogue import catalogue, functions_page, print_catalogue
     from precision_lab.cli.printing import console_for
 
-    outputs = Outputs({"--json": json_path})
+    outputs = Outputs({"--json": json_path, "--markdown": markdown})
     data = catalogue()
     show = partial(print_catalogue, data, console_for(stderr=outputs.to_stderr))
-    if not outputs.deliver(show, {"--json": lambda: json_text(data)}):
+    if not outputs.deliver(show, {"--json": lambda: json_text(data), "--markdown": lambda: functions_page(data)}):
         raise typer.Exit(2)
 
 

@@ -117,8 +117,8 @@ def explain(
         function.check_received(name, asked[name], value, f"in {core.name}")
     exact = reference(function, output, values, np.array([point]), out)
     names, index = regions(np.array([point]), fmt, function, values)
-    finite = math.isfinite(point)
     value = evaluate(function, point, values, output=output, bits=BITS)
+    finite = math.isfinite(point) and mpmath.isfinite(value)
     own = kernel.load(function, (fmt,)) if isinstance(kernel, Called) else kernel
     shown = _implementations(function, executions, own, device)
     return Explanation(
@@ -163,8 +163,8 @@ def _pattern(value: float, fmt: FloatFormat) -> str:
 
 def _enclosure(value: mpmath.mpf, x: float) -> str:
     """How far the value shown may be from the exact one, beyond its last digit."""
-    if not math.isfinite(x):
-        return "limit" if math.isinf(x) else "undefined"
+    if not (math.isfinite(x) and mpmath.isfinite(value)):
+        return "undefined" if mpmath.isnan(value) else "limit"
     if value == 0:
         return "exact"
     return f"± {mpmath.nstr(abs(value) * mpmath.mpf(2) ** -BITS, 2)}"

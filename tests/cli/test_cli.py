@@ -168,6 +168,17 @@ def test_list_names_every_function_format_and_implementation(tmp_path: Path) -> 
         assert re.search(rf"(^|[\s,]){re.escape(name)}([\s,]|$)", out), name
 
 
+def test_the_page_of_functions_is_what_list_writes(tmp_path: Path) -> None:
+    written = tmp_path / "functions.md"
+    succeed("list", "--markdown", written)
+    committed = Path(__file__).parents[2] / "docs" / "functions.md"
+    assert written.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8"), (
+        "run: precision-lab list --markdown docs/functions.md"
+    )
+    row = "| `hardswish` | 0 (x ≤ −3); x (x ≥ 3); x·(x + 3)/6 between | x | Howard"
+    assert row in written.read_text(encoding="utf-8")
+
+
 def test_selfcheck_passes_here_and_records_versions(tmp_path: Path) -> None:
     path = tmp_path / "self.json"
     assert "torch keeps subnormals" in succeed("selfcheck", "--json", path)

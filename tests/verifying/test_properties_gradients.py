@@ -231,7 +231,7 @@ def test_finite_terms_leave_nonfinite_upstream_gradients_out() -> None:
 
 def test_only_gated_functions_have_an_operand() -> None:
     having = {f.name for f in FUNCTIONS.values() if any(p.operand for p in f.parameters)}
-    assert having == {"swiglu", "geglu", "geglu_tanh", "reglu"}
+    assert having == {"swiglu", "geglu", "geglu_tanh", "reglu", "gpt_oss_swiglu"}
     assert "no operand" in examine(subject_of(silu, "silu"), "operands").inapplicable
     fixed = subject_of(lambda x: swiglu(x, torch.tensor(1.5, dtype=x.dtype)), "swiglu")
     assert examine(fixed, "operands").inapplicable == "the kernel is not given b"
