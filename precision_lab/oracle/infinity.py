@@ -18,7 +18,7 @@ from flint import arb
 
 from precision_lab.formula.branching import first_condition
 from precision_lab.formula.expression import Comparison, Expression, X, children, number
-from precision_lab.formula.rewriting import ONE, add, div, neg, rebuilt, sub, taken
+from precision_lab.formula.rewriting import ONE, ZERO, add, div, neg, rebuilt, sub, taken
 from precision_lab.oracle.germs import Germ, Place, Poly, Rest, to_arb
 
 BITS = 256
@@ -245,7 +245,7 @@ class Infinity(Place):
         return total
 
     def rest_ball(self, exponent: Expression, rest: Rest) -> Any:
-        if exponent.kind == "number":
+        if exponent is ZERO:
             return _growth(rest.ball)
         return rest.ball * self.value(exponent).exp()
 
