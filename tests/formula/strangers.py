@@ -59,12 +59,12 @@ def elu_alpha(x, alpha):
 
 @pl.activation(alpha=1.5, positive=("alpha",))
 def celu_alpha(x, alpha):
-    return maximum(0, x) + minimum(0, alpha * (exp(x / alpha) - 1))
+    return where(x > 0, x, alpha * (exp(x / alpha) - 1))
 
 
 @pl.activation(scale=1.0507009873554805, alpha=1.6732632423543772)
 def selu_two(x, scale, alpha):
-    return scale * (maximum(0, x) + minimum(0, alpha * expm1(x)))
+    return scale * where(x > 0, x, alpha * expm1(x))
 
 
 @pl.activation
