@@ -181,6 +181,7 @@ class Comparison:
 
     __slots__ = ("__weakref__", "left", "right", "strict")
     __array_ufunc__ = None
+    __torch_function__ = Expression.__torch_function__  # torch.where(x > 0, x, 0)
 
     def __init__(self, left: Expression, right: Expression, strict: bool) -> None:
         self.left, self.right, self.strict = left, right, strict

@@ -225,10 +225,11 @@ _BY_NAME: dict[str, Callable[..., Expression]] = {
     f.__name__: f
     for f in (
         exp, expm1, exp2, log, log1p, sqrt, rsqrt, sin, cos, tan, tanh, sigmoid, erf, erfc, atan, sinh, cosh,
-        softplus, maximum, minimum, clamp, square, power, sign, relu, where,
+        softplus, maximum, minimum, clamp, square, power, sign, where,
     )
 } | {
     "abs": absolute, "absolute": absolute, "fabs": absolute, "arctan": atan, "max": maximum, "min": minimum,
+    "relu": lambda x, inplace=False: relu(x),  # as torch.nn.functional hands it over
     "clip": clamp, "pow": power, "float_power": power, "expit": sigmoid,
     "add": lambda a, b: lift(a) + b, "subtract": lambda a, b: lift(a) - b, "sub": lambda a, b: lift(a) - b,
     "multiply": lambda a, b: lift(a) * b, "mul": lambda a, b: lift(a) * b,

@@ -150,10 +150,9 @@ class Growth:
         if side == 2:
             return UNKNOWN
         if side:
-            # e^(c·log t) is a power: t^c.
+            # u ~ c·log t says nothing of e^u beside t^c: log(2t) ~ log t, and e^log(2t) is 2t.
             if self.order[0] == 0:
-                power = _rational(self.c) if self.order == (0, 1) else None
-                return UNKNOWN if power is None else Growth(arb(1), (power, Fraction(0)))
+                return UNKNOWN
             return Growth(arb(1), (_HUGE if side > 0 else _TINY, 0))
         return Growth(self._limit().exp())
 

@@ -208,7 +208,8 @@ def monotone_pieces(e: Expression) -> tuple[tuple[float, float, int], ...]:
     turns = roots(slope)
     if not turns.complete:
         return ()
-    cuts = [-math.inf, *sorted({*turns.roots, *edges(e)}), math.inf]
+    # 0 is no edge and no root of these, yet the sides of a condition on the sign of x meet there.
+    cuts = [-math.inf, *sorted({0.0, *turns.roots, *edges(e)}), math.inf]
     found = []
     for low, high in pairwise(cuts):
         inner = (max(low, -FARTHEST) + min(high, FARTHEST)) / 2
