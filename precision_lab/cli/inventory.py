@@ -63,7 +63,9 @@ def list_(
     outputs = Outputs({"--json": json_path, "--markdown": markdown})
     data = catalogue()
     show = partial(print_catalogue, data, console_for(stderr=outputs.to_stderr))
-    if not outputs.deliver(show, {"--json": lambda: json_text(data), "--markdown": lambda: functions_page(data)}):
+    if not outputs.deliver(
+        show, {"--json": lambda: json_text(data), "--markdown": lambda: functions_page(data)}
+    ):
         raise typer.Exit(2)
 
 

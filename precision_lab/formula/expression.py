@@ -8,10 +8,11 @@ dictionaries. Nothing is rewritten here: an expression stands as it was written 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
-from typing import Any, NoReturn
+from functools import cache, partial
+from typing import Any, ClassVar, NoReturn
 
 from precision_lab.exceptions import UsageError
 
@@ -47,6 +48,8 @@ class Expression:
     """
 
     __slots__ = ("__weakref__", "args", "kind")
+    # What numpy, torch and methods call by a name; `vocabulary` knows the names.
+    named: ClassVar[Callable[[str, str], Callable[..., Expression]]]
     # numpy and torch hand their functions over instead of trying to convert.
     __array_priority__ = 1000
 
@@ -54,9 +57,7 @@ class Expression:
         self.kind, self.args = kind, args
 
     def __repr__(self) -> str:
-        from precision_lab.formula.writing import text
-
-        return text(self)
+        return f"{self.kind}({', '.join(map(repr, self.args))})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return node, (self.kind, *self.args)
@@ -155,25 +156,17 @@ class Expression:
         raise unknown("indexing", "x is one number")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from precision_lab.formula.vocabulary import by_name
-
-        return by_name(ufunc.__name__, f"numpy.{ufunc.__name__}")(*inputs)
+        return self.named(ufunc.__name__, f"numpy.{ufunc.__name__}")(*inputs)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from precision_lab.formula.vocabulary import by_name
-
         name = getattr(function, "__name__", str(function))
-        return by_name(name, f"torch's {name}")(*args, **(kwargs or {}))
+        return cls.named(name, f"torch's {name}")(*args, **(kwargs or {}))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        from functools import partial
-
-        from precision_lab.formula.vocabulary import by_name
-
-        return partial(by_name(name, f".{name}"), self)
+        return partial(self.named(name, f".{name}"), self)
 
 
 class Comparison:

@@ -24,6 +24,7 @@ from precision_lab.formula.expression import (
     where,
 )
 from precision_lab.formula.rewriting import bound, holds
+from precision_lab.formula.writing import text
 
 pi = PI
 
@@ -159,7 +160,7 @@ class Claim:
                 )
             at = {bound(value, {"x": x}) for value in holding}
             if len(at) > 1 and all(v.kind == "number" for v in at):
-                values = " and ".join(sorted(repr(v) for v in at))
+                values = " and ".join(sorted(text(v) for v in at))
                 raise UsageError(
                     f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with "
                     f"the values {values}"
@@ -254,5 +255,7 @@ def by_name(name: str, written: str) -> Callable[..., Expression]:
         raise unknown(written)
     return _BY_NAME[name]
 
+
+Expression.named = staticmethod(by_name)
 
 __all__ = ["Comparison", "Condition", "absolute", "by_name", "claims", "piecewise", "where"]

@@ -10,10 +10,12 @@ from flint import arb
 
 from precision_lab.exceptions import UndecidedError
 from precision_lab.formula.expression import Expression
+from precision_lab.formula.writing import text
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.domain import outside, partial, value_at_pole
-from precision_lab.oracle.germs import Place, to_arb
+from precision_lab.oracle.germ_functions import Place
+from precision_lab.oracle.germs import to_arb
 
 MAX_PRECISION = 1 << 16
 
@@ -41,7 +43,9 @@ def value(e: Expression, x: float, bits: int, function: Expression | None = None
         return exact
     pole = None if found.is_finite() else value_at_pole(piece, x, function)
     if pole is None:
-        raise UndecidedError(f"{piece} at x={x!r} could not be certified to {bits} bits with {MAX_PRECISION}")
+        raise UndecidedError(
+            f"{text(piece)} at x={x!r} could not be certified to {bits} bits with {MAX_PRECISION}"
+        )
     return pole
 
 

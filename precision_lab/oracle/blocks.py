@@ -21,7 +21,8 @@ from precision_lab.formula.rewriting import ZERO
 from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import mark_outside, outside, partial
-from precision_lab.oracle.germs import Germ, Place, Rest
+from precision_lab.oracle.germ_functions import Place
+from precision_lab.oracle.germs import Germ, Rest
 from precision_lab.oracle.record import BALLS, Reference
 
 Float64 = NDArray[np.float64]

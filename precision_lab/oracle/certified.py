@@ -26,7 +26,8 @@ from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import ends_before, mark_outside, outside, partial, value_at_pole
-from precision_lab.oracle.germs import Germ, Place
+from precision_lab.oracle.germ_functions import Place
+from precision_lab.oracle.germs import Germ
 from precision_lab.oracle.infinity import limit
 from precision_lab.oracle.record import BALLS, EXACT_BITS, SPECIAL, Reference
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from precision_lab.formula.expression import Expression, comparison, number
 from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
-from precision_lab.oracle.germs import Place
+from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.infinity import Infinity, decided, limit_beside, truth
 from precision_lab.oracle.record import BALLS, Reference
 

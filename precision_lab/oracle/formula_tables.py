@@ -29,7 +29,7 @@ from precision_lab.oracle import formula_series as series_module
 from precision_lab.oracle import piecewise_compiler as compiler
 from precision_lab.oracle.blocks import shape
 from precision_lab.oracle.branches import pieces
-from precision_lab.oracle.germs import Place
+from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.piecewise_compiler import (
     CENTRAL,
     DEGREE,

@@ -15,8 +15,8 @@ from precision_lab.formula.rewriting import TWO, function, mul, simplified
 from precision_lab.formula.rewriting import ZERO as _PLAIN  # the exponent of a rest without one
 from precision_lab.oracle import arb_program
 from precision_lab.oracle.germs import (
+    BarePlace,
     Germ,
-    Place,
     Rest,
     divided,
     exactly,
@@ -36,7 +36,7 @@ def _small(ball: arb) -> bool:
     return bool(abs(ball) < 1)
 
 
-def _exp(place: Place, u: Germ, e: Expression) -> Germ:
+def _exp(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if _small(ball):
         sign = place.sign_of(u)
@@ -47,14 +47,14 @@ def _exp(place: Place, u: Germ, e: Expression) -> Germ:
     return rest_of(arb(1), 1, e)
 
 
-def _expm1(place: Place, u: Germ, e: Expression) -> Germ:
+def _expm1(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball < -1 or ball > 1:
         return Germ((Fraction(-1),), rests={e: Rest(arb(1), 1)})
     return rest_of(monotone(methodcaller("expm1"), ball), place.sign_of(u))
 
 
-def _exp2(place: Place, u: Germ, e: Expression) -> Germ:
+def _exp2(place: BarePlace, u: Germ, e: Expression) -> Germ:
     n = u.constant if u.is_exact else None
     if n is not None and n.denominator == 1 and abs(n) < _LARGEST_EXPONENT:
         return exactly(Fraction(2) ** int(n))
@@ -70,12 +70,12 @@ def _exp2(place: Place, u: Germ, e: Expression) -> Germ:
     return rest_of(arb(1), 1, simplified(mul(function("log", TWO), e)))
 
 
-def _decay(place: Place, u: Germ, e: Expression, c: int) -> Rest:
+def _decay(place: BarePlace, u: Germ, e: Expression, c: int) -> Rest:
     """Of σ(c·u) with c·u ≤ 0 as m·e^(c·u): m = 1/(1 + e^(c·u)) is between 1/2 and 1."""
     return Rest(monotone(lambda b: 1 / (1 + (c * b).exp()), place.ball(u)), 1)
 
 
-def _sigmoid(place: Place, u: Germ, e: Expression) -> Germ:
+def _sigmoid(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball > 1:
         rest = _decay(place, u, e, -1)
@@ -89,7 +89,7 @@ def _sigmoid(place: Place, u: Germ, e: Expression) -> Germ:
     )
 
 
-def _sigmoid_slope(place: Place, u: Germ, e: Expression) -> Germ:
+def _sigmoid_slope(place: BarePlace, u: Germ, e: Expression) -> Germ:
     """σ(u)·σ(−u) = e^−|u|/(1 + e^−|u|)² = 1/4 − tanh²(u/2)/4."""
     ball = place.ball(u)
     if ball > 1 or ball < -1:
@@ -104,7 +104,7 @@ def _sigmoid_slope(place: Place, u: Germ, e: Expression) -> Germ:
     )
 
 
-def _softplus(place: Place, u: Germ, e: Expression) -> Germ:
+def _softplus(place: BarePlace, u: Germ, e: Expression) -> Germ:
     """log(1 + t)/t is between log 2 and 1 for 0 < t ≤ 1."""
     ball = place.ball(u)
     if ball > 1:
@@ -124,7 +124,7 @@ def _log1p_over(u: arb) -> arb:
     return t.log1p() / t
 
 
-def _tanh(place: Place, u: Germ, e: Expression) -> Germ:
+def _tanh(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball > 1 or ball < -1:
         c = -2 if ball > 0 else 2
@@ -144,12 +144,12 @@ def _erfcx(u: arb) -> arb:
     return (u * u).exp() * u.erfc()
 
 
-def _tail(place: Place, u: Germ, e: Expression, side: int) -> tuple[Expression, Rest]:
+def _tail(place: BarePlace, u: Germ, e: Expression, side: int) -> tuple[Expression, Rest]:
     """erfc(side·u) for side·u > 1 as m·e^(−u²)."""
     return minus_square(e), Rest(monotone(_erfcx, side * place.ball(u)), 1)
 
 
-def _erfc(place: Place, u: Germ, e: Expression) -> Germ:
+def _erfc(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball > 1:
         exponent, rest = _tail(place, u, e, 1)
@@ -166,7 +166,7 @@ def _erfc(place: Place, u: Germ, e: Expression) -> Germ:
     )
 
 
-def _erf(place: Place, u: Germ, e: Expression) -> Germ:
+def _erf(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     if ball > 1 or ball < -1:
         side = 1 if ball > 0 else -1
@@ -188,7 +188,7 @@ def _root(value: Fraction) -> Fraction | None:
     return Fraction(top, bottom) if (top * top, bottom * bottom) == value.as_integer_ratio() else None
 
 
-def _sqrt(place: Place, u: Germ, e: Expression) -> Germ:
+def _sqrt(place: BarePlace, u: Germ, e: Expression) -> Germ:
     """√(r² + rest) = r + rest/(√(r² + rest) + r)."""
     constant = u.constant
     root = None if constant is None else _root(constant)
@@ -201,19 +201,19 @@ def _sqrt(place: Place, u: Germ, e: Expression) -> Germ:
     return Germ((root,), rests={k: Rest(divided(r.ball, below), r.sign) for k, r in u.rests.items()})
 
 
-def _rsqrt(place: Place, u: Germ, e: Expression) -> Germ:
+def _rsqrt(place: BarePlace, u: Germ, e: Expression) -> Germ:
     found: Germ = place.quotient(exactly(Fraction(1)), _sqrt(place, u, e))
     return found
 
 
-def _log(place: Place, u: Germ, e: Expression) -> Germ:
+def _log(place: BarePlace, u: Germ, e: Expression) -> Germ:
     if u.constant == 1:
         ball = place.ball(Germ(rests=u.rests))
         return rest_of(monotone(methodcaller("log1p"), ball), place.rests_sign(u.rests))
     return place.plain(monotone(methodcaller("log"), place.ball(u)))
 
 
-def _log1p(place: Place, u: Germ, e: Expression) -> Germ:
+def _log1p(place: BarePlace, u: Germ, e: Expression) -> Germ:
     ball = place.ball(u)
     return (
         rest_of(monotone(methodcaller("log1p"), ball), place.sign_of(u))
@@ -222,7 +222,7 @@ def _log1p(place: Place, u: Germ, e: Expression) -> Germ:
     )
 
 
-def _atan(place: Place, u: Germ, e: Expression) -> Germ:
+def _atan(place: BarePlace, u: Germ, e: Expression) -> Germ:
     """arctan(±1) = ±π/4; beyond 1 it is ±π/2 − arctan(1/u)."""
     if u.is_exact and u.constant in (1, -1):
         return Germ(turns=Fraction(int(u.constant), 4))
@@ -238,7 +238,7 @@ def _atan(place: Place, u: Germ, e: Expression) -> Germ:
 def _even(small: Callable[[arb], arb], side: int, large: Callable[[arb], arb], sign: int | None) -> Any:
     """Of cos and cosh: 1 + small(u) for |u| < 1, with the side that it lies on."""
 
-    def found(place: Place, u: Germ, e: Expression) -> Germ:
+    def found(place: BarePlace, u: Germ, e: Expression) -> Germ:
         ball = place.ball(u)
         if not _small(ball):
             return place.plain(large(ball), sign)
@@ -254,7 +254,7 @@ def _even(small: Callable[[arb], arb], side: int, large: Callable[[arb], arb], s
 def _odd(name: str, everywhere: bool) -> Any:
     """Of a function with the sign of its argument, everywhere or where that is small."""
 
-    def found(place: Place, u: Germ, e: Expression) -> Germ:
+    def found(place: BarePlace, u: Germ, e: Expression) -> Germ:
         ball = place.ball(u)
         small = everywhere or _small(ball)
         value = monotone(methodcaller(name), ball) if small else getattr(ball, name)()
@@ -263,7 +263,7 @@ def _odd(name: str, everywhere: bool) -> Any:
     return found
 
 
-FUNCTIONS: dict[str, Callable[[Place, Germ, Expression], Germ]] = {
+FUNCTIONS: dict[str, Callable[[BarePlace, Germ, Expression], Germ]] = {
     "exp": _exp, "expm1": _expm1, "exp2": _exp2, "sigmoid": _sigmoid, "sigmoid_slope": _sigmoid_slope,
     "softplus": _softplus, "tanh": _tanh, "erf": _erf, "erfc": _erfc, "sqrt": _sqrt, "rsqrt": _rsqrt,
     "log": _log, "log1p": _log1p, "atan": _atan, "sin": _odd("sin", False), "tan": _odd("tan", False),
@@ -271,3 +271,9 @@ FUNCTIONS: dict[str, Callable[[Place, Germ, Expression], Germ]] = {
     "cos": _even(lambda b: -2 * (b / 2).sin() ** 2, -1, lambda b: b.cos(), None),
     "cosh": _even(lambda b: 2 * (b / 2).sinh() ** 2, 1, lambda b: b.cosh(), 1),
 }  # fmt: skip
+
+
+class Place(BarePlace):
+    """A point or a block of x, where any formula without conditions has its germ."""
+
+    functions = FUNCTIONS

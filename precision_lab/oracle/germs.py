@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from operator import methodcaller
+from typing import ClassVar
 
 from flint import arb, fmpq
 
@@ -104,13 +105,16 @@ class Germ:
         return not self.turns and not self.rests
 
 
-class Place:
+class BarePlace:
     """A point or a block of x, which keeps a sign; what germs are evaluated at.
 
     Attributes:
         x: its ball.
         sign: of every x in it.
+        functions: how each kind of function is taken apart; `germ_functions.Place` has them.
     """
+
+    functions: ClassVar[Mapping[str, Callable[..., Germ]]] = {}
 
     def __init__(self, low: Fraction, high: Fraction) -> None:
         self.point = low if low == high else None
@@ -237,9 +241,7 @@ class Place:
             return self.quotient(*parts)
         if e.kind == "power":
             return self.power(*parts)
-        from precision_lab.oracle.germ_functions import FUNCTIONS
-
-        return FUNCTIONS[e.kind](self, parts[0], e.args[0])
+        return self.functions[e.kind](self, parts[0], e.args[0])
 
     def plain(self, ball: arb, sign: int | None = None) -> Germ:
         """Without an exact part, but where the ball is one number."""
@@ -451,8 +453,8 @@ def times(c: int, u: Expression) -> Expression:
 
 
 __all__ = [
+    "BarePlace",
     "Germ",
-    "Place",
     "Rest",
     "ball_sign",
     "divided",

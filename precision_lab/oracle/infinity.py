@@ -20,7 +20,8 @@ from flint import arb
 from precision_lab.formula.branching import first_condition
 from precision_lab.formula.expression import Comparison, Expression, X, children, number
 from precision_lab.formula.rewriting import ONE, ZERO, add, div, neg, rebuilt, sub, taken
-from precision_lab.oracle.germs import Germ, Place, Poly, Rest, to_arb
+from precision_lab.oracle.germ_functions import Place
+from precision_lab.oracle.germs import Germ, Poly, Rest, to_arb
 
 BITS = 256
 _HUGE, _TINY = math.inf, -math.inf

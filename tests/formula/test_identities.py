@@ -1,7 +1,7 @@
 """Every exact identity of the rewriting, attacked with numbers: mpmath at 60 digits, both signs, large and small.
 
-The tree as it was written and the tree that came out are evaluated side by side by a small evaluator of this file, which
-takes real numbers as they are: nothing is rounded to fit.
+The tree as it was written and the tree that came out are evaluated side by side by a small evaluator of this
+file, which takes real numbers as they are: nothing is rounded to fit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,26 @@ from precision_lab.formula.expression import FUNCTIONS, PI, Expression, X, node,
 from precision_lab.formula.rewriting import bound, simplified, taken
 from precision_lab.functions import FUNCTIONS as ACTIVATIONS
 from precision_lab.math import (
-    cos, cosh, erf, erfc, exp, expm1, log, log1p, maximum, pi, rsqrt, sigmoid, sin, sinh, softplus, sqrt, tan,
-    tanh, where, atan,
+    atan,
+    cos,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    pi,
+    rsqrt,
+    sigmoid,
+    sin,
+    sinh,
+    softplus,
+    sqrt,
+    tan,
+    tanh,
+    where,
 )  # fmt: skip
 
 DIGITS = 60

@@ -19,6 +19,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import FORMATS
 from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.oracle.certified import certified_reference
+from precision_lab.oracle.plain_roots import edges_of, roots_of
 
 HERE = Path(__file__).parent
 FILE, KERNELS = HERE / "strangers.py", HERE / "kernels_of_strangers.py"
@@ -43,7 +44,10 @@ def test_the_file_has_twenty_functions_or_more_and_the_witness_all_of_them() -> 
 
 
 def test_the_package_knows_nothing_of_them() -> None:
-    """No name of theirs is registered or spelt in the package; the file imports what users import, and nothing else."""
+    """No name of theirs is registered or spelt in the package; the file imports what users import.
+
+    And nothing else.
+    """
     assert not set(STRANGERS) & set(FUNCTIONS)
     imported = {
         node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -66,7 +70,7 @@ def sampled(name: str, output: str, n: int) -> np.ndarray:
     """Hard inputs, the function's own edges, and every n-th number of both formats of 16 bits."""
     f = stranger(name)
     params = f.check_params()
-    own = [*f.edges(params), *f.roots(output, params), *params.values()]
+    own = [*edges_of(f, params), *roots_of(f, output, params), *params.values()]
     listed = [format_inputs(fmt)[:: 1 if n == 1 else n] for fmt in SIXTEEN]
     return np.unique(np.concatenate([hard_inputs(own), *listed]))
 
@@ -135,7 +139,8 @@ def test_a_gradient_has_no_value_where_its_function_has_none(name: str) -> None:
         assert np.isnan(found.rounded).all() and not found.undecided.any(), output
 
 
-# Measured outputs: what torch's functions have a gradient for. Their numbers, such as negative_slope, are no tensors.
+# Measured outputs: what torch's functions have a gradient for. Their numbers, such as negative_slope, are no
+# tensors.
 MEASURED = [(name, output) for name in STRANGERS for output in stranger(name).outputs]
 
 

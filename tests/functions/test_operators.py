@@ -15,6 +15,7 @@ from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations import get_implementation
 from precision_lab.measuring.measure import measure
 from precision_lab.oracle import reference
+from precision_lab.oracle.plain_roots import edges_of
 
 BENDING = (
     "hardswish", "hardsigmoid", "hardtanh", "relu6", "leaky_relu", "celu", "threshold", "softshrink",
@@ -24,7 +25,7 @@ BENDING = (
 
 def edges(name: str, params: dict[str, float]) -> np.ndarray:
     """Every breakpoint, as fp32 number, and 0."""
-    found = [0.0, *FUNCTIONS[name].edges(params)]
+    found = [0.0, *edges_of(FUNCTIONS[name], params)]
     return np.array([float(np.float32(x)) for x in found])
 
 

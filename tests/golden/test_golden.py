@@ -170,7 +170,10 @@ def test_writing_an_unknown_function_suggests_the_near_one(tmp_path: Path) -> No
 def rederive(table: GoldenTable, row: GoldenRow) -> None:
     """Fails unless the Arb ball confirms the digits, the rounding and the tail of a row."""
     fmt = output_format(table.fmt, row.output)
-    if row.exact.strip("+-") in ("inf", "nan"):  # at a pole, or where there are no values: the witness has none there
+    if row.exact.strip("+-") in (
+        "inf",
+        "nan",
+    ):  # at a pole, or where there are no values: the witness has none there
         with pytest.raises(ArithmeticError):
             witness(table.function.name, row.output, row.x, table.parameter_sets[row.parameter_set], 200)
         assert table.function.name in DOMAIN
@@ -247,5 +250,7 @@ def test_rows_checked_alone_name_the_line() -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_a_derivation(name: str) -> None:
     derivations = Path(__file__).parents[2] / "reference" / "derivations"  # not in the package
-    shared = "".join((derivations / f"{page}.md").read_text(encoding="utf-8") for page in ("ablations", "operators"))
+    shared = "".join(
+        (derivations / f"{page}.md").read_text(encoding="utf-8") for page in ("ablations", "operators")
+    )
     assert (derivations / f"{name}.md").is_file() or f"`{name}`" in shared, "write its derivation"
