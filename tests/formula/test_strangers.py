@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import jets
 import numpy as np
 import pytest
-from formula_witness import OUTSIDE, POLE, STRANGERS
+from formula_witness import OUTSIDE, POLE, STRANGERS, at
 from judged import faults, format_inputs, hard_inputs
 from turns import one_in
 
@@ -133,6 +134,30 @@ def test_a_gradient_has_no_value_where_its_function_has_none(name: str) -> None:
     for output in f.all_outputs:
         found = certified_reference(f, output, f.check_params(), x, FORMATS["bf16"])
         assert np.isnan(found.rounded).all() and not found.undecided.any(), output
+
+
+def test_any_value_comes_with_as_many_bits_as_are_asked_for() -> None:
+    for name, x in (
+        ("snake", 1e22),
+        ("tanhshrink", 2.0**-300),
+        ("hardswish", -1.5),
+        ("softsign", 2.0**-1074),
+    ):
+        f = stranger(name)
+        for output in ("forward", "grad_x"):
+            found = pl.evaluate(f, x, output=output, bits=400)
+            known = at(name, output, tuple(sorted(f.check_params().items())), 9000)(x)
+            assert abs(jets.context(9000).mpf(found) - known) <= abs(known) * 2.0**-398, (name, output)
+    assert pl.evaluate(stranger("hardshrink"), 0.25) == 0
+
+
+def test_which_outputs_meet_at_zero() -> None:
+    known = {
+        "leaky_relu": ("forward", "grad_slope"), "elu_alpha": ("forward", "grad_alpha"),
+        "rrelu": ("forward", "grad_lower", "grad_upper"), "star_relu": ("forward", "grad_x", "grad_s", "grad_b"),
+        "tanhshrink": ("forward", "grad_x"),
+    }  # fmt: skip
+    assert {name: stranger(name).continuous for name in known} == known
 
 
 # Measured outputs: what torch's functions have a gradient for. Their numbers, such as negative_slope, are no tensors.

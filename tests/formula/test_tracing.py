@@ -88,6 +88,11 @@ def test_what_is_made_of_others() -> None:
     assert lab.softplus(X) is node("softplus", X)
 
 
+def test_a_limit_of_a_clamp_is_taken_from_x() -> None:
+    """Where both are equal, the first counts, and with it its slope."""
+    assert lab.maximum(X, 3) is lab.where(X >= 3, X, 3) and lab.minimum(X, 3) is lab.where(X <= 3, X, 3)
+
+
 def test_conditions_are_joined_as_numpys_are() -> None:
     inside = lab.where((X > 0) & (X < 1), X, 2)
     assert inside is lab.where(X > 0, lab.where(X < 1, X, 2), 2)

@@ -7,7 +7,9 @@ takes every number of the formats of 8 and 16 bits, and 2^24 of fp32 for a few.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
+import jets
 import numpy as np
 import pytest
 from formula_witness import BUILT_IN
@@ -173,6 +175,57 @@ def test_a_rest_that_no_precision_shows_decides_ties_and_binades(name: str) -> N
         assert found.rounded[0] == nearest * ulp
 
 
+def test_a_block_knows_the_side_of_its_rest() -> None:
+    """A hundred inputs at once: 1 − e⁻ˣ has the ulp below 1, x/2 + e⁻ˣ is above its ties."""
+    x = np.linspace(2.0**20, 2.0**21, 100)
+    found = of(sigmoid(X), x.tolist(), "fp32")
+    assert (found.rounded == 1).all() and (found.ulp == 2.0**-24).all()
+    odd = 2.0**20 + 2 * np.arange(1, 100, 2.0)
+    ties = of(X / 2**20 + exp(-X), (2.0**20 + 2.0**12 * np.arange(1, 100, 2.0)).tolist(), "bf16")
+    assert (ties.rounded == 1 + 2.0**-7 * np.ceil(np.arange(1, 100, 2.0) / 2)).all() and odd.size == 50
+
+
+def test_a_block_leaves_out_what_float64_does_not_show_alone() -> None:
+    """At 65 x·σ(x/2) is below x by 1e-14 of it: far too little for bf16, and plain in float64."""
+    x = np.linspace(64.5, 65.0, 40)
+    found = of(X / (1 + exp(-X / 2)), x.tolist(), "bf16")
+    truth = x - x / (1 + np.exp(x / 2))
+    assert (np.abs(found.exact - truth) <= 2.0**-46).all() and (found.exact < x).all()
+
+
+def test_exact_has_the_digits_of_float64_in_a_coarse_format() -> None:
+    """The slope of softplus(βx)/β for β loses 60 bits at x = 10: what settles bf16 is no value for a relative error."""
+    m = jets.context(400)
+    x, beta = m.mpf(10), 2
+    truth = x / (1 + m.exp(-beta * x)) / beta - m.log1p(m.exp(beta * x)) / beta**2
+    found = of(X / (1 + exp(-2 * X)) / 2 - log(1 + exp(2 * X)) / 4, [10.0], "bf16")
+    assert abs(found.exact[0] - truth) <= abs(truth) * 2.0**-50
+
+
+def test_a_breakpoint_between_two_floats_is_between_them() -> None:
+    """1/3 and 2/3, of which one has its nearest float64 number below it and the other above."""
+    for edge in (Fraction(1, 3), Fraction(2, 3), Fraction(1, 10)):
+        below = float(edge) if Fraction(float(edge)) < edge else math.nextafter(float(edge), 0)
+        above = math.nextafter(below, 1)
+        assert Fraction(below) < edge < Fraction(above)
+        for condition in (X < edge, X <= edge, ~(X > edge)):
+            assert of(where(condition, 1, 2), [below, above], "fp64").rounded.tolist() == [1.0, 2.0]
+
+
+def test_a_curved_condition_is_decided_on_its_edge() -> None:
+    x = [-2.0, 2.0, math.nextafter(2, 3)]
+    assert of(where(X * X < 4, 1, 2), x, "fp32").rounded.tolist() == [2.0, 2.0, 2.0]
+    assert of(where(X * X <= 4, 1, 2), x, "fp32").rounded.tolist() == [1.0, 1.0, 2.0]
+
+
+def test_outside_of_the_domain_there_is_no_value() -> None:
+    for e in (sqrt(X), log(X), X**1.5, log1p(X - 1)):
+        x = [-(2.0**k) for k in range(-40, 40)]
+        found = of(e, x, "fp32")
+        assert np.isnan(found.rounded).all() and not found.undecided.any(), e
+        assert np.isfinite(of(e, [2.0], "fp32").rounded).all()
+
+
 def test_a_tie_goes_to_even_where_nothing_is_beside_it() -> None:
     e = X / 2
     found = of(e, [FORMATS["bf16"].min_subnormal, 3 * FORMATS["bf16"].min_subnormal], "bf16")
@@ -194,7 +247,7 @@ def test_exact_zeros_are_zeros() -> None:
 
 def test_a_root_next_to_a_float_has_its_sign_and_digits() -> None:
     """sin at the float64 next to 22π, tan at that next to π/2, x − tanh x where a third of x³ is left."""
-    mp = __import__("jets").context(2000)
+    mp = jets.context(2000)
     near = float(22 * mp.pi)
     cases = [(sin(X), near, mp.sin(mp.mpf(near))), (tan(X), math.pi / 2, mp.tan(mp.mpf(math.pi / 2)))]
     cases += [(X - tanh(X), 2.0**-200, 2.0**-200 - mp.tanh(mp.mpf(2) ** -200))]
@@ -278,7 +331,7 @@ def test_the_judge_sees_a_wrong_reference(spoil) -> None:  # type: ignore[no-unt
 
 def test_the_judge_rounds_as_ieee_does() -> None:
     """Against numpy's own conversions, ties and overflow included."""
-    mp = __import__("jets").context(300)
+    mp = jets.context(300)
     draw = np.random.default_rng(3)
     values = [
         *draw.standard_normal(200) * 10.0 ** draw.integers(-46, 39, 200),
