@@ -11,19 +11,25 @@ from precision_lab.math import (
     exp,
     expm1,
     log,
-    log1p as log_of_one_plus,
     maximum,
     minimum,
     pi,
     piecewise,
     relu,
-    rsqrt as inverse_root,
     sigmoid,
     sin,
-    softplus as smooth,
     sqrt,
     tanh,
     where,
+)
+from precision_lab.math import (
+    log1p as log_of_one_plus,
+)
+from precision_lab.math import (
+    rsqrt as inverse_root,
+)
+from precision_lab.math import (
+    softplus as smooth,
 )
 
 

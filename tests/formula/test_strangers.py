@@ -1,4 +1,4 @@
-"""Functions that nobody told the lab of, written by a stranger in one file: measured as its own are, to the last input.
+"""Functions that nobody told the lab of, written by a stranger in one file: measured as its own are.
 
 The exhaustive run holds every output of every one to mpmath at all 2^16 inputs of bf16 and of fp16.
 """
@@ -26,7 +26,7 @@ FILE, KERNELS = HERE / "strangers.py", HERE / "kernels_of_strangers.py"
 # At ±inf sin goes nowhere, and what torch returns there is compared with nothing.
 NO_LIMIT = {("snake", "grad_x"), ("snake", "grad_alpha"), ("snake", "grad_grad_x")}
 SIXTEEN = ("bf16", "fp16")
-ALL = SIXTEEN + ("fp32", "fp64")
+ALL = (*SIXTEEN, "fp32", "fp64")
 
 
 def stranger(name: str) -> Activation:
@@ -44,7 +44,7 @@ def test_the_file_has_twenty_functions_or_more_and_the_witness_all_of_them() -> 
 
 
 def test_the_package_knows_nothing_of_them() -> None:
-    """No name of theirs is registered or spelt in the package; the file imports what users import, and nothing else."""
+    """No name of theirs is registered or spelt in it; the file imports what users import, and no more."""
     assert not set(STRANGERS) & set(FUNCTIONS)
     imported = {
         node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -154,13 +154,14 @@ def test_any_value_comes_with_as_many_bits_as_are_asked_for() -> None:
 def test_which_outputs_meet_at_zero() -> None:
     known = {
         "leaky_relu": ("forward", "grad_slope"), "elu_alpha": ("forward", "grad_alpha"),
-        "rrelu": ("forward", "grad_lower", "grad_upper"), "star_relu": ("forward", "grad_x", "grad_s", "grad_b"),
+        "rrelu": ("forward", "grad_lower", "grad_upper"),
+        "star_relu": ("forward", "grad_x", "grad_s", "grad_b"),
         "tanhshrink": ("forward", "grad_x"),
     }  # fmt: skip
     assert {name: stranger(name).continuous for name in known} == known
 
 
-# Measured outputs: what torch's functions have a gradient for. Their numbers, such as negative_slope, are no tensors.
+# What torch's functions have a gradient for. Their numbers, such as negative_slope, are no tensors.
 MEASURED = [(name, output) for name in STRANGERS for output in stranger(name).outputs]
 
 
