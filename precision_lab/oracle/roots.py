@@ -16,7 +16,7 @@ import numpy as np
 from flint import arb
 
 from precision_lab.exceptions import UndecidedError
-from precision_lab.formula.branching import conditions, has_branches, linear
+from precision_lab.formula.branching import conditions, linear
 from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import sub
@@ -54,7 +54,7 @@ def edges(e: Expression) -> tuple[float, ...]:
         if line is not None:
             if line[0]:
                 found.add(float(-line[1] / line[0]))
-        elif not has_branches(difference):
+        else:
             found |= set(roots(difference).roots)
     return tuple(sorted(found - {0.0}))
 

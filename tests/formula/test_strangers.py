@@ -1,4 +1,4 @@
-"""Functions that nobody told the lab of, written by a stranger in one file: measured as its own are, to the last input.
+"""Functions that nobody told the lab of, written by a stranger in one file: measured as its own are.
 
 The exhaustive run holds every output of every one to mpmath at all 2^16 inputs of bf16 and of fp16.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import jets
 import numpy as np
 import pytest
-from formula_witness import OUTSIDE, POLE, STRANGERS
+from formula_witness import OUTSIDE, POLE, STRANGERS, at
 from judged import faults, format_inputs, hard_inputs
 from turns import one_in
 
@@ -26,7 +27,7 @@ FILE, KERNELS = HERE / "strangers.py", HERE / "kernels_of_strangers.py"
 # At ±inf sin goes nowhere, and what torch returns there is compared with nothing.
 NO_LIMIT = {("snake", "grad_x"), ("snake", "grad_alpha"), ("snake", "grad_grad_x")}
 SIXTEEN = ("bf16", "fp16")
-ALL = SIXTEEN + ("fp32", "fp64")
+ALL = (*SIXTEEN, "fp32", "fp64")
 
 
 def stranger(name: str) -> Activation:
@@ -44,10 +45,7 @@ def test_the_file_has_twenty_functions_or_more_and_the_witness_all_of_them() -> 
 
 
 def test_the_package_knows_nothing_of_them() -> None:
-    """No name of theirs is registered or spelt in the package; the file imports what users import.
-
-    And nothing else.
-    """
+    """No name of theirs is registered or spelt in it; the file imports what users import, and no more."""
     assert not set(STRANGERS) & set(FUNCTIONS)
     imported = {
         node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -139,8 +137,32 @@ def test_a_gradient_has_no_value_where_its_function_has_none(name: str) -> None:
         assert np.isnan(found.rounded).all() and not found.undecided.any(), output
 
 
-# Measured outputs: what torch's functions have a gradient for. Their numbers, such as negative_slope, are no
-# tensors.
+def test_any_value_comes_with_as_many_bits_as_are_asked_for() -> None:
+    for name, x in (
+        ("snake", 1e22),
+        ("tanhshrink", 2.0**-300),
+        ("hardswish", -1.5),
+        ("softsign", 2.0**-1074),
+    ):
+        f = stranger(name)
+        for output in ("forward", "grad_x"):
+            found = pl.evaluate(f, x, output=output, bits=400)
+            known = at(name, output, tuple(sorted(f.check_params().items())), 9000)(x)
+            assert abs(jets.context(9000).mpf(found) - known) <= abs(known) * 2.0**-398, (name, output)
+    assert pl.evaluate(stranger("hardshrink"), 0.25) == 0
+
+
+def test_which_outputs_meet_at_zero() -> None:
+    known = {
+        "leaky_relu": ("forward", "grad_slope"), "elu_alpha": ("forward", "grad_alpha"),
+        "rrelu": ("forward", "grad_lower", "grad_upper"),
+        "star_relu": ("forward", "grad_x", "grad_s", "grad_b"),
+        "tanhshrink": ("forward", "grad_x"),
+    }  # fmt: skip
+    assert {name: stranger(name).continuous for name in known} == known
+
+
+# What torch's functions have a gradient for. Their numbers, such as negative_slope, are no tensors.
 MEASURED = [(name, output) for name in STRANGERS for output in stranger(name).outputs]
 
 

@@ -19,7 +19,8 @@ from precision_lab.formula.expression import FUNCTIONS, Expression, X, lift, nod
 from precision_lab.functions import activation
 
 ONE_ARGUMENT = {
-    "exp": "exp", "expm1": "expm1", "exp2": "exp2", "log": "log", "log1p": "log1p", "sqrt": "sqrt", "sin": "sin",
+    "exp": "exp", "expm1": "expm1", "exp2": "exp2", "log": "log", "log1p": "log1p", "sqrt": "sqrt",
+    "sin": "sin",
     "cos": "cos", "tan": "tan", "tanh": "tanh", "sinh": "sinh", "cosh": "cosh", "atan": "arctan",
 }  # fmt: skip
 
@@ -88,6 +89,11 @@ def test_what_is_made_of_others() -> None:
     assert lab.softplus(X) is node("softplus", X)
 
 
+def test_a_limit_of_a_clamp_is_taken_from_x() -> None:
+    """Where both are equal, the first counts, and with it its slope."""
+    assert lab.maximum(X, 3) is lab.where(X >= 3, X, 3) and lab.minimum(X, 3) is lab.where(X <= 3, X, 3)
+
+
 def test_conditions_are_joined_as_numpys_are() -> None:
     inside = lab.where((X > 0) & (X < 1), X, 2)
     assert inside is lab.where(X > 0, lab.where(X < 1, X, 2), 2)
@@ -103,7 +109,7 @@ def test_symbols_are_x_parameters_and_operands() -> None:
 
 def test_one_expression_is_one_object_even_out_of_a_pickle() -> None:
     e = lab.where(
-        (X > 0.1) & (X <= symbol("a")), lab.gelu(X) if hasattr(lab, "gelu") else lab.erf(X / 2), lab.pi**-2
+        (X > 0.1) & (symbol("a") >= X), lab.gelu(X) if hasattr(lab, "gelu") else lab.erf(X / 2), lab.pi**-2
     )
     assert pickle.loads(pickle.dumps(e)) is e
     assert pickle.loads(pickle.dumps(X < 3)) is (X < 3)

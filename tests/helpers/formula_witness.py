@@ -1,7 +1,7 @@
-"""Every built-in activation and every stranger a second time, over `jets`: what the general oracle is attacked with.
+"""Every built-in activation and every stranger a second time, to attack the general oracle with.
 
-Written from papers and torch's documentation, one function each: value and derivatives come from `jets`, branches
-from Python's comparisons of exact numbers.
+Written from papers and torch's documentation, one function each: value and derivatives come from `jets`,
+that is mpmath, branches from Python's comparisons of exact numbers.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ POLE = {"log1p": -1.0, "rsqrt": 0.0}
 
 
 def value(name: str, output: str, params: Mapping[str, float], x: float, bits: int) -> Any:
-    """The output of a function at a finite x where it has a value, as an mpf; not certified, but at so many bits."""
+    """The output of a function at a finite x where it has a value, as an mpf of so many bits."""
     return at(name, output, tuple(params.items()), bits)(x)
 
 

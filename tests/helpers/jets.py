@@ -1,7 +1,7 @@
-"""Values with their first two derivatives, over mpmath numbers: the chain rule, written out for each function.
+"""Values with two derivatives over mpmath numbers: the chain rule, written out for each function.
 
-Shares nothing with `precision_lab`: another library, another way to the derivatives, and the branches of a function
-are Python's own. Precision is the context's; whoever asks raises it until nothing changes.
+Shares nothing with `precision_lab`: another library, another way to derivatives, and branches that are
+Python's own. Precision is the context's; whoever asks raises it until nothing changes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import mpmath
 
-# Beyond, e^−t stands for itself by its sign and order alone: it is below 2^-2885, and a format's smallest number,
-# divided by its largest, is 2^-2098.
+# Beyond, e^−t counts by its sign and order alone: it is below 2^-2885, and a format's smallest number, over
+# its largest, is 2^-2098.
 CUT = 2000
 
 
@@ -97,7 +97,7 @@ class Jet:
 
 
 def fading(m: Any, t: Any) -> Any:
-    """e^−t for t ≥ 0; beyond `CUT` a number that is as positive, as small for every format, and falls likewise."""
+    """e^−t for t ≥ 0; beyond `CUT` another positive number, as small for every format, that falls too."""
     return m.exp(-t) if t <= CUT else m.exp(-(CUT + m.log(t / CUT)))
 
 

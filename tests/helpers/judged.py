@@ -1,4 +1,4 @@
-"""What a `Reference` says, held to a number of many bits: rounding, tail, ulp, sign and value, in whole numbers."""
+"""What a `Reference` says, held to a number of many bits: rounding, tail, ulp, sign and value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.oracle.certified import certified_reference
 
-# Precision in bits, and how near to an edge, in powers of two of an ulp, a number is too near for it. The last decides
-# all: the square of what `jets.fading` gives for the largest float64 number shows beside 1.
+# Precision in bits, and how near to an edge, in powers of two of an ulp, a number is too near for it. The
+# last decides all: the square of what `jets.fading` gives for the largest float64 number shows beside 1.
 LADDER: tuple[tuple[int, int | None], ...] = ((260, 40), (1200, 640), (9000, None))
 EXACTLY = 2.0**-50  # of `Reference.exact`, which is to float64's precision
 KINDS = ("bf16", "fp16", "fp32", "fp64", "e4m3", "e5m2")
@@ -108,7 +108,7 @@ def faults(
     function: Activation, output: str, params: Mapping[str, float], x: Any, formats: Sequence[str],
     find: Callable[..., Reference] = certified_reference,
 ) -> list[str]:  # fmt: skip
-    """Everything that the reference says wrongly of finite inputs; each value is computed once for all formats."""
+    """Everything that the reference says wrongly of finite inputs; a value is computed once."""
     x = np.asarray(x, np.float64)
     results = [find(function, output, params, x, FORMATS[name]) for name in formats]
     steps = [(at(function.name, output, tuple(sorted(params.items())), bits), near) for bits, near in LADDER]
@@ -151,7 +151,7 @@ def spread(values: Iterable[float], step: float) -> list[float]:
 
 
 def hard_inputs(around: Iterable[float]) -> Any:
-    """Breakpoints and roots, 0, powers of two, the ends of every format, huge and subnormal; float64, ascending."""
+    """Breakpoints and roots, 0, powers of two, the ends of every format, huge and subnormal; ascending."""
     powers = [2.0**k for k in (*range(-1074, 1024, 41), *range(-150, 128, 7), *range(-30, 12))]
     ends = [
         v
