@@ -175,10 +175,11 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     implementation, outputs, fmt, core = case.implementation, case.outputs, case.fmt, case.core
     leaves = leaf_tensors(case)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
-    # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
+    # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters, or Python numbers.
     everywhere = implementation.execution.compiled
+    numbers = set(implementation.numbers)
     expanded = {
-        name: leaf.expand(point.shape).clone() if everywhere or name in wanted else leaf
+        name: leaf.expand(point.shape).clone() if name not in numbers and (everywhere or name in wanted) else leaf
         for name, leaf in leaves.items()
     }
     if wanted or everywhere:
