@@ -58,7 +58,8 @@ def call(
     kernel = implementation.kernel
     if implementation.execution.compiled:
         kernel = compiled_kernel(implementation)
-    numbers = {name: leaves[name].item() for name in implementation.numbers if name in leaves}
+    # Of x's shape where the kernel is compiled: then any element is the number.
+    numbers = {name: leaves[name].reshape(-1)[0].item() for name in implementation.numbers if name in leaves}
     with switches_kept(), clock.running("forward", x.numel()) if clock else nullcontext():
         if implementation.execution.upcast:
             wide = {n: leaf.float() for n, leaf in leaves.items()}
@@ -175,11 +176,10 @@ def _run(case: Case, point: Tensor, clock: Clock | None = None) -> dict[str, Ten
     implementation, outputs, fmt, core = case.implementation, case.outputs, case.fmt, case.core
     leaves = leaf_tensors(case)
     wanted = {output.removeprefix("grad_") for output in outputs if output.startswith("grad_")}
-    # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters, or Python numbers.
+    # One graph per kernel and dtype: a compiled kernel always gets x-shaped parameters.
     everywhere = implementation.execution.compiled
-    numbers = set(implementation.numbers)
     expanded = {
-        name: leaf.expand(point.shape).clone() if name not in numbers and (everywhere or name in wanted) else leaf
+        name: leaf.expand(point.shape).clone() if everywhere or name in wanted else leaf
         for name, leaf in leaves.items()
     }
     if wanted or everywhere:
