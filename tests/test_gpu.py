@@ -23,7 +23,11 @@ from precision_lab.verifying.verify import verify
 pytestmark = pytest.mark.gpu
 SETS = [(f, name) for f in ("xielu", "xiprelu") for name in get_function(f).parameter_sets]
 BOUNDS = {"bf16": 0.51, "fp16": 0.75, "fp32": 1.0}
-SUBJECTS = [i for i in IMPLEMENTATIONS.values() if i.runs_on(CUDA) and not i.execution.compiled]
+SUBJECTS = [
+    i
+    for i in IMPLEMENTATIONS.values()
+    if i.runs_on(CUDA) and not i.execution.compiled and i.function.sides is not None
+]
 
 
 def _scored(cls: type[Scorer], args: tuple, options: dict, x: object, ys: list, rest: tuple) -> list[Tally]:  # type: ignore[type-arg]

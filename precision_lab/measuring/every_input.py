@@ -70,7 +70,7 @@ def sweep_chunks(
         EnvironmentAltersResultsError: a thread flushes subnormals.
     """
     implementation, outputs, fmt = case.implementation, case.outputs, case.fmt
-    if implementation.device.is_accelerator:
+    if case.is_scored_there:
         return _sweep_on_device(case, chunks, progress=progress, clock=clock)
     cells, held_to = case.points.cells, standards(case, outputs)
     size = min(CHUNK, 1 << fmt.bits)

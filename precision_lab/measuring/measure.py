@@ -150,7 +150,7 @@ def _score_listed(
     """One run of the kernel over inputs that fit in memory; then, where results can be chosen, all others."""
     bits = case.points.bits
     assert bits is not None
-    if case.implementation.device.is_accelerator and case.fmt.bits <= 32:
+    if case.is_scored_there:
         return _score_on_device(case, bits, clock), {}
     if is_plain(case.implementation):
         _begun(case.implementation, case.fmt, case.outputs)

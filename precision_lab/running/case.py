@@ -52,6 +52,12 @@ class Case:
         """Format of the tensors that the kernel itself receives."""
         return self.implementation.core_format(self.fmt)
 
+    @property
+    def is_scored_there(self) -> bool:
+        """Whether results stay on the GPU that they were computed on; it has the compiled tiers alone."""
+        compiled = self.fmt.bits <= 32 and all(map(self.function.has_terms, self.outputs))
+        return self.implementation.device.is_accelerator and compiled
+
     @cached_property
     def effective(self) -> Effective:
         """The parameter values that the kernel really uses: as rounded to the dtype it receives them in.

@@ -59,7 +59,8 @@ def call(
     kernel = implementation.kernel
     if implementation.execution.compiled:
         kernel = compiled_kernel(implementation)
-    numbers = {name: leaves[name].item() for name in implementation.numbers if name in leaves}
+    # Of x's shape where the kernel is compiled: then any element is the number.
+    numbers = {name: leaves[name].reshape(-1)[0].item() for name in implementation.numbers if name in leaves}
     with switches_kept(), clock.running("forward", x.numel()) if clock else nullcontext():
         if implementation.execution.upcast:
             wide = {n: leaf.float() for n, leaf in leaves.items()}

@@ -53,7 +53,7 @@ CPU = torch.device("cpu")
 SUBJECTS = [
     (i, fmt)
     for i in IMPLEMENTATIONS.values()
-    if i.execution in (EAGER, FP8_FP32, FP8_BF16) and i.runs_on(HOST)
+    if i.execution in (EAGER, FP8_FP32, FP8_BF16) and i.runs_on(HOST) and i.function.sides is not None
     for fmt in i.formats
     if fmt.bits <= 16
 ]
