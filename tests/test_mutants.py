@@ -19,6 +19,9 @@ LEAST = 150
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
     "__main__.py": "starts a command, or says why not",
+    "formula/plain_values.py": "tells two formulas of one name apart, and decides nothing else",
+    "math.py": "names what formulas are written with",
+    "oracle/program_record.py": "names what the first tier runs",
     "numeric/sources.py": "names what compiled code is made of, by its checksum",
     "oracle/record.py": "records what is certain of exact values",
     "scoring/settled.py": "names what scoring a value takes",

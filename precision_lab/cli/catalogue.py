@@ -51,7 +51,8 @@ def functions_page(data: dict[str, Any]) -> str:
     lines = [
         "# Functions",
         "",
-        "Written by `precision-lab list --markdown docs/functions.md`. Each is one file in `precision_lab/functions/`,",
+        "Written by `precision-lab list --markdown docs/functions.md`. Each is one file in "
+        "`precision_lab/functions/`,",
         "and one formula; its gradients, limits, roots and tables follow. Yours is measured alike:",
         "`--function my_functions.py:NAME`.",
         "",

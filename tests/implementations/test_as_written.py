@@ -82,7 +82,7 @@ def test_a_kernel_without_a_double_backward_says_so() -> None:
             s = torch.sigmoid(x)
             return dy * s * (1 + x * (1 - s))
 
-    with pytest.raises(KernelError, match="double backward|no gradient"):
+    with pytest.raises(KernelError, match=r"double backward|no gradient"):
         pl.measure(Once.apply, "silu", fmt="bf16", output="grad_grad_x")
 
 

@@ -22,6 +22,7 @@ from precision_lab.formula.expression import X
 from precision_lab.functions import FUNCTIONS, Activation, activation
 from precision_lab.math import cos, cosh, exp, exp2, log, log1p, sigmoid, sin, sinh, sqrt, tan, tanh, where
 from precision_lab.oracle.certified import certified_reference
+from precision_lab.oracle.plain_roots import roots_of
 from precision_lab.oracle.reference import reference
 
 OUTPUTS = [(name, output) for name, f in FUNCTIONS.items() for output in f.all_outputs]
@@ -37,7 +38,7 @@ def params_of(name: str) -> dict[str, float]:
 
 def inputs(name: str, output: str, every: int) -> np.ndarray:
     f = FUNCTIONS[name]
-    own = [*f.roots(output, params_of(name)), *params_of(name).values()] if f.has_terms(output) else []
+    own = [*roots_of(f, output, params_of(name)), *params_of(name).values()] if f.has_terms(output) else []
     listed = [format_inputs(fmt)[::every] for fmt in ("bf16", "fp16")]
     x = np.unique(np.concatenate([hard_inputs(own), *listed]))
     # Beyond, x⁶ times what `jets.CUT` stands for is no small number.

@@ -1,4 +1,4 @@
-"""The pieces that a formula is compiled into for fp32: they give what Arb gives, input by input, and no more."""
+"""The pieces that a formula is compiled into for fp32 give what Arb gives, input by input."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_an_edge_is_a_cell_of_its_own_and_left_to_arb() -> None:
 
 
 def test_sides_of_constants_are_derived() -> None:
-    """d/dx of x·σ(βx): above 1/2 next to 0 on the right, below on the left; above 1 far right, below 0 far left."""
+    """d/dx of x·σ(βx): above 1/2 right of 0, below it left of 0; above 1 far right, below 0 far left."""
     program = formula_program((Curve(gated, "grad_x", gated.check_params()),))
     (near, far), pivots = program.windows[POSITIVE, 0], program.pivots[POSITIVE, 0]
     assert near.tolist() == [0.0, 2.0**-30] and pivots[0].tolist() == [0.5, 1.0]
