@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation, localcontext
+from pathlib import Path
 from typing import Any
 
 from precision_lab.formats import FORMATS, get_format
@@ -174,6 +175,7 @@ class Measurement(Signed):
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
     target: str = ""  # where a stranger's kernel was found
+    definition: str = ""  # where a user's own function was found, FILE:NAME
     device: str = "cpu"  # where the kernel ran
     asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
     options: str = ""  # with which the command line calls the kernel as it was called
@@ -239,19 +241,30 @@ def exact_interval(witness: Witness) -> str:
         return f"[{shown - unit}, {shown + unit}]"
 
 
+def named_function(name: str, definition: str) -> str:
+    """What a command line calls a function: FILE:NAME, from here where it lies below; "" where nothing does."""
+    if not definition:
+        return name if name in FUNCTIONS else ""
+    file, _, own = definition.rpartition(":")
+    path = Path(file)
+    here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shlex.quote(f"{here}:{own}")
+
+
 def replay_command(m: Measurement, witness: Witness) -> str:
     """The command that shows one input of a measurement again, with the parameters the kernel used.
 
     A TARGET gets the values that were asked for, the initial ones by default: one with raw parameters
     inside would put the effective values through its constraint once more.
 
-    Empty for a function or a format of the user's own, which no command can name.
+    Empty for a function or a format of the user's own that no command can name.
     """
-    if m.function not in FUNCTIONS or m.fmt not in FORMATS:
+    function = named_function(m.function, m.definition)
+    if not function or m.fmt not in FORMATS:
         return ""
     params = {} if m.target and m.params_name == "init" else m.asked or m.params
     words = [
-        f"precision-lab explain {m.function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
+        f"precision-lab explain {function} --bits {witness.bits} --format {m.fmt} --output {m.output}",
         *(f"--param {name}={value!r}" for name, value in params.items()),
         *([f"--kernel {shlex.quote(m.target)}"] if m.target else []),
         *([m.options] if m.options else []),

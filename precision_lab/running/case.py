@@ -157,6 +157,7 @@ class Case:
             failure=failure,
             environment=environment(),
             target=implementation.target,
+            definition=self.function.home,
             device=implementation.device.name,
             asked=asked,
             options=" ".join(implementation.options()),

@@ -7,20 +7,21 @@ from dataclasses import replace
 
 from precision_lab.devices import CPU
 from precision_lab.formats import FORMATS
-from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations import Implementation
 from precision_lab.results import Finding
+from precision_lab.results.measurement import named_function
 from precision_lab.verifying.plan import Plan
 
 
 def replayed(plan: Plan, implementation: Implementation, finding: Finding, prop: str) -> Finding:
     """A finding with the command that examines its property again, where it can name all that is in it."""
     target = implementation.target
-    named = finding.function in FUNCTIONS and finding.fmt in FORMATS
+    function = named_function(finding.function, plan.function.home)
+    named = function and finding.fmt in FORMATS
     if not target or finding.replay or not named:
         return finding
     words = [
-        f"precision-lab verify {shlex.quote(target)} --function {finding.function} --format {finding.fmt}",
+        f"precision-lab verify {shlex.quote(target)} --function {function} --format {finding.fmt}",
         f"--properties {prop}", *_options(plan, implementation, finding),
     ]  # fmt: skip
     return replace(finding, replay=" ".join(words))

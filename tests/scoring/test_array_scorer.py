@@ -386,10 +386,11 @@ def test_what_is_certified_input_by_input_is_scored_by_arrays() -> None:
     assert isinstance(scorer_for([certified, plain]), Scorer)
 
 
-def test_every_function_but_the_labs_own_with_fast_tiers_is_certified_in_narrow_formats() -> None:
+def test_functions_of_users_files_are_certified_in_narrow_formats() -> None:
     own, bf16 = get_function("silu"), get_format("bf16")
     assert not is_certified(own, bf16, bf16)
-    mine = replace(own, name="mine")
+    assert not is_certified(replace(own, name="mine"), bf16, bf16)
+    mine = replace(own, home="mine.py:silu")
     answers = {name: is_certified(mine, get_format(name), bf16) for name in ("fp16", "fp32")}
     assert answers == {"fp16": True, "fp32": False}
     assert not is_certified(mine, bf16, get_format("fp32"))
