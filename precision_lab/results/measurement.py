@@ -242,7 +242,7 @@ def exact_interval(witness: Witness) -> str:
 
 
 def named_function(name: str, definition: str) -> str:
-    """What a command line calls a function: FILE:NAME, from here where it lies below; "" where nothing does."""
+    """What a command line calls a function: FILE:NAME of a user's own; "" where nothing names it."""
     if not definition:
         return name if name in FUNCTIONS else ""
     file, _, own = definition.rpartition(":")

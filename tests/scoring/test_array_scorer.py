@@ -214,7 +214,7 @@ INTEGERS = (
 
 @pytest.mark.parametrize(
     ("function", "output", "name"),
-    in_turn([(f.name, output) for f in FUNCTIONS.values() for output in f.outputs[:2]], NARROW),
+    in_turn([(f.name, output) for f in FUNCTIONS.values() if f.sides for output in f.outputs[:2]], NARROW),
 )
 def test_the_compiled_scorer_counts_the_same(function: str, output: str, name: str) -> None:
     standard = held_to(function, output, name)
