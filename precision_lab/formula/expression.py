@@ -8,7 +8,6 @@ dictionaries. Nothing is rewritten here: an expression stands as it was written 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, partial
@@ -49,7 +48,7 @@ class Expression:
 
     __slots__ = ("__weakref__", "args", "kind")
     # What numpy, torch and methods call by a name; `vocabulary` knows the names.
-    named: ClassVar[Callable[[str, str], Callable[..., Expression]]]
+    named: ClassVar[Any]
     # numpy and torch hand their functions over instead of trying to convert.
     __array_priority__ = 1000
 

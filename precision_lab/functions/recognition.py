@@ -127,7 +127,8 @@ def _affine(e: Expression) -> Affine | None:
     parts = _split(e)
     if parts is None or any(basis != "one" for _, basis in parts):
         return None
-    constant, weights = 0, dict[str, int]()
+    constant: int | Fraction = 0
+    weights: dict[str, int | Fraction] = {}
     for part, _ in parts:
         constant += part.constant
         for name, weight in part.weights:

@@ -43,8 +43,8 @@ class Standard:
 def is_certified(function: Activation, source: FloatFormat, target: FloatFormat) -> bool:
     """Whether exact values of a function are taken input by input, of an oracle that compiles nothing.
 
-    That is of narrow formats, for functions of users' files and those without fast tiers: the thousands of cases
-    of a report repay what the others take to compile.
+    That is of narrow formats, for functions of users' files and those without fast tiers: the thousands of
+    cases of a report repay what the others take to compile.
 
     Args:
         source, target: formats of the inputs and of the output.
