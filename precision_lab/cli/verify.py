@@ -200,6 +200,12 @@ def verify(
     Exit code 0: it holds. 1: the kernel fails, or the verdict is inconclusive. 2: wrong use. 3: the lab's
     own trouble.
     """
+    from precision_lab.running.own_process import prepare
+
+    place = call.place
+    if ":" in target and isolation.isolate is not False:
+        # Both processes import torch, which takes a second: at the same time.
+        prepare("precision_lab.verifying.kernel_process", place, place.name if place.own_process else "")
     from precision_lab.cli.printing import console_for, print_verdict
     from precision_lab.devices import CPU
     from precision_lab.functions import get_function
@@ -210,7 +216,7 @@ def verify(
     from precision_lab.verifying.junit import junit_xml
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
-    place, target = call.place, with_launch(target, call.launch)
+    target = with_launch(target, call.launch)
     at_home = place == CPU and is_registered_name(target)
     if isolation.isolate is False or (isolation.isolate is None and at_home):
         everything = {str(parameter.name) for parameter in context.command.params}

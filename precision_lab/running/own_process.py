@@ -22,7 +22,7 @@ from precision_lab.devices import Device, get_device
 from precision_lab.exceptions import InternalError, KernelError, UsageError
 from precision_lab.system.children import module_path, tie_to_parent
 from precision_lab.system.progress import Progress
-from precision_lab.system.warm_start import Forked, fork_process, serve
+from precision_lab.system.warm_start import Forked, fork_process, prepare_server, serve
 from precision_lab.virtual_gpu.settings import DEVICE
 
 P = ParamSpec("P")
@@ -63,6 +63,19 @@ def on(device: Device, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
     return found
 
 
+def prepare(module: str, device: Device, purpose: str) -> None:
+    """Starts what `started` forks from, before this process imports what takes long itself."""
+    if not device.is_accelerator:
+        command, environment = _command(module, device)
+        prepare_server([*command, SERVER], environment, purpose=purpose)
+
+
+def _command(module: str, device: Device) -> tuple[list[str], dict[str, str]]:
+    inherited: dict[str, str | None] = {**os.environ, "PYTHONPATH": module_path(), **device.variables()}
+    environment = {name: value for name, value in inherited.items() if value is not None}
+    return [sys.executable, "-P", "-X", "faulthandler", "-m", module], environment
+
+
 def started(
     module: str, device: Device, pipe: int, noise: int, purpose: str
 ) -> Forked | subprocess.Popen[bytes]:
@@ -75,9 +88,7 @@ def started(
         noise: its standard output and error.
         purpose: as `fork_process`.
     """
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", module]
-    inherited: dict[str, str | None] = {**os.environ, "PYTHONPATH": module_path(), **device.variables()}
-    environment = {name: value for name, value in inherited.items() if value is not None}
+    command, environment = _command(module, device)
     if not device.is_accelerator:
         found = fork_process([*command, SERVER], environment, pipe=pipe, noise=noise, purpose=purpose)
         if found is not None:

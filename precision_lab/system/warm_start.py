@@ -159,6 +159,17 @@ def fork_process(
     return None
 
 
+def prepare_server(command: list[str], environment: Mapping[str, str], *, purpose: str = "") -> None:
+    """Starts the server that `fork_process` then asks: it imports while this process does."""
+    if sys.platform != "linux":
+        return
+    environment = {name: value for name, value in environment.items() if name != _NOT_HANDED_ON}
+    inherited = _inherited(command, environment)
+    with _Running.lock:
+        if purpose not in _Running.servers:
+            _Running.servers[purpose] = (_Server(command, environment), inherited)
+
+
 def _end(purpose: str) -> None:
     known = _Running.servers.pop(purpose, None)
     if known is not None:
