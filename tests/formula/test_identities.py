@@ -1,18 +1,18 @@
 """Every exact identity of the rewriting, attacked with numbers of both signs, large and small.
 
 The tree as it was written and the tree that came out are evaluated side by side, over mpmath and to 60
-digits, by a small evaluator of this file: nothing is rounded to fit.
+digits, by a small evaluator (`tree_witness`): nothing is rounded to fit.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import jets
 import pytest
+from tree_witness import evaluated
 
 from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import FUNCTIONS, PI, Expression, X, node, number
@@ -45,58 +45,6 @@ DIGITS = 60
 CANCELLING = 1200  # bits in which identities are compared: what cancels on one side must still show
 
 
-def evaluated(e: Expression, values: dict[str, Any], m: Any) -> Any:
-    """A tree at numbers, operation by operation."""
-    if e.kind == "number":
-        return m.mpf(e.args[0].numerator) / e.args[0].denominator
-    if e.kind == "symbol":
-        return m.mpf(values[e.args[0]])
-    if e.kind == "pi":
-        return m.pi * 1
-    if e.kind == "where":
-        c, a, b = e.args
-        left, right = evaluated(c.left, values, m), evaluated(c.right, values, m)
-        return evaluated(a if (left < right if c.strict else left <= right) else b, values, m)
-    parts = [evaluated(part, values, m) for part in e.args]
-    return OPERATIONS[e.kind](m, *parts)
-
-
-def _power(m: Any, a: Any, n: Any) -> Any:
-    return a ** int(n) if n == int(n) else m.exp(n * m.log(a))
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": lambda m, a, b: a + b,
-    "sub": lambda m, a, b: a - b,
-    "mul": lambda m, a, b: a * b,
-    "div": lambda m, a, b: a / b,
-    "neg": lambda m, a: -a,
-    "power": _power,
-    "exp2": lambda m, u: m.mpf(2) ** u,
-    "rsqrt": lambda m, u: 1 / m.sqrt(u),
-    "sigmoid": lambda m, u: 1 / (1 + m.exp(-u)),
-    "sigmoid_slope": lambda m, u: m.exp(-u) / (1 + m.exp(-u)) ** 2,
-    "softplus": lambda m, u: m.log(1 + m.exp(u)),
-    **{
-        kind: (lambda m, u, kind=kind: getattr(m, kind)(u))
-        for kind in (
-            "exp",
-            "expm1",
-            "log",
-            "log1p",
-            "sqrt",
-            "sin",
-            "cos",
-            "tan",
-            "tanh",
-            "erf",
-            "erfc",
-            "atan",
-            "sinh",
-            "cosh",
-        )
-    },
-}
 HALF = Fraction(1, 2)
 # What is written, and an operation that must be gone, or "" where the tree becomes another.
 WRITTEN: dict[str, Expression] = {

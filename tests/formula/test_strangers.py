@@ -140,12 +140,12 @@ def test_a_gradient_has_no_value_where_its_function_has_none(name: str) -> None:
 def test_any_value_comes_with_as_many_bits_as_are_asked_for() -> None:
     for name, x in (
         ("snake", 1e22),
-        ("tanhshrink", 2.0**-300),
+        ("softcap", 2.0**-300),
         ("hardswish", -1.5),
         ("softsign", 2.0**-1074),
     ):
         f = stranger(name)
-        for output in ("forward", "grad_x"):
+        for output in f.outputs:
             found = pl.evaluate(f, x, output=output, bits=400)
             known = at(name, output, tuple(sorted(f.check_params().items())), 9000)(x)
             assert abs(jets.context(9000).mpf(found) - known) <= abs(known) * 2.0**-398, (name, output)

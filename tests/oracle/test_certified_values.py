@@ -142,6 +142,7 @@ def of(e: object, x: list[float], fmt: str) -> Reference:
 BESIDE = {
     "sigmoid below 1": (sigmoid(X), 1e30, 1.0, -1),
     "sigmoid above 0": (sigmoid(X), -1e30, 0.0, 1),
+    "turned around": (3 - 2 * sigmoid(X), 1e30, 1.0, 1),
     "tanh above -1": (tanh(X), -5e5, -1.0, 1),
     "x·sigmoid below x": (X * sigmoid(X), 2.0**40, 2.0**40, -1),
     "half of it": (X / 2 + exp(-X), 2.0**30, 2.0**29, 1),
@@ -279,6 +280,12 @@ def test_poles_have_the_side_of_the_zero() -> None:
     assert found.rounded.tolist() == [np.inf, -np.inf]
     assert of(sin(X) / X, [0.0, -0.0], "fp32").rounded.tolist() == [1.0, 1.0]
     assert of(X**-2, [0.0, -0.0], "fp32").rounded.tolist() == [np.inf, np.inf]
+
+
+def test_a_removed_singularity_has_a_certified_tail() -> None:
+    """exp(sin x/x) is e at 0, which is no float64 number."""
+    found = of(exp(sin(X) / X), [0.0], "fp64")
+    assert fault(found, 0, jets.context(400).e * 1, None) is None
 
 
 def test_the_logarithm_goes_to_minus_infinity_at_both_zeros() -> None:
