@@ -33,8 +33,6 @@ NO_NUMBER = {
     "cli/main.py": "collects the commands",
     "cli/options.py": "names what the commands share",
     "cli/catalogue.py": "lists what there is",
-    "math.py": "names what formulas are written with",
-    "oracle/tiers.py": "records what the oracle says of inputs",
     "oracle/piecewise_tables.py": "keeps compiled tables, by their checksum",
     "cli/explain.py": "asks for what another module computes",
     "cli/progress.py": "draws bars",

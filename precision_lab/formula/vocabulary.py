@@ -20,13 +20,16 @@ from precision_lab.formula.expression import (
     lift,
     node,
     number,
+    symbols_of,
     unknown,
     where,
 )
+from precision_lab.formula.plain_values import plain_value
 from precision_lab.formula.rewriting import bound, holds
 from precision_lab.formula.writing import text
 
 pi = PI
+SAME = 1e-40  # relative: what 60 digits agree to
 
 
 def _function(kind: str, what: str) -> Callable[[Any], Expression]:
@@ -159,7 +162,7 @@ class Claim:
                     f"{name}: piecewise has no value at x={float(x)!r}: no condition holds there"
                 )
             at = {bound(value, {"x": x}) for value in holding}
-            if len(at) > 1 and all(v.kind == "number" for v in at):
+            if len(at) > 1 and _differ(at):
                 values = " and ".join(sorted(text(v) for v in at))
                 raise UsageError(
                     f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with "
@@ -182,6 +185,14 @@ class Claim:
             | {e + s for e in edges for s in (-step, step)}
             | {ordered[0] - 2, ordered[-1] + 2}
         )
+
+
+def _differ(values: set[Expression]) -> bool:
+    """Whether numbers are not all one; what depends on parameters counts as one."""
+    if any(symbols_of(v) for v in values):
+        return False
+    first, *others = (plain_value(v, {}) for v in values)
+    return any(abs(first - other) > SAME * abs(first) for other in others)
 
 
 def _atoms(condition: Comparison) -> list[Comparison]:

@@ -165,3 +165,7 @@ def operations(e: Expression) -> tuple[Expression, ...]:
             yield part
 
     return tuple(visit(e))
+
+
+# An expression shows itself as people write it.
+Expression.__repr__ = text  # type: ignore[method-assign,assignment]

@@ -28,6 +28,8 @@ def truth(condition: Comparison, x: Float64) -> NDArray[np.bool_]:
 
     Raises:
         UndecidedError: both sides may be equal at some x: no precision tells.
+
+    Where a side has no value, as 1/x at 0, the condition does not hold.
     """
     difference = sub(condition.left, condition.right)
     found = linear(difference)
@@ -40,6 +42,8 @@ def truth(condition: Comparison, x: Float64) -> NDArray[np.bool_]:
         for i, y in zip(left.tolist(), loop(difference)(x[left].tolist(), precision), strict=True):
             if y.is_zero():
                 result[i] = not condition.strict
+            elif precision == PRECISIONS[-1] and not y.is_finite():
+                result[i] = False  # a side without a value: the condition does not hold there
             elif y < 0 or y > 0:
                 result[i] = bool(y < 0)
             else:

@@ -35,7 +35,7 @@ Float64 = NDArray[np.float64]
 
 VECTOR_BITS = (64, 256)  # in numpy's two parts
 BITS = (1024, 4096, 16384, 65536)  # for what they leave; a germ comes before the first of them
-GERM_BITS = (256, 2048)
+GERM_BITS = (256, 2048, 16384)
 ENCLOSING_BITS = (128, 512, 4096)
 _UP = 1 + 2.0**-50  # covers the roundings of a bound
 # Beyond, a power of two is no float64 number, and nothing that a format of the lab rounds to.
@@ -66,7 +66,21 @@ def certified_reference(
             result.tier[where] = SPECIAL
     forward = function.bound_expression("forward", params)
     fill(e, x, np.flatnonzero(np.isfinite(x)), result, fmt, saturating, forward)
+    if output != "forward" and partial(forward):
+        _without_values(forward, x, result)
     return result
+
+
+def _without_values(forward: Expression, x: Float64, result: Reference) -> None:
+    """A derivative has no value where its function has none, though the derivative's formula may."""
+    own = Reference.empty(result.fmt, x.size)
+    fill(forward, x, np.flatnonzero(np.isfinite(x)), own, result.fmt, False)
+    mark_outside(np.flatnonzero(np.isfinite(x) & np.isnan(own.exact)), result)
+    for sign in (-1, 1):
+        if ends_before(forward, sign):
+            where = np.flatnonzero(x == sign * np.inf)
+            mark_outside(where, result)
+            result.unjudged[where] = False  # type: ignore[index]
 
 
 def certified_enclosures(
@@ -100,6 +114,8 @@ def limit_of(function: Activation, output: str, params: Mapping[str, float], sig
         return function.limits[output][0 if sign < 0 else 1]
     if found is None and ends_before(function.bound_expression(output, params), sign):
         return float("nan")
+    if output != "forward" and ends_before(function.bound_expression("forward", params), sign):
+        return float("nan")
     return found
 
 
@@ -108,28 +124,26 @@ def is_judged_at_infinity(function: Activation, output: str, params: Mapping[str
     return function.has_terms(output) or limit_of(function, output, params, sign) is not None
 
 
-def _fill_with(value: float | None, index: NDArray[np.int64], result: Reference, saturating: bool) -> None:
-    """One value for several inputs, to float64's precision; None leaves them undecided."""
+def _fill_with(
+    value: arb | float | None, index: NDArray[np.int64], result: Reference, saturating: bool
+) -> None:
+    """One value for several inputs, a ball or a number; None and a ball too wide leave them undecided."""
     if value is None:
         result.undecided[index] = True
         return
-    if np.isnan(value):
+    one = float(value)
+    if np.isnan(one):
         mark_outside(index, result)
         return
     result.undecided[index] = False
-    result.exact[index], result.sign[index] = value, np.sign(value)
-    if np.isinf(value):
-        result.rounded[index] = result.fmt.overflow(np.array([value]), saturating=saturating)[0]
+    result.exact[index], result.sign[index] = one, np.sign(one)
+    if np.isinf(one):
+        result.rounded[index] = result.fmt.overflow(np.array([one]), saturating=saturating)[0]
         return
-    one = np.array([value])
-    found = decide_arrays(
-        one, np.zeros(1), np.zeros(1), np.zeros(1, np.int64), result.fmt, saturating=saturating
-    )
-    result.rounded[index], result.tail[index], result.ulp[index] = (
-        found.rounded[0],
-        found.tail[0],
-        found.ulp[0],
-    )
+    high, low, radius = _as_floats([arb(value)])
+    found = decide_arrays(high, low, radius, np.zeros(1, np.int64), result.fmt, saturating=saturating)
+    result.rounded[index], result.tail[index] = found.rounded[0], found.tail[0]
+    result.ulp[index], result.undecided[index] = found.ulp[0], not found.certain[0]
 
 
 def fill(

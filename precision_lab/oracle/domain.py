@@ -10,13 +10,14 @@ from functools import lru_cache
 
 import flint
 import numpy as np
+from flint import arb
 from numpy.typing import NDArray
 
 from precision_lab.formula.expression import Expression, comparison, number
 from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
 from precision_lab.oracle.germ_functions import Place
-from precision_lab.oracle.infinity import Infinity, decided, limit_beside, truth
+from precision_lab.oracle.infinity import Infinity, ball_beside, decided, truth
 from precision_lab.oracle.record import BALLS, Reference
 
 BITS = 256
@@ -66,7 +67,7 @@ def mark_outside(index: NDArray[np.int64], result: Reference) -> None:
     result.tier[index], result.undecided[index] = BALLS, False
 
 
-def value_at_pole(e: Expression, x: float, function: Expression | None = None) -> float | None:
+def value_at_pole(e: Expression, x: float, function: Expression | None = None) -> arb | float | None:
     """What a formula that is not finite at x goes to: ±∞, or a number where the singularity can be removed.
 
     From the one side on which it has values; else at ±0 from the side of the zero's sign, as 1/x does in IEEE
@@ -83,9 +84,11 @@ def value_at_pole(e: Expression, x: float, function: Expression | None = None) -
     if inside is None and function is not None:
         inside = _only_side(function, point)
     if inside is not None:
-        return limit_beside(e, point, inside)
-    found = {side: limit_beside(e, point, side) for side in (-1, 1)}
-    return found[1] if found[1] == found[-1] else None
+        return ball_beside(e, point, inside)
+    below, above = (ball_beside(e, point, side) for side in (-1, 1))
+    if below is None or above is None:
+        return None
+    return above if float(below) == float(above) else None
 
 
 def _only_side(e: Expression, point: Fraction) -> int | None:

@@ -74,7 +74,11 @@ class _Side:
 
     def coefficients(self, size: Any, at: float, terms: int) -> list[arb]:
         """Taylor coefficients in |x| around a number or a ball, of the branch that holds at a number."""
-        found = series_module.series(self.branch(at), arb_series([arb(size) * self.sign, arb(self.sign)]))
+        x = arb_series([arb(size) * self.sign, arb(self.sign)])
+        try:
+            found = series_module.series(self.branch(at), x)
+        except (ValueError, ZeroDivisionError):  # a pole in the ball: no series
+            return [arb.nan()] * terms
         return [found[k] for k in range(terms)]
 
 

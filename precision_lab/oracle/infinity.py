@@ -303,18 +303,19 @@ def truth(condition: Comparison, place: Infinity) -> bool | None:
 
 
 def limit(e: Expression, sign: int) -> float | None:
-    """Of an expression in x alone at sign·∞, to float64's precision; None where there is none.
+    """Of an expression in x alone at sign·∞, to float64's precision; None where none is proven."""
+    found = limit_ball(e, sign)
+    return None if found is None else float(found)
 
-    Or none is proven.
-    """
+
+def limit_ball(e: Expression, sign: int) -> arb | float | None:
+    """The limit as a ball with 64 bits or more; ±∞ and 0 as floats."""
     kept = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
         place = Infinity(sign)
         branch = decided(e, place)
-        if branch is None:
-            return None
-        return _number(place, place.germ(branch))
+        return None if branch is None else _number(place, place.germ(branch))
     finally:
         flint.ctx.prec = kept
 
@@ -340,7 +341,7 @@ def _whole(place: Infinity, germ: Germ) -> Growth:
     return _growth(found)
 
 
-def _number(place: Infinity, germ: Germ) -> float | None:
+def _number(place: Infinity, germ: Germ) -> arb | float | None:
     whole = _whole(place, germ)
     if whole.c.is_nan():
         return None
@@ -350,13 +351,19 @@ def _number(place: Infinity, germ: Germ) -> float | None:
         return 0.0
     if whole.c.rel_accuracy_bits() < 64 and not whole.c.is_zero():
         return None
-    return float(whole.c)
+    return whole.c
 
 
 def limit_beside(e: Expression, x: Fraction, side: int) -> float | None:
-    """The limit at a point from one side, as `limit`: at x + side/t with t → ∞."""
+    """The limit at a point from one side, as `limit`."""
+    found = ball_beside(e, x, side)
+    return None if found is None else float(found)
+
+
+def ball_beside(e: Expression, x: Fraction, side: int) -> arb | float | None:
+    """The limit at a point from one side, as `limit_ball`: at x + side/t with t → ∞."""
     step = div(ONE, X) if side > 0 else neg(div(ONE, X))
-    return limit(_replaced(e, add(number(x), step)), 1)
+    return limit_ball(_replaced(e, add(number(x), step)), 1)
 
 
 def _replaced(e: Expression, by: Expression) -> Expression:

@@ -202,18 +202,18 @@ def _beyond(e: Expression, x: float, level: float) -> bool | None:
 def monotone_pieces(e: Expression) -> tuple[tuple[float, float, int], ...]:
     """(from, to, 1 or -1) of every stretch on which f grows or falls, between its turns and edges.
 
-    Only where the isolation is complete, so that nothing is claimed of a stretch with a turn that was missed.
+    Between `NEAREST` and `FARTHEST` in size, where the isolation is complete: nothing is claimed of a stretch
+    with a turn that was missed.
     """
     slope = derivative(e, "x")
     turns = roots(slope)
     if not turns.complete:
         return ()
-    # 0 is no edge and no root of these, yet the sides of a condition on the sign of x meet there.
-    cuts = [-math.inf, *sorted({0.0, *turns.roots, *edges(e)}), math.inf]
+    cuts = sorted({-FARTHEST, -NEAREST, NEAREST, FARTHEST, *turns.roots, *edges(e)})
     found = []
     for low, high in pairwise(cuts):
-        inner = (max(low, -FARTHEST) + min(high, FARTHEST)) / 2
-        if side := _sign(slope, inner):
+        inside = low >= -FARTHEST and high <= FARTHEST and not (low >= -NEAREST and high <= NEAREST)
+        if inside and (side := _sign(slope, (low + high) / 2)):
             found.append((low, high, side))
     return tuple(found)
 

@@ -183,7 +183,7 @@ def test_a_form_that_cancels_is_replaced(name: str) -> None:
     assert GONE[name] not in {o.kind for o in operations(simplified(WRITTEN[name]))}
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", [f.name for f in ACTIVATIONS.values() if f.sides])
 def test_outputs_are_what_their_formulas_are(name: str) -> None:
     """Simplifying and binding parameters change nothing, conditions taken or not."""
     f, m = ACTIVATIONS[name], jets.context(CANCELLING)

@@ -18,7 +18,7 @@ from turns import one_in
 import precision_lab as pl
 from precision_lab.exceptions import KernelError
 from precision_lab.formats import FORMATS
-from precision_lab.functions import FUNCTIONS, Activation, get_function
+from precision_lab.functions import Activation, get_function
 from precision_lab.oracle.certified import certified_reference
 from precision_lab.oracle.plain_roots import edges_of, roots_of
 
@@ -45,17 +45,15 @@ def test_the_file_has_twenty_functions_or_more_and_the_witness_all_of_them() -> 
 
 
 def test_the_package_knows_nothing_of_them() -> None:
-    """No name of theirs is registered or spelt in it; the file imports what users import, and no more."""
-    assert not set(STRANGERS) & set(FUNCTIONS)
+    """What is none of the lab's is spelt nowhere in it; the file imports what users import, and no more."""
     imported = {
         node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
         for node in ast.parse(FILE.read_text()).body
         if isinstance(node, (ast.Import, ast.ImportFrom))
     }
     assert imported == {"precision_lab", "precision_lab.math"}
-    definitions = Path(pl.__file__).parent / "functions"
-    spelt = " ".join(path.read_text(encoding="utf-8") for path in definitions.glob("*.py"))
-    for name in ("hardswish", "softshrink", "snake", "tanhshrink", "gpt_oss", "squareplus", "star_relu"):
+    spelt = " ".join(path.read_text(encoding="utf-8") for path in Path(pl.__file__).parent.rglob("*.py"))
+    for name in ("squareplus", "glu_of_strangers", "strangers"):
         assert name not in spelt, name
 
 
@@ -108,9 +106,10 @@ def test_nothing_is_undecided_at_any_input_of_sixteen_bits(name: str, output: st
     for fmt in SIXTEEN:
         x = FORMATS[fmt].decode(FORMATS[fmt].all_bits())
         found = certified_reference(f, output, f.check_params(), x, FORMATS[fmt])
-        undecided = np.unique(x[found.undecided])
-        expected = [-np.inf, np.inf] if (name, output) in NO_LIMIT else []
-        assert undecided.tolist() == expected, (fmt, undecided)
+        assert not found.undecided.any(), (fmt, x[found.undecided])
+        assert found.unjudged is not None
+        unjudged = [-np.inf, np.inf] if (name, output) in NO_LIMIT else []
+        assert np.unique(x[found.unjudged]).tolist() == unjudged, fmt
 
 
 def test_one_over_a_root_is_defined_at_both_zeros_and_nowhere_left_of_them() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from formula_witness import OUTSIDE, POLE, at
-from precision_lab.oracle.tiers import Reference
 
 from precision_lab.formats import FORMATS, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.oracle.certified import certified_reference
+from precision_lab.oracle.record import Reference
 
 # Precision in bits, and how near to an edge, in powers of two of an ulp, a number is too near for it. The
 # last decides all: the square of what `jets.fading` gives for the largest float64 number shows beside 1.

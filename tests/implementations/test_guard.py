@@ -22,6 +22,8 @@ BROAD = {
     "implementations/guard.py": "the kernel's: the one place",
     "exceptions.py": "the lab's: out of a public function it comes as an InternalError",
     "cli/errors.py": "the lab's: exit code 3",
+    "functions/from_formula.py": "a user's formula: it raises as a wrong formula",
+    "functions/loading.py": "a user's file of functions: it raises as one that does not import",
     "verifying/kernel_process.py": "the lab's in a kernel's process, which says so to its parent",
     "running/own_process.py": "raised in the process that has asked this one",
     "emulator/device_table.py": "raised again, when the unfinished file is removed",

@@ -8,7 +8,7 @@ from pathlib import Path
 import jets
 import numpy as np
 import pytest
-from formula_witness import STRANGERS, at
+from formula_witness import BUILT_IN, STRANGERS, at
 from turns import one_in
 
 from precision_lab.formula.expression import Expression, X
@@ -17,13 +17,14 @@ from precision_lab.functions import FUNCTIONS, Activation, get_function
 from precision_lab.math import absolute, clamp, cos, exp, sin, tanh, where
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.branches import pieces
+from precision_lab.oracle.plain_roots import edges_of
 from precision_lab.oracle.roots import edges, monotone_pieces, reaches, roots
 
 FILE = Path(__file__).parents[1] / "formula" / "strangers.py"
 
 
 def named(name: str) -> Activation:
-    return FUNCTIONS[name] if name in FUNCTIONS else get_function(f"{FILE}:{name}")
+    return FUNCTIONS[name] if name in BUILT_IN else get_function(f"{FILE}:{name}")
 
 
 OUTPUTS = [
@@ -74,7 +75,7 @@ def test_edges_are_where_conditions_change() -> None:
         "softplus_beta": (10.0,), "gpt_oss_swiglu": (7.0,), "threshold": (0.1,), "softsign": (), "snake": (),
     }  # fmt: skip
     for name, known in expected.items():
-        assert named(name).edges(named(name).check_params()) == known, name
+        assert edges_of(named(name), named(name).check_params()) == known, name
 
 
 def test_edges_of_curved_conditions_are_roots() -> None:
