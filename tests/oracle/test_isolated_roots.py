@@ -18,7 +18,7 @@ from precision_lab.math import absolute, clamp, cos, exp, sin, tanh, where
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.plain_roots import edges_of
-from precision_lab.oracle.roots import edges, monotone_pieces, reaches, roots
+from precision_lab.oracle.roots import FARTHEST, edges, monotone_pieces, reaches, roots
 
 FILE = Path(__file__).parents[1] / "formula" / "strangers.py"
 
@@ -162,5 +162,5 @@ def test_a_monotone_piece_is_monotone(name: str) -> None:
 
 def test_pieces_of_a_cubic_are_the_three() -> None:
     cuts = [(low, high, side) for low, high, side in monotone_pieces(simplified(X**3 - 3 * X))]
-    assert cuts[0] == (-math.inf, -1.0, 1) and cuts[-1] == (1.0, math.inf, 1)
+    assert cuts[0] == (-FARTHEST, -1.0, 1) and cuts[-1] == (1.0, FARTHEST, 1)
     assert all(side == -1 for low, high, side in cuts if low >= -1 and high <= 1) and len(cuts) in (3, 4)
