@@ -168,4 +168,4 @@ def operations(e: Expression) -> tuple[Expression, ...]:
 
 
 # An expression shows itself as people write it.
-Expression.__repr__ = text  # type: ignore[method-assign,assignment]
+Expression.__repr__ = text  # type: ignore[method-assign]
