@@ -384,8 +384,10 @@ class BarePlace:
                 return found
             sign = self.sign_of(a)
             return rest_of(self._whole_power(self.ball(a), k), 1 if k % 2 == 0 and sign else sign)
-        found = self.plain(self.ball(a) ** self.ball(n))
-        return found if found.is_exact else rest_of(next(iter(found.rests.values())).ball, 1)
+        base = self.ball(a)
+        return self.plain(
+            base ** (self.ball(n) if exponent is None else to_arb(exponent)), 1 if base > 0 else None
+        )
 
 
 def exactly(value: Fraction) -> Germ:

@@ -71,8 +71,7 @@ class Growth:
         if self.c.is_nan() or other.c.is_nan():
             return UNKNOWN
         if self.order != other.order:
-            large, small = (self, other) if self.order > other.order else (other, self)
-            return large if large.known or not small.known else Growth(large.c, large.order)
+            return max(self, other, key=lambda g: g.order)
         if self.order[0] in (_HUGE, _TINY):
             same = (self.c > 0 and other.c > 0) or (self.c < 0 and other.c < 0)
             if self.order[0] == _HUGE and not same:
@@ -94,7 +93,10 @@ class Growth:
         if len(infinite) == 2:
             return UNKNOWN
         if infinite:
-            return Growth(self.c * other.c, (infinite.pop(), 0))
+            c = self.c * other.c
+            # A c of 0 says that a factor is of lower order, not that it is 0.
+            nothing = self.is_zero() or other.is_zero()
+            return Growth(arb(0, 1) if c.is_zero() and not nothing else c, (infinite.pop(), 0))
         return Growth(self.c * other.c, (self.order[0] + other.order[0], self.order[1] + other.order[1]))
 
     __rmul__ = __mul__
@@ -109,11 +111,9 @@ class Growth:
         return _growth(other) / self
 
     def __pow__(self, n: Any) -> Growth:
-        if isinstance(n, Growth):
-            if n.order != (0, 0):
-                return UNKNOWN
-            n = n.c
-        exponent = n if isinstance(n, int) else _rational(n)
+        """To a whole number, or a rational one as a ball."""
+        # What n goes to is not enough: x^(2 + 1/log x) is e·x².
+        exponent = None if isinstance(n, Growth) else n if isinstance(n, int) else _rational(n)
         if exponent is None or not self.known or (self.c < 0 and Fraction(exponent).denominator != 1):
             return UNKNOWN
         if self.order[0] in (_HUGE, _TINY):
@@ -164,9 +164,7 @@ class Growth:
         if not self.c > 0 or self.order[0] in (_HUGE, _TINY):
             return UNKNOWN
         if self.order == (0, 0):
-            found = self.c.log()
-            # log u with u → 1 goes to 0, nobody knows how fast.
-            return Growth(found if found > 0 or found < 0 else arb(0, 1))
+            return Growth(self.c.log())
         if self.order[0] == 0:
             return UNKNOWN
         return Growth(to_arb(Fraction(self.order[0])), (Fraction(0), Fraction(1)))

@@ -185,7 +185,7 @@ def test_what_grows_otherwise_has_its_limit(name: str) -> None:
 
 
 # A limit that nobody proved may be left open, and never be another one.
-HARD: dict[str, tuple[Expression, float]] = {
+HARD: dict[str, tuple[Expression, float | None]] = {
     "e to a logarithm": (X * exp(-log(2 * X)), 0.5),
     "a root of a logarithm": (exp(0.5 * log1p(4 * X * X)) / X, 2.0),
     "a logarithm's factor": (exp(log(2 * X) / 2) / sqrt(X), math.sqrt(2)),
@@ -211,6 +211,13 @@ HARD: dict[str, tuple[Expression, float]] = {
     "tanh(log x)": (tanh(log(X)), 1.0),
     "x/√(x² + 1)": (X / sqrt(X * X + 1), 1.0),
     "expm1/eˣ": (expm1(X) * exp(-X), 1.0),
+    "x^(2 + 1/log x)/x²": (X ** (2 + 1 / log(X)) / X**2, math.e),
+    "x^(1/x)/x": (X ** (1 / X + 1) / X, 1.0),
+    "log(2 + sin) > 1.05": (where(log(2 + sin(X)) > 1.05, 1, 0), None),
+    "e⁻²ˣ/4 < e⁻ˣ/2, as a difference": (
+        where(exp(-2 * X) / 4 - (sqrt(X * X + X) - X) * exp(-X) < 0, 1, 2),
+        1.0,
+    ),
 }
 
 
