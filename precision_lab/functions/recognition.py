@@ -59,7 +59,19 @@ def recognised(expression: Expression) -> tuple[Side, Side] | None:
         negative = positive = _terms(e)
     if negative is None or positive is None or not all(BASIS[t.basis].at_plus_infinity for t in positive):
         return None  # nothing of the fast tiers holds for x > 0 of what grows as eˣ
-    return collect(negative), collect(positive)
+    sides = collect(negative), collect(positive)
+    return None if any(map(_cancels, sides)) else sides
+
+
+def _cancels(side: Side) -> bool:
+    """Whether terms cancel next to 0, as x − tanh x, which a table of the whole does not."""
+    if len(side) < 2 or any(term.coefficient.weights for term in side):
+        return False
+    found = [(Fraction(term.coefficient.constant), BASIS[term.basis].at_zero) for term in side]
+    if any(at is None for _, at in found):
+        return False
+    value, slope = (sum(float(c) * float(at[k]) for c, at in found if at) for k in (0, 1))
+    return abs(value) < 2.0**-40 and abs(slope) < 2.0**-20
 
 
 def _terms(e: Expression) -> list[Term] | None:

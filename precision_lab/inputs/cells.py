@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
+from precision_lab.formula.expression import Expression
 from precision_lab.functions import Activation
 from precision_lab.inputs.sets import REGIONS, region_thresholds, regions
 from precision_lab.oracle import EDGE, FAR, NEAR, POSITIVE
+from precision_lab.oracle.domain import empty_between, partial
 from precision_lab.oracle.plain_roots import edges_of
 
 SPECIAL_STRETCH = -1  # ±0, infinities and NaN, which have a path of their own
+EMPTY_STRETCH = -2  # where the function has no value, as √x for x < 0
 
 # NaN and infinity, then ±0: regions that are not cut into binades.
 _SPECIAL, _ZERO = REGIONS.index("special"), REGIONS.index("zero")
@@ -31,7 +34,8 @@ class Cells:
     Attributes:
         region: index into `inputs.sets.REGIONS`.
         sign, exponent: of the inputs; both 0 for ±0, infinities and NaN.
-        stretch: which of the oracle's formulas applies; -1 for ±0, infinities and NaN.
+        stretch: which of the oracle's formulas applies; -1 for ±0, infinities and NaN, -2 where there is no
+            value, proven.
     """
 
     fmt: FloatFormat
@@ -106,7 +110,7 @@ def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float
     kinds: NDArray[Any] = np.stack([sign, exponent, region.astype(np.int64), stretch])
     keep = np.concatenate(([True], (np.diff(kinds, axis=1) != 0).any(axis=0)))
     keep[len(magnitudes)] = True
-    return Cells(
+    found = Cells(
         fmt,
         starts[keep],
         region[keep].astype(np.int64),
@@ -114,3 +118,20 @@ def _cells(fmt: FloatFormat, function: Activation, items: tuple[tuple[str, float
         exponent[keep],
         stretch[keep],
     )
+    _mark_empty(found, function.bound_expression("forward", function.check_params(params)))
+    return found
+
+
+def _mark_empty(found: Cells, forward: Expression) -> None:
+    """Cells all of whose inputs are outside of the function's domain.
+
+    Not of narrow formats, whose inputs are all taken at once.
+    """
+    if found.fmt.bits <= 16 or not partial(forward):
+        return
+    finite = np.flatnonzero(found.sign)
+    last = np.append(found.starts[1:] - np.uint64(1), np.uint64((1 << found.fmt.bits) - 1))
+    ends = [found.fmt.decode(bits[finite].astype(found.fmt.bits_dtype)) for bits in (found.starts, last)]
+    for cell, a, b in zip(finite, *(end.tolist() for end in ends), strict=True):
+        if empty_between(forward, min(a, b), max(a, b)):
+            found.stretch[cell] = EMPTY_STRETCH

@@ -12,8 +12,10 @@ import numpy as np
 
 from precision_lab.formats import FP32
 from precision_lab.functions import Activation
+from precision_lab.inputs.cells import EMPTY_STRETCH, cells
 from precision_lab.oracle.certified import certified_reference
-from precision_lab.oracle.formula_tables import hopeless, table
+from precision_lab.oracle.formula_tables import tables, without_piece
+from precision_lab.oracle.piecewise_compiler import Table
 
 FEWEST = 1 << 22  # inputs that take no more than some seconds, of which nothing is said
 RUNS, RUN = 6, 4096  # neighbouring inputs that are timed, as they will come
@@ -29,12 +31,14 @@ def slow_inputs(
     for output in outputs:
         if function.has_terms(output):
             continue
-        e = function.bound_expression(output, params)
-        counts = {sign: hopeless(e, sign) for sign in (-1, 1)}
-        total = sum(counts.values())
+        binades = {
+            sign: _left_to_arb(function, params, found, sign)
+            for sign, found in zip((-1, 1), tables(function, output, params), strict=True)
+        }
+        total = sum(sum(counts.values()) for counts in binades.values())
         if total < FEWEST:
             continue
-        x = np.concatenate([_sample(table(e, sign), sign) for sign, count in counts.items() if count])
+        x = np.concatenate([_sample(list(counts), sign) for sign, counts in binades.items() if counts])
         began = time.perf_counter()
         certified_reference(function, output, params, x, FP32)
         seconds = (time.perf_counter() - began) / x.size * total / threads
@@ -45,14 +49,21 @@ def slow_inputs(
         )
 
 
-def _sample(found: object, sign: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Numbers of one sign without a piece, spread over the binades that have any."""
-    layout, bounds = found.layout, found.bounds  # type: ignore[attr-defined]
-    c = int(layout[0])
-    binades = [
-        c + k for k in range((layout.size - 3) // 2)
-        if np.isinf(bounds[layout[4 + 2 * k] : layout[4 + 2 * k] + (1 << layout[3 + 2 * k])]).any()
-    ] or [c - 1]  # fmt: skip
+def _left_to_arb(
+    function: Activation, params: Mapping[str, float], found: Table, sign: int
+) -> dict[int, int]:
+    """Numbers without a piece by their binade's exponent; where there is no value at all, none is asked."""
+    counts = dict(without_piece(found))
+    own = cells(FP32, function, params)
+    size = np.diff(np.append(own.starts, np.uint64(1 << FP32.bits)).astype(np.int64))
+    for cell in np.flatnonzero((own.stretch == EMPTY_STRETCH) & (own.sign == sign)):
+        e = int(own.exponent[cell])
+        counts[e] = counts.get(e, 0) - int(size[cell])
+    return {e: count for e, count in counts.items() if count > 0}
+
+
+def _sample(binades: Sequence[int], sign: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Numbers of one sign, spread over binades."""
     draw = np.random.Generator(np.random.PCG64(7))
     starts = [
         np.float32(2.0) ** int(draw.choice(binades)) * np.float32(draw.uniform(1, 1.9)) for _ in range(RUNS)

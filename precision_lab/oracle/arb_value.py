@@ -13,7 +13,7 @@ from precision_lab.formula.expression import Expression
 from precision_lab.formula.writing import text
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.branches import pieces
-from precision_lab.oracle.domain import outside, partial, value_at_pole
+from precision_lab.oracle.domain import empty_between, outside, partial, value_at_pole
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.germs import to_arb
 
@@ -31,6 +31,8 @@ def value(e: Expression, x: float, bits: int, function: Expression | None = None
     ((piece, _),) = pieces(e, np.array([x]))
     point = Fraction(x)
     if partial(piece) and outside(piece, point, point):
+        return float("nan")
+    if function is not None and empty_between(function, x, x):
         return float("nan")
     run, precision = loop(piece), max(64, bits + 32)
     while precision <= MAX_PRECISION:

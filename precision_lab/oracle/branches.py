@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import flint
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,9 +19,12 @@ from precision_lab.formula.expression import Comparison, Expression
 from precision_lab.formula.rewriting import sub, taken
 from precision_lab.formula.writing import comparison_text
 from precision_lab.oracle.arb_program import loop
+from precision_lab.oracle.germ_functions import Place
 
 Float64 = NDArray[np.float64]
 PRECISIONS = (64, 256, 1024, 4096)
+BITS = 128  # for a whole interval
+HALVINGS = 3  # of an interval on which a ball of a difference contains 0
 
 
 def truth(condition: Comparison, x: Float64) -> NDArray[np.bool_]:
@@ -88,3 +92,50 @@ def _pieces(
         *_pieces(taken(e, {first: True}), x, index[where]),
         *_pieces(taken(e, {first: False}), x, index[~where]),
     ]
+
+
+def branch_between(e: Expression, low: Fraction, high: Fraction) -> Expression | None:
+    """The branch-free expression that holds for every x strictly between two numbers.
+
+    None where a condition changes there, or where that cannot be excluded.
+    """
+    while (condition := first_condition(e)) is not None:
+        known = _truth_between(condition, low, high)
+        if known is None:
+            return None
+        e = taken(e, {condition: known})
+    return e
+
+
+def _truth_between(condition: Comparison, low: Fraction, high: Fraction) -> bool | None:
+    difference = sub(condition.left, condition.right)
+    line = linear(difference)
+    sign: int | None
+    if line is not None:
+        a, b = line
+        ends = {_sign(a * x + b) for x in (low, high)} - {0} if a else {_sign(b)}
+        sign = ends.pop() if len(ends) == 1 else None
+    else:
+        sign = _sign_between(difference, low, high, HALVINGS)
+    return None if sign is None else sign < 0 or (sign == 0 and not condition.strict)
+
+
+def _sign(value: Fraction) -> int:
+    return (value > 0) - (value < 0)
+
+
+def _sign_between(e: Expression, low: Fraction, high: Fraction, halvings: int) -> int | None:
+    """Of an expression without conditions, at every x of a closed interval."""
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Place(low, high)
+        germ = place.germ(e)
+        found = place.sign_of(germ) if place.ball(germ).is_finite() else None
+    finally:
+        flint.ctx.prec = kept
+    if found is not None or not halvings:
+        return found
+    middle = (low + high) / 2
+    first = _sign_between(e, low, middle, halvings - 1)
+    return first if first is not None and first == _sign_between(e, middle, high, halvings - 1) else None

@@ -49,7 +49,8 @@ def certified_reference(
     """As `reference`, for any formula; parameters are checked already.
 
     ±∞ gives the limit, where one is proven or declared; else it is not judged. Outside of the domain the
-    exact value is NaN; at a pole it is what the formula goes to (`domain.value_at_pole`).
+    exact value is NaN: the function is held to that, its derivatives to nothing. At a pole it is what the
+    formula goes to (`domain.value_at_pole`).
 
     Raises:
         UndecidedError: a comparison whose sides may be equal.
@@ -72,15 +73,19 @@ def certified_reference(
 
 
 def _without_values(forward: Expression, x: Float64, result: Reference) -> None:
-    """A derivative has no value where its function has none, though the derivative's formula may."""
+    """Where a function has no value, nothing is held to what its derivative's formula has there.
+
+    log(1 + x) is NaN at −2, whatever 1/(1 + x) is: what comes of a gradient there is nobody's promise, as at
+    NaN.
+    """
     own = Reference.empty(result.fmt, x.size)
     fill(forward, x, np.flatnonzero(np.isfinite(x)), own, result.fmt, False)
-    mark_outside(np.flatnonzero(np.isfinite(x) & np.isnan(own.exact)), result)
+    without = np.isfinite(x) & np.isnan(own.exact)
     for sign in (-1, 1):
         if ends_before(forward, sign):
-            where = np.flatnonzero(x == sign * np.inf)
-            mark_outside(where, result)
-            result.unjudged[where] = False  # type: ignore[index]
+            without |= x == sign * np.inf
+    mark_outside(np.flatnonzero(without), result)
+    result.unjudged[without] = True  # type: ignore[index]
 
 
 def certified_enclosures(
@@ -120,7 +125,7 @@ def limit_of(function: Activation, output: str, params: Mapping[str, float], sig
 
 
 def is_judged_at_infinity(function: Activation, output: str, params: Mapping[str, float], sign: int) -> bool:
-    """Whether there is a value that results at sign·∞ are held to: a limit, or NaN outside of the domain."""
+    """Whether it is known what there is at sign·∞: a limit, or that there are no values."""
     return function.has_terms(output) or limit_of(function, output, params, sign) is not None
 
 

@@ -5,6 +5,7 @@ Nor has anything over 0.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 
@@ -13,9 +14,10 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from precision_lab.formula.expression import Expression, comparison, number
+from precision_lab.formula.expression import Expression, comparison, number, symbols_of
 from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
+from precision_lab.oracle.branches import branch_between
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.infinity import Infinity, ball_beside, decided, truth
 from precision_lab.oracle.record import BALLS, Reference
@@ -38,7 +40,23 @@ def _arguments(e: Expression) -> tuple[tuple[Expression, Fraction, bool], ...]:
             found.append((part.args[0], Fraction(-1), False))
         elif part.kind == "sqrt" or (part.kind == "power" and not _whole(part.args[1])):
             found.append((part.args[0], Fraction(0), True))
-    return tuple(found)
+    return tuple(one for one in found if not _is_constant_above(*one[:2]))
+
+
+def _is_constant_above(argument: Expression, least: Fraction) -> bool:
+    """Whether an argument is a constant for which there is a value, as in √2."""
+    return not symbols_of(argument) and _sign(sub(argument, number(least)), Fraction(0), Fraction(0)) == 1
+
+
+def _sign(e: Expression, low: Fraction, high: Fraction) -> int | None:
+    """Of an expression without conditions, at every x of a block; None: unknown."""
+    kept = flint.ctx.prec
+    flint.ctx.prec = BITS
+    try:
+        place = Place(low, high)
+        return place.sign_of(place.germ(e))
+    finally:
+        flint.ctx.prec = kept
 
 
 def partial(e: Expression) -> bool:
@@ -48,16 +66,35 @@ def partial(e: Expression) -> bool:
 
 def outside(e: Expression, low: Fraction, high: Fraction) -> bool:
     """Whether every x of a block is proven to have no value: a root's or logarithm's argument is negative."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
-        place = Place(low, high)
-        for argument, least, _ in _arguments(e):
-            if place.sign_of(place.germ(sub(argument, number(least)))) == -1:
-                return True
+    return any(_sign(sub(a, number(least)), low, high) == -1 for a, least, _ in _arguments(e))
+
+
+def inside(e: Expression, low: Fraction, high: Fraction) -> bool:
+    """Whether a branch-free expression is proven to have all its arguments' values on a block.
+
+    Poles of quotients are no matter of this.
+    """
+    return all(
+        _sign(sub(a, number(least)), low, high) in ((0, 1) if closed else (1,))
+        for a, least, closed in _arguments(e)
+    )
+
+
+def empty_between(e: Expression, low: float, high: float) -> bool:
+    """Whether an expression is proven to have no value at any x from one number to another."""
+    if not partial(e):
         return False
-    finally:
-        flint.ctx.prec = kept
+    ends = Fraction(low), Fraction(high)
+    # Conditions are of open intervals: a little more than the closed one.
+    wider = Fraction(math.nextafter(low, -math.inf)), Fraction(math.nextafter(high, math.inf))
+    branch = branch_between(e, *wider)
+    return branch is not None and outside(branch, *ends)
+
+
+def has_gaps(e: Expression) -> bool:
+    """Whether some binade of x has no values, proven."""
+    binades = [(2.0**k, 2.0 ** (k + 1)) for k in range(-24, 12)]
+    return any(empty_between(e, *ends) for a, b in binades for ends in ((a, b), (-b, -a)))
 
 
 def mark_outside(index: NDArray[np.int64], result: Reference) -> None:
@@ -98,7 +135,8 @@ def _only_side(e: Expression, point: Fraction) -> int | None:
     step = Fraction(1, 2**1100)
     for side in (-1, 1):
         beside = point + side * step
-        if outside(e, beside, beside):
+        branch = branch_between(e, beside, beside)
+        if branch is not None and outside(branch, beside, beside):
             return -side
     return None
 
@@ -120,4 +158,13 @@ def ends_before(e: Expression, sign: int) -> bool:
         flint.ctx.prec = kept
 
 
-__all__ = ["ends_before", "mark_outside", "outside", "partial", "value_at_pole"]
+__all__ = [
+    "empty_between",
+    "ends_before",
+    "has_gaps",
+    "inside",
+    "mark_outside",
+    "outside",
+    "partial",
+    "value_at_pole",
+]

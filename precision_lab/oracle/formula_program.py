@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from precision_lab.exceptions import UsageError
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import ZERO
 from precision_lab.oracle.blocks import Shape, shape
-from precision_lab.oracle.branches import pieces
+from precision_lab.oracle.branches import branch_between
 from precision_lab.oracle.curve import EDGE, FAR, NEAR, ONE, POSITIVE, TABLE, Curve
-from precision_lab.oracle.formula_tables import table
+from precision_lab.oracle.domain import inside, partial
+from precision_lab.oracle.formula_tables import tables
+from precision_lab.oracle.piecewise_compiler import Table
 from precision_lab.oracle.piecewise_values import pack_tables
 from precision_lab.oracle.program_record import MAX_TABLES, MAX_TERMS, Pivot, Program
-from precision_lab.oracle.roots import edges
 
 STRETCHES = 4
 NEXT_TO_ZERO = 2.0**-30
@@ -42,44 +44,49 @@ def formula_program(curves: tuple[Curve, ...]) -> Program:
     relative, absolute = np.zeros(shape_), np.zeros(shape_)
     needed = np.zeros((STRETCHES, TABLE + MAX_TABLES), np.bool_)
     windows, pivots = np.full((*shape_, 2, 2), math.inf), np.zeros((*shape_, 2, 2))
-    tables = []
+    found: list[Table] = []
     for j, curve in enumerate(curves):
         e = curve.function.bound_expression(curve.output, curve.params)
-        tables += [table(e, -1), table(e, 1)]
+        forward = curve.function.bound_expression("forward", curve.params)
+        domain = forward if partial(forward) else None
+        found += tables(curve.function, curve.output, curve.params)
         for stretch in (NEAR, FAR, POSITIVE):
             if e is ZERO:
                 continue
             slots[stretch, j, 0], weights[stretch, j, 0] = TABLE + j, 1.0
             needed[stretch, TABLE + j] = True
-            for k, found in enumerate((_near_zero(e, stretch), _far_out(e, stretch))):
-                if found is not None:
-                    windows[stretch, j, k], pivots[stretch, j, k] = found
+            for k, pivot in enumerate((_near_zero(e, stretch, domain), _far_out(e, stretch, domain))):
+                if pivot is not None:
+                    windows[stretch, j, k], pivots[stretch, j, k] = pivot
         # At an edge nothing is known of the value: an infinite bound sends it on.
         slots[EDGE, j, 0], weights[EDGE, j, 0], needed[EDGE, ONE] = ONE, 1.0, True
         relative[EDGE, j] = absolute[EDGE, j] = math.inf
-    return Program(slots, weights, relative, absolute, needed, windows, pivots, pack_tables(tables))
+    return Program(slots, weights, relative, absolute, needed, windows, pivots, pack_tables(found))
 
 
 def _sign(stretch: int) -> int:
     return 1 if stretch == POSITIVE else -1
 
 
-def _branch(e: Expression, x: float) -> Expression:
-    ((piece, _),) = pieces(e, np.array([x]))
-    return piece
-
-
-def _between(e: Expression, sign: int, low: float, high: float) -> Shape | None:
+def _between(e: Expression, sign: int, low: float, high: float, domain: Expression | None) -> Shape | None:
     """The shape on low ≤ |x| ≤ high without an edge between: one constant and side on every part.
 
     In parts, since an Arb ball does not hold both ends of a wide range.
+
+    Args:
+        domain: what has values on all of it, where some expression does not.
     """
-    if any(low <= x * sign <= high for x in edges(e)):
-        return None
-    branch, whole = _branch(e, sign * low), None
+    whole = None
     while low < high:
         top = min(low * _PART, high)
-        found = shape(branch, *((low, top) if sign > 0 else (-top, -low)))
+        ends = (low, top) if sign > 0 else (-top, -low)
+        low_end, high_end = map(Fraction, ends)
+        if domain is not None:
+            own = branch_between(domain, low_end, high_end)
+            if own is None or not inside(own, low_end, high_end):
+                return None
+        branch = branch_between(e, low_end, high_end)
+        found = None if branch is None else shape(branch, *ends)
         if found is None or found.slope or found.side is None:
             return None
         if whole is None:
@@ -91,20 +98,20 @@ def _between(e: Expression, sign: int, low: float, high: float) -> Shape | None:
     return whole
 
 
-def _near_zero(e: Expression, stretch: int) -> Pivot | None:
+def _near_zero(e: Expression, stretch: int, domain: Expression | None) -> Pivot | None:
     """f = C + rest with C a float64 and the sign of the rest known, for all fp32 numbers below 2^-30."""
     if stretch == FAR:
         return None
-    found = _between(e, _sign(stretch), 2.0**-149, NEXT_TO_ZERO)
+    found = _between(e, _sign(stretch), 2.0**-149, NEXT_TO_ZERO, domain)
     return _pivot(found, (0.0, NEXT_TO_ZERO))
 
 
-def _far_out(e: Expression, stretch: int) -> Pivot | None:
+def _far_out(e: Expression, stretch: int, domain: Expression | None) -> Pivot | None:
     """Likewise from some power of two on, to the end of fp32."""
     if stretch == NEAR:
         return None
     for start in _FAR_FROM:
-        found = _pivot(_between(e, _sign(stretch), start, FARTHEST), (start, math.inf))
+        found = _pivot(_between(e, _sign(stretch), start, FARTHEST, domain), (start, math.inf))
         if found is not None:
             return found
     return None

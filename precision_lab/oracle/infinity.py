@@ -71,7 +71,7 @@ class Growth:
         if self.c.is_nan() or other.c.is_nan():
             return UNKNOWN
         if self.order != other.order:
-            return max(self, other, key=lambda g: g.order)
+            return self if self.order > other.order else other
         if self.order[0] in (_HUGE, _TINY):
             same = (self.c > 0 and other.c > 0) or (self.c < 0 and other.c < 0)
             if self.order[0] == _HUGE and not same:

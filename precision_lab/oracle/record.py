@@ -37,8 +37,8 @@ class Reference:
             smallest subnormal and its sign was not needed.
         tier: index into `TIERS` of what settled the input.
         undecided: nothing could certify it.
-        unjudged: infinite inputs at which no limit is proven or declared, so that nothing can be held to one;
-            None where there are none.
+        unjudged: inputs at which nothing is held to a value: infinite ones where no limit is proven or
+            declared, and of a derivative those where the function has no value; None where there are none.
     """
 
     fmt: FloatFormat

@@ -44,10 +44,19 @@ class Found:
     complete: bool
 
 
-@lru_cache(maxsize=512)
 def edges(e: Expression) -> tuple[float, ...]:
-    """Where conditions of an expression in x alone change, other than 0, as nearest float64 numbers."""
+    """Where conditions of an expression in x alone change, other than 0, as nearest float64 numbers.
+
+    Of conditions that are not of first degree, as `roots` finds them: no bound may rest on there being no
+    others.
+    """
+    return _edges(e).roots
+
+
+@lru_cache(maxsize=512)
+def _edges(e: Expression) -> Found:
     found: set[float] = set()
+    complete = True
     for condition in conditions(e):
         difference = sub(condition.left, condition.right)
         line = linear(difference)
@@ -55,8 +64,10 @@ def edges(e: Expression) -> tuple[float, ...]:
             if line[0]:
                 found.add(float(-line[1] / line[0]))
         else:
-            found |= set(roots(difference).roots)
-    return tuple(sorted(found - {0.0}))
+            own = roots(difference)
+            found |= set(own.roots)
+            complete &= own.complete
+    return Found(tuple(sorted(found - {0.0})), complete)
 
 
 @lru_cache(maxsize=512)
@@ -65,7 +76,7 @@ def roots(e: Expression) -> Found:
     around = [x for x in edges(e) if abs(x) <= FARTHEST]
     cuts = sorted({-FARTHEST, -NEAREST, NEAREST, FARTHEST, *around})
     found: list[float] = []
-    complete = True
+    complete = _edges(e).complete
     for low, high in pairwise(cuts):
         if low == -NEAREST and high == NEAREST:
             continue
@@ -207,7 +218,7 @@ def monotone_pieces(e: Expression) -> tuple[tuple[float, float, int], ...]:
     """
     slope = derivative(e, "x")
     turns = roots(slope)
-    if not turns.complete:
+    if not turns.complete or not _edges(e).complete:
         return ()
     cuts = sorted({-FARTHEST, -NEAREST, NEAREST, FARTHEST, *turns.roots, *edges(e)})
     found = []

@@ -6,6 +6,7 @@ is of integers. So the two agree in every column; tests/scoring/test_array_score
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,30 @@ def count_values(
         chosen = Settled(*(field[part] for field in true))
         with np.errstate(over="ignore"):  # an error beyond float64, or beyond float32, has the last bin
             _count_block(counts, cells[part], fmt, patterns[part], y[part], chosen)
+
+
+def count_without_value(
+    row: Int64, pattern_at: Callable[[int], Any], y: NDArray[Any], precision: int, *, nan: bool
+) -> None:
+    """Counts results of one cell where there is no value: at NaN, outside of the domain, at some ∞.
+
+    Args:
+        row: the cell's row of counts.
+        pattern_at: the pattern of an input by its index; ascending.
+        y: shape (n,).
+        nan: whether they must be NaN, as f(NaN); what a gradient is there is nobody's promise.
+    """
+    row[columns.N] += y.size
+    row[columns.BITS] += int(y.size * precision * columns.BITS_SCALE)
+    wrong = np.flatnonzero(y == y) if nan else y[:0]
+    if not wrong.size:
+        return
+    row[columns.MISROUNDED] += wrong.size
+    row[columns.NONFINITE] += wrong.size
+    pattern = int(pattern_at(int(wrong[0])))
+    if pattern < row[columns.NONFINITE_PATTERN]:
+        row[columns.NONFINITE_PATTERN] = pattern
+        row[columns.NONFINITE_VALUE] = np.float64(y[wrong[0]]).view(np.int64)
 
 
 class _Stretches(NamedTuple):
@@ -247,4 +272,4 @@ def _correct_bits(rows: Int64, stretches: _Stretches, relative: Float64, precisi
     return (-(p * t + exponent)).astype(np.float64)
 
 
-__all__ = ["count_values"]
+__all__ = ["count_values", "count_without_value"]

@@ -17,7 +17,7 @@ from precision_lab.inputs.cells import SPECIAL_STRETCH
 from precision_lab.oracle import Reference
 from precision_lab.oracle.record import SPECIAL
 from precision_lab.scoring import columns, errors
-from precision_lab.scoring.array_counts import count_values
+from precision_lab.scoring.array_counts import count_values, count_without_value
 from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.settled import Counts, Settled
 from precision_lab.scoring.standard import NARROW, Standard
@@ -98,8 +98,8 @@ class ArrayScorer:
         if forward and zeros.any():  # f(±0) = ±0
             sign = np.where(zeros, np.where(np.signbit(chunk.x), -1, 1), sign)
         nan = np.isnan(chunk.x)
-        if exact.unjudged is not None and exact.unjudged.any():  # held to nothing, as gradients are at NaN
-            _count_nan(tally.rows, chunk, np.flatnonzero(exact.unjudged), y, False, standard.fmt.precision)
+        if exact.unjudged is not None and exact.unjudged.any():
+            chunk.count_without_value(tally.rows, exact.unjudged, y, standard.fmt.precision, nan=False)
         left = nan if exact.unjudged is None else nan | exact.unjudged
         true = Settled(exact.rounded, exact.tail, exact.ulp, exact.exact, sign)
         undecided = exact.undecided & ~left
@@ -113,7 +113,7 @@ class ArrayScorer:
             true = Settled(*(field[kept] for field in true))
         count_values(Counts(tally.rows, tally.histogram), cells, standard.fmt, patterns, values, true)
         if nan.any():
-            _count_nan(tally.rows, chunk, np.flatnonzero(nan), y, forward, standard.fmt.precision)
+            chunk.count_without_value(tally.rows, nan, y, standard.fmt.precision, nan=forward)
 
     def _count_moves(self, tally: Tally, chunk: _Chunk, y: NDArray[Any], exact: Reference) -> None:
         """Steps between neighbours in the chunk that lie on one side of 0, counted where they end."""
@@ -139,6 +139,16 @@ class _Chunk:
     ) -> None:  # fmt: skip
         self.x, self.cells, self.special, self.patterns = x, cells, special, patterns
 
+    def count_without_value(
+        self, rows: NDArray[np.int64], chosen: NDArray[np.bool_], y: NDArray[Any], precision: int, *,
+        nan: bool,
+    ) -> None:  # fmt: skip
+        """Counts some of the inputs, cell by cell; see `array_counts.count_without_value`."""
+        at = np.flatnonzero(chosen)
+        for cell in np.unique(self.cells[at]):
+            here = at[self.cells[at] == cell]
+            count_without_value(rows[2 * cell], self.patterns[here].__getitem__, y[here], precision, nan=nan)
+
 
 def _widened(values: NDArray[Any]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # signalling NaNs
@@ -148,29 +158,6 @@ def _widened(values: NDArray[Any]) -> NDArray[np.float64]:
 def _require_subnormals() -> None:
     if flushed := flushes():
         raise flushing(flushed, "Nothing measured since then is kept")
-
-
-def _count_nan(
-    rows: NDArray[np.int64], chunk: _Chunk, at: NDArray[np.intp], y: NDArray[Any], forward: bool,
-    precision: int,
-) -> None:  # fmt: skip
-    """Counts what came of NaN, which in forward must be NaN; what a gradient is there is nobody's promise.
-
-    Args:
-        forward: False also for an infinity at which nothing is known to be right.
-    """
-    for cell in np.unique(chunk.cells[at]):
-        row, here = rows[2 * cell], at[chunk.cells[at] == cell]
-        row[columns.N] += here.size
-        row[columns.BITS] += int(here.size * precision * columns.BITS_SCALE)
-        wrong = here[~np.isnan(y[here])]
-        if not wrong.size or not forward:
-            continue
-        row[columns.MISROUNDED] += wrong.size
-        row[columns.NONFINITE] += wrong.size
-        if chunk.patterns[wrong[0]] < row[columns.NONFINITE_PATTERN]:
-            row[columns.NONFINITE_PATTERN] = chunk.patterns[wrong[0]]
-            row[columns.NONFINITE_VALUE] = y[wrong[0]].view(np.int64)
 
 
 def _keep_nearest(tally: Tally, chunk: _Chunk, y: NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import UsageError
-from precision_lab.inputs.cells import SPECIAL_STRETCH
+from precision_lab.inputs.cells import EMPTY_STRETCH, SPECIAL_STRETCH
 from precision_lab.numeric.nvrtc import Argument, CudaProgram
 from precision_lab.oracle import POSITIVE
 from precision_lab.oracle.record import FLOAT64
@@ -99,13 +99,15 @@ class DeviceScorer(Scorer):
             torch.OutOfMemoryError: nothing of the chunk has been counted then.
         """
         special = runs[:, 3] == SPECIAL_STRETCH
-        ordinary = runs[~special]
+        ordinary = runs[runs[:, 3] >= 0]
         scored = self._first_tier(x, ys, ordinary, patterns) if ordinary.size else []
         # From here on nothing is asked of the device's memory.
         self._fed += x.numel()
         for start, end, cell, _ in runs[special].tolist():
             values = [y[start:end].cpu().numpy() for y in ys]
             self._score_special(x[start:end].cpu().numpy(), values, cell, patterns.between(start, end))
+        for start, end, cell, _ in runs[runs[:, 3] == EMPTY_STRETCH].tolist():
+            self._score_empty([y[start:end].cpu().numpy() for y in ys], cell, patterns.between(start, end))
         total = int((ordinary[:, 1] - ordinary[:, 0]).sum())
         for j, found in enumerate(scored):
             tally = self.tallies[j]
@@ -119,7 +121,7 @@ class DeviceScorer(Scorer):
                 cell = ordinary[np.searchsorted(ordinary[:, 0], index, side="right") - 1, 2]
                 self._left[j].append((found.x, found.y, cell, patterns.at(index)))
                 self._escalate_when_many(j)
-        self._keep_nearest(ordinary, [_Peek(y) for y in ys], patterns)  # type: ignore[misc]
+        self._keep_nearest(runs[~special], [_Peek(y) for y in ys], patterns)  # type: ignore[misc]
 
     def _first_tier(self, x: Tensor, ys: Sequence[Tensor], runs: Int64, patterns: Patterns) -> list[_Scored]:
         """What the first tier counts of each output, and what it leaves."""

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import EnvironmentAltersResultsError, UsageError
-from precision_lab.inputs.cells import SPECIAL_STRETCH
+from precision_lab.inputs.cells import EMPTY_STRETCH, SPECIAL_STRETCH
 from precision_lab.oracle.format_row import format_row
 from precision_lab.oracle.program import program
-from precision_lab.oracle.record import FLOAT64, SPECIAL
+from precision_lab.oracle.record import BALLS, FLOAT64, SPECIAL
 from precision_lab.scoring import columns, errors, first_tier
+from precision_lab.scoring.array_counts import count_without_value
 from precision_lab.scoring.one_value import score_many
 from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.settled import Counts, settled
@@ -75,9 +76,12 @@ class Scorer:
         """
         self._fed += x.size
         special = runs[:, 3] == SPECIAL_STRETCH
-        ordinary = np.ascontiguousarray(runs[~special])
+        ordinary = np.ascontiguousarray(runs[runs[:, 3] >= 0])
         for start, end, cell, _ in runs[special].tolist():
             self._score_special(x[start:end], [y[start:end] for y in ys], cell, patterns.between(start, end))
+        for start, end, cell, _ in runs[runs[:, 3] == EMPTY_STRETCH].tolist():
+            self._score_empty([y[start:end] for y in ys], cell, patterns.between(start, end))
+        self._keep_nearest(runs[~special], ys, patterns)
         if ordinary.size == 0:
             return
         count = len(self.outputs)
@@ -110,7 +114,6 @@ class Scorer:
                 cell = ordinary[np.searchsorted(ordinary[:, 0], chosen, side="right") - 1, 2]
                 self._left[j].append((x[chosen], ys[j][chosen], cell, patterns.at(chosen)))
                 self._escalate_when_many(j)
-        self._keep_nearest(ordinary, ys, patterns)
 
     def finish(self) -> list[Tally]:
         """The tallies, with what was still waiting for the slower tiers.
@@ -141,9 +144,17 @@ class Scorer:
         tally = self.tallies[j]
         exact = self.standards[j].reference(x.astype(np.float64))
         tally.tiers += np.bincount(exact.tier, minlength=tally.tiers.size)
+        left = np.zeros(x.size, np.bool_) if exact.unjudged is None else exact.unjudged
+        for one in np.unique(cell[left]):
+            here = np.flatnonzero(left & (cell == one))
+            count_without_value(
+                tally.rows[2 * one], pattern[here].__getitem__, y[here], self.standards[j].fmt.precision,
+                nan=False,
+            )  # fmt: skip
+        kept = slice(None) if not left.any() else np.flatnonzero(~left)
         score_many(
-            Counts(tally.rows, tally.histogram), cell, self._fmts[j], pattern, y.astype(np.float64),
-            settled(exact), exact.undecided,
+            Counts(tally.rows, tally.histogram), cell[kept], self._fmts[j], pattern[kept],
+            y[kept].astype(np.float64), settled(exact, kept), exact.undecided[kept],
         )  # fmt: skip
         if not self._fast:  # the first tier judges monotony in passing
             order = np.arange(x.size)
@@ -209,22 +220,19 @@ class Scorer:
                     y[i : i + 1], settled(exact, here)._replace(sign=np.array([sign], np.int8)),
                     exact.undecided[here],
                 )  # fmt: skip
-            held_to_nothing = np.count_nonzero(nan | unjudged)
-            if not held_to_nothing:
-                continue
+            row, precision = tally.rows[2 * cell], standard.fmt.precision
+            for chosen, held in ((nan, self.outputs[j] == "forward"), (unjudged, False)):
+                index = np.flatnonzero(chosen)
+                if index.size:
+                    listed = np.asarray(patterns.at(index))
+                    count_without_value(row, listed.__getitem__, y[index], precision, nan=held)
+
+    def _score_empty(self, ys: Sequence[NDArray[Any]], cell: int, patterns: Patterns) -> None:
+        """Where the function has no value, all of a cell: it must be NaN, a derivative need not be."""
+        for tally, y, standard, output in zip(self.tallies, ys, self.standards, self.outputs, strict=True):
+            tally.tiers[BALLS] += y.size
             row = tally.rows[2 * cell]
-            row[columns.N] += held_to_nothing
-            row[columns.BITS] += int(held_to_nothing * standard.fmt.precision * columns.BITS_SCALE)
-            # What a gradient is at NaN is nobody's promise; f(NaN) must be NaN.
-            wrong = np.flatnonzero(nan & ~np.isnan(y))
-            if wrong.size and self.outputs[j] == "forward":
-                at = int(wrong[0])
-                pattern = int(patterns.at(at))
-                row[columns.MISROUNDED] += wrong.size
-                row[columns.NONFINITE] += wrong.size
-                if pattern < row[columns.NONFINITE_PATTERN]:
-                    row[columns.NONFINITE_PATTERN] = pattern
-                    row[columns.NONFINITE_VALUE] = np.float64(y[at]).view(np.int64)
+            count_without_value(row, patterns.at, y, standard.fmt.precision, nan=output == "forward")
 
 
 __all__ = ["Scorer"]

@@ -27,6 +27,6 @@ class Settled(NamedTuple):
     sign: Any
 
 
-def settled(reference: Reference, chosen: slice = slice(None)) -> Settled:
+def settled(reference: Reference, chosen: Any = slice(None)) -> Settled:
     """Those inputs of a reference that are chosen, as `score_many` takes them."""
     return Settled(*(getattr(reference, field)[chosen] for field in Settled._fields))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from precision_lab.oracle.certified import is_judged_at_infinity
+from precision_lab.oracle.domain import has_gaps
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.results.codes import OPEN
 from precision_lab.verifying.bounds import Bound
@@ -110,7 +111,7 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
 
 
 def _unjudged(plan: Plan, measurements: Iterable[Measurement]) -> Iterator[str]:
-    """Outputs that nothing is held to at an infinity, since no limit is proven and none is declared."""
+    """Outputs that nothing is held to at an infinity without a limit, or outside of the domain."""
     for output in dict.fromkeys(m.output for m in measurements if m.failure is None):
         params = next(m.params for m in measurements if m.output == output)
         ends = [end for end in (-1, 1) if not is_judged_at_infinity(plan.function, output, params, end)]
@@ -121,6 +122,8 @@ def _unjudged(plan: Plan, measurements: Iterable[Measurement]) -> Iterator[str]:
                 f"declare it: "
                 f"@activation(limits={{{output!r}: (…, …)}})"
             )
+        if output != "forward" and has_gaps(plan.function.bound_expression("forward", params)):
+            yield f"{output} is not judged where {plan.function.name} has no value"
 
 
 def _devices(measurements: Iterable[Measurement], bounds: Bounds) -> tuple[str, ...]:

@@ -37,6 +37,9 @@ def stranger(name: str) -> Activation:
 OUTPUTS = [(name, output) for name in STRANGERS for output in stranger(name).all_outputs]
 
 
+END_OF_DOMAIN = {"log1p": -1.0, "rsqrt": 0.0}
+
+
 def test_the_file_has_twenty_functions_or_more_and_the_witness_all_of_them() -> None:
     tree = ast.parse(FILE.read_text())
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -108,8 +111,10 @@ def test_nothing_is_undecided_at_any_input_of_sixteen_bits(name: str, output: st
         found = certified_reference(f, output, f.check_params(), x, FORMATS[fmt])
         assert not found.undecided.any(), (fmt, x[found.undecided])
         assert found.unjudged is not None
-        unjudged = [-np.inf, np.inf] if (name, output) in NO_LIMIT else []
-        assert np.unique(x[found.unjudged]).tolist() == unjudged, fmt
+        expected = np.isinf(x) if (name, output) in NO_LIMIT else np.zeros(x.size, np.bool_)
+        if output != "forward" and name in END_OF_DOMAIN:  # a gradient where there is no function
+            expected = x < END_OF_DOMAIN[name]
+        assert (found.unjudged == expected).all(), (fmt, x[found.unjudged != expected])
 
 
 def test_one_over_a_root_is_defined_at_both_zeros_and_nowhere_left_of_them() -> None:

@@ -445,7 +445,7 @@ standard.certified_reference = slow_oracle.certified_reference
 every_input.is_certified = lambda *_: {certified}
 found = pl.measure(torch.nn.functional.silu, "silu", fmt="bf16", output="forward", inputs="{inputs}")
 assert found.n_inputs > 500 and found.undecided == 0, found
-print("loaded:", *sorted({{"numba", "llvmlite", "flint"}} & set(sys.modules)))
+print("loaded:", *sorted({{"numba", "llvmlite"}} & set(sys.modules)))
 """
 
 

@@ -11,14 +11,14 @@ from arb_witness import arithmetic
 from flint import arb
 
 from precision_lab.formats import FP32
-from precision_lab.formula.expression import Expression
+from precision_lab.formula.expression import Expression, X, lift
 from precision_lab.functions import Activation, activation
 from precision_lab.inputs.cells import cells
-from precision_lab.math import exp, relu, sigmoid, sin, tanh, where
+from precision_lab.math import exp, log, log1p, relu, rsqrt, sigmoid, sin, sqrt, tanh, where
 from precision_lab.oracle.certified import certified_reference
 from precision_lab.oracle.curve import EDGE, FAR, NEAR, POSITIVE, Curve
 from precision_lab.oracle.formula_program import formula_program
-from precision_lab.oracle.formula_tables import compile_side, hopeless, table
+from precision_lab.oracle.formula_tables import compile_side, table, tables, without_piece
 from precision_lab.scoring.patterns import Patterns
 from precision_lab.scoring.scorer import Scorer
 from precision_lab.scoring.standard import Standard
@@ -52,20 +52,24 @@ def growing(x):  # type: ignore[no-untyped-def]
 FUNCTIONS = [gated, hard, step, wave, growing]
 
 
-def inputs(function: Activation) -> np.ndarray:
+def inputs(more: list[int]) -> np.ndarray:
     """fp32 numbers of every binade, and all that lie next to edges, to 0, to 1 and to the ends."""
     generator = np.random.Generator(np.random.PCG64(11))
     edges = [0.3, 1.0, 3.0, 2.0**-30, 88.0]
     near = [int(FP32.encode(FP32.round(np.array([e])))[0]) + k for e in edges for k in range(-40, 41)]
     spread = [(b << 23) + int(v) for b in range(255) for v in generator.integers(0, 1 << 23, 24)]
-    codes = np.array(sorted({*near, *spread, *range(1, 30), *range((255 << 23) - 30, 255 << 23)}), np.uint64)
+    codes = np.array(
+        sorted({*near, *more, *spread, *range(1, 30), *range((255 << 23) - 30, 255 << 23)}), np.uint64
+    )
     return np.concatenate([codes, codes + np.uint64(1 << 31)])
 
 
-def scored(function: Activation, output: str, *, fast: bool) -> dict[str, object]:
+def scored(
+    function: Activation, output: str, *, fast: bool, more: list[int] | None = None
+) -> dict[str, object]:
     """Counts of a kernel that is right to a few ulps, by the pieces or by Arb alone."""
     params = function.check_params()
-    codes = inputs(function)
+    codes = inputs(more or [])
     x = FP32.decode(codes).astype(np.float64)
     exact = certified_reference(function, output, params, x, FP32)
     noise = np.random.Generator(np.random.PCG64(3)).integers(-2, 3, x.size)
@@ -139,6 +143,38 @@ def witness(name: str, x: Fraction) -> arb:
         return v + v.sin() ** 2 if name == "wave" else v.exp() - (v if x > 0 else 0)
 
 
+# Edges that no search finds: beyond where roots are looked for, too many, touching, at both ends of a piece.
+CONDITIONS = {
+    "far out": (lambda x: where(x * x > 1e10, 1 + x, 2 + x), [1e5]),
+    "next to 0": (lambda x: where(x * x > 1e-20, x, 2 * x), [1e-10]),
+    "for ever": (lambda x: where(sin(x) > 0, x, 0), [355.0, 710.0, 103993.0 / 33102 * 2**14]),
+    "touching": (lambda x: where((x - 3) * (x - 3) <= 1e-16, 7, x), [3.0]),
+    "touching 0": (lambda x: where(x * x <= 0, 7, x + 5), [2.0**-149, 2.0**-75]),
+    "at a power of two": (lambda x: where(x * x >= 2.0**34, sigmoid(x), x), [2.0**17]),
+    "of what jumps": (lambda x: where(where(x > 100, x * x, -x) > 2.0**40, 3, x), [100.0, 2.0**20]),
+    "without a value": (lambda x: where(1 / (x - 4096) > 0, x, 1 - x), [4096.0]),
+    "a root": (lambda x: sqrt(x) * x, [1.0]),
+    "one over a root": (lambda x: rsqrt(x), [1.0]),
+    "a logarithm": (lambda x: x * log(x), [1.0, 0.36787945]),
+    "a logarithm from -1 on": (lambda x: log1p(x), [1.0]),
+    "a circle": (lambda x: sqrt(4 - x * x), [2.0]),
+    "0 and a high power": (lambda x: where(x < 0, 0, x**7 * sigmoid(x)), [1.0]),
+}
+
+
+@pytest.mark.parametrize("output", ["forward", "grad_x"])
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_no_piece_reaches_across_an_edge(name: str, output: str) -> None:
+    formula, around = CONDITIONS[name]
+    function = Activation(name="f", title="f", expression=lift(formula(X)))
+    near = [int(FP32.encode(FP32.round(np.array([e])))[0]) + k for e in around for k in range(-60, 61)]
+    near = [code for code in near if code > 0]
+    pieces, alone = (scored(function, output, fast=fast, more=near) for fast in (True, False))
+    first = pieces.pop("settled")
+    assert alone.pop("settled")[1] == 0 and first[1] > 500  # type: ignore[index]
+    assert pieces == alone and pieces["undecided"] == 0
+
+
 def test_an_edge_is_a_cell_of_its_own_and_left_to_arb() -> None:
     found = cells(FP32, hard, {})
     x = FP32.decode(found.starts.astype(np.uint32))
@@ -158,9 +194,8 @@ def test_sides_of_constants_are_derived() -> None:
 
 
 def test_what_no_polynomial_follows_is_counted_and_left_to_arb() -> None:
-    e = wave.bound_expression("grad_x", {})
-    assert hopeless(e, 1) > 2**29
-    assert hopeless(gated.bound_expression("grad_x", gated.check_params()), 1) == 0
+    assert sum(count for _, count in without_piece(tables(wave, "grad_x", {})[1])) > 2**29
+    assert list(without_piece(tables(gated, "grad_x", gated.check_params())[1])) == []
     # x + sin² x is x, and no more than 1 beside it: far out a line will do.
     found = compile_side(wave.bound_expression("forward", {}), 1)
     last = int(found.layout[-1])
