@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 from precision_lab.exceptions import UsageError
-from precision_lab.formula.branching import linear
-from precision_lab.formula.expression import (
-    PI,
-    Comparison,
-    Condition,
-    Expression,
-    lift,
-    node,
-    number,
-    symbols_of,
-    unknown,
-    where,
-)
-from precision_lab.formula.plain_values import plain_value
-from precision_lab.formula.rewriting import bound, holds
-from precision_lab.formula.writing import text
+from precision_lab.formula.claims import Claim, made
+from precision_lab.formula.expression import PI, Comparison, Expression, lift, node, number, unknown, where
 
 pi = PI
-SAME = 1e-40  # relative: what 60 digits agree to
 
 
 def _function(kind: str, what: str) -> Callable[[Any], Expression]:
@@ -125,6 +105,9 @@ def piecewise(*pieces: tuple[Any, Any], otherwise: Any = None) -> Expression:
         pieces: conditions and values. Where two of them hold, the values must be equal.
         otherwise: the value where none holds; None: there is no such x.
 
+    What is said of the conditions is checked when a function of it is defined, and again at every set of
+    parameter values that it is evaluated with: see `claims`.
+
     Raises:
         ValueError: no pieces, or a condition that is no comparison.
     """
@@ -137,93 +120,8 @@ def piecewise(*pieces: tuple[Any, Any], otherwise: Any = None) -> Expression:
         tuple((condition, lift(value)) for condition, value in pieces),
         None if otherwise is None else lift(otherwise),
     )
-    if (made := _MADE.get(None)) is not None:
-        made.append(claim)
+    made(claim)
     return _joined(claim.pieces, claim.otherwise)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What `piecewise` was told: that one condition holds everywhere, or that those that hold agree."""
-
-    pieces: tuple[tuple[Comparison, Expression], ...]
-    otherwise: Expression | None
-
-    def check(self, name: str) -> None:
-        """At every edge of a condition that is a number, beside it and far out.
-
-        Raises:
-            ValueError: no condition holds somewhere, or two with different values.
-        """
-        for x in sorted(self._points()):
-            holding = [value for condition, value in self.pieces if _holds(condition, x)]
-            if not holding and self.otherwise is None:
-                raise UsageError(
-                    f"{name}: piecewise has no value at x={float(x)!r}: no condition holds there"
-                )
-            at = {bound(value, {"x": x}) for value in holding}
-            if len(at) > 1 and _differ(at):
-                values = " and ".join(sorted(text(v) for v in at))
-                raise UsageError(
-                    f"{name}: piecewise disagrees with itself at x={float(x)!r}: two conditions hold, with "
-                    f"the values {values}"
-                )
-
-    def _points(self) -> set[Fraction]:
-        edges = {Fraction(0)}
-        for condition, _ in self.pieces:
-            for part in _atoms(condition):
-                found = linear(part.left - part.right)
-                if found is not None and found[0]:
-                    edges.add(-found[1] / found[0])
-        step = Fraction(1, 2**40)
-        ordered = sorted(edges)
-        between = {(a + b) / 2 for a, b in pairwise(ordered)}
-        return (
-            edges
-            | between
-            | {e + s for e in edges for s in (-step, step)}
-            | {ordered[0] - 2, ordered[-1] + 2}
-        )
-
-
-def _differ(values: set[Expression]) -> bool:
-    """Whether numbers are not all one; what depends on parameters counts as one."""
-    if any(symbols_of(v) for v in values):
-        return False
-    first, *others = (plain_value(v, {}) for v in values)
-    return any(abs(first - other) > SAME * abs(first) for other in others)
-
-
-def _atoms(condition: Comparison) -> list[Comparison]:
-    if isinstance(condition, Condition):
-        return [*_atoms(condition.parts[0]), *_atoms(condition.parts[1])]
-    return [condition]
-
-
-def _holds(condition: Comparison, x: Fraction) -> bool:
-    """Of conditions in x alone; others, whose edges depend on parameters, count as not holding."""
-    if isinstance(condition, Condition):
-        both = [_holds(part, x) for part in condition.parts]
-        return all(both) if condition.how == "and" else any(both)
-    left, right = (bound(part, {"x": x}) for part in (condition.left, condition.right))
-    if left.kind != "number" or right.kind != "number":
-        return False
-    return holds(Comparison(left, right, condition.strict))
-
-
-_MADE: ContextVar[list[Claim]] = ContextVar("claims")
-
-
-@contextmanager
-def claims() -> Iterator[list[Claim]]:
-    """What `piecewise` is told inside the block."""
-    made: list[Claim] = []
-    token = _MADE.set(made)
-    try:
-        yield made
-    finally:
-        _MADE.reset(token)
 
 
 def _joined(pieces: tuple[tuple[Comparison, Expression], ...], otherwise: Expression | None) -> Expression:
@@ -269,4 +167,4 @@ def by_name(name: str, written: str) -> Callable[..., Expression]:
 
 Expression.named = staticmethod(by_name)
 
-__all__ = ["Comparison", "Condition", "absolute", "by_name", "claims", "piecewise", "where"]
+__all__ = ["absolute", "by_name", "piecewise", "where"]

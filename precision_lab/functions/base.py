@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.formula.claims import Claim
 from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import Expression, symbol
 from precision_lab.formula.rewriting import add, bound, function, mul, neg, simplified, sub
@@ -72,6 +73,7 @@ class Activation:
         parameter_sets: named values measured side by side.
         limits: limits at −∞ and +∞ by output that the author declares, where none can be derived; None where
             the author knows of none.
+        claims: what `piecewise` was told, which holds at the parameter values that are asked for.
         home: FILE:NAME of a user's own; "" of the lab's.
     """
 
@@ -85,6 +87,7 @@ class Activation:
     domain: str = "all real x"
     parameter_sets: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
     limits: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
+    claims: tuple[Claim, ...] = field(default=(), repr=False)
     home: str = ""
 
     def __post_init__(self) -> None:
@@ -257,7 +260,8 @@ class Activation:
         """All parameters as floats, defaults filled in.
 
         Raises:
-            ValueError: an unknown name, a value that is not finite, or not positive where it must be.
+            ValueError: an unknown name, a value that is not finite, or not positive where it must be; values
+                at which a `piecewise` has no value, or two.
         """
         known = {p.name: p for p in self.parameters}
         values = {p.name: p.default for p in self.parameters}
@@ -269,7 +273,19 @@ class Activation:
             if fault:
                 raise UsageError(f"{name}={value!r}: {fault}")
             values[name] = number
+        self._check_claims(tuple(values.items()))
         return values
+
+    def _check_claims(self, items: tuple[tuple[str, float], ...]) -> None:
+        if not self.claims or items in self._claimed:
+            return
+        for claim in self.claims:
+            claim.check(self.name, {name: Fraction(value) for name, value in items})
+        self._claimed.add(items)
+
+    @cached_property
+    def _claimed(self) -> set[tuple[tuple[str, float], ...]]:
+        return set()
 
     def check_received(self, name: str, asked: float, received: float, where: str) -> None:
         """Raises ValueError where a value that may be asked for becomes one that may not.

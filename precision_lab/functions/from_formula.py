@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from precision_lab.exceptions import UsageError, first_line, unknown_name
+from precision_lab.formula.claims import Claim, claims
 from precision_lab.formula.expression import Expression, lift, symbol
-from precision_lab.formula.vocabulary import claims
 from precision_lab.functions.base import Activation, Monotone, Parameter
 
 OPERAND = 1.5  # what an operand is where one number stands for it
@@ -115,7 +115,7 @@ def _made(function: Formula, options: Mapping[str, Any]) -> Activation:
         )
         for key in names
     )
-    expression = _traced(function, name, names)
+    expression, told = _traced(function, name, names)
     found = Activation(
         name=name,
         title=said.get("title", name),
@@ -127,8 +127,10 @@ def _made(function: Formula, options: Mapping[str, Any]) -> Activation:
         domain=said.get("domain", "all real x"),
         parameter_sets=dict(said.get("parameter_sets", {})),
         limits=dict(said.get("limits", {})),
+        claims=told,
         home=_home(function),
     )
+    found.check_params()
     for output in found.limits:
         found.check_output(output)
     return found
@@ -165,8 +167,8 @@ def _number(name: str, key: str, value: Any) -> float:
         raise UsageError(f"{key}={value!r} of {name}: a default is one number") from error
 
 
-def _traced(function: Formula, name: str, names: tuple[str, ...]) -> Expression:
-    with claims() as made:
+def _traced(function: Formula, name: str, names: tuple[str, ...]) -> tuple[Expression, tuple[Claim, ...]]:
+    with claims() as told:
         try:
             result = lift(function(symbol("x"), **{key: symbol(key) for key in names}))
         except UsageError as error:
@@ -175,9 +177,7 @@ def _traced(function: Formula, name: str, names: tuple[str, ...]) -> Expression:
             raise UsageError(
                 f"{name}: its formula raised {type(error).__name__}: {first_line(error)}"
             ) from error
-    for claim in made:
-        claim.check(name)
-    return result
+    return result, tuple(told)
 
 
 __all__ = ["activation"]

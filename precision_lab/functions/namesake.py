@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from precision_lab.exceptions import UsageError
@@ -30,7 +31,7 @@ def check_namesake(own: Activation, known: Activation) -> None:
             float(plain_value(f.expression, {p.name: p.default for p in f.parameters} | moved | {"x": x}))
             for f in (own, known)
         )
-        if abs(mine - theirs) > TOLERANCE * abs(theirs):
+        if math.isnan(mine) != math.isnan(theirs) or abs(mine - theirs) > TOLERANCE * abs(theirs):
             raise UsageError(
                 f"{where}, which is {theirs!r} at x={x!r} where this is {mine!r}; give it another name"
             )

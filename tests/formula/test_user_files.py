@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+import precision_lab as pl
 from precision_lab.exceptions import UsageError
 from precision_lab.functions import FUNCTIONS, activation, get_function
 from precision_lab.functions.loading import from_file
-from precision_lab.math import exp, minimum, piecewise, sigmoid, tanh, where
+from precision_lab.math import exp, minimum, piecewise, sigmoid, sin, tanh, where
 
 HEAD = "import precision_lab as pl\nfrom precision_lab.math import *\n"
 
@@ -81,6 +83,27 @@ def test_a_gap_at_an_edge_that_no_float_is_shows() -> None:
     third = Fraction(1, 3)
     with pytest.raises(UsageError, match=r"no value at x=0\.333"):
         activation(lambda x: piecewise((x < third, 0), (x > third, x)))
+
+
+def test_edges_that_parameters_move_are_checked_where_they_are() -> None:
+    @activation(low=-1.0, high=1.0)
+    def clipped(x, low, high):  # type: ignore[no-untyped-def]
+        return piecewise((x <= low, low), ((x > low) & (x < high), x), (x >= high, high))
+
+    assert pl.evaluate(clipped, 0.25) == 0.25 and pl.evaluate(clipped, 3.0, params={"high": 2.0}) == 2.0
+    with pytest.raises(ValueError, match=r"disagrees .* x=-2\.0, low=1\.5, high=-2\.0: .* 1\.5 and −2"):
+        pl.evaluate(clipped, 3.0, params={"low": 1.5, "high": -2.0})
+    with pytest.raises(ValueError, match=r"no value at x=1\.0, t=1\.0: no condition"):
+        activation(t=1.0, name="gap")(lambda x, t: piecewise((x < t, 0), (x > t, x)))
+
+
+def test_conditions_that_are_not_rational_are_checked() -> None:
+    waves = activation(lambda x: piecewise((sin(x) > 0, x), (sin(x) <= 0, 0)))
+    assert pl.evaluate(waves, 2.0) == 2.0
+    with pytest.raises(ValueError, match="no value at x="):
+        activation(name="gap")(lambda x: piecewise((exp(x) > 2, x), (exp(x) <= 1, 0)))
+    with pytest.raises(ValueError, match="disagrees with itself at x="):
+        activation(name="both")(lambda x: piecewise((exp(x) > 1, x), (x * x < 2, 3)))
 
 
 def test_no_pieces_and_no_comparisons_are_refused() -> None:
@@ -192,3 +215,10 @@ def test_a_formula_written_otherwise_keeps_the_fast_tiers_where_it_is_recognised
     assert again.sides == FUNCTIONS["silu"].sides is not None
     assert activation(lambda x: minimum(x, 3) * tanh(x)).sides is None
     assert activation(lambda x: x * sigmoid(1.702 * x)).sides is None
+
+
+def test_a_sum_that_cancels_next_to_0_has_pieces_of_its_own() -> None:
+    """x − tanh x by its terms would leave most inputs to the slow tiers; x − 2·tanh x does not."""
+    assert activation(lambda x: x - tanh(x)).sides is None
+    assert activation(lambda x: x - 2 * tanh(x)).sides is not None
+    assert activation(lambda x: sigmoid(x) - Fraction(1, 2) - x / 4).sides is None
