@@ -1,4 +1,4 @@
-"""What `piecewise` is told, that one condition holds for every x or that those that hold agree, and its check.
+"""What `piecewise` is told, that one condition holds for every x or those that hold agree, and its check.
 
 At the edges of the conditions, beside them, between them, and at points of every size: no proof, but what
 finds an edge that was given to both sides, or to none.
