@@ -70,6 +70,18 @@ def test_what_has_no_limit_is_not_judged_there_and_that_is_said() -> None:
     assert "undecided for" not in words and code in (0, 1)
 
 
+@pytest.mark.parametrize(("function", "noted"), [("log1p", True), ("tanhshrink", False)])
+def test_a_gradient_without_a_function_is_not_judged_and_that_is_said(function: str, noted: bool) -> None:
+    """torch gives d/dx log(1 + x) = 1/(1 + x) where log(1 + x) is NaN; nobody is held to that."""
+    target = "torch:log1p" if noted else "torch.nn.functional:tanhshrink"
+    _, words = said(
+        "verify", target, "--function", function, "--format", "bf16", "--properties", "none",
+        "--output", "grad_x",
+    )  # fmt: skip
+    assert (f"grad_x is not judged where {function} has no value" in words) == noted
+    assert "wrong infinity or NaN" not in words
+
+
 @pytest.mark.usefixtures("here")
 def test_explain_shows_the_formula_as_torch_computes_it() -> None:
     code, words = said("explain", "mine.py:hardswish", "-x", "1.5", "--format", "bf16")

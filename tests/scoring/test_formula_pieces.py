@@ -175,6 +175,29 @@ def test_no_piece_reaches_across_an_edge(name: str, output: str) -> None:
     assert pieces == alone and pieces["undecided"] == 0
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("output", "wrong"), [("forward", 5003), ("grad_x", 0)])
+def test_without_a_value_a_function_is_nan_and_a_gradient_anything(
+    output: str, wrong: int, fast: bool
+) -> None:
+    """log(1 + x) left of −1, whole binades and the part of one."""
+    f = Activation(name="f", title="f", expression=lift(log1p(X)))
+    codes = np.array([*range(0xBF800001, 0xBF800004), *range(0xC0400000, 0xC0400000 + 5000)], np.uint64)
+    x = FP32.decode(codes).astype(np.float32)
+    standard = Standard(Curve(f, output, {}), cells(FP32, f, {}), FP32)
+    scorer = Scorer((standard,))
+    scorer._fast = fast
+    y = [np.full(x.size, 3.5, np.float32)]
+    scorer.score(x, y, standard.cells.runs(codes), Patterns.of(codes))
+    (tally,) = scorer.finish()
+    from precision_lab.scoring import columns as c
+
+    assert int(tally.rows[:, c.NONFINITE].sum()) == int(tally.rows[:, c.MISROUNDED].sum()) == wrong
+    first = min(tally.rows[:, c.NONFINITE_PATTERN].tolist())
+    assert first == (0xBF800001 if wrong else c.NO_PATTERN)
+    assert int(tally.rows[:, c.N].sum()) == x.size and tally.undecided.size == 0
+
+
 def test_an_edge_is_a_cell_of_its_own_and_left_to_arb() -> None:
     found = cells(FP32, hard, {})
     x = FP32.decode(found.starts.astype(np.uint32))
