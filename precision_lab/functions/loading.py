@@ -51,9 +51,11 @@ def _module(path: str, changed: int) -> ModuleType:
         raise UsageError(f"function={path!r}: no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, folder)
+    sys.modules[name] = module  # where dataclasses and pickle look a class up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise UsageError(
             f"{Path(path).name} cannot be imported: {type(error).__name__}: {first_line(error)}"
             f"{place_of(error)}"

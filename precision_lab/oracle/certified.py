@@ -24,6 +24,7 @@ from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
+from precision_lab.oracle.declared import check_declared
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import ends_before, mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germ_functions import Place
@@ -113,11 +114,19 @@ def limit_of(function: Activation, output: str, params: Mapping[str, float], sig
     """The limit at sign·∞ that is proven, else the one that is declared; None where there is neither.
 
     NaN where there are no values, and where the author says that there is no limit.
+
+    Raises:
+        ValueError: what is declared contradicts the formula (`declared`).
     """
-    found = limit(function.bound_expression(output, params), sign)
-    if found is None and output in function.limits:
-        return function.limits[output][0 if sign < 0 else 1]
-    if found is None and ends_before(function.bound_expression(output, params), sign):
+    e = function.bound_expression(output, params)
+    found = limit(e, sign)
+    declared = function.limits.get(output, (None, None))[0 if sign < 0 else 1]
+    if declared is not None:
+        said = f"limits={{{output!r}: …}} of {function.name}"
+        check_declared(e, sign, declared, found, said)
+    if found is None and declared is not None:
+        return declared
+    if found is None and ends_before(e, sign):
         return float("nan")
     if output != "forward" and ends_before(function.bound_expression("forward", params), sign):
         return float("nan")
@@ -126,7 +135,9 @@ def limit_of(function: Activation, output: str, params: Mapping[str, float], sig
 
 def is_judged_at_infinity(function: Activation, output: str, params: Mapping[str, float], sign: int) -> bool:
     """Whether it is known what there is at sign·∞: a limit, or that there are no values."""
-    return function.has_terms(output) or limit_of(function, output, params, sign) is not None
+    if function.has_terms(output) and output not in function.limits:
+        return True
+    return limit_of(function, output, params, sign) is not None
 
 
 def _fill_with(

@@ -222,3 +222,13 @@ def test_a_sum_that_cancels_next_to_0_has_pieces_of_its_own() -> None:
     assert activation(lambda x: x - tanh(x)).sides is None
     assert activation(lambda x: x - 2 * tanh(x)).sides is not None
     assert activation(lambda x: sigmoid(x) - Fraction(1, 2) - x / 4).sides is None
+
+
+def test_a_file_may_hold_dataclasses(tmp_path: Path) -> None:
+    text = (
+        "from dataclasses import dataclass\n@dataclass\nclass Gate:\n    slope: 'float' = 2.0\n"
+        "@pl.activation\ndef gated(x):\n    return x * sigmoid(Gate().slope * x)\n"
+    )
+    path = tmp_path / "mine.py"
+    path.write_text("from __future__ import annotations\n" + HEAD + text)
+    assert from_file(f"{path}:gated").formula == "x·σ(2·x)"

@@ -291,11 +291,48 @@ def test_a_number_is_its_own_limit() -> None:
     assert limit(number(Fraction(1, 3)), 1) == 1 / 3 and limit(number(0), -1) == 0
 
 
+DECLARED: dict[str, tuple[Any, float, bool]] = {
+    "√(x² + 4) − x": (lambda x: sqrt(x * x + 4) - x, 0.0, True),
+    "√(x² + 4) − x, wrongly": (lambda x: sqrt(x * x + 4) - x, 0.5, False),
+    "√(x² + 4) − x, by little": (lambda x: sqrt(x * x + 4) - x, 1e-9, False),
+    "1/log log": (lambda x: 1 / log(log(x)), 0.0, True),
+    "1/log log, wrongly": (lambda x: 1 / log(log(x)), 0.3, False),
+    "sine": (lambda x: sin(x), 0.0, False),
+    "sine over logarithm": (lambda x: sin(x) / log(log(x)), 0.0, True),
+    "sine, declared to have none": (lambda x: sin(x), math.nan, True),
+    "e to a logarithm": (lambda x: x * exp(-log(2 * x)), 0.5, True),
+    "log log": (lambda x: log(log(x)), INF, True),
+    "log log, downwards": (lambda x: log(log(x)), -INF, False),
+    "√(x² + 4) − x, upwards": (lambda x: 1 + sqrt(x * x + 4) - x, INF, False),
+    "x·sine": (lambda x: x * sin(x), INF, False),
+    "tanh, proven": (lambda x: tanh(x), 1.0, True),
+    "tanh, proven otherwise": (lambda x: tanh(x), 0.999, False),
+    "1/3, to float64": (lambda x: (x + 1) / (3 * x), 1 / 3, True),
+    "squareplus, proven otherwise": (lambda x: (x + sqrt(x * x + 4)) / 2, 5.0, False),
+    "without values": (lambda x: log(3 - x) * sqrt(x * x + 4) - x, 0.0, False),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_declared_limit_is_held_to_the_formula(name: str) -> None:
+    from precision_lab.functions import activation
+    from precision_lab.oracle.certified import limit_of
+
+    formula, declared, holds = DECLARED[name]
+    f = activation(name="f", limits={"forward": (None, declared)})(formula)
+    if holds:
+        found = limit_of(f, "forward", {}, 1)
+        assert found == declared or (math.isnan(declared) and math.isnan(found or 0.0))
+        return
+    with pytest.raises(ValueError, match=r"limits=\{'forward': …\} of f is .* at ∞, but"):
+        limit_of(f, "forward", {}, 1)
+
+
 def test_an_authors_limit_is_taken_where_none_is_proven() -> None:
     from precision_lab.functions import activation
     from precision_lab.oracle.certified import limit_of
 
     formula: Any = lambda x: (x + sqrt(x * x + 4)) / 2  # noqa: E731
-    f = activation(name="squareplus", limits={"forward": (0.0, 5.0)})(formula)
-    assert limit_of(f, "forward", {}, -1) == 0.0
-    assert limit_of(f, "forward", {}, 1) == INF, "a proven limit is not overruled"
+    f = activation(name="squareplus", limits={"forward": (0.0, None)})(formula)
+    assert limit_of(activation(formula), "forward", {}, -1) is None
+    assert limit_of(f, "forward", {}, -1) == 0.0 and limit_of(f, "forward", {}, 1) == INF
