@@ -24,8 +24,8 @@ from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
-from precision_lab.oracle.declared import check_declared
 from precision_lab.oracle.decide_arrays import decide_arrays
+from precision_lab.oracle.declared import check_declared
 from precision_lab.oracle.domain import ends_before, mark_outside, outside, partial, value_at_pole
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.germs import Germ

@@ -63,21 +63,20 @@ def _contradiction(e: Expression, sign: int, declared: float) -> tuple[float, fl
     for x, there in far:
         if isinstance(there, float):  # no number
             return None if there == declared else (x, there)
+    numbers = [[(x, there) for x, there in points if isinstance(there, arb)] for points in (near, far)]
     if math.isinf(declared):
-        return _not_growing(near, far, declared)
-    apart = [(abs(there - declared).lower(), x, there) for x, there in far]
-    furthest, x, there = max(apart, key=lambda found: float(found[0]))
-    before = max(float(abs(there - declared).upper()) for _, there in near if not isinstance(there, float))
-    if float(furthest) <= max(REACHED * max(1.0, abs(declared)), NEARER * before):
-        return None
-    return x, float(there)
+        return _not_growing(*numbers, declared)
+    apart = [(_size(abs(there - declared).lower()), x, _size(there)) for x, there in numbers[1]]
+    furthest, x, size = max(apart)
+    before = max((_size(abs(there - declared).upper()) for _, there in numbers[0]), default=math.inf)
+    return None if furthest <= max(REACHED * max(1.0, abs(declared)), NEARER * before) else (x, size)
 
 
 def _not_growing(
     near: list[tuple[float, arb]], far: list[tuple[float, arb]], declared: float
 ) -> tuple[float, float] | None:
     least_x, least = min(far, key=lambda found: _size(found[1] * math.copysign(1.0, declared)))
-    before = max(_size(abs(there)) for _, there in near)
+    before = max((_size(abs(there)) for _, there in near), default=0.0)
     if _size(least * math.copysign(1.0, declared)) > GROWN * before:
         return None
     return least_x, _size(least)
