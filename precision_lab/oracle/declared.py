@@ -65,7 +65,7 @@ def _contradiction(e: Expression, sign: int, declared: float) -> tuple[float, fl
             return None if there == declared else (x, there)
     numbers = [[(x, there) for x, there in points if isinstance(there, arb)] for points in (near, far)]
     if math.isinf(declared):
-        return _not_growing(*numbers, declared)
+        return _not_growing(numbers[0], numbers[1], declared)
     apart = [(_size(abs(there - declared).lower()), x, _size(there)) for x, there in numbers[1]]
     furthest, x, size = max(apart)
     before = max((_size(abs(there - declared).upper()) for _, there in numbers[0]), default=math.inf)
