@@ -56,9 +56,40 @@ def _text(e: Expression) -> tuple[str, int]:
         )
         return f"{base}{raised}", _POWER
     if e.kind == "where":
-        condition, a, b = e.args
-        return f"{{{text(a)} if {comparison_text(condition)}; else {text(b)}}}", _ATOM
+        known = _chosen(e)
+        if known is not None:
+            name, parts = known
+            words = ", ".join(map(text, parts))
+            return (f"|{words}|" if name == "abs" else f"{name}({words})"), _ATOM
+        *pieces, last = _pieces(e)
+        said = "; ".join(f"{text(value)} if {comparison_text(c)}" for c, value in pieces if c is not None)
+        return f"{{{said}; else {text(last[1])}}}", _ATOM
     return f"{_NAMES.get(e.kind, e.kind)}({text(e.args[0])})", _ATOM
+
+
+def _chosen(e: Expression) -> tuple[str, tuple[Expression, ...]] | None:
+    """A `where` that is a minimum, a maximum or a size, and of what."""
+    condition, a, b = e.args
+    if condition.left is a and condition.right is b:
+        return "min", (a, b)
+    if condition.left is b and condition.right is a:
+        return "max", (a, b)
+    if a.kind == "neg" and a.args[0] is b and condition.left is b and _is_zero(condition.right):
+        return "abs", (b,)
+    return None
+
+
+def _is_zero(e: Expression) -> bool:
+    return e.kind == "number" and not e.args[0]
+
+
+def _pieces(e: Expression) -> list[tuple[Comparison | None, Expression]]:
+    """Conditions and values of a chain of `where`, and at last the value without a condition."""
+    found: list[tuple[Comparison | None, Expression]] = []
+    while e.kind == "where" and _chosen(e) is None:
+        condition, value, e = e.args
+        found.append((condition, value))
+    return [*found, (None, e)]
 
 
 def comparison_text(c: Comparison) -> str:
@@ -128,16 +159,24 @@ def _latex(e: Expression) -> tuple[str, int]:
     if e.kind == "sqrt":
         return rf"\sqrt{{{latex(e.args[0])}}}", _ATOM
     if e.kind == "where":
-        condition, a, b = e.args
-        left, right = latex(condition.left), latex(condition.right)
-        sign = "<" if condition.strict else r"\le"
-        return (
-            rf"\begin{{cases}} {latex(a)} & {left} {sign} {right} \\ "
-            rf"{latex(b)} & \text{{else}} \end{{cases}}",
-            _ATOM,
-        )
+        known = _chosen(e)
+        if known is not None:
+            name, parts = known
+            words = ", ".join(map(latex, parts))
+            around = (r"\left|", r"\right|") if name == "abs" else (rf"\{name}\left(", r"\right)")
+            return words.join(around), _ATOM
+        *pieces, last = _pieces(e)
+        lines = [rf"{latex(value)} & {_comparison_latex(c)}" for c, value in pieces if c is not None]
+        lines.append(rf"{latex(last[1])} & \text{{else}}")
+        return r"\begin{cases} " + r" \\ ".join(lines) + r" \end{cases}", _ATOM
     name = _LATEX.get(e.kind, rf"\mathrm{{{e.kind}}}")
     return rf"{name}\left({latex(e.args[0])}\right)", _ATOM
+
+
+def _comparison_latex(c: Comparison) -> str:
+    if c.left.kind == "number" and c.right.kind != "number":
+        return " ".join((latex(c.right), ">" if c.strict else r"\ge", latex(c.left)))
+    return " ".join((latex(c.left), "<" if c.strict else r"\le", latex(c.right)))
 
 
 @lru_cache(maxsize=4096)

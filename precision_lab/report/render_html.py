@@ -18,6 +18,7 @@ from precision_lab.report.section import (
     Document,
     Figure,
     Fold,
+    Formula,
     Key,
     Part,
     Plot,
@@ -86,6 +87,8 @@ def _part(part: Part, pictures: Mapping[str, str], depth: int) -> Markup:
             return Markup('<p class="key">{}</p>').format(Markup("").join(spans))
         case Claim():
             return _claim(part)
+        case Formula(text=equation):
+            return Markup('<p class="formula">{}</p>').format(equation)
         case Fold(words, within):
             inside = _walk(within, pictures, depth)
             folded = Markup("<details><summary>{}</summary>{}</details>")

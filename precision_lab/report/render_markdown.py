@@ -14,6 +14,7 @@ from precision_lab.report.section import (
     Document,
     Figure,
     Fold,
+    Formula,
     Key,
     Part,
     Plot,
@@ -66,6 +67,8 @@ def _walk(parts: Sequence[Part], figures: Collection[str] | None, depth: int) ->
                 pass
             case Claim():
                 yield _claim(part)
+            case Formula(latex=equation):
+                yield "\n".join(("```math", *equation.splitlines(), "```"))
             case Fold(words, within):
                 yield from _folded(words, list(_walk(within, figures, depth)))
             case Section():

@@ -165,6 +165,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Formula:
+    """An equation: the page shows `text`, Markdown sets `latex`."""
+
+    text: str
+    latex: str
+
+
+@dataclass(frozen=True)
 class Fold:
     """Parts that are folded away under a line of words; left out where nothing is in them."""
 
@@ -186,7 +194,7 @@ class Section:
     nav: str = ""
 
 
-Part = str | Prose | Table | Figure | Plot | Key | Claim | Fold | Section
+Part = str | Prose | Table | Figure | Plot | Key | Claim | Formula | Fold | Section
 
 
 @dataclass(frozen=True)

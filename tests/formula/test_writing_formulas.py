@@ -13,7 +13,7 @@ import pytest
 from precision_lab.formula.expression import Expression, X, symbol
 from precision_lab.formula.writing import key, latex, operations, text
 from precision_lab.functions import FUNCTIONS
-from precision_lab.math import atan, erf, exp, pi, sigmoid, sqrt, tanh, where
+from precision_lab.math import atan, erf, exp, minimum, pi, sigmoid, sqrt, tanh, where
 
 A = symbol("alpha")
 WRITTEN: list[tuple[Expression, str, str]] = [
@@ -36,8 +36,13 @@ WRITTEN: list[tuple[Expression, str, str]] = [
     (atan(X) / pi, "arctan(x)/π", r"\frac{\arctan\left(x\right)}{\pi}"),
     (sqrt(X), "sqrt(x)", r"\sqrt{x}"),
     (symbol("alpha_n") * X, "α_n·x", r"\alpha_{n} \, x"),
-    (where(X > 0, X, 0), "{x if x > 0; else 0}",
-     r"\begin{cases} x & 0 < x \\ 0 & \text{else} \end{cases}"),
+    (where(X > 0, X, 1), "{x if x > 0; else 1}",
+     r"\begin{cases} x & x > 0 \\ 1 & \text{else} \end{cases}"),
+    (where(X > 0, X, 0), "max(x, 0)", r"\max\left(x, 0\right)"),
+    (minimum(X, A), "min(x, α)", r"\min\left(x, \alpha\right)"),
+    (abs(X - 1), "|x − 1|", r"\left|x - 1\right|"),
+    (where(X <= -3, 0, where(X >= 3, X, 2)), "{0 if x ≤ −3; x if x ≥ 3; else 2}",
+     r"\begin{cases} 0 & x \le -3 \\ x & x \ge 3 \\ 2 & \text{else} \end{cases}"),
     (where(X <= A, 1, exp(X)), "{1 if x ≤ α; else exp(x)}",
      r"\begin{cases} 1 & x \le \alpha \\ \exp\left(x\right) & \text{else} \end{cases}"),
 ]  # fmt: skip

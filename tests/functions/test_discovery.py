@@ -63,7 +63,7 @@ def test_one_file_makes_a_function(tmp_path: Path) -> None:
     assert found["names"] == [*FIRST, "aaa_new", *later]
     assert found["outputs"] == ["forward", "grad_x", "grad_alpha", "grad_raw_alpha", "grad_grad_x"]
     assert found["text"] == "{x if x > 0; else α·expm1(x/2)}"
-    assert found["latex"].startswith(r"\begin{cases} x & 0 < x")
+    assert found["latex"].startswith(r"\begin{cases} x & x > 0")
     assert found["continuous"] == ["forward", "grad_alpha"]
     assert found["slope"] == "{0 if x > 0; else expm1(x/2)}"
     assert found["sets"] == {"init": {"alpha": 0.5}} and found["source"] == "nobody"

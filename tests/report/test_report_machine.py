@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sample_results import sample_results
 
+from precision_lab.functions import get_function
 from precision_lab.report import derive
 from precision_lab.report import sections as sections_package
 from precision_lab.report.document import document, html, markdown
@@ -27,6 +28,7 @@ from precision_lab.report.section import (
     Document,
     Figure,
     Fold,
+    Formula,
     Key,
     Part,
     Plot,
@@ -37,7 +39,9 @@ from precision_lab.report.section import (
     numeric,
 )
 from precision_lab.report.sections import SECTIONS
+from precision_lab.report.sections.method import definitions
 from precision_lab.results import Block, Conversion, Results
+from precision_lab.study.equations import equations
 
 BLOCK = Block("silu", "torch", "eager", "bf16", 64, 256, 512, False, 5, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0)
 FULL = replace(
@@ -242,6 +246,25 @@ def test_what_is_left_out_of_the_digest_stands_on_the_page() -> None:
     assert "Said. On the page.</p>" in source and "Said. In short.\n" in short
     hidden = replace(table, columns=["a", Column("b", digest=False)])
     assert markdown_rows(shown(hidden)[1]) == [["a"], ["3"]]
+
+
+def test_an_equation_is_words_on_the_page_and_latex_in_markdown() -> None:
+    source, short = shown(Fold("f", [Formula("y = x·σ(x) <", r"y = x \, \sigma\left(x\right)")]))
+    assert '<p class="formula">y = x·σ(x) &lt;</p>' in source and "sigma" not in source
+    assert "\n\n```math\ny = x \\, \\sigma\\left(x\\right)\n```\n\n</details>" in short
+
+
+def test_definitions_are_those_of_the_study() -> None:
+    settings = {"definitions": [equations(get_function("quick_gelu"))]}
+    results = Results({}, settings, (), (), (), {})
+    section = definitions(Results.loads(results.dumps()))
+    assert section is not None and definitions(replace(results, settings={})) is None
+    _, fold = section.parts
+    assert isinstance(fold, Fold) and fold.words.startswith("quick GELU (Hendrycks")
+    assert [part.text for part in fold.parts if isinstance(part, Formula)] == [
+        "y = x·σ(851/500·x)",
+        "∂y/∂x = σ(851/500·x) + x·851/500·σ′(851/500·x)",
+    ]
 
 
 def test_nothing_stands_under_a_heading_without_a_table_or_figure_in_markdown() -> None:

@@ -49,6 +49,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     aged.formulations,
     aged.remedies,
     probe.watched,
+    method.definitions,
     method.environment,
     method.method,
 )
