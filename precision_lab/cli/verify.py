@@ -210,7 +210,6 @@ def verify(
     from precision_lab.devices import CPU
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import is_registered_name, with_launch
-    from precision_lab.measuring.foretold import slow_inputs
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
@@ -225,6 +224,8 @@ def verify(
     asked = sets.of(subject.function)
     interrupted = False
     if examined.exhaustive:
+        from precision_lab.measuring.foretold import slow_inputs  # which compiles, as fp32 does
+
         definition = get_function(subject.function)
         for sentence in slow_inputs(
             definition, subject.output or definition.outputs, definition.check_params()

@@ -30,7 +30,7 @@ Float64 = NDArray[np.float64]
 BITS = 256
 # Blocks between these sizes are not halved any more: there functions have digits of their own.
 INNER, OUTER = 2.0**-16, 2.0**6
-FEWEST = 24  # inputs that are worth a block
+FEWEST = 128  # inputs that are worth a block: one by one they take as long
 VISIBLE = 2.0**-53  # a rest this much smaller than the exact part leaves float64's picture of it as it is
 RESTS_BELOW = -1074  # rests alone stand for nothing that float64 shows
 
@@ -116,34 +116,43 @@ def settle(
 def _halved(
     e: Expression, x: Float64, order: NDArray[np.int64], result: Reference, fmt: FloatFormat,
     saturating: bool, left: list[NDArray[np.int64]],
-) -> None:  # fmt: skip
-    """Of inputs ordered by size: as one block, else in two."""
+) -> bool:  # fmt: skip
+    """Of inputs ordered by size: as one block, else in two. Whether any was settled."""
     sizes = np.abs(x[order[[0, -1]]])
     if order.size < FEWEST or (sizes[0] >= INNER and sizes[1] <= OUTER and not partial(e)):
         left.append(order)
-        return
+        return False
     ends = sorted(x[order[[0, -1]]].tolist())
     if partial(e) and outside(e, Fraction(ends[0]), Fraction(ends[1])):
         mark_outside(order, result)
-        return
-    found = shape(e, *ends)
+        return True
+    found, any_settled = shape(e, *ends), False
     if found is not None:
         settled = _settled(found, x, order, result, fmt, saturating)
         if settled.all():
-            return
+            return True
         if settled.any():
-            order = order[~settled]
+            order, any_settled = order[~settled], True
             if order.size < FEWEST:
                 left.append(order)
-                return
+                return True
     exponents = np.frexp(np.abs(x[order]))[1]
     middle = (int(exponents[0]) + int(exponents[-1]) + 1) // 2
     cut = int(np.searchsorted(exponents, middle))
     if cut in (0, order.size):
         left.append(order)
-        return
-    _halved(e, x, order[:cut], result, fmt, saturating, left)
-    _halved(e, x, order[cut:], result, fmt, saturating, left)
+        return any_settled
+    # What is not simple at its end, next to 0 or far out, is not simpler away from there.
+    halves = [order[:cut], order[cut:]] if sizes[0] < 1 else [order[cut:], order[:cut]]
+    hopeful = True
+    for half in halves:
+        if hopeful:
+            done = _halved(e, x, half, result, fmt, saturating, left)
+            any_settled |= done
+            hopeful = done or sizes[0] < 1 < sizes[1]
+        else:
+            left.append(half)
+    return any_settled
 
 
 def _settled(

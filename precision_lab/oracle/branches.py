@@ -116,7 +116,7 @@ def _truth_between(condition: Comparison, low: Fraction, high: Fraction) -> bool
         ends = {_sign(a * x + b) for x in (low, high)} - {0} if a else {_sign(b)}
         sign = ends.pop() if len(ends) == 1 else None
     else:
-        sign = _sign_between(difference, low, high, HALVINGS)
+        sign = sign_between(difference, low, high, HALVINGS)
     return None if sign is None else sign < 0 or (sign == 0 and not condition.strict)
 
 
@@ -124,8 +124,8 @@ def _sign(value: Fraction) -> int:
     return (value > 0) - (value < 0)
 
 
-def _sign_between(e: Expression, low: Fraction, high: Fraction, halvings: int) -> int | None:
-    """Of an expression without conditions, at every x of a closed interval."""
+def sign_between(e: Expression, low: Fraction, high: Fraction, halvings: int = 0) -> int | None:
+    """The sign of an expression without conditions at every x of a closed interval; None: not proven."""
     kept = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
@@ -137,5 +137,5 @@ def _sign_between(e: Expression, low: Fraction, high: Fraction, halvings: int) -
     if found is not None or not halvings:
         return found
     middle = (low + high) / 2
-    first = _sign_between(e, low, middle, halvings - 1)
-    return first if first is not None and first == _sign_between(e, middle, high, halvings - 1) else None
+    first = sign_between(e, low, middle, halvings - 1)
+    return first if first is not None and first == sign_between(e, middle, high, halvings - 1) else None

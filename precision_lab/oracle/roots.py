@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
@@ -21,7 +22,7 @@ from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import sub
 from precision_lab.oracle.arb_program import Loop, loop
-from precision_lab.oracle.branches import pieces
+from precision_lab.oracle.branches import pieces, sign_between
 
 BITS = 128
 NEAREST, FARTHEST = 2.0**-24, 2.0**12  # where roots and edges are looked for
@@ -117,8 +118,11 @@ def _side(ball: arb) -> int:
 
 def _isolated(e: Expression, low: float, high: float) -> tuple[list[float], bool]:
     """Roots strictly between two numbers where e has no conditions, and whether there are no others."""
+    if e.kind == "number":
+        return [], True
     f, slope = loop(e), loop(derivative(e, "x"))
     work = _binades(low, high)
+    first_look = len(work)  # where a germ is asked, too: it sees the sign of eᵘ·(1 + u)
     found: list[float] = []
     complete, looked = True, 0
     while work:
@@ -128,7 +132,9 @@ def _isolated(e: Expression, low: float, high: float) -> tuple[list[float], bool
         balls = [arb(a).union(arb(b)) for a, b in work]
         values = f(balls, BITS)
         open_ = [
-            (place, ball) for place, ball, y in zip(work, balls, values, strict=True) if not (y > 0 or y < 0)
+            (place, ball)
+            for place, ball, y in zip(work, balls, values, strict=True)
+            if not (y > 0 or y < 0 or (looked <= first_look and sign_between(e, *map(Fraction, place))))
         ]
         work = []
         slopes = slope([ball for _, ball in open_], BITS)
