@@ -134,7 +134,11 @@ def _isolated(e: Expression, low: float, high: float) -> tuple[list[float], bool
         open_ = [
             (place, ball)
             for place, ball, y in zip(work, balls, values, strict=True)
-            if not (y > 0 or y < 0 or (looked <= first_look and sign_between(e, *map(Fraction, place))))
+            if not (
+                y > 0
+                or y < 0
+                or (looked <= first_look and sign_between(e, Fraction(place[0]), Fraction(place[1])))
+            )
         ]
         work = []
         slopes = slope([ball for _, ball in open_], BITS)
