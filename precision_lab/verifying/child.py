@@ -20,7 +20,7 @@ from precision_lab.implementations.adapters.target import LIBRARIES as SUFFIXES
 from precision_lab.results import Failure
 from precision_lab.running.own_process import started
 from precision_lab.system.warm_start import Forked
-from precision_lab.verifying.wire import CLOSED, LOST, STRAY
+from precision_lab.verifying.kernel_process import CLOSED, LOST, STRAY
 
 _MODULE = "precision_lab.verifying.kernel_process"
 _SIGNALS = {

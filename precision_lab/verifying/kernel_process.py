@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from precision_lab.devices import get_device
 from precision_lab.exceptions import (
@@ -29,14 +29,19 @@ from precision_lab.exceptions import (
 from precision_lab.running.own_process import SERVER, make_device
 from precision_lab.system.children import tie_to_parent
 from precision_lab.system.warm_start import serve
-from precision_lab.verifying.plan import Examined, Plan
-from precision_lab.verifying.wire import CLOSED, LOST, STRAY, encode, unpacked
 
+if TYPE_CHECKING:  # torch: for the server to import when it has made its device
+    from precision_lab.verifying.plan import Plan
+
+# Exit codes of a process that cannot go on: its kernel destroyed the CUDA context, took its pipe away, or
+# raised outside of a call.
+LOST, CLOSED, STRAY = 86, 87, 88
 # What the process of every kernel imports, so that it has been by the one that forks them.
 WARM = (
     "precision_lab.measuring.measure", "precision_lab.verifying.properties.registry",
     "precision_lab.running.runner", "precision_lab.running.selfcheck", "precision_lab.verifying.loading",
     "precision_lab.verifying.trial",
+    "torch.fx.experimental.symbolic_shapes",  # by autograd at its first call: sympy, a quarter of a second
 )  # fmt: skip
 # What compiles: narrow formats may be measured without.
 COMPILING = ("precision_lab.scoring.scorer", "precision_lab.oracle.settle")
@@ -47,7 +52,9 @@ def _serve(job: Mapping[str, Any], put: Any) -> None:
     try:
         make_device()  # before torch is imported
         from precision_lab.verifying.loading import load
+        from precision_lab.verifying.plan import Examined
         from precision_lab.verifying.trial import events
+        from precision_lab.verifying.wire import encode, unpacked
 
         plan = unpacked(job["plan"])
         loaded = load(

@@ -11,10 +11,6 @@ from typing import Any
 from precision_lab.results import Examination, Finding, Measurement, NotExamined
 from precision_lab.verifying.plan import Begin, Event, Examined, Measured, Plan, Planned
 
-# Exit codes of a process that cannot go on: its kernel destroyed the CUDA context, took its pipe away, or
-# raised outside of a call.
-LOST, CLOSED, STRAY = 86, 87, 88
-
 
 def packed(plan: Plan) -> str:
     """A plan as a line of a job: it may hold a function or a format of the user's own."""
