@@ -63,10 +63,6 @@ class Bound:
     highest: int | None = None
 
     @property
-    def enumerable(self) -> bool:
-        return self.lowest is not None
-
-    @property
     def is_universal(self) -> bool:
         """Whether something is promised for every input."""
         return any(p.inside == _ALL for p in self.pieces)

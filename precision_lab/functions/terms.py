@@ -29,11 +29,6 @@ class Affine:
         return Affine(self.constant * factor, tuple((name, w * factor) for name, w in self.weights))
 
 
-def theta(name: str, weight: int = 1) -> Affine:
-    """The coefficient weight·name."""
-    return Affine(0, ((name, weight),))
-
-
 UNIT = Affine(1)
 
 

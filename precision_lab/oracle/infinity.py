@@ -352,12 +352,6 @@ def _number(place: Infinity, germ: Germ) -> arb | float | None:
     return whole.c
 
 
-def limit_beside(e: Expression, x: Fraction, side: int) -> float | None:
-    """The limit at a point from one side, as `limit`."""
-    found = ball_beside(e, x, side)
-    return None if found is None else float(found)
-
-
 def ball_beside(e: Expression, x: Fraction, side: int) -> arb | float | None:
     """The limit at a point from one side, as `limit_ball`: at x + side/t with t → ∞."""
     step = div(ONE, X) if side > 0 else neg(div(ONE, X))
