@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import flint
 from flint import arb, fmpq
 
 from precision_lab.exceptions import InternalError
 from precision_lab.formula.expression import Expression, children
+from precision_lab.oracle.arb_precision import working_precision
 
 # Points are float64 numbers, fractions or balls, which Arb takes exactly at the precision of the call.
 Loop = Callable[[Sequence[Any], int], "list[arb]"]
@@ -59,7 +59,7 @@ _TEMPLATES = {
 }  # fmt: skip
 _NAMES = {
     "sigmoid": sigmoid, "sigmoid_slope": sigmoid_slope, "softplus": softplus, "exp2": exp2, "arb": arb,
-    "fmpq": fmpq,     "context": flint.ctx,
+    "fmpq": fmpq,     "working_precision": working_precision,
 }  # fmt: skip
 
 
@@ -99,9 +99,7 @@ def loop(e: Expression) -> Loop:
     result = name(e)
     lines = [
         "def run(points, precision):",
-        "    kept = context.prec",
-        "    context.prec = precision",
-        "    try:",
+        "    with working_precision(precision):",
         *(f"        {line}" for line in before),
         "        found = []",
         "        append = found.append",
@@ -109,8 +107,6 @@ def loop(e: Expression) -> Loop:
         "            x = arb(point)",
         *(f"            {line}" for line in inside),
         f"            append({result})",
-        "    finally:",
-        "        context.prec = kept",
         "    return found",
     ]
     space: dict[str, Any] = dict(_NAMES)

@@ -7,24 +7,10 @@ point of the ball, which is Lagrange's remainder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-import flint
 from flint import arb, arb_series, fmpq
-
-
-@contextmanager
-def settings(precision: int, terms: int) -> Iterator[None]:
-    """Arb's working precision in bits and the number of coefficients, inside the block."""
-    before = flint.ctx.prec, flint.ctx.cap
-    flint.ctx.prec, flint.ctx.cap = precision, terms
-    try:
-        yield
-    finally:
-        flint.ctx.prec, flint.ctx.cap = before
 
 
 def to_arb(value: int | float | Fraction) -> arb:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import flint
 import numpy as np
 from flint import arb
 
 from precision_lab.exceptions import UndecidedError
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.writing import text
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.branches import pieces
 from precision_lab.oracle.domain import empty_between, outside, partial, value_at_pole
@@ -53,10 +53,6 @@ def value(e: Expression, x: float, bits: int, function: Expression | None = None
 
 def _exactly(e: Expression, x: Fraction, bits: int) -> arb | None:
     """Where the germ is a rational number and nothing beside it."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = bits + 64
-    try:
+    with working_precision(bits + 64):
         germ = Place(x, x).germ(e)
         return to_arb(germ.constant) if germ.is_exact and germ.constant is not None else None
-    finally:
-        flint.ctx.prec = kept

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-import flint
 import numpy as np
 from flint import arb
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from precision_lab.formats import FloatFormat
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import ZERO
 from precision_lab.numeric.certainty import SMALLEST
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.decide_arrays import decide_arrays
 from precision_lab.oracle.domain import mark_outside, outside, partial
 from precision_lab.oracle.germ_functions import Place
@@ -52,9 +52,7 @@ class Shape:
 
 def shape(e: Expression, low: float, high: float) -> Shape | None:
     """Of a branch-free expression on low ≤ x ≤ high; None where it is not so simple, or cannot be shown."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Place(Fraction(low), Fraction(high))
         germ = place.germ(e)
         exact = germ.exact
@@ -76,8 +74,6 @@ def shape(e: Expression, low: float, high: float) -> Shape | None:
         return Shape(
             constant, exact[1] if len(exact) == 2 else Fraction(0), place.rests_sign(germ.rests), reach
         )
-    finally:
-        flint.ctx.prec = kept
 
 
 def _reach(place: Place, germ: Germ) -> float:

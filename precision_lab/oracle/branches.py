@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-import flint
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from precision_lab.formula.branching import first_condition, linear
 from precision_lab.formula.expression import Comparison, Expression
 from precision_lab.formula.rewriting import sub, taken
 from precision_lab.formula.writing import comparison_text
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.germ_functions import Place
 
@@ -126,14 +126,10 @@ def _sign(value: Fraction) -> int:
 
 def sign_between(e: Expression, low: Fraction, high: Fraction, halvings: int = 0) -> int | None:
     """The sign of an expression without conditions at every x of a closed interval; None: not proven."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Place(low, high)
         germ = place.germ(e)
         found = place.sign_of(germ) if place.ball(germ).is_finite() else None
-    finally:
-        flint.ctx.prec = kept
     if found is not None or not halvings:
         return found
     middle = (low + high) / 2

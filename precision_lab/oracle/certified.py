@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-import flint
 import numpy as np
 from flint import arb
 from mpmath.libmp import from_man_exp, fzero, mpf_abs, mpf_gt, mpf_shift
@@ -21,6 +20,7 @@ from precision_lab.formats.ball_rounding import float_near, round_ball
 from precision_lab.formula.expression import Expression
 from precision_lab.functions import Activation
 from precision_lab.numeric.certainty import SMALLEST
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
 from precision_lab.oracle.branches import pieces
@@ -265,17 +265,18 @@ def _as_floats(balls: list[arb]) -> tuple[Float64, Float64, Float64]:
     n = len(balls)
     high = np.fromiter((_middle(y) for y in balls), np.float64, n)
     low, radius = np.zeros(n), np.full(n, np.inf)
-    for i in np.flatnonzero(np.isfinite(high)).tolist():
-        rest = balls[i] - high[i]
-        bits = rest.rel_accuracy_bits()
-        middle = float(rest)
-        if rest.is_zero():
-            radius[i] = 0.0
-        elif bits > 2:
-            low[i] = middle
-            radius[i] = abs(middle) * (2.0**-53 + 2.0 ** -min(bits, 1000)) * _UP + SMALLEST
-        else:
-            radius[i] = float(abs(rest).upper()) * _UP + SMALLEST
+    with working_precision(53):
+        for i in np.flatnonzero(np.isfinite(high)).tolist():
+            rest = balls[i] - high[i]
+            bits = rest.rel_accuracy_bits()
+            middle = float(rest)
+            if rest.is_zero():
+                radius[i] = 0.0
+            elif bits > 2:
+                low[i] = middle
+                radius[i] = abs(middle) * (2.0**-53 + 2.0 ** -min(bits, 1000)) * _UP + SMALLEST
+            else:
+                radius[i] = float(abs(rest).upper()) * _UP + SMALLEST
     return high, low, radius
 
 
@@ -324,10 +325,8 @@ def _from_ball(ball: arb, fmt: FloatFormat, saturating: bool) -> Settled | None:
 
 
 def _from_germ(e: Expression, x: float, fmt: FloatFormat, saturating: bool) -> Settled | None:
-    kept = flint.ctx.prec
-    try:
-        for bits in GERM_BITS:
-            flint.ctx.prec = bits
+    for bits in GERM_BITS:
+        with working_precision(bits):
             place = Place(Fraction(x), Fraction(x))
             germ = place.germ(e)
             if germ.constant is None:
@@ -338,8 +337,6 @@ def _from_germ(e: Expression, x: float, fmt: FloatFormat, saturating: bool) -> S
             found = _beside(germ.constant, rest, place.rests_sign(germ.rests), fmt, saturating)
             if found is not None:
                 return found
-    finally:
-        flint.ctx.prec = kept
     return None
 
 

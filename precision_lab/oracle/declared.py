@@ -12,6 +12,7 @@ from flint import arb
 
 from precision_lab.exceptions import UndecidedError, UsageError
 from precision_lab.formula.expression import Expression
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_value import value
 
 NEAR, FAR = 128, 1000  # exponents of the points; between them even 1/log log x loses a quarter
@@ -51,6 +52,7 @@ def _agree(declared: float, proven: float) -> bool:
 
 
 @lru_cache(maxsize=256)
+@working_precision(BITS)
 def _contradiction(e: Expression, sign: int, declared: float) -> tuple[float, float] | None:
     """A point far out and the value there; None where nothing contradicts."""
     try:

@@ -9,7 +9,6 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-import flint
 import numpy as np
 from flint import arb
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from precision_lab.formula.expression import Expression, comparison, number, symbols_of
 from precision_lab.formula.rewriting import sub
 from precision_lab.formula.writing import operations
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.branches import branch_between
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.infinity import Infinity, ball_beside, decided, truth
@@ -50,13 +50,9 @@ def _is_constant_above(argument: Expression, least: Fraction) -> bool:
 
 def _sign(e: Expression, low: Fraction, high: Fraction) -> int | None:
     """Of an expression without conditions, at every x of a block; None: unknown."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Place(low, high)
         return place.sign_of(place.germ(e))
-    finally:
-        flint.ctx.prec = kept
 
 
 def partial(e: Expression) -> bool:
@@ -143,9 +139,7 @@ def _only_side(e: Expression, point: Fraction) -> int | None:
 
 def ends_before(e: Expression, sign: int) -> bool:
     """Whether there are no values towards sign·∞, proven."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Infinity(sign)
         branch = decided(e, place)
         if branch is None:
@@ -154,8 +148,6 @@ def ends_before(e: Expression, sign: int) -> bool:
             truth(comparison(argument, number(least), True), place)
             for argument, least, _ in _arguments(branch)
         )
-    finally:
-        flint.ctx.prec = kept
 
 
 __all__ = [

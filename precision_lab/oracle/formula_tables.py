@@ -31,6 +31,7 @@ from precision_lab.oracle import branches, germ_functions, germs
 from precision_lab.oracle import domain as domain_module
 from precision_lab.oracle import formula_series as series_module
 from precision_lab.oracle import piecewise_compiler as compiler
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.blocks import shape
 from precision_lab.oracle.branches import branch_between
 from precision_lab.oracle.domain import inside, partial
@@ -105,7 +106,7 @@ def _piece(side: _Side, centre: float, half: float, precision: int) -> Piece:
     if branch is None:
         return _NO_PIECE
     while True:
-        with arb_module.settings(precision, DEGREE + 2):
+        with working_precision(precision, DEGREE + 2):
             width, scale = arb(half), arb(1)
             high, apart = [], 0.0
             for a in side.coefficients(branch, centre, DEGREE + 1):
@@ -122,7 +123,7 @@ def _piece(side: _Side, centre: float, half: float, precision: int) -> Piece:
             break
         precision *= 2
     rounding = horner_bound(sizes)
-    with arb_module.settings(precision, DEGREE + 2):
+    with working_precision(precision, DEGREE + 2):
         whole = side.coefficients(branch, arb(centre, half), DEGREE + 2)[DEGREE + 1]
         left_out = upper(whole * arb(half) ** (DEGREE + 1)) if whole.is_finite() else math.inf
         if whole.is_zero():
@@ -199,7 +200,7 @@ def _finest_does(side: _Side, e: int) -> bool:
 def _order_at_zero(e: Expression) -> int | None:
     """The order of the zero of an expression without conditions at 0; None where it is not found."""
     for order in range(HIGHEST_ORDER + 1):
-        with arb_module.settings(256, 2):
+        with working_precision(256, 2):
             germ = Place(Fraction(0), Fraction(0)).germ(e)
         if not (germ.is_exact and not germ.exact):
             return order
@@ -215,7 +216,7 @@ def _central(side: _Side, branch: Expression, c: int) -> tuple[int, Piece]:
     order = _order_at_zero(branch)
     if order is None:
         return 0, _NO_PIECE
-    with arb_module.settings(512, order + DEGREE + 3):
+    with working_precision(512, order + DEGREE + 3):
         exact = side.coefficients(branch, 0.0, order + DEGREE + 2)
         whole = side.coefficients(branch, arb(0, reach), order + DEGREE + 2)[order + DEGREE + 1]
         if not whole.is_finite() or not all(a.is_finite() for a in exact):

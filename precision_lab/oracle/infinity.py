@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import flint
 from flint import arb
 
 from precision_lab.formula.branching import first_condition
 from precision_lab.formula.expression import Comparison, Expression, X, children, number
 from precision_lab.formula.rewriting import ONE, ZERO, add, div, neg, rebuilt, sub, taken
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.germs import Germ, Poly, Rest, to_arb
 
@@ -308,27 +308,19 @@ def limit(e: Expression, sign: int) -> float | None:
 
 def limit_ball(e: Expression, sign: int) -> arb | float | None:
     """The limit as a ball with 64 bits or more; ±∞ and 0 as floats."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Infinity(sign)
         branch = decided(e, place)
         return None if branch is None else _number(place, place.germ(branch))
-    finally:
-        flint.ctx.prec = kept
 
 
 def growth_order(e: Expression, sign: int) -> float | None:
     """The power of |x| that an expression grows with towards sign·∞; ∞ where faster; None: nobody knows."""
-    kept = flint.ctx.prec
-    flint.ctx.prec = BITS
-    try:
+    with working_precision(BITS):
         place = Infinity(sign)
         branch = decided(e, place)
         whole = None if branch is None else _whole(place, place.germ(branch))
         return None if whole is None or whole.c.is_nan() else float(whole.order[0])
-    finally:
-        flint.ctx.prec = kept
 
 
 def _whole(place: Infinity, germ: Germ) -> Growth:

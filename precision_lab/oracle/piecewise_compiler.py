@@ -31,6 +31,7 @@ from precision_lab.exceptions import UsageError
 from precision_lab.functions.basis import BasisFunction
 from precision_lab.numeric.error_free import U
 from precision_lab.oracle import arb_series as arb_module
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.system.ieee import require
 
 Float64 = NDArray[np.float64]
@@ -163,7 +164,7 @@ def _piece(
     degree, lows = (DEGREE_DD, LOWS) if double else (DEGREE, 0)
     target, floor = (TARGET_DD, FLOOR_DD) if double else (TARGET, FLOOR)
     while True:
-        with arb_module.settings(precision, degree + 2):
+        with working_precision(precision, degree + 2):
             width = arb(half)
             exact = _series(basis, side, centre, degree + 1, less)
             high, low, apart = [], [], 0.0
@@ -184,7 +185,7 @@ def _piece(
         if apart <= wanted / 4 or precision >= MAX_PRECISION:
             break
         precision *= 2
-    with arb_module.settings(precision, degree + 2):
+    with working_precision(precision, degree + 2):
         try:
             whole = _series(basis, side, arb(centre, half), degree + 2, less)[degree + 1]
             left_out = upper(whole * arb(half) ** (degree + 1))
@@ -225,7 +226,7 @@ def _central(basis: BasisFunction, side: int, double: bool) -> tuple[int, Piece,
 
     degree, lows = (DEGREE_DD, LOWS) if double else (DEGREE, 0)
     reach = 2.0**CENTRAL
-    with arb_module.settings(512, degree + 6):
+    with working_precision(512, degree + 6):
         exact = _series(basis, side, 0.0, degree + 5, None)
         order = next(k for k, a in enumerate(exact) if not a.is_zero())
         first = order + 1 if double else order  # the second tier keeps c0 apart
@@ -272,7 +273,7 @@ def compile_table(basis: BasisFunction, side: int, double: bool) -> Table:
     for e in range(CENTRAL, end):
         less = None
         if double and any(asymptote) and not np.isnan(asymptote[0]):
-            with arb_module.settings(2048, 2):
+            with working_precision(2048, 2):
                 gap = upper(_series(basis, side, 2.0**e, 1, asymptote)[0])
             if gap < REMAINDER_FROM * abs(asymptote[0] + asymptote[1] * 2.0**e):
                 less = asymptote

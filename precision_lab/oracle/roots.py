@@ -21,6 +21,7 @@ from precision_lab.formula.branching import conditions, linear
 from precision_lab.formula.derivatives import derivative
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import sub
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_program import Loop, loop
 from precision_lab.oracle.branches import pieces, sign_between
 
@@ -129,7 +130,8 @@ def _isolated(e: Expression, low: float, high: float) -> tuple[list[float], bool
         looked += len(work)
         if looked > _WORK:
             return found, False
-        balls = [arb(a).union(arb(b)) for a, b in work]
+        with working_precision(BITS):
+            balls = [arb(a).union(arb(b)) for a, b in work]
         values = f(balls, BITS)
         open_ = [
             (place, ball)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,6 +61,85 @@ scorer.score(x, [x], found.runs(patterns), Patterns.of(patterns))
 scorer.finish()
 print(imported - start, time.perf_counter() - imported)
 """
+
+# What a function costs that nobody registered, for all inputs of fp32: the pieces and the compiled scorer.
+FORMULA = """
+import time
+import numpy as np
+import precision_lab as pl
+from precision_lab.math import sigmoid
+from precision_lab.scoring.patterns import Patterns
+from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.standard import Standard
+from precision_lab.inputs.cells import cells
+from precision_lab.formats import FP32
+from precision_lab.oracle.curve import Curve
+
+@pl.activation(beta=1.702)
+def sloped(x, beta):
+    return x * sigmoid(beta * x)
+
+start = time.perf_counter()
+params = sloped.check_params()
+found = cells(FP32, sloped, params)
+scorer = Scorer(tuple(Standard(Curve(sloped, o, params), found, FP32) for o in ("forward", "grad_x")))
+for first in (0x3F800000, 0xBF800000):
+    bits = np.arange(first, first + 4096, dtype=np.uint32)
+    x = bits.view(np.float32)
+    scorer.score(x, [x, x], found.runs_between(first, first + 4096), Patterns(first))
+scorer.finish()
+print(time.perf_counter() - start)
+"""
+
+FILES = {
+    "my_functions.py": """import precision_lab as pl
+from precision_lab.math import sigmoid
+
+@pl.activation(beta=1.702)
+def sloped(x, beta):
+    return x * sigmoid(beta * x)
+""",
+    "kernels.py": """import torch
+
+def sloped(x, beta):
+    return x * torch.sigmoid(beta * x)
+""",
+}
+VERIFY = (
+    "-m", "precision_lab", "verify", "kernels.py:sloped", "--function", "my_functions.py:sloped",
+    "--format", "bf16", "--output", "forward", "--output", "grad_x",
+)  # fmt: skip
+TORCH_ALONE = """
+import torch
+x = torch.arange(-32768, 32768, dtype=torch.int16).view(torch.bfloat16).requires_grad_()
+y = x * torch.sigmoid(1.702 * x)
+y.sum().backward()
+"""
+
+
+def verify_seconds() -> tuple[float, float, float]:
+    """From starting a process to its end, nothing cached: torch with the kernel; verify without properties,
+    and with all."""
+    commands: list[tuple[str, ...]] = [("-c", TORCH_ALONE), (*VERIFY, "--properties", "none"), VERIFY]
+    found: list[list[float]] = [[], [], []]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in FILES.items():
+            (Path(folder) / name).write_text(text)
+        for attempt in range(5):
+            for times, command in zip(found, commands, strict=True):
+                cache = Path(folder) / f"cache-{attempt}-{len(command)}"
+                start = time.perf_counter()
+                done = subprocess.run(
+                    [sys.executable, *command],
+                    cwd=folder,
+                    env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+                    capture_output=True,
+                )
+                times.append(time.perf_counter() - start)
+                if done.returncode not in (0, 1):  # the kernel need not be accurate
+                    raise RuntimeError(done.stderr.decode())
+    alone, without, all_of_them = (median(times) for times in found)
+    return alone, without, all_of_them
 
 
 def python(code: str, *arguments: str, **environment: str) -> list[float]:
@@ -113,6 +193,10 @@ def main(source: Path, target: Path) -> None:
     for function in ("gelu", "silu", "gelu_tanh", "atlu"):
         one, two = (first_tier(r, "test_first_tier_compiled", function, t) for t in (1, 2))
         lines.append(f"| {function} forward, compiled from its definition | {one:.0f} | {two:.0f} |")
+    for function in ("swish", "hardswish", "softcap"):
+        for output in ("forward", "grad_x"):
+            one, two = (first_tier(r, "test_pieces_of_a_formula", f"{function}-{output}", t) for t in (1, 2))
+            lines.append(f"| {function} {output}, from its formula alone | {one:.0f} | {two:.0f} |")
     for name in ("naive", "expm1", "stable"):
         one, two = (
             r.mean(*(f"test_kernel_under_test[{place}-{name}-{t}]" for place in PLACES)) for t in (1, 2)
@@ -147,6 +231,19 @@ def main(source: Path, target: Path) -> None:
         f"| first use, nothing cached: imports / compiling and scoring | {cold[0]:.1f} / {cold[1]:.1f} s |"
     )
     lines.append(f"| later processes: imports / loading and scoring | {warm[0]:.2f} / {warm[1]:.2f} s |")
+    with tempfile.TemporaryDirectory() as folder:
+        (pieces,) = python(FORMULA, XDG_CACHE_HOME=folder)
+        (again,) = python(FORMULA, XDG_CACHE_HOME=folder)
+    lines.append(
+        "| a formula nobody registered, fp32, forward and d/dx: compiled and first scored, nothing cached / "
+        f"later | {pieces:.1f} / {again:.1f} s |"
+    )
+    alone, without, all_of_them = verify_seconds()
+    lines.append(f"| a process that imports torch and runs x·σ(1.702·x) and its gradient | {alone:.2f} s |")
+    lines.append(
+        "| `verify` of that kernel by a formula nobody registered, bf16, forward and d/dx, nothing cached: "
+        f"without / with all properties | {without:.2f} / {all_of_them:.2f} s |"
+    )
     lines += [
         "",
         "| inputs, kernel included (xIELU forward, eager expm1) | 1 thread | 2 threads |",

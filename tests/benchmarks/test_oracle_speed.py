@@ -31,7 +31,8 @@ class Chunk:
 
     def __init__(self, function: str, name: str, outputs: tuple[str, ...], start: int, n: int = N) -> None:
         self.function, self.start, self.n = function, start, n
-        self.params = PARAMS if function in ("xielu", "xiprelu") else {}
+        own = {name: float(np.float32(v)) for name, v in get_function(function).check_params().items()}
+        self.params = PARAMS if function in ("xielu", "xiprelu") else own
         self.kernel = get_implementation(function, name)
         self.bits = np.arange(start, start + n, dtype=np.uint32)
         self.outputs = outputs
@@ -86,6 +87,16 @@ def test_first_tier_xielu(benchmark: Any, outputs: tuple[str, ...], where: str, 
 def test_first_tier_compiled(benchmark: Any, function: str, where: str, threads: int) -> None:
     name = implementations_for(function, "eager")[0].name
     chunk = Chunk(function, name, ("forward",), STARTS[where])
+    timed(benchmark, in_threads(chunk, threads), threads * N, tier="float64", threads=threads, where=where)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("where", STARTS)
+@pytest.mark.parametrize("output", ["forward", "grad_x"])
+@pytest.mark.parametrize("function", ["swish", "hardswish", "softcap"])
+def test_pieces_of_a_formula(benchmark: Any, function: str, output: str, where: str, threads: int) -> None:
+    """Functions without tiers of their own: polynomials on pieces, at given parameters."""
+    chunk = Chunk(function, implementations_for(function, "eager")[0].name, (output,), STARTS[where])
     timed(benchmark, in_threads(chunk, threads), threads * N, tier="float64", threads=threads, where=where)
 
 
