@@ -158,6 +158,7 @@ CONDITIONS = {
     "a logarithm": (lambda x: x * log(x), [1.0, 0.36787945]),
     "a logarithm from -1 on": (lambda x: log1p(x), [1.0]),
     "a circle": (lambda x: sqrt(4 - x * x), [2.0]),
+    "values now and then": (lambda x: log(sin(x)), [4.0, 10.0, 40.0]),
     "0 and a high power": (lambda x: where(x < 0, 0, x**7 * sigmoid(x)), [1.0]),
 }
 
