@@ -17,11 +17,14 @@ from precision_lab.oracle import arb_program
 from precision_lab.oracle.germs import (
     BarePlace,
     Germ,
+    Poly,
     Rest,
+    convolved,
     divided,
     exactly,
     minus_square,
     monotone,
+    plus,
     rest_of,
     times,
     to_arb,
@@ -188,6 +191,36 @@ def _root(value: Fraction) -> Fraction | None:
     return Fraction(top, bottom) if (top * top, bottom * bottom) == value.as_integer_ratio() else None
 
 
+def _polynomial_root(p: Poly) -> Poly | None:
+    """q with a remainder p − q² of lower degree than q's; None where there is none with rational numbers."""
+    degree = len(p) - 1
+    first = _root(p[-1]) if degree >= 2 and degree % 2 == 0 else None
+    if not first:
+        return None
+    q = [Fraction(0)] * (degree // 2) + [first]
+    for j in range(1, len(q)):
+        # Of x^(2k − j) in q²: 2·first·q[k − j] and products of what is known.
+        known = sum((q[-1 - i] * q[i - j - 1] for i in range(1, j)), Fraction(0))
+        q[-1 - j] = (p[-1 - j] - known) / (2 * first)
+    return tuple(q)
+
+
+def _beside_root(place: BarePlace, u: Germ, q: Poly) -> Germ | None:
+    """√(q² + r) = |q| + r/(√(q² + r) + |q|), where q keeps its sign and the rest is the smaller part."""
+    side = place.poly_sign(q)
+    if side not in (1, -1):
+        return None
+    q = tuple(side * c for c in q)
+    size = place.poly_ball(q)
+    below = monotone(methodcaller("sqrt"), place.ball(u)) + size
+    r = plus(u.exact, tuple(-c for c in convolved(q, q)))
+    rests = place.merged((
+        *(((_PLAIN, Rest(divided(place.poly_ball(r), below), place.poly_sign(r))),) if r else ()),
+        *((k, Rest(divided(rest.ball, below), rest.sign)) for k, rest in u.rests.items()),
+    ))  # fmt: skip
+    return Germ(q, rests=rests) if size > abs(place.ball(Germ(rests=rests))) else None
+
+
 def _sqrt(place: BarePlace, u: Germ, e: Expression) -> Germ:
     """√(r² + rest) = r + rest/(√(r² + rest) + r)."""
     constant = u.constant
@@ -195,6 +228,10 @@ def _sqrt(place: BarePlace, u: Germ, e: Expression) -> Germ:
     if not root:
         if u.is_exact and constant == 0:
             return Germ()
+        q = None if u.turns else _polynomial_root(u.exact)
+        beside = None if q is None else _beside_root(place, u, q)
+        if beside is not None:
+            return beside
         ball = place.ball(u)
         return place.plain(monotone(methodcaller("sqrt"), ball), 1 if place.sign_of(u) == 1 else None)
     below = monotone(methodcaller("sqrt"), place.ball(u)) + to_arb(root)

@@ -263,10 +263,11 @@ class BarePlace:
 
     def added(self, a: Germ, b: Germ) -> Germ:
         return Germ(
-            _plus(a.exact, b.exact), a.turns + b.turns, self._merged((*a.rests.items(), *b.rests.items()))
+            plus(a.exact, b.exact), a.turns + b.turns, self.merged((*a.rests.items(), *b.rests.items()))
         )
 
-    def _merged(self, items: tuple[tuple[Expression, Rest], ...]) -> dict[Expression, Rest]:
+    def merged(self, items: tuple[tuple[Expression, Rest], ...]) -> dict[Expression, Rest]:
+        """Sums of the rests that have one exponent."""
         found: dict[Expression, Rest] = {}
         for exponent, rest in items:
             old = found.get(exponent)
@@ -313,7 +314,7 @@ class BarePlace:
         for k, r in a.rests.items():
             for m, s in b.rests.items():
                 items.append((_sum_of(k, m), Rest(multiplied(r.ball, s.ball), _times(r.sign, s.sign))))
-        return Germ(_convolved(a.exact, b.exact), turns, self._merged(tuple(items)))
+        return Germ(convolved(a.exact, b.exact), turns, self.merged(tuple(items)))
 
     def quotient(self, a: Germ, b: Germ) -> Germ:
         """q + (a − q·b)/b with q what the exact parts give, where they give one; else balls.
@@ -331,11 +332,11 @@ class BarePlace:
                 items.append(
                     (ZERO, Rest(self.poly_ball(a.exact) * back, _times(self.poly_sign(a.exact), side)))
                 )
-            return Germ(_constant(a.turns / b.turns), Fraction(0), self._merged(tuple(items)))
+            return Germ(_constant(a.turns / b.turns), Fraction(0), self.merged(tuple(items)))
         if constant and a.constant is not None and not a.turns:
             ratio = a.constant / constant
             left = Germ(
-                NONE, Fraction(0), self._merged((*a.rests.items(), *self.scaled(b, -ratio).rests.items()))
+                NONE, Fraction(0), self.merged((*a.rests.items(), *self.scaled(b, -ratio).rests.items()))
             )
             return Germ(_constant(ratio), Fraction(0), self._divided(left.rests, b))
         if not b.exact and not b.turns and len(b.rests) == 1:
@@ -347,7 +348,7 @@ class BarePlace:
                 whole = Germ(a.exact, a.turns)
                 own = _times(self.sign_of(whole), rest.sign)
                 items.append((simplified(neg(exponent)), Rest(multiplied(self.ball(whole), back), own)))
-            return Germ(NONE, Fraction(0), self._merged(tuple(items)))
+            return Germ(NONE, Fraction(0), self.merged(tuple(items)))
         quotient = _divided_poly(a.exact, b.exact) if b.exact and not b.turns and not a.turns else None
         if quotient is not None:
             q, remainder = quotient
@@ -358,7 +359,7 @@ class BarePlace:
             ]
             if remainder:
                 items.append((ZERO, Rest(self.poly_ball(remainder), self.poly_sign(remainder))))
-            return Germ(q, Fraction(0), self._divided(self._merged(tuple(items)), b))
+            return Germ(q, Fraction(0), self._divided(self.merged(tuple(items)), b))
         return rest_of(divided(self.ball(a), self.ball(b)), _times(self.sign_of(a), self.sign_of(b)))
 
     def _divided(self, rests: Mapping[Expression, Rest], b: Germ) -> dict[Expression, Rest]:
@@ -402,7 +403,8 @@ def _constant(value: Fraction) -> Poly:
     return (value,) if value else NONE
 
 
-def _plus(a: Poly, b: Poly) -> Poly:
+def plus(a: Poly, b: Poly) -> Poly:
+    """The sum of two polynomials."""
     n = max(len(a), len(b))
     found = [(a[k] if k < len(a) else 0) + (b[k] if k < len(b) else 0) for k in range(n)]
     while found and not found[-1]:
@@ -410,7 +412,8 @@ def _plus(a: Poly, b: Poly) -> Poly:
     return tuple(Fraction(c) for c in found)
 
 
-def _convolved(a: Poly, b: Poly) -> Poly:
+def convolved(a: Poly, b: Poly) -> Poly:
+    """The product of two polynomials."""
     if not a or not b:
         return NONE
     found = [Fraction(0)] * (len(a) + len(b) - 1)
@@ -429,7 +432,7 @@ def _divided_poly(a: Poly, b: Poly) -> tuple[Poly, Poly] | None:
         q[k] = left[k + len(b) - 1] / b[-1]
         for j, c in enumerate(b):
             left[k + j] -= q[k] * c
-    return tuple(q), _plus(tuple(left[: len(b) - 1]), NONE)
+    return tuple(q), plus(tuple(left[: len(b) - 1]), NONE)
 
 
 def _times(a: int | None, b: int | None) -> int | None:
@@ -457,13 +460,16 @@ def times(c: int, u: Expression) -> Expression:
 __all__ = [
     "BarePlace",
     "Germ",
+    "Poly",
     "Rest",
     "ball_sign",
+    "convolved",
     "divided",
     "exactly",
     "minus_square",
     "monotone",
     "multiplied",
+    "plus",
     "rest_of",
     "times",
     "to_arb",

@@ -111,7 +111,7 @@ BUILT_IN: dict[str, Formula] = {
     "sigmoid": lambda x, p: sigmoid(x),
     "tanh": lambda x, p: tanh(x),
     "logsigmoid": lambda x, p: -softplus(-x),
-    "celu": lambda x, p: _elu(x, 1),
+    "celu": lambda x, p: x if x.v > 0 else p["alpha"] * expm1(x / p["alpha"]),
     "geglu": lambda x, p: _gelu(x) * p["b"],
     "geglu_tanh": lambda x, p: _gelu_tanh(x) * p["b"],
     "reglu": lambda x, p: _relu(x) * p["b"],

@@ -111,9 +111,9 @@ OF_STRANGERS = {
     "log1p": (None, INF, None, 0),
     "rsqrt": (None, 0, None, 0),
     "gpt_oss_swiglu": (0, 7 / (1 + math.exp(-7 * 1.702)) * 2.5, 0, 0),
-    "squareplus": (None, INF, 0, 1),
+    "squareplus": (0, INF, 0, 1),
 }
-# (x + √(x² + b))/2 goes to 0 for x → −∞, which is not proven: ∞ − ∞. Nor has log1p or 1/√x a limit there.
+# log1p and 1/√x have no limit at −∞.
 KNOWN = [(name, *limits) for name, limits in (BUILT_IN | OF_STRANGERS).items()]
 
 
@@ -175,6 +175,14 @@ MORE: dict[str, tuple[Expression, float | None]] = {
     "root": (rsqrt(X), 0.0),
     "arctan": (atan(X) / pi, 0.5),
     "arctan(−x)": (atan(-X), -math.pi / 2),
+    "√(x² + 1) − x": (sqrt(X * X + 1) - X, 0.0),
+    "x(√(x² + 1) − x)": (X * (sqrt(X * X + 1) - X), 0.5),
+    "√(9x² + 3x + 1) − 3x": (sqrt(9 * X * X + 3 * X + 1) - 3 * X, 0.5),
+    "√(4x⁴ + x³ − 2) − 2x² − x/4": (sqrt(4 * X**4 + X**3 - 2) - 2 * X**2 - X / 4, -1 / 64),
+    "√(x⁴ + x³) − x²": (sqrt(X**4 + X**3) - X**2, INF),
+    "√(x⁶ − 2x³) − x³": (sqrt(X**6 - 2 * X**3) - X**3, -1.0),
+    "√(x² + sin x) − x": (sqrt(X * X + sin(X)) - X, 0.0),
+    "√(x² − 6x) − |3 − x|": (sqrt(X * X - 6 * X) - abs(3 - X), 0.0),
 }
 
 
@@ -190,8 +198,8 @@ HARD: dict[str, tuple[Expression, float | None]] = {
     "a root of a logarithm": (exp(0.5 * log1p(4 * X * X)) / X, 2.0),
     "a logarithm's factor": (exp(log(2 * X) / 2) / sqrt(X), math.sqrt(2)),
     "log(x + 1) − log x": (log(X + 1) - log(X), 0.0),
-    "√(x² + 1) − x": (sqrt(X * X + 1) - X, 0.0),
-    "x(√(x² + 1) − x)": (X * (sqrt(X * X + 1) - X), 0.5),
+    "√(2x² + 1) − 1.4142…x": (sqrt(2 * X * X + 1) - 1.4142135623730951 * X, -INF),
+    "√(x² + log x) − x": (X * (sqrt(X * X + log(X)) - X) / log(X), 0.5),
     "x(log(x + 1) − log x)": (X * (log(X + 1) - log(X)), 1.0),
     "cosh − sinh": (cosh(X) - sinh(X), 0.0),
     "eˣ − e²ˣ": (exp(X) - exp(2 * X), -INF),
@@ -292,9 +300,9 @@ def test_a_number_is_its_own_limit() -> None:
 
 
 DECLARED: dict[str, tuple[Any, float, bool]] = {
-    "√(x² + 4) − x": (lambda x: sqrt(x * x + 4) - x, 0.0, True),
-    "√(x² + 4) − x, wrongly": (lambda x: sqrt(x * x + 4) - x, 0.5, False),
-    "√(x² + 4) − x, by little": (lambda x: sqrt(x * x + 4) - x, 1e-9, False),
+    "log(x + 1) − log x": (lambda x: log(x + 1) - log(x), 0.0, True),
+    "log(x + 1) − log x, wrongly": (lambda x: log(x + 1) - log(x), 0.5, False),
+    "log(x + 1) − log x, by little": (lambda x: log(x + 1) - log(x), 1e-9, False),
     "1/log log": (lambda x: 1 / log(log(x)), 0.0, True),
     "1/log log, wrongly": (lambda x: 1 / log(log(x)), 0.3, False),
     "sine": (lambda x: sin(x), 0.0, False),
@@ -303,7 +311,7 @@ DECLARED: dict[str, tuple[Any, float, bool]] = {
     "e to a logarithm": (lambda x: x * exp(-log(2 * x)), 0.5, True),
     "log log": (lambda x: log(log(x)), INF, True),
     "log log, downwards": (lambda x: log(log(x)), -INF, False),
-    "√(x² + 4) − x, upwards": (lambda x: 1 + sqrt(x * x + 4) - x, INF, False),
+    "log(x + 1) − log x, upwards": (lambda x: 1 + log(x + 1) - log(x), INF, False),
     "x·sine": (lambda x: x * sin(x), INF, False),
     "tanh, proven": (lambda x: tanh(x), 1.0, True),
     "tanh, proven otherwise": (lambda x: tanh(x), 0.999, False),
@@ -332,7 +340,7 @@ def test_an_authors_limit_is_taken_where_none_is_proven() -> None:
     from precision_lab.functions import activation
     from precision_lab.oracle.certified import limit_of
 
-    formula: Any = lambda x: (x + sqrt(x * x + 4)) / 2  # noqa: E731
-    f = activation(name="squareplus", limits={"forward": (0.0, None)})(formula)
+    formula: Any = lambda x: where(x < -1, log(1 - x) - log(-x), x)  # noqa: E731
+    f = activation(name="f", limits={"forward": (0.0, None)})(formula)
     assert limit_of(activation(formula), "forward", {}, -1) is None
     assert limit_of(f, "forward", {}, -1) == 0.0 and limit_of(f, "forward", {}, 1) == INF
