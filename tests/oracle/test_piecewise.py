@@ -28,6 +28,7 @@ from precision_lab.functions.basis import BASIS, BasisFunction
 from precision_lab.oracle import arb_series as arb_module
 from precision_lab.oracle import piecewise_compiler, piecewise_tables
 from precision_lab.oracle import piecewise_values as pieces
+from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.evaluate import certain_ball
 from precision_lab.oracle.piecewise_compiler import (
     CENTRAL,
@@ -434,7 +435,7 @@ def test_a_pieces_remainder_holds_for_all_of_it(name: str, double: bool) -> None
     found = piecewise_compiler._piece(basis, 1, 0.5, half, double, None, piecewise_compiler.PRECISION)
     sizes = []
     for point in np.linspace(0.25, 0.75, 9).tolist():
-        with arb_module.settings(256, degree + 2):
+        with working_precision(256, degree + 2):
             coefficient = piecewise_compiler._series(basis, 1, point, degree + 2, None)[degree + 1]
             sizes.append(float(abs(coefficient).lower()) * half ** (degree + 1))
     assert max(sizes) <= found.proof[0]

@@ -18,6 +18,7 @@ from precision_lab.numeric import error_free as exact
 from precision_lab.oracle import double_double as dd
 from precision_lab.oracle import exponential as tier1
 from precision_lab.oracle import piecewise_compiler
+from precision_lab.oracle.arb_precision import working_precision
 
 COMPILED = tuple(
     [
@@ -198,7 +199,7 @@ def test_value_and_slope_at_zero_are_the_definitions(name: str) -> None:
     from precision_lab.oracle import arb_series
 
     value, slope = BASIS[name].at_zero  # type: ignore[misc]
-    with arb_series.settings(200, 6):
+    with working_precision(200, 6):
         for side in (-1, 1):
             taylor = piecewise_compiler._series(BASIS[name], side, 0, 6, None)
             # 3/5 is no binary number; 190 bits tell it from any other value that a slip would give.
@@ -255,7 +256,7 @@ def test_a_closed_slope_is_the_derivative_of_its_formula() -> None:
         if basis.slope is None:
             continue
         for point in (-7.5, -1.0, -0.1, 0.0, 0.3, 2.0, 40.0):
-            with arb_series.settings(300, 8):
+            with working_precision(300, 8):
                 m, x = arb_series.ArbSeriesContext(), arb_series.ArbSeries(arb_series.arb_series([point, 1]))
                 formula, slope = basis.formula(m, x), basis.slope(m, x)
                 for k in range(6):
