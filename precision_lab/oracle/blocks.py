@@ -161,7 +161,7 @@ def _settled(
         slope = float(found.slope)
         if Fraction(slope) != found.slope:
             return none
-        high, low = _product(slope, points)
+        high, low = product(slope, points)
         if not np.isfinite(high).all() or not np.isfinite(low).all():
             return none
     else:
@@ -197,7 +197,7 @@ def _settled(
     return np.asarray(good)
 
 
-def _product(a: float, x: Float64) -> tuple[Float64, Float64]:
+def product(a: float, x: Float64) -> tuple[Float64, Float64]:
     """a·x as high + low exactly (Dekker), where nothing over- or underflows; else not finite."""
     with np.errstate(all="ignore"):
         high = a * x

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.ball_rounding import float_near, round_ball
+from precision_lab.formula.branching import linear
 from precision_lab.formula.expression import Expression
 from precision_lab.functions import Activation
 from precision_lab.numeric.certainty import SMALLEST
+from precision_lab.oracle.affine import affine
 from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.arb_program import loop
 from precision_lab.oracle.blocks import settle
@@ -186,7 +188,8 @@ def _fill_piece(
 ) -> None:  # fmt: skip
     result.tier[index], result.undecided[index] = BALLS, True
     zero = x[index] == 0
-    left = np.concatenate([index[zero], settle(e, x, index[~zero], result, fmt, saturating)])
+    left = _fill_affine(e, x, index[~zero], result, fmt, saturating)
+    left = np.concatenate([index[zero], settle(e, x, left, result, fmt, saturating)])
     run = loop(e)
     rest: list[int] = []
     for bits in VECTOR_BITS:
@@ -209,6 +212,18 @@ def _fill_piece(
                 if not _settled(i, _from_ball(y, fmt, saturating), result)]  # fmt: skip
 
 
+def _fill_affine(
+    e: Expression, x: Float64, index: NDArray[np.int64], result: Reference, fmt: FloatFormat, saturating: bool
+) -> NDArray[np.int64]:
+    """Settles a·x + b with rational numbers, where float64 arithmetic does; the indices that are left."""
+    written = linear(e)
+    if written is None or not index.size:
+        return index
+    high, low, radius = affine(*written, x[index])
+    # A value that is not 0 is far above what float64 loses: `affine` says no to smaller ones.
+    return index[~_write_decided(high, low, radius, np.zeros(index.size), index, result, fmt, saturating)]
+
+
 def _singular(
     e: Expression, i: int, x: Float64, result: Reference, saturating: bool, function: Expression | None
 ) -> bool:
@@ -229,8 +244,24 @@ def _decided(
 ) -> NDArray[np.bool_]:
     """Writes what numpy can decide of balls; where it could."""
     high, low, radius = _as_floats(balls)
+    # Not 0, only too small for float64.
+    sides = np.zeros(len(balls))
+    for i in np.flatnonzero((high == 0) & (radius > 0)):
+        sides[i] = -1.0 if balls[i] < 0 else 1.0
+    return _write_decided(high, low, radius, sides, index, result, fmt, saturating)
+
+
+def _write_decided(
+    high: Float64, low: Float64, radius: Float64, sides: Float64, index: NDArray[np.int64],
+    result: Reference, fmt: FloatFormat, saturating: bool,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Writes what numpy can decide of high + low ± radius; where it could.
+
+    Args:
+        sides: the signs of values that float64 shows as 0.
+    """
     rounded, tail, ulp, certain = decide_arrays(
-        high, low, radius, np.zeros(len(balls), np.int64), fmt, saturating=saturating
+        high, low, radius, np.zeros(high.size, np.int64), fmt, saturating=saturating
     )
     size = np.abs(high)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -239,11 +270,7 @@ def _decided(
         known = (size * 2.0**-50 > radius) | ((size == 0) & (radius == 0))
         invisible = 4 * (size + radius) < fmt.min_subnormal
     good = certain & (known | invisible)
-    # Not 0, only too small for float64: the smallest number stands for it.
-    vanished = (high == 0) & (radius > 0)
-    sides = np.zeros(len(balls))
-    for i in np.flatnonzero(vanished & good):
-        sides[i] = -1.0 if balls[i] < 0 else 1.0
+    vanished = (high == 0) & (radius > 0)  # the smallest number stands for it
     sign = np.where(known, np.sign(high), 0)
     chosen = index[good]
     for name, values in (("rounded", rounded), ("tail", tail), ("ulp", ulp), ("sign", sign),

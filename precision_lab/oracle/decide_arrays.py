@@ -53,7 +53,7 @@ def decide_arrays(
         scaled = high / ulp
         whole = np.rint(scaled)
         scaled_low = low / ulp
-        tail, lost = _two_sum(scaled - whole, scaled_low)
+        tail, lost = two_sum(scaled - whole, scaled_low)
         error = radius / ulp + np.where(wide, SMALLEST, 0.0)
         error += np.where(scaled_low * ulp != low, np.abs(scaled_low) + SMALLEST, 0.0)
         side = np.where(tail > 0, 1.0, -1.0)
@@ -80,7 +80,7 @@ def decide_arrays(
     return Decided(number, tail, ulp, certain)
 
 
-def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+def two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
     """fl(a + b) and what it loses (Knuth)."""
     total = a + b
     part = total - a

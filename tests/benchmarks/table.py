@@ -196,7 +196,9 @@ def main(source: Path, target: Path) -> None:
     for function in ("swish", "hardswish", "softcap"):
         for output in ("forward", "grad_x"):
             one, two = (first_tier(r, "test_pieces_of_a_formula", f"{function}-{output}", t) for t in (1, 2))
-            lines.append(f"| {function} {output}, from its formula alone | {one:.0f} | {two:.0f} |")
+            # (2x + 3)/6: near −1/16 every sixth is a tie, which no enclosure decides and Arb's germs do.
+            why = " (one in 18 is a tie)" if (function, output) == ("hardswish", "grad_x") else ""
+            lines.append(f"| {function} {output}, from its formula alone{why} | {one:.0f} | {two:.0f} |")
     for name in ("naive", "expm1", "stable"):
         one, two = (
             r.mean(*(f"test_kernel_under_test[{place}-{name}-{t}]" for place in PLACES)) for t in (1, 2)
@@ -225,8 +227,8 @@ def main(source: Path, target: Path) -> None:
     lines.append(f"| all four outputs in one pass / forward alone, 2 threads | {two / four:.2f} |")
     lines.append(f"| all 65,536 inputs of bf16 / fp16, scored, warm | {bf16:.1f} / {fp16:.1f} ms |")
     with tempfile.TemporaryDirectory() as folder:
-        cold = python(FIRST_USE, NUMBA_CACHE_DIR=folder)
-        warm = python(FIRST_USE, NUMBA_CACHE_DIR=folder)
+        cold = python(FIRST_USE, XDG_CACHE_HOME=folder)
+        warm = python(FIRST_USE, XDG_CACHE_HOME=folder)
     lines.append(
         f"| first use, nothing cached: imports / compiling and scoring | {cold[0]:.1f} / {cold[1]:.1f} s |"
     )

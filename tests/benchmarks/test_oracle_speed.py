@@ -148,10 +148,14 @@ def test_torch_in_float64(benchmark: Any, where: str) -> None:
     x = torch.from_numpy(np.arange(start, start + (1 << 16), dtype=np.uint32).view(np.float32)).double()
 
     def work() -> torch.Tensor:
-        torch.set_num_threads(1)
         return torch.where(x > 0, 0.8 * x * x + 0.5 * x, 0.8 * (torch.expm1(x.clamp(max=0)) - x) + 0.5 * x)
 
-    timed(benchmark, work, x.numel(), tier="torch float64", where=where)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        timed(benchmark, work, x.numel(), tier="torch float64", where=where)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def points(n: int) -> list[float]:
