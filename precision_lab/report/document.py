@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from precision_lab.report import render_html, render_markdown
@@ -14,7 +14,7 @@ from precision_lab.report.sections import SECTIONS
 from precision_lab.report.series import page_data
 from precision_lab.results import Results
 
-HEADING = "How accurate are xIELU, xIPReLU and their relatives in low precision?"
+MOST_NAMES = 4  # of functions in a heading
 LEDE = Prose(
     "Every implementation was run on the inputs of each number format and compared with the exact "
     "mathematical value, for the function and each of its gradients. Errors are in ulps: a correctly rounded "
@@ -26,14 +26,29 @@ LEDE = Prose(
 def document(results: Results) -> Document:
     """The report on a study: findings first, every claim linked to the row it was read from."""
     found = (make(results) for make in SECTIONS)
+    title, heading = _titles([*dict.fromkeys(m.function for m in results.measurements)])
     return Document(
-        "Precision of xIELU and its relatives",
-        HEADING,
+        title,
+        heading,
         [section for section in found if section is not None],
         "report.json",
         LEDE,
         _facts(results),
     )
+
+
+def _titles(functions: Sequence[str]) -> tuple[str, str]:
+    """Of the page, and the heading on it."""
+    if not functions or {"xielu", "xiprelu"} & set(functions):
+        title, subject = "Precision of xIELU and its relatives", "are xIELU, xIPReLU and their relatives"
+    elif len(functions) == 1:
+        title, subject = f"Precision of {functions[0]}", f"is {functions[0]}"
+    else:
+        *others, last = functions
+        names = f"{', '.join(others)} and {last}"
+        named = names if len(functions) <= MOST_NAMES else f"{len(functions)} activation functions"
+        title, subject = f"Precision of {named}", f"are {named}"
+    return title, f"How accurate {subject} in low precision?"
 
 
 def readiness(data: Mapping[str, Any], title: str) -> Document:

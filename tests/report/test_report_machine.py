@@ -248,6 +248,22 @@ def test_what_is_left_out_of_the_digest_stands_on_the_page() -> None:
     assert markdown_rows(shown(hidden)[1]) == [["a"], ["3"]]
 
 
+@pytest.mark.parametrize(
+    ("functions", "heading"),
+    [
+        (("xielu", "silu"), "How accurate are xIELU, xIPReLU and their relatives in low precision?"),
+        (("hardswish",), "How accurate is hardswish in low precision?"),
+        (("silu", "gelu", "mish"), "How accurate are silu, gelu and mish in low precision?"),
+        (tuple("abcde"), "How accurate are 5 activation functions in low precision?"),
+    ],
+)
+def test_the_heading_names_what_was_measured(functions: tuple[str, ...], heading: str) -> None:
+    some = sample_results()
+    measured = [replace(some.measurements[0], function=name) for name in functions for _ in range(2)]
+    made = document(replace(some, measurements=tuple(measured)))
+    assert made.heading == heading and ("xIELU" in made.title) == ("xIELU" in heading)
+
+
 def test_an_equation_is_words_on_the_page_and_latex_in_markdown() -> None:
     source, short = shown(Fold("f", [Formula("y = x·σ(x) <", r"y = x \, \sigma\left(x\right)")]))
     assert '<p class="formula">y = x·σ(x) &lt;</p>' in source and "sigma" not in source

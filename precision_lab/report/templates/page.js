@@ -90,7 +90,7 @@ function drawHeat() {
   const hover = rows.map((r) => columns.map((k) => { const s = at(r, k); if (!s) return "";
     return `<b>${escape(r.join(" · "))}</b><br>${k.join(", ")}<br>${ulp(s.c[column])} ulp<br>` +
       escape(s.c[8]).replaceAll("; ", "<br>"); }));
-  $("heat").style.height = 150 + 21 * rows.length + "px";
+  $("heat").style.height = Math.max(280, 150 + 21 * rows.length) + "px";
   Plotly.react("heat", [{ type: "heatmap", z, text, customdata: hover, texttemplate: "%{text}", colorscale: HEAT, zmin: -1, zmax: 8,
     x: columns.map((k) => k[0] + "<br>" + k[1].replace(", saturating", "<br>saturating")), y: rows.map((r) => r.join(" · ")), xgap: 2, ygap: 2, hoverongaps: false,
     textfont: { size: 10.5, color: "#14202b" }, hovertemplate: "%{customdata}<extra></extra>",
