@@ -18,6 +18,11 @@ _NAMES = {"exp": "exp", "sigmoid": "σ", "sigmoid_slope": "σ′", "atan": "arct
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 # How tightly an operation binds.
 _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)
+# Of comparisons by whether their sides are turned around, and whether they are strict.
+_SIGNS = {
+    (False, True): ("<", "<"), (False, False): ("≤", r"\le"),
+    (True, True): (">", ">"), (True, False): ("≥", r"\ge"),
+}  # fmt: skip
 
 
 def text(e: Expression) -> str:
@@ -94,9 +99,15 @@ def _pieces(e: Expression) -> list[tuple[Comparison | None, Expression]]:
 
 def comparison_text(c: Comparison) -> str:
     """As people write it, the side with x first."""
-    if c.left.kind == "number" and c.right.kind != "number":
-        return f"{text(c.right)} {'>' if c.strict else '≥'} {text(c.left)}"
-    return f"{text(c.left)} {'<' if c.strict else '≤'} {text(c.right)}"
+    left, (sign, _), right = _x_first(c)
+    return f"{text(left)} {sign} {text(right)}"
+
+
+def _x_first(c: Comparison) -> tuple[Expression, tuple[str, str], Expression]:
+    """Its sides, that with x first, and the sign between them as text and in LaTeX."""
+    turned = c.left.kind == "number" and c.right.kind != "number"
+    left, right = (c.right, c.left) if turned else (c.left, c.right)
+    return left, _SIGNS[turned, c.strict], right
 
 
 def shown(value: Fraction) -> str:
@@ -174,9 +185,8 @@ def _latex(e: Expression) -> tuple[str, int]:
 
 
 def _comparison_latex(c: Comparison) -> str:
-    if c.left.kind == "number" and c.right.kind != "number":
-        return " ".join((latex(c.right), ">" if c.strict else r"\ge", latex(c.left)))
-    return " ".join((latex(c.left), "<" if c.strict else r"\le", latex(c.right)))
+    left, (_, sign), right = _x_first(c)
+    return f"{latex(left)} {sign} {latex(right)}"
 
 
 @lru_cache(maxsize=4096)

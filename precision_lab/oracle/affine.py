@@ -16,12 +16,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from precision_lab.numeric.certainty import SMALLEST
 from precision_lab.oracle.blocks import product
 from precision_lab.oracle.decide_arrays import two_sum
 
 Float64 = NDArray[np.float64]
 
-SMALLEST = 2.0**-1074
 _FEWEST_DIGITS, _MOST_DIGITS = 2.0**-800, 2.0**800  # sizes between which nothing here under- or overflows
 
 

@@ -139,16 +139,13 @@ def _halved(
         left.append(order)
         return any_settled
     # What is not simple at its end, next to 0 or far out, is not simpler away from there.
-    halves = [order[:cut], order[cut:]] if sizes[0] < 1 else [order[cut:], order[:cut]]
-    hopeful = True
-    for half in halves:
-        if hopeful:
-            done = _halved(e, x, half, result, fmt, saturating, left)
-            any_settled |= done
-            hopeful = done or sizes[0] < 1 < sizes[1]
-        else:
-            left.append(half)
-    return any_settled
+    first, second = (order[:cut], order[cut:]) if sizes[0] < 1 else (order[cut:], order[:cut])
+    done = _halved(e, x, first, result, fmt, saturating, left)
+    if done or sizes[0] < 1 < sizes[1]:
+        done |= _halved(e, x, second, result, fmt, saturating, left)
+    else:
+        left.append(second)
+    return done or any_settled
 
 
 def _settled(

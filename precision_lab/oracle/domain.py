@@ -76,6 +76,21 @@ def inside(e: Expression, low: Fraction, high: Fraction) -> bool:
     )
 
 
+def branch_inside(
+    e: Expression, function: Expression | None, low: Fraction, high: Fraction
+) -> Expression | None:
+    """`branch_between` of an expression, where what it is a derivative of is proven to have values.
+
+    Args:
+        function: None where that has values for all x.
+    """
+    if function is not None:
+        own = branch_between(function, low, high)
+        if own is None or not inside(own, low, high):
+            return None
+    return branch_between(e, low, high)
+
+
 def empty_between(e: Expression, low: float, high: float) -> bool:
     """Whether an expression is proven to have no value at any x from one number to another."""
     if not partial(e):
@@ -151,6 +166,7 @@ def ends_before(e: Expression, sign: int) -> bool:
 
 
 __all__ = [
+    "branch_inside",
     "empty_between",
     "ends_before",
     "has_gaps",

@@ -16,10 +16,9 @@ from precision_lab.exceptions import UsageError
 from precision_lab.formula.expression import Expression
 from precision_lab.formula.rewriting import ZERO
 from precision_lab.oracle.blocks import Shape, shape
-from precision_lab.oracle.branches import branch_between
 from precision_lab.oracle.curve import EDGE, FAR, NEAR, ONE, POSITIVE, TABLE, Curve
-from precision_lab.oracle.domain import inside, partial
-from precision_lab.oracle.formula_tables import tables
+from precision_lab.oracle.domain import branch_inside
+from precision_lab.oracle.formula_tables import own_domain, tables
 from precision_lab.oracle.piecewise_compiler import Table
 from precision_lab.oracle.piecewise_values import pack_tables
 from precision_lab.oracle.program_record import MAX_TABLES, MAX_TERMS, Pivot, Program
@@ -47,8 +46,7 @@ def formula_program(curves: tuple[Curve, ...]) -> Program:
     found: list[Table] = []
     for j, curve in enumerate(curves):
         e = curve.function.bound_expression(curve.output, curve.params)
-        forward = curve.function.bound_expression("forward", curve.params)
-        domain = forward if partial(forward) else None
+        domain = own_domain(curve.function, curve.params)
         found += tables(curve.function, curve.output, curve.params)
         for stretch in (NEAR, FAR, POSITIVE):
             if e is ZERO:
@@ -80,12 +78,7 @@ def _between(e: Expression, sign: int, low: float, high: float, domain: Expressi
     while low < high:
         top = min(low * _PART, high)
         ends = (low, top) if sign > 0 else (-top, -low)
-        low_end, high_end = map(Fraction, ends)
-        if domain is not None:
-            own = branch_between(domain, low_end, high_end)
-            if own is None or not inside(own, low_end, high_end):
-                return None
-        branch = branch_between(e, low_end, high_end)
+        branch = branch_inside(e, domain, Fraction(ends[0]), Fraction(ends[1]))
         found = None if branch is None else shape(branch, *ends)
         if found is None or found.slope or found.side is None:
             return None

@@ -33,8 +33,7 @@ from precision_lab.oracle import formula_series as series_module
 from precision_lab.oracle import piecewise_compiler as compiler
 from precision_lab.oracle.arb_precision import working_precision
 from precision_lab.oracle.blocks import shape
-from precision_lab.oracle.branches import branch_between
-from precision_lab.oracle.domain import inside, partial
+from precision_lab.oracle.domain import branch_inside, partial
 from precision_lab.oracle.germ_functions import Place
 from precision_lab.oracle.piecewise_compiler import (
     CENTRAL,
@@ -76,11 +75,7 @@ class _Side:
     def between(self, low: float, high: float) -> Expression | None:
         """The expression without conditions that holds for all sizes between two numbers, proven; or None."""
         ends = sorted(self.sign * Fraction(size) for size in (low, high))
-        if self.function is not None:
-            own = branch_between(self.function, *ends)
-            if own is None or not inside(own, *ends):
-                return None
-        return branch_between(self.e, *ends)
+        return branch_inside(self.e, self.function, *ends)
 
     def binade(self, e: int) -> Expression | None:
         """`between` of 2^e and 2^(e + 1)."""
@@ -296,9 +291,14 @@ def table(e: Expression, sign: int, function: Expression | None = None) -> Table
 
 def tables(function: Activation, output: str, params: Mapping[str, float]) -> tuple[Table, Table]:
     """The tables of an output at given parameters, for x < 0 and x > 0."""
-    e, forward = (function.bound_expression(name, params) for name in (output, "forward"))
-    domain = forward if partial(forward) else None
+    e, domain = function.bound_expression(output, params), own_domain(function, params)
     return table(e, -1, domain), table(e, 1, domain)
+
+
+def own_domain(function: Activation, params: Mapping[str, float]) -> Expression | None:
+    """What has values where all outputs are judged; None where that is all x."""
+    forward = function.bound_expression("forward", params)
+    return forward if partial(forward) else None
 
 
 def without_piece(found: Table) -> Iterator[tuple[int, int]]:

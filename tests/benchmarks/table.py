@@ -62,35 +62,6 @@ scorer.finish()
 print(imported - start, time.perf_counter() - imported)
 """
 
-# What a function costs that nobody registered, for all inputs of fp32: the pieces and the compiled scorer.
-FORMULA = """
-import time
-import numpy as np
-import precision_lab as pl
-from precision_lab.math import sigmoid
-from precision_lab.scoring.patterns import Patterns
-from precision_lab.scoring.scorer import Scorer
-from precision_lab.scoring.standard import Standard
-from precision_lab.inputs.cells import cells
-from precision_lab.formats import FP32
-from precision_lab.oracle.curve import Curve
-
-@pl.activation(beta=1.702)
-def sloped(x, beta):
-    return x * sigmoid(beta * x)
-
-start = time.perf_counter()
-params = sloped.check_params()
-found = cells(FP32, sloped, params)
-scorer = Scorer(tuple(Standard(Curve(sloped, o, params), found, FP32) for o in ("forward", "grad_x")))
-for first in (0x3F800000, 0xBF800000):
-    bits = np.arange(first, first + 4096, dtype=np.uint32)
-    x = bits.view(np.float32)
-    scorer.score(x, [x, x], found.runs_between(first, first + 4096), Patterns(first))
-scorer.finish()
-print(time.perf_counter() - start)
-"""
-
 FILES = {
     "my_functions.py": """import precision_lab as pl
 from precision_lab.math import sigmoid
@@ -105,6 +76,31 @@ def sloped(x, beta):
     return x * torch.sigmoid(beta * x)
 """,
 }
+# What a function costs that nobody registered, for all inputs of fp32: the pieces and the compiled scorer.
+FORMULA = (
+    FILES["my_functions.py"]
+    + """
+import time
+import numpy as np
+from precision_lab.scoring.patterns import Patterns
+from precision_lab.scoring.scorer import Scorer
+from precision_lab.scoring.standard import Standard
+from precision_lab.inputs.cells import cells
+from precision_lab.formats import FP32
+from precision_lab.oracle.curve import Curve
+
+start = time.perf_counter()
+params = sloped.check_params()
+found = cells(FP32, sloped, params)
+scorer = Scorer(tuple(Standard(Curve(sloped, o, params), found, FP32) for o in ("forward", "grad_x")))
+for first in (0x3F800000, 0xBF800000):
+    bits = np.arange(first, first + 4096, dtype=np.uint32)
+    x = bits.view(np.float32)
+    scorer.score(x, [x, x], found.runs_between(first, first + 4096), Patterns(first))
+scorer.finish()
+print(time.perf_counter() - start)
+"""
+)
 VERIFY = (
     "-m", "precision_lab", "verify", "kernels.py:sloped", "--function", "my_functions.py:sloped",
     "--format", "bf16", "--output", "forward", "--output", "grad_x",
