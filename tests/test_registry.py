@@ -147,7 +147,9 @@ def test_an_implementation_is_found_by_function_name_execution_and_whether_it_sa
     clamped = get_implementation("xielu", "naive", "fp8-fp32", saturating=True)
     assert (plain.saturating, clamped.saturating) == (False, True)
     assert clamped is IMPLEMENTATIONS["xielu naive [fp8-fp32 saturating]"]
-    assert resolve("naive [fp8-fp32, saturating]", get_function("xielu"), FP32) is clamped  # of earlier versions
+    assert (
+        resolve("naive [fp8-fp32, saturating]", get_function("xielu"), FP32) is clamped
+    )  # of earlier versions
     assert not [name for name in IMPLEMENTATIONS if "," in name]
     # Where there is no such variant, the one that there is.
     assert get_implementation("xielu", "naive", saturating=True) is IMPLEMENTATIONS["xielu naive [eager]"]

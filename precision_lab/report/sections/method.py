@@ -30,6 +30,9 @@ LIMITS = (
 )
 
 
+ABOUT = "what everything ran on, and how long it took"
+
+
 def definitions(results: Results) -> Section | None:
     """What every function is, and the gradients that were derived from that."""
     said = results.settings.get("definitions")
@@ -48,7 +51,11 @@ def environment(results: Results) -> Section | None:
     """What everything ran on, and how long it took."""
     rows = list(results.environment.items())
     rows += [(f"time: {name}", f"{value:.1f} s") for name, value in results.seconds.items()]
-    return Section("environment", "Environment", [Table(["", ""], rows, narrow=True)]) if rows else None
+    return (
+        Section("environment", "Environment", [Table(["", ""], rows, narrow=True)], about=ABOUT)
+        if rows
+        else None
+    )
 
 
 def method(results: Results) -> Section | None:
@@ -78,7 +85,13 @@ def method(results: Results) -> Section | None:
     ]
     if sets:
         parts.append(Table(["", "", ""], sets, folded="Parameter sets"))
-    return Section("method", "Method and limits", [*parts, LIMITS], nav="Method")
+    return Section(
+        "method",
+        "Method and limits",
+        [*parts, LIMITS],
+        nav="Method",
+        about="how an error is computed, and what it does not say",
+    )
 
 
 __all__ = ["environment", "method"]
