@@ -35,10 +35,13 @@ from precision_lab.report.tables import (
 from precision_lab.report.tables import witnesses as witness_rows
 from precision_lab.report.wording import reason, written
 from precision_lab.results import Conversion, Results
+from precision_lab.results.execution import EAGER, labelled
 
 FLAGS = "**±** marks wrong signs, **∞** a NaN or infinity in the wrong place."
 LEVELS = ("≤ 0.508: correctly rounded or nearly", "≤ 1", "≤ 4", "≤ 64", "beyond")
 EXECUTION_ORDER = ("eager", "upcast", "compiled", "module")  # in columns; others after them
+# What many kernels have in common has a column of the map; what is a kernel's own, stands beside its name.
+COLUMNS = ("eager", "upcast", "compiled", "fp8-fp32", "fp8-bf16")
 FLAG_NOTES = {"±": "sign", "∞": "NaN"}
 
 
@@ -118,12 +121,14 @@ def heat_map(results: Results) -> Section | None:
     words = Prose(
         "Largest error over all parameter sets, in ulps; **sign** marks wrong signs, **NaN** a NaN or "
         "infinity in the wrong place.",
-        page="Each column is a format and how kernels are run in it; a kernel with a way of its own has it in "
-        "brackets. The inputs themselves are listed as witnesses.",
+        page="Each column is a format and how kernels are run in it; a kernel that is run in its own way has "
+        "that in brackets. The inputs themselves are listed as witnesses.",
         digest="Over all outputs, outside the root regions.",
     )
-    digest = [_map(mine, "outside", digest=name == next(iter(groups))) for name, (_, mine) in groups.items()]
-    parts = [words, Key(list(enumerate(LEVELS))), Choice(controls, variants, digest)]
+    digest: list[Part] = [
+        _map(mine, "outside", digest=name == next(iter(groups))) for name, (_, mine) in groups.items()
+    ]
+    parts: list[Part] = [words, Key(list(enumerate(LEVELS))), Choice(controls, variants, digest)]
     return Section("map", "Every implementation in every format", parts, nav="Map", opening=True)
 
 
@@ -132,7 +137,11 @@ def _map(cells: Sequence[HeatCell], place: str, *, digest: bool = True) -> Table
     worst: dict[tuple[tuple[str, str], tuple[str, str]], tuple[float, HeatCell]] = {}
     flags: dict[tuple[tuple[str, str], tuple[str, str]], str] = {}
     for c in cells:
-        key = ((c.function, c.implementation), (c.fmt, c.execution))
+        common = c.execution.split(" ")[0] in COLUMNS
+        key = (
+            (c.function, c.implementation if common else labelled(c.implementation, c.execution)),
+            (c.fmt, c.execution if common else EAGER.name),
+        )
         error = c.outside_roots if place == "outside" else c.everywhere
         flags[key] = "".join(f for f in FLAG_NOTES if f in flags.get(key, "") + c.flags)
         if key not in worst or error > worst[key][0]:
