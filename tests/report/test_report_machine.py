@@ -324,14 +324,14 @@ def test_a_section_too_long_for_a_file_has_its_tables_in_several() -> None:
     made = files(Document("Title", "Heading", [section], "report.json"), "report.md")
     index = made["details/part.md"]
     assert "Said." in index and "- [table 0](part-1.md#table-0)\n" in index
-    assert "- [a long one, part 2 of 2](part-5.md#a-long-one-part-2-of-2)\n" in index
+    assert "- [a long one, part 2 of 2](part-4.md#a-long-one-part-2-of-2)\n" in index
     assert all(len(words.split()) < 10_000 for words in made.values())
     joined = "".join(made.values())
     for k in range(9):
         assert joined.count(f"## table {k}\n\nso\n") == 1
     for i in range(60):
         assert f"row {i} " in joined
-    assert "Part, 2 of 5" in made["details/part-2.md"]
+    assert "Part, 2 of 4" in made["details/part-2.md"]
 
 
 def test_prose_is_marked_up_in_both() -> None:
