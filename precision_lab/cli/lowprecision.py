@@ -118,8 +118,9 @@ def readiness(
             **function_json(about),
             "probe": None if probe_folder is None else probe_json(probe_folder),
         }
-        for kind, file in write_lowprecision(everything, out, title).items():
-            console.print(f"{kind}: {file}", soft_wrap=True)
+        written = write_lowprecision(everything, out, title)
+        for kind in ("html", "markdown", "json"):  # which lead to all else that was written
+            console.print(f"{kind}: {written[kind]}", soft_wrap=True)
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]
     if not any(v.verdict != "not ready" for v in below or found.verdicts):
         raise typer.Exit(1)

@@ -52,8 +52,9 @@ def _titles(functions: Sequence[str]) -> tuple[str, str]:
 
 def readiness(data: Mapping[str, Any], title: str) -> Document:
     """The sections on low precision alone, of which the first is the opening."""
-    first, *others = document(_of_lowprecision(data)).sections
-    return Document(title, title, [replace(first, opening=True), *others], "readiness.json")
+    sections = document(_of_lowprecision(data)).sections
+    shown = [replace(section, opening=number == 0) for number, section in enumerate(sections)]
+    return Document(title, title, shown, "readiness.json")
 
 
 def _of_lowprecision(data: Mapping[str, Any]) -> Results:

@@ -251,7 +251,8 @@ def _claim(claim: Claim) -> Markup:
 
 
 def _cited(cites: Sequence[tuple[str, str]]) -> Markup:
-    return Markup(", ").join(Markup('<a href="#{}">{}</a>').format(anchor, name) for name, anchor in cites)
+    link = Markup('<a href="#{}">{}</a>')
+    return Markup(", ").join(link.format(anchor, _coded(name)) for name, anchor in cites)
 
 
 def _drawn(drawn: Drawn) -> Markup:
@@ -298,7 +299,7 @@ def _cell(cell: Cell, column: Column, *, heads: bool) -> Markup:
     for flag in cell.flags:
         inside += Markup(' <b title="{}">{}</b>').format(FLAG_WORDS.get(flag, ""), flag)
     if cell.note:
-        inside += Markup(" <small>{}</small>").format(cell.note)
+        inside += Markup(" <small>{}</small>").format(_coded(cell.note))
     title = Markup(' title="{}"').format(_plain(cell.title)) if cell.title else ""
     span = Markup(' colspan="{}"').format(cell.span) if cell.span > 1 else ""
     tag = Markup('<th scope="row"{}{}{}>{}</th>' if heads else "<td{}{}{}>{}</td>")

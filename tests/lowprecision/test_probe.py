@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_page import unfolded
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
@@ -137,15 +138,19 @@ def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -
 def test_the_report_says_what_was_measured(done: Path, tmp_path: Path) -> None:
     data = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(done / "out")}
     written = write_lowprecision(data, tmp_path, "A title")
-    text = written["markdown"].read_text()
+    text = "".join(path.read_text() for path in written.values() if path.suffix == ".md")
     for heading in ("Trained: losses", "Predicted, then trained", "Aged: which recipe survives",
                     "Formulations, aged", "Remedies, tried", "Watched while training"):  # fmt: skip
-        assert f"## {heading}" in text
+        assert f"# {heading}\n" in text
     loss = data["probe"]["losses"]["swiglu/torch / bf16"]
     assert f"{loss['mean']:.4f} ± {loss['half']:.4f}" in text
-    assert "](figures/prediction.svg)" in text
+    assert "](../figures/prediction.svg)" in text
     assert b"<svg" in (tmp_path / "figures" / "prediction.svg").read_bytes()
-    assert "data:image/svg+xml;base64," in written["html"].read_text()
+    page = unfolded(written["html"].read_text())
+    assert (
+        "<title>Predicted risk and measured loss</title>" in page
+        and "risk, predicted before training" in page
+    )
     for line in text.splitlines():
         assert "None" not in line and "nan" not in line, line
 

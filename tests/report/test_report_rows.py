@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ from sample_results import measurement, reduction, statistics, timing, witness
 
 from precision_lab.cli.printing import console_for
 from precision_lab.report import derive, print_summary
-from precision_lab.report.figures import _map, _middle, _times
+from precision_lab.report.figures import UNITS, bits, draw, timed, times
 from precision_lab.report.rows import anchor, reduction_case
-from precision_lab.report.series import HeatCell, heat, lines, page_data
+from precision_lab.report.section import Table
+from precision_lab.report.sections.accuracy import _map
+from precision_lab.report.series import HeatCell, heat, lines
 from precision_lab.report.tables import (
     figure,
     level,
@@ -31,7 +34,6 @@ from precision_lab.results import (
     Reduction,
     Results,
     Statistics,
-    Timing,
     Witness,
 )
 
@@ -519,7 +521,8 @@ def test_a_case_that_failed_has_no_figures_to_find_anything_in() -> None:
 def test_markdown_marks_a_finding_by_its_severity() -> None:
     from precision_lab.report.document import markdown
 
-    text = markdown(of(row(), row("naive", regions={"positive": errors(900.0)})), ())
+    made = markdown(of(row(), row("naive", regions={"positive": errors(900.0)})), ())
+    text = made["details/findings.md"]
     assert "- ✅ All 131,072 results were compared" in text
     assert "- ❌ xielu, naive: up to 900 ulp outside the root regions" in text
 
@@ -555,45 +558,76 @@ def test_the_map_takes_the_worst_parameters_and_the_flags_of_all() -> None:
         )
 
 
-def test_the_pages_numbers_are_the_rows() -> None:
-    t = Timing("xielu", "naive", "upcast", "bf16", "forward", 1024, 9, 4.0, 3.5, 5.0, 2.0, 1.25, 1.75)
-    m = row(regions={"positive": errors(2.0), "root_forward": errors(64.0)})
-    data = page_data(of(m, row(output="grad_x", regions={"positive": errors(0.01)}), timings=(t,)))
-    assert data["timings"] == [
-        ["xielu", "naive [upcast]", "bf16", "forward", 4.0, 3.5, 5.0, 1.25, 1.75, "naive"]
-    ]
-    assert [cell[4:7] for cell in data["heat"]] == [["forward", 6.0, 1.0], ["d/dx", -1.0, -1.0]]
-    failed = replace(t, failure=Failure("raised", "no"))
-    assert page_data(of(timings=(failed,)))["timings"] == []
-
-
 def cell(outside: float, flags: str = "", output: str = "forward", **changes: str) -> HeatCell:
     key = {"function": "xielu", "implementation": "naive", "fmt": "bf16", "execution": "eager", **changes}
     return HeatCell(output=output, everywhere=900.0, outside_roots=outside, flags=flags, text="", **key)
 
 
-def test_the_drawn_map_has_the_worst_output_and_every_flag() -> None:
+def in_row(table: Table, number: int) -> list[tuple[str, int, str]]:
+    cells = [*table.lines()][number][0]
+    return [(cell.text, cell.level, cell.note) for cell in cells[1:]]
+
+
+def test_the_map_has_the_worst_output_in_numbers_and_every_flag_in_words() -> None:
     cells = [
         cell(2.0, "±"), cell(8.0, "∞", "grad_x"), cell(4.0, "", "grad_beta"), cell(1.0, execution="upcast"),
         cell(math.inf, implementation="stable"), cell(0.25, implementation="stable", execution="upcast"),
     ]  # fmt: skip
-    ax = _map(cells).axes[0]
-    assert ax.images[0].get_array().tolist() == [[3.0, 0.0], [8.0, -1.0]]  # log2, from half an ulp to 256
-    assert [text.get_text() for text in ax.texts] == ["8.0 ±∞", "1.0", "–", "0.2"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["xielu · naive", "xielu · stable"]
+    table = _map(cells, "outside")
+    assert [column.title for column in table.heads] == ["implementation", "bf16 eager", "bf16 upcast"]
+    assert in_row(table, 0) == [("8.00", 3, "sign, NaN"), ("1.00", 1, "")]
+    assert in_row(table, 1) == [("–", 4, ""), ("0.25", 0, "")]
+    assert in_row(_map(cells, "everywhere"), 0) == [("900", 4, "sign, NaN"), ("900", 4, "")]
 
 
-def test_drawn_times_have_the_fastest_on_top_and_the_quartiles_as_whiskers() -> None:
-    rows = [replace(timing("xielu", name, "bf16", "forward", ns), time_ns_low=ns - 0.5, time_ns_high=ns + 2)
-            for name, ns in (("naive", 4.0), ("stable", 9.0), ("expm1", 3.0))]  # fmt: skip
-    ax = _times(rows, ("xielu", "xiprelu")).axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "xielu · stable", "xielu · naive", "xielu · expm1",
+def test_a_way_of_running_that_is_a_kernels_own_stands_beside_its_name_in_the_map() -> None:
+    cells = [
+        cell(2.0), cell(3.0, execution="module"), cell(4.0, execution="fp8-fp32 saturating", fmt="e4m3"),
+        cell(5.0, fmt="e4m3", execution="fp8-fp32"),
     ]  # fmt: skip
-    assert [bar.get_width() for bar in ax.patches] == [9.0, 4.0, 3.0]
-    whiskers = ax.collections[0].get_segments()
-    assert [segment[:, 0].tolist() for segment in whiskers] == [[8.5, 11.0], [3.5, 6.0], [2.5, 5.0]]
-    assert _middle([replace(rows[0], fmt="fp32"), rows[1]]) == "bf16"
+    table = _map(cells, "outside")
+    assert [column.title for column in table.heads] == [
+        "implementation", "bf16 eager", "e4m3 fp8-fp32 saturating", "e4m3 fp8-fp32",
+    ]  # fmt: skip
+    assert [row[0].text for row, _ in table.lines()] == ["xielu naive", "xielu naive [module]"]
+    assert in_row(table, 1) == [("3.00", 2, ""), ("", 0, ""), ("", 0, "")]
+
+
+def test_drawn_times_have_the_fastest_on_top_and_the_quartiles_beside_it() -> None:
+    rows = [replace(timing("xielu", name, "bf16", "forward", ns), time_ns_low=ns - 0.5, time_ns_high=ns + 2)
+            for name, ns in (("naive", 4.0), ("stable", 9.0), ("expm1", 2.5))]  # fmt: skip
+    drawing = times(rows, UNITS[0], ("xielu", "xiprelu"))
+    assert drawing is not None and drawing.told == "From xielu · expm1, 2.5, to xielu · stable, 9."
+    names = re.findall(r">(xielu · \w+)<", drawing.body)
+    assert names == ["xielu · expm1", "xielu · naive", "xielu · stable"]
+    assert drawing.body.count('class="bar lead"') == 3
+    whiskers = re.findall(r'"axis" d="M([\d.]+) [\d.]+H([\d.]+)"', drawing.body)
+    ends = [(float(low), float(high)) for low, high in whiskers]
+    middles = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawing.body)]
+    scale = (ends[2][1] - ends[0][0]) / math.log(11.0 / 2.0)  # from the least to the most, logarithmic
+    for (low, high), middle, t in zip(ends, middles, sorted(rows, key=lambda t: t.time_ns), strict=True):
+        for x, ns in ((low, t.time_ns_low), (middle, t.time_ns), (high, t.time_ns_high)):
+            assert x == pytest.approx(ends[0][0] + scale * math.log(ns / 2.0), abs=0.2)
+    upcast = times([replace(rows[0], execution="upcast")], UNITS[0], ())
+    assert upcast is not None and ">xielu · naive [upcast]<" in upcast.body
+    unlike = [replace(t, ratio_to_silu=math.nan) for t in rows]
+    assert times(unlike, "ratio to SiLU", ()) is None
+    doubled = times([replace(t, ratio_to_silu=2 * t.time_ns) for t in rows], "ratio to SiLU", ())
+    assert doubled is not None and "18" in doubled.told and 'class="bar"' in doubled.body
+    failed = [replace(rows[0], failure=Failure("raised", "no"), fmt="fp32"), replace(rows[1], fmt="fp32")]
+    assert timed([*failed, rows[2]], "forward") == [failed[1], rows[2]]
+    assert b"forward in bf16" in draw(of(timings=(*failed, rows[2])))["time-forward.svg"]
+
+
+def test_drawn_bits_go_towards_zero_and_say_where_they_are_fewest() -> None:
+    steps = tuple(Binade(-1, e, errors(1.0, bits=float(8 + e))) for e in (-8, -4, 0))
+    drawn = bits(lines(of(replace(row("naive"), binades=steps))))
+    (drawing,) = drawn.drawings
+    assert drawing.told == "Fewest correct bits of 8: naive 0.0 (x near −2^-8)."
+    (path,) = re.findall(r'd="M([^"]+)" fill="none"', drawing.body)
+    points = [tuple(map(float, point.split())) for point in path.split("L")]
+    assert points[0][0] < points[-1][0] and points[0][1] < points[-1][1]
+    assert [stroke.name for stroke in drawn.legend] == ["naive"]
 
 
 def test_the_terminals_table_has_the_worst_row_of_each_format(capsys: pytest.CaptureFixture[str]) -> None:
