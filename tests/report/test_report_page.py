@@ -161,7 +161,7 @@ def test_every_control_has_a_label_and_its_first_choice_is_shown(tree: Element, 
 
 def test_no_backtick_and_no_star_is_left_in_words(tree: Element, source: str) -> None:
     shown = tree.words() + " ".join(value for e in tree.all() for value in e.attrs.values())
-    assert "use x, not y" in shown
+    assert "use <code>x</code>, not <code>y</code>" in unfolded(source)
     assert "`" not in shown and "**" not in shown
     assert not any("`" in part for part in packed(source))
 
