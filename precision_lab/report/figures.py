@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from precision_lab.report.questions import CURE, picture, questions
 from precision_lab.report.series import HeatCell, Line, draw_order, heat, lines, style
 from precision_lab.report.tables import figure
 from precision_lab.results import Results, Timing
@@ -47,6 +48,11 @@ def draw(results: Results) -> dict[str, bytes]:
             mine = _eager([v for v in found if (v.function, v.fmt) == (function, fmt)])
             if mine:
                 files[f"bits-{function}-{fmt}.svg"] = save(_bits(mine, f"{function} in {fmt}"))
+        for q in questions(results):
+            mine = _eager([v for v in found if (v.function, v.fmt) == (q.function, q.fmt)])
+            mine = [v for v in mine if v.implementation in (q.implementation, CURE)]
+            if any(v.implementation == q.implementation for v in mine):
+                files[picture(q)] = save(_bits(mine, f"{q.function} in {q.fmt}: {q.implementation}"))
         for name, part in (
             ("map", [c for c in cells if c.function in lead]),
             ("map-others", [c for c in cells if c.function not in lead]),
@@ -61,10 +67,10 @@ def draw(results: Results) -> dict[str, bytes]:
         headline = next((key for key in (*((f, "bf16") for f in lead[:1]), *names) if key in names), None)
         if headline:
             mine = _eager([v for v in found if (v.function, v.fmt) == headline])
-            picture = _bits(
+            drawn = _bits(
                 mine, f"{headline[0]} in {headline[1]}: correct bits of the worst input on the way to 0⁻"
             )
-            files[HEADLINE] = save(picture, "png")
+            files[HEADLINE] = save(drawn, "png")
     return files
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from precision_lab.report.section import (
     Cell,
     Claim,
+    Code,
     Column,
     Control,
     Document,
@@ -89,6 +90,11 @@ def _part(part: Part, pictures: Mapping[str, str], depth: int) -> Markup:
             return _claim(part)
         case Formula(text=equation):
             return Markup('<p class="formula">{}</p>').format(equation)
+        case Code():
+            words = Markup("<p><b>{}</b></p>").format(part.words) if part.words else Markup("")
+            anchor = Markup(' id="{}"').format(part.anchor) if part.anchor else ""
+            code = Markup("<pre><code>{}</code></pre>").format(part.text) if part.text else ""
+            return Markup('<div class="listing"{}>{}{}</div>').format(anchor, words, code)
         case Fold(words, within):
             inside = _walk(within, pictures, depth)
             folded = Markup("<details><summary>{}</summary>{}</details>")
@@ -198,6 +204,9 @@ def _cell(cell: Cell, column: Column) -> Markup:
     inside = Markup('<a href="#{}">{}</a>').format(cell.link, cell.text) if cell.link else escape(cell.text)
     if cell.flags:
         inside += Markup(" <b>{}</b>").format(cell.flags)
+    for name, words in cell.lines:
+        line = Markup("<b>{}</b> {}").format(name, words) if name else escape(words)
+        inside += Markup('<span class="line">{}</span>').format(line)
     title = Markup(' title="{}"').format(cell.title) if cell.title else ""
     span = Markup(' colspan="{}"').format(cell.span) if cell.span > 1 else ""
     return Markup("<td{}{}{}>{}</td>").format(_classes(column, cell), title, span, inside)

@@ -10,6 +10,7 @@ from precision_lab.report.section import (
     MARKS,
     Cell,
     Claim,
+    Code,
     Column,
     Document,
     Figure,
@@ -69,6 +70,8 @@ def _walk(parts: Sequence[Part], figures: Collection[str] | None, depth: int) ->
                 yield _claim(part)
             case Formula(latex=equation):
                 yield "\n".join(("```math", *equation.splitlines(), "```"))
+            case Code():
+                yield from _listing(part)
             case Fold(words, within):
                 yield from _folded(words, list(_walk(within, figures, depth)))
             case Section():
@@ -85,6 +88,14 @@ def _section(section: Section, figures: Collection[str] | None, depth: int) -> l
         if not isinstance(part, str | Prose | Key):
             meant, stands = True, stands or bool(made)
     return blocks if stands or not meant else []
+
+
+def _listing(listing: Code) -> Iterator[str]:
+    if listing.words:
+        yield f"**{_line(listing.words)}**"
+    if listing.text:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", listing.text)), default=0))
+        yield "\n".join((fence + listing.language, *listing.text.splitlines(), fence))
 
 
 def _folded(words: str, blocks: list[str]) -> list[str]:
@@ -130,10 +141,10 @@ def _cells(cells: Sequence[Cell], kept: Sequence[bool]) -> list[str]:
 
 def _cell(cell: Cell) -> str:
     shown = cell.digest or cell.text
-    if not shown:
-        return ""
-    made = _in_row(_code(shown), code=True) if cell.code else _in_row(_line(shown))
-    return f"{made} {_in_row(_line(cell.flags))}" if cell.flags else made
+    made = _in_row(_code(shown), code=True) if cell.code and shown else _in_row(_line(shown))
+    flags = _in_row(_line(cell.flags))
+    lines = [_in_row(_line(f"{name}: {words}" if name else words)) for name, words in cell.lines]
+    return "<br>".join(filter(None, (f"{made} {flags}".strip(), *lines)))
 
 
 def _row(texts: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ class Cell:
         link: the anchor it leads to on the page.
         span: columns it fills.
         digest: a shorter text for Markdown.
+        lines: what stands under the text, each on a line of its own, as (name, words).
     """
 
     text: str
@@ -58,6 +59,7 @@ class Cell:
     code: bool = False
     span: int = 1
     digest: str = ""
+    lines: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,16 @@ class Formula:
 
 
 @dataclass(frozen=True)
+class Code:
+    """A listing, and what stands above it."""
+
+    text: str
+    words: str = ""
+    anchor: str = ""
+    language: str = "python"
+
+
+@dataclass(frozen=True)
 class Fold:
     """Parts that are folded away under a line of words; left out where nothing is in them."""
 
@@ -194,7 +206,7 @@ class Section:
     nav: str = ""
 
 
-Part = str | Prose | Table | Figure | Plot | Key | Claim | Formula | Fold | Section
+Part = str | Prose | Table | Figure | Plot | Key | Claim | Formula | Code | Fold | Section
 
 
 @dataclass(frozen=True)
