@@ -95,7 +95,8 @@ def _cancellation(rows: Sequence[Measurement]) -> tuple[str, str]:
         return "good", f"Yes: in {fmt} the worst input just below 0 keeps {_of_bits(least)}."
     figures = listed(f"{_of_bits(m)} in {written(m.output)}" for m in lost)
     word = "Not" if not kept else "Only in part"
-    good = f"; {listed(written(m.output) for m in kept)} {'keep' if len(kept) > 1 else 'keeps'} theirs"
+    keeps = "keep their bits" if len(kept) > 1 else "keeps its bits"
+    good = f"; {listed(written(m.output) for m in kept)} {keeps}"
     return (
         "caution" if kept else "fault",
         f"{'No' if not kept else word}: in {fmt} the worst input just below 0 keeps {figures}"

@@ -86,3 +86,8 @@ def test_what_has_no_source_has_no_listing():
     assert source(eval("lambda x: x")) == ""
     triton = next(i for i in IMPLEMENTATIONS.values() if i.execution.name == "triton")
     assert listing(triton) == ""
+
+
+def test_an_argument_is_not_taken_for_a_name_of_the_module():
+    text = "from lab import limit\n\n\ndef kernel(x, limit):\n    return x + limit\n"
+    assert _Module(text).text("kernel") == "def kernel(x, limit):\n    return x + limit"
