@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 from by_name import get_implementation
 
 from precision_lab.exceptions import DuplicateNameError, UsageError
-from precision_lab.formats import FORMATS, get_format
+from precision_lab.formats import FORMATS, FP32, get_format
 from precision_lab.functions import FUNCTIONS, get_function
-from precision_lab.implementations import IMPLEMENTATIONS
+from precision_lab.implementations import IMPLEMENTATIONS, resolve
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, get_remedy
 from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
 from precision_lab.registry import Registry
@@ -146,7 +146,11 @@ def test_an_implementation_is_found_by_function_name_execution_and_whether_it_sa
     plain = get_implementation("xielu", "naive", "fp8-fp32")
     clamped = get_implementation("xielu", "naive", "fp8-fp32", saturating=True)
     assert (plain.saturating, clamped.saturating) == (False, True)
-    assert clamped is IMPLEMENTATIONS["xielu naive [fp8-fp32, saturating]"]
+    assert clamped is IMPLEMENTATIONS["xielu naive [fp8-fp32 saturating]"]
+    assert (
+        resolve("naive [fp8-fp32, saturating]", get_function("xielu"), FP32) is clamped
+    )  # of earlier versions
+    assert not [name for name in IMPLEMENTATIONS if "," in name]
     # Where there is no such variant, the one that there is.
     assert get_implementation("xielu", "naive", saturating=True) is IMPLEMENTATIONS["xielu naive [eager]"]
     with pytest.raises(UsageError, match="unknown eager implementation of xielu 'naif'; did you mean naive"):

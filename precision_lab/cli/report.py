@@ -99,8 +99,9 @@ def report(
     arrived = outputs.deliver(
         lambda: print_summary(results, console), {"--json": lambda: results.dumps() + "\n"}
     )
-    for kind, path in write_report(results, out).items():
-        console.print(f"{kind}: {path}", soft_wrap=True)
+    written = write_report(results, out)
+    for kind in ("html", "markdown", "json"):  # which lead to all else that was written
+        console.print(f"{kind}: {written[kind]}", soft_wrap=True)
     if source is None:
         cases.remove()  # report.json has them all
     if results.lost:

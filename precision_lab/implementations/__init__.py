@@ -22,7 +22,7 @@ from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import executions
 from precision_lab.registry import Registry
-from precision_lab.results.execution import EAGER, EXECUTIONS, Execution
+from precision_lab.results.execution import EAGER, EXECUTIONS, Execution, spaced
 
 __all__ = [
     "EXECUTIONS",
@@ -97,7 +97,7 @@ def resolve(kernel: Any, function: Activation, fmt: FloatFormat) -> Implementati
     if isinstance(kernel, Implementation):
         return kernel
     if isinstance(kernel, str):
-        if (exact := IMPLEMENTATIONS.get(f"{function.name} {kernel}", None)) is not None:
+        if (exact := IMPLEMENTATIONS.get(f"{function.name} {spaced(kernel)}", None)) is not None:
             return exact
         name, _, execution = kernel.partition(" [")
         return get_implementation(function, name, execution.rstrip("]") or "eager")

@@ -94,7 +94,7 @@ class Implementation:
     def execution_name(self) -> str:
         """The execution, what its compiler is told, and whether it saturates: what results call it."""
         told = [name if value is True else f"{name}={value}" for name, value in self.inductor]
-        return ", ".join([self.execution.name, *told, *["saturating"] * self.saturating])
+        return " ".join([self.execution.name, *told, *["saturating"] * self.saturating])
 
     @property
     def label(self) -> str:

@@ -23,6 +23,7 @@ from precision_lab.formats import FloatFormat, get_format, output_format
 from precision_lab.functions import get_function
 from precision_lab.measuring.predicting import Bits, Mask, Prediction, canonical
 from precision_lab.oracle import reference
+from precision_lab.results.execution import spaced
 from precision_lab.system.atomic_file import write_atomically
 
 MAGIC = b"precision-lab predictions 1\n"
@@ -44,7 +45,8 @@ class Key:
 
     @classmethod
     def of(cls, text: str) -> Key:
-        return cls(*text.split("|"))
+        function, implementation, execution, fmt, output = text.split("|")
+        return cls(function, implementation, spaced(execution), fmt, output)
 
     @property
     def source(self) -> FloatFormat:

@@ -52,7 +52,7 @@ class Cost:
     """Time of one execution as a factor, forward and backward; NaN where that was not timed.
 
     Attributes:
-        how: the execution that was timed; or the emulated GPU for which instructions were counted instead.
+        how: the execution that was timed; or the GPU in whose code instructions were counted.
         silu: of torch's SiLU in the same format and run. naive: of the baseline formulation, run plainly.
     """
 
@@ -62,7 +62,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """What to use for a function in a format.
 
     Attributes:
@@ -134,11 +134,11 @@ class _Formulation:
         return GRADES.index(self.grade), time, _error(self.rows[self.best[0]])
 
 
-def choices(results: Results) -> tuple[Choice, ...]:
+def recommendations(results: Results) -> tuple[Recommendation, ...]:
     """One for each function and format that was measured, the profile's leading functions first."""
     sound = [m for m in results.measurements if m.failure is None and m.n_inputs]
     lead = results.profile.lead
-    found = [_choice(results, *key, rows) for key, rows in _by_case(sound).items()]
+    found = [_recommended(results, *key, rows) for key, rows in _by_case(sound).items()]
     return tuple(sorted(found, key=lambda c: lead.index(c.function) if c.function in lead else len(lead)))
 
 
@@ -146,7 +146,7 @@ def _by_case(rows: Iterable[Measurement]) -> dict[tuple[str, str], list[Measurem
     return {(key[0], key[1]): group for key, group in by_key(rows, "function", "fmt").items()}
 
 
-def _choice(results: Results, function: str, fmt: str, rows: Sequence[Measurement]) -> Choice:
+def _recommended(results: Results, function: str, fmt: str, rows: Sequence[Measurement]) -> Recommendation:
     baseline = _baseline(results, function)
     timings = [t for t in results.timings if (t.function, t.fmt) == (function, fmt) and t.failure is None]
     formulations = []
@@ -159,7 +159,7 @@ def _choice(results: Results, function: str, fmt: str, rows: Sequence[Measuremen
     slopes = [m for m in best if m.output != "forward"]
     steepest = max(slopes, key=lambda m: m.max_ulp, default=None)
     others = {f.name: _verdict(f, used) for f in formulations if f is not used}
-    return Choice(
+    return Recommendation(
         function,
         fmt,
         used.name,
@@ -215,7 +215,7 @@ def _counted(costs: Sequence[Counted], function: str, fmt: str, name: str, basel
         own, silu, naive = of(function, device, name), of("silu", device), of(function, device, baseline)
         if math.isfinite(own[0]):
             yield Cost(
-                f"instructions, {device}",
+                f"{device} code",
                 (own[0] / silu[0], own[1] / silu[1]),
                 (own[0] / naive[0], own[1] / naive[1]),
             )
@@ -291,4 +291,4 @@ def _error(rows: Iterable[Measurement]) -> tuple[float, float]:
     return max(m.max_ulp for m in found), sum(m.mean_ulp for m in found) / len(found)
 
 
-__all__ = ["GRADES", "GRADE_WORDS", "RULE", "Choice", "Cost", "breakage", "choices"]
+__all__ = ["GRADES", "GRADE_WORDS", "RULE", "Cost", "Recommendation", "breakage", "recommendations"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from precision_lab.report import render_html, render_markdown
+from precision_lab.report.figures import draw
 from precision_lab.report.figures_lowprecision import draw_lowprecision
 from precision_lab.report.section import Document, Prose
 from precision_lab.report.sections import SECTIONS
-from precision_lab.report.series import page_data
 from precision_lab.results import Results
 
 MOST_NAMES = 4  # of functions in a heading
@@ -19,7 +17,7 @@ LEDE = Prose(
     "Every implementation was run on the inputs of each number format and compared with the exact "
     "mathematical value, for the function and each of its gradients. Errors are in ulps: a correctly rounded "
     "result is off by at most 0.5.",
-    digest="The interactive page `report.html` and all figures in `report.json` come from the same run.",
+    digest="The page `report.html` and all figures in `report.json` come from the same run.",
 )
 
 
@@ -73,38 +71,33 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def html(results: Results) -> str:
-    """The page, in one file."""
-    # A "<" in a name could end the script; JSON may spell it by its number.
-    data = json.dumps(page_data(results), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    return render_html.page(document(results), _pictures(results.lowprecision), data)
+def html(results: Results, details: str = "") -> str:
+    """The page, in one file.
+
+    Args:
+        details: the folder beside it in which Markdown files have the same.
+    """
+    pictures = draw(results) | draw_lowprecision(results.lowprecision)
+    return render_html.page(document(results), pictures, details)
 
 
-def markdown(results: Results, figures: Iterable[str]) -> str:
-    """The Markdown report.
+def markdown(results: Results, figures: Iterable[str]) -> dict[str, str]:
+    """The Markdown report, report.md, and the files that it leads to, by their names.
 
     Args:
         figures: names of the files that are to be found in `figures/`.
     """
-    return render_markdown.text(document(results), set(figures))
+    return render_markdown.files(document(results), "report.md", set(figures))
 
 
-def readiness_html(data: Mapping[str, Any], title: str) -> str:
+def readiness_html(data: Mapping[str, Any], title: str, details: str = "") -> str:
     """The page on low precision alone."""
-    return render_html.page(readiness(data, title), _pictures(data))
+    return render_html.page(readiness(data, title), draw_lowprecision(data), details)
 
 
-def readiness_markdown(data: Mapping[str, Any], title: str) -> str:
-    """The Markdown on low precision alone; its figures are to be found in `figures/`."""
-    return render_markdown.text(readiness(data, title))
-
-
-def _pictures(data: Mapping[str, Any] | None) -> dict[str, str]:
-    """Figures as addresses that hold them, so that the page stays one file."""
-    return {
-        name: "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
-        for name, svg in draw_lowprecision(data).items()
-    }
+def readiness_markdown(data: Mapping[str, Any], title: str) -> dict[str, str]:
+    """The Markdown on low precision alone, as files by their names; figures are to be found in `figures/`."""
+    return render_markdown.files(readiness(data, title), "readiness.md")
 
 
 __all__ = ["document", "html", "markdown", "readiness", "readiness_html", "readiness_markdown"]

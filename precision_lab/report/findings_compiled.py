@@ -29,7 +29,7 @@ class Way:
 
     def holds(self, m: Measurement) -> bool:
         """Whether a measurement was of this way."""
-        name, _, settings = m.execution.partition(", ")
+        name, _, settings = m.execution.partition(" ")
         if self.on_gpu != (m.device != "cpu") or bool(settings) != self.casts:
             return False
         return name == COMPILED.name if self.compiled else name in _EAGER

@@ -1,101 +1,234 @@
-"""A report's records as Markdown, as GitHub shows it: the digest of the page."""
+"""A report's records as Markdown, as GitHub shows it: the opening in short, and all of it in files beside it.
+
+A section's file is `details/ANCHOR.md`. One too long to be read has its tables in several, and a list of them
+in the first.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise, starmap
 
 from precision_lab.report.section import (
     MARKS,
     Cell,
+    Choice,
     Claim,
     Code,
     Column,
     Document,
+    Drawn,
     Figure,
     Fold,
     Formula,
     Key,
     Part,
-    Plot,
     Prose,
+    Row,
     Section,
     Table,
 )
+from precision_lab.report.write import DETAILS
 from precision_lab.system.text import markdown_safe
 
 CITED = 3  # rows that a claim names; the page has them all
+MOST_WORDS = 9_000  # of a file, where it can be divided
 
 
-def text(document: Document, figures: Collection[str] | None = None) -> str:
-    """The document in Markdown.
+def files(document: Document, name: str, figures: Collection[str] | None = None) -> dict[str, str]:
+    """The document in Markdown: the text of the report itself, and of each file that it leads to.
 
     Args:
+        name: of the report.
         figures: names of the files in `figures/`; others are not shown. All are there by default.
     """
-    parts: list[Part] = [document.lede] if document.lede else []
+    short, whole = _Walk(figures, "figures", short=True), _Walk(figures, "../figures", short=False)
+    blocks = [f"# {_line(document.heading)}", *short.walk([document.lede] if document.lede else [], 1)]
+    made: dict[str, str] = {}
+    for section in document.opening:
+        said = short.section(section, 1)
+        blocks += said
+        if said != whole.section(section, 1):
+            made |= _pages(section, whole, name)
+            blocks.append(f"All of it: [{DETAILS}/{section.anchor}.md]({DETAILS}/{section.anchor}.md).")
     if document.facts:
         counts = [value.replace(",", "").isdigit() for _, value in document.facts]
         columns = [
             Column(name, numeric=count) for (name, _), count in zip(document.facts, counts, strict=True)
         ]
-        parts.append(Table(columns, [[value for _, value in document.facts]]))
-    blocks = [f"# {_line(document.heading)}", *_walk([*parts, *document.sections], figures, depth=1)]
+        facts = Table(columns, [[value for _, value in document.facts]])
+        blocks += ["## What was measured", *short.walk([facts], 1)]
+    if document.folded:
+        blocks.append("## Everything else")
+    for section in document.folded:
+        made |= _pages(section, whole, name)
+        about = f": {_line(section.line)}" if section.line else ""
+        blocks.append(f"- [{_line(section.title)}]({DETAILS}/{section.anchor}.md){about}.")
+    return {name: _joined(blocks), **made}
+
+
+def _pages(section: Section, whole: _Walk, report: str) -> dict[str, str]:
+    """The files of one section."""
+    head = [f"# {_line(section.title)}", f"[The report](../{report})"]
+    blocks = list(whole.walk(section.parts, 1))
+    first = f"{DETAILS}/{section.anchor}.md"
+    if _words(blocks) <= MOST_WORDS:
+        return {first: _joined([*head, *blocks])}
+    opening, pages = list(head), list[list[_Unit]]()
+    for unit in _units(section.parts, whole):
+        if not unit.title:
+            opening += unit.blocks
+        elif pages and _words(b for u in (*pages[-1], unit) for b in u.blocks) <= MOST_WORDS:
+            pages[-1].append(unit)
+        else:
+            pages.append([unit])
+    made = {}
+    for number, units in enumerate(pages, 1):
+        name = f"{section.anchor}-{number}.md"
+        title = f"# {_line(section.title)}, {number} of {len(pages)}"
+        back = f"[{_line(section.title)}]({section.anchor}.md) · [The report](../{report})"
+        made[f"{DETAILS}/{name}"] = _joined([title, back, *(b for unit in units for b in unit.blocks)])
+        opening += [f"- [{_line(unit.title)}]({name}#{slug(unit.title)})" for unit in units]
+    return {first: _joined(opening), **made}
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What stays in one file under a heading, or without one stays with what is before it."""
+
+    title: str
+    blocks: list[str]
+
+
+def _units(parts: Sequence[Part], whole: _Walk) -> Iterator[_Unit]:
+    for part in parts:
+        blocks = list(whole.walk([part], 1))
+        match part:
+            case Section() | Fold() if _words(blocks) > MOST_WORDS:
+                yield from _units(part.parts, whole)
+            case Section():
+                yield _Unit(part.title, blocks)
+            case Fold(words, within):
+                yield _Unit(words, [f"## {_line(words)}", *whole.walk(within, 2)])
+            case Table() if part.split:
+                for name, table in _grouped(part):
+                    yield from _parted(name, table, whole)
+            case Table() if part.folded:
+                yield from _parted(part.folded, part, whole)
+            case _:
+                yield _Unit("", blocks)
+
+
+def _parted(name: str, table: Table, whole: _Walk) -> Iterator[_Unit]:
+    """A table under its name; one too long for a file in several."""
+    plain = replace(table, folded="", note="")
+    count = math.ceil(_words(whole.table(plain)) / MOST_WORDS)
+    each = math.ceil(len(table.rows) / max(1, count))
+    for number in range(count):
+        title = name if count == 1 else f"{name}, part {number + 1} of {count}"
+        rows = table.rows[number * each : (number + 1) * each]
+        note = [_line(table.note)] if table.note else []
+        yield _Unit(title, [f"## {_line(title)}", *note, *whole.table(replace(plain, rows=rows))])
+
+
+def _grouped(table: Table) -> Iterator[tuple[str, Table]]:
+    """A table for each value of the first column, without it."""
+    groups: dict[str, list[Row]] = {}
+    for (first, *cells), row in table.lines():
+        groups.setdefault(first.text, []).append(Row(cells, row.anchor))
+    for name, rows in groups.items():
+        yield name, replace(table, columns=table.columns[1:], rows=rows, split="")
+
+
+def slug(heading: str) -> str:
+    """The fragment by which GitHub leads to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _words(blocks: Iterator[str] | Sequence[str]) -> int:
+    return sum(len(block.split()) for block in blocks)
+
+
+def _joined(blocks: Sequence[str]) -> str:
     return "".join(starmap(_spaced, pairwise(["", *blocks]))).lstrip() + "\n"
 
 
 def _spaced(before: str, block: str) -> str:
-    """A block below an empty line; claims that follow each other are one list."""
+    """A block below an empty line; items that follow each other are one list."""
     return ("\n" if before.startswith("- ") and block.startswith("- ") else "\n\n") + block
 
 
-def _walk(parts: Sequence[Part], figures: Collection[str] | None, depth: int) -> Iterator[str]:
-    for part in parts:
-        match part:
-            case str():
-                yield from [_line(part)] if part else []
-            case Prose():
-                yield _line(" ".join(filter(None, (part.text, part.digest))))
-            case Table():
-                yield from _table(part)
-            case Figure(name, caption):
-                if figures is None or name in figures:
-                    yield f"![{_line(caption)}](figures/{name})"
-            case Plot():
-                yield from _walk(part.stills, figures, depth)
-            case Key():
-                pass
-            case Claim():
-                yield _claim(part)
-            case Formula(latex=equation):
-                yield "\n".join(("```math", *equation.splitlines(), "```"))
-            case Code():
-                yield from _listing(part)
-            case Fold(words, within):
-                yield from _folded(words, list(_walk(within, figures, depth)))
-            case Section():
-                yield from _section(part, figures, depth)
+@dataclass(frozen=True)
+class _Walk:
+    """Over the records, for the report itself (`short`) or a file beside it."""
 
+    figures: Collection[str] | None
+    folder: str
+    short: bool
 
-def _section(section: Section, figures: Collection[str] | None, depth: int) -> list[str]:
-    """The section; nothing where none of its tables, figures and claims stands in the digest."""
-    blocks = [f"{'#' * (depth + 1)} {_line(section.title)}"]
-    meant = stands = False
-    for part in section.parts:
-        made = list(_walk([part], figures, depth + 1))
-        blocks += made
-        if not isinstance(part, str | Prose | Key):
-            meant, stands = True, stands or bool(made)
-    return blocks if stands or not meant else []
+    def walk(self, parts: Sequence[Part], depth: int) -> Iterator[str]:
+        for part in parts:
+            match part:
+                case str():
+                    yield from [_line(part)] if part else []
+                case Prose():
+                    yield from self.walk([" ".join(filter(None, (part.text, part.digest)))], depth)
+                case Table():
+                    yield from self.table(part)
+                case Figure(name, caption):
+                    if self.figures is None or name in self.figures:
+                        yield f"![{_line(caption)}]({self.folder}/{name})"
+                case Choice(digest=instead):
+                    yield from self.walk(instead, depth)
+                case Drawn(still=Figure() as still):
+                    yield from self.walk([still], depth)
+                case Key() | Drawn():
+                    pass
+                case Claim():
+                    yield _claim(part)
+                case Code(listing, language, words):
+                    yield from [f"**{_line(words)}**"] if words else []
+                    if not listing:
+                        continue
+                    fence = "`" * (1 + max([2, *map(len, re.findall("`+", listing))]))
+                    yield "\n".join((f"{fence}{language}", *listing.splitlines(), fence))
+                case Formula(latex=equation):
+                    yield "\n".join(("```math", *equation.splitlines(), "```"))
+                case Fold(words, within):
+                    yield from _folded(words, list(self.walk(within, depth)))
+                case Section():
+                    yield from self.section(part, depth)
 
+    def section(self, section: Section, depth: int) -> list[str]:
+        """The section; nothing where none of its tables, figures and claims stands in the digest."""
+        blocks = [f"{'#' * (depth + 1)} {_line(section.title)}"]
+        meant = stands = False
+        for part in section.parts:
+            made = list(self.walk([part], depth + 1))
+            blocks += made
+            if not isinstance(part, str | Prose | Key):
+                meant, stands = True, stands or bool(made)
+        return blocks if stands or not meant else []
 
-def _listing(listing: Code) -> Iterator[str]:
-    if listing.words:
-        yield f"**{_line(listing.words)}**"
-    if listing.text:
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", listing.text)), default=0))
-        yield "\n".join((fence + listing.language, *listing.text.splitlines(), fence))
+    def table(self, table: Table) -> list[str]:
+        kept = [column.digest or not self.short for column in table.heads]
+        rows = [
+            _cells(cells, kept, short=self.short)
+            for cells, row in table.lines()
+            if row.digest or not self.short
+        ]
+        if not rows:
+            return []
+        columns = [column for column, keep in zip(table.heads, kept, strict=True) if keep]
+        lines = [_row([_in_row(_line(column.heading)) for column in columns])]
+        lines.append("|" + "".join("--:|" if column.numeric else "--|" for column in columns))
+        block = "\n".join([*lines, *map(_row, rows)])
+        if not table.folded:
+            return [block]
+        return _folded(f"{table.folded} ({table.note})" if table.note else table.folded, [block])
 
 
 def _folded(words: str, blocks: list[str]) -> list[str]:
@@ -114,37 +247,24 @@ def _claim(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def _table(table: Table) -> list[str]:
-    kept = [column.digest for column in table.heads]
-    rows = [_cells(cells, kept) for cells, row in table.lines() if row.digest]
-    if not rows:
-        return []
-    columns = [column for column in table.heads if column.digest]
-    lines = [_row([_in_row(_line(column.heading)) for column in columns])]
-    lines.append("|" + "".join("--:|" if column.numeric else "--|" for column in columns))
-    block = "\n".join([*lines, *map(_row, rows)])
-    if not table.folded:
-        return [block]
-    return _folded(f"{table.folded} ({table.note})" if table.note else table.folded, [block])
-
-
-def _cells(cells: Sequence[Cell], kept: Sequence[bool]) -> list[str]:
+def _cells(cells: Sequence[Cell], kept: Sequence[bool], *, short: bool) -> list[str]:
     """The texts of the columns that are kept; one that spans several stands in the first of them."""
     texts, at = [], 0
     for cell in cells:
         width = sum(kept[at : at + cell.span])
         at += cell.span
         if width:
-            texts += [_cell(cell), *[""] * (width - 1)]
+            texts += [_cell(cell, short=short), *[""] * (width - 1)]
     return texts
 
 
-def _cell(cell: Cell) -> str:
-    shown = cell.digest or cell.text
-    made = _in_row(_code(shown), code=True) if cell.code and shown else _in_row(_line(shown))
-    flags = _in_row(_line(cell.flags))
-    lines = [_in_row(_line(f"{name}: {words}" if name else words)) for name, words in cell.lines]
-    return "<br>".join(filter(None, (f"{made} {flags}".strip(), *lines)))
+def _cell(cell: Cell, *, short: bool) -> str:
+    shown = (short and cell.digest) or cell.text
+    if not shown:
+        return ""
+    made = _in_row(_code(shown), code=True) if cell.code else _in_row(_line(shown))
+    more = [cell.flags, f"({cell.note})" if cell.note else ""]
+    return " ".join([made, *(_in_row(_line(words)) for words in more if words)])
 
 
 def _row(texts: Sequence[str]) -> str:
@@ -171,4 +291,4 @@ def _code(words: str) -> str:
     return f"{fence} {words} {fence}"
 
 
-__all__ = ["text"]
+__all__ = ["files", "slug"]

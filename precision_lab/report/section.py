@@ -1,21 +1,27 @@
 """What a report is made of: records over which one renderer for the page and one for Markdown walk.
 
-The page has everything, and Markdown is its digest: what is left out there says so by `digest=False`. A
-string among the parts is a paragraph; in it `code`, *emphasis* and **strong** are marked as in Markdown.
+The opening is read first: sections that say so stand open on the page, and in short in the Markdown report,
+where `digest=False` leaves rows and columns out. All else is folded on the page, and whole in Markdown files
+of its own. A string among the parts is a paragraph; in it `code`, *emphasis* and **strong** are marked as in
+Markdown, and `code` is wherever words stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from precision_lab.report.svg import Drawing, Stroke
+
+LONG_LINE = 100  # characters; what is longer is cut where a clause ends
 # How a claim is marked in Markdown, by its severity.
 MARKS = {"fault": "❌", "caution": "⚠️", "good": "✅", "note": "➖"}
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph that ends differently in each medium."""
+    """A paragraph that ends differently on the page and in Markdown (`digest`)."""
 
     text: str = ""
     page: str = ""
@@ -47,7 +53,8 @@ class Cell:
         title: what the page says when it is pointed at.
         link: the anchor it leads to on the page.
         span: columns it fills.
-        digest: a shorter text for Markdown.
+        digest: a shorter text for the Markdown report.
+        note: words in small letters after the text.
         lines: what stands under the text, each on a line of its own, as (name, words).
     """
 
@@ -59,6 +66,7 @@ class Cell:
     code: bool = False
     span: int = 1
     digest: str = ""
+    note: str = ""
     lines: Sequence[tuple[str, str]] = ()
 
 
@@ -80,7 +88,7 @@ class Table:
         note: what stands beside them in a lighter tone.
         split: the noun in which rows are counted where the page has one folded table for each value of the
             first column; "" leaves them together.
-        narrow: only a few short columns.
+        narrow: only a few short columns; `dense`: many.
 
     Raises:
         ValueError: a row fills other than all columns.
@@ -92,6 +100,7 @@ class Table:
     note: str = ""
     split: str = ""
     narrow: bool = False
+    dense: bool = False
 
     def __post_init__(self) -> None:
         for cells, _ in self.lines():
@@ -115,29 +124,53 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A still figure's file name and what it shows."""
+    """A still figure's file name, what it shows, and what is seen in it, for who cannot see it."""
 
     name: str
     caption: str
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawings side by side under their legend, on the page; in Markdown the file that shows the same."""
+
+    drawings: Sequence[Drawing]
+    legend: Sequence[Stroke] = ()
+    still: Figure | None = None
 
 
 @dataclass(frozen=True)
 class Control:
-    """A choice above a plot; the page's script fills one without (value, words) of its own."""
+    """A choice of one of several (value, words)."""
 
     id: str
     label: str
-    options: Sequence[tuple[str, str]] = ()
+    options: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A figure that the page's script draws in `places`, by their ids; Markdown has the stills."""
+class Choice:
+    """What the page shows for the values of its controls, of which not all go together.
+
+    Attributes:
+        variants: by the values in the order of the controls; the first is shown to begin with.
+        digest: what stands for them in Markdown.
+    """
 
     controls: Sequence[Control]
-    places: Sequence[str]
-    stills: Sequence[Figure]
-    legend: str = ""
+    variants: Mapping[tuple[str, ...], Sequence[Part]]
+    digest: Sequence[Part] = ()
+
+
+@dataclass(frozen=True)
+class Code:
+    """A listing, and the words above it."""
+
+    text: str
+    language: str = ""
+    words: str = ""
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,16 +208,6 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Code:
-    """A listing, and what stands above it."""
-
-    text: str
-    words: str = ""
-    anchor: str = ""
-    language: str = "python"
-
-
-@dataclass(frozen=True)
 class Fold:
     """Parts that are folded away under a line of words; left out where nothing is in them."""
 
@@ -198,20 +221,35 @@ class Section:
 
     Attributes:
         nav: a shorter title for the page's list of sections.
+        about: what is in it, in a line beside its title where it is folded; by default its first sentence, or
+            clause.
+        opening: it is read first, and not folded.
     """
 
     anchor: str
     title: str
     parts: Sequence[Part]
     nav: str = ""
+    about: str = ""
+    opening: bool = False
+
+    @property
+    def line(self) -> str:
+        """`about`, or the first sentence of the first paragraph."""
+        first = self.parts[0] if self.parts else ""
+        words = first.text if isinstance(first, Prose) else first if isinstance(first, str) else ""
+        sentence = words.partition(". ")[0].rstrip(".")
+        if len(sentence) > LONG_LINE:
+            sentence = re.split("[:;] ", sentence)[0]
+        return self.about or sentence
 
 
-Part = str | Prose | Table | Figure | Plot | Key | Claim | Formula | Code | Fold | Section
+Part = str | Prose | Table | Figure | Drawn | Choice | Key | Claim | Code | Formula | Fold | Section
 
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report: what it asks, the facts in short, its sections, and the file it was made from."""
+    """A whole report: what it asks, its sections, the facts in short, and the file it was made from."""
 
     title: str
     heading: str
@@ -219,6 +257,14 @@ class Document:
     source: str
     lede: Prose | None = None
     facts: Sequence[tuple[str, str]] = ()
+
+    @property
+    def opening(self) -> list[Section]:
+        return [s for s in self.sections if s.opening]
+
+    @property
+    def folded(self) -> list[Section]:
+        return [s for s in self.sections if not s.opening]
 
 
 def numeric(*titles: str, unit: str = "", digest: bool = True) -> list[Column]:

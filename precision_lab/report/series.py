@@ -1,13 +1,9 @@
-"""What the plots show, as plain lists: shared by the interactive page and the still figures."""
+"""What the plots and the map show, as plain records."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
-from precision_lab.functions import FUNCTIONS
-from precision_lab.report.rows import label
 from precision_lab.report.wording import by_key, worst_outside_roots, written
 from precision_lab.results import Measurement, Results
 
@@ -128,55 +124,3 @@ def _hover(worst: Measurement, group: list[Measurement]) -> str:
     if worst.witness:
         parts.append(f"at x = {worst.witness.x:.6g} ({worst.witness.bits})")
     return "; ".join(parts + [f"{count:,} {words}" for count, words in counts if count])
-
-
-def page_data(results: Results) -> dict[str, Any]:
-    """Everything the page's script draws, as JSON-ready lists."""
-    names = list(dict.fromkeys(m.implementation for m in results.measurements))
-    lead = results.profile.lead
-    return {
-        "lead": list(lead),
-        "lead_title": ", ".join(FUNCTIONS[name].title if name in FUNCTIONS else name for name in lead),
-        "styles": {name: list(style(name)) for name in names},
-        "lines": [
-            [v.function, v.fmt, v.execution, v.output, v.implementation, v.precision, v.exponents, v.bits]
-            for v in sorted(lines(results), key=lambda v: draw_order(v.implementation))
-        ],
-        "heat": [
-            [
-                c.function,
-                c.implementation,
-                c.fmt,
-                c.execution,
-                written(c.output),
-                _log(c.everywhere),
-                _log(c.outside_roots),
-                c.flags,
-                c.text,
-            ]
-            for c in heat(results)
-        ],
-        "timings": [
-            [
-                t.function,
-                label(t),
-                t.fmt,
-                t.direction,
-                *(_number(v) for v in (t.time_ns, t.time_ns_low, t.time_ns_high)),
-                _number(t.ratio_to_silu),
-                _number(t.ratio_to_copy),
-                t.implementation,
-            ]
-            for t in results.timings
-            if t.failure is None
-        ],
-    }
-
-
-def _log(ulps: float) -> float | None:
-    """log2 of an error; half an ulp and less is the floor."""
-    return round(math.log2(max(ulps, 0.5)), 2) if math.isfinite(ulps) else None
-
-
-def _number(value: float) -> float | None:
-    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from precision_lab.report.decision import Choice, choices
+from precision_lab.report.decision import Recommendation, recommendations
 from precision_lab.report.findings import derive
 from precision_lab.report.questions import questions
 from precision_lab.report.tables import figure, level
@@ -27,7 +27,7 @@ def print_summary(results: Results, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    found = choices(results)
+    found = recommendations(results)
     lead = results.profile.lead
     first = [c for c in found if c.function in lead] or list(found)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
@@ -70,7 +70,7 @@ def _ulps(value: float) -> Text:
     return Text("–") if math.isnan(value) else Text(figure(value), LEVELS[level(value)])
 
 
-def _held(c: Choice) -> Text:
+def _held(c: Recommendation) -> Text:
     from rich.text import Text
 
     words = {"safe": "yes", "outside roots": "outside roots", "finite x": "finite x only"}

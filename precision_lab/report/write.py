@@ -14,6 +14,7 @@ from precision_lab.results import Results, strict_json
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.text import plain_data
 
+DETAILS = "details"  # the folder of the Markdown files beside the main one
 LARGEST = 1 << 28  # bytes of a report.json; the largest committed one is a twentieth of that
 
 
@@ -43,12 +44,13 @@ def write_report(
     html: bool = True,
     markdown: bool = True,
 ) -> dict[str, Path]:
-    """Writes report.json and, from it alone, report.html and report.md with figures.
+    """Writes report.json and, from it alone, report.html and report.md with figures and `details/`.
 
     Every file appears whole or not at all.
 
     Returns:
-        what was written, by name: "json", "html", "markdown", and each figure by file name.
+        what was written, by name: "json", "html", "markdown", and each figure and further Markdown file by
+        its own.
 
     Raises:
         ValueError: the directory cannot be written.
@@ -64,9 +66,9 @@ def write_report(
         if html:
             from precision_lab.report.document import html as page
 
-            put("html", "report.html", page(results))
+            put("html", "report.html", page(results, DETAILS if markdown else ""))
         if markdown:
-            from precision_lab.report.document import markdown as text
+            from precision_lab.report.document import markdown as texts
             from precision_lab.report.figures import HEADLINE, draw
             from precision_lab.report.figures_lowprecision import draw_lowprecision
 
@@ -74,7 +76,8 @@ def write_report(
             check_directory(path / "figures")
             for name, data in figures.items():
                 put(name, f"figures/{name}", data)
-            put("markdown", "report.md", text(results, (n for n in figures if n != HEADLINE)))
+            made = texts(results, (n for n in figures if n != HEADLINE))
+            written |= _write_texts(path, "report.md", made)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"directory={str(path)!r} cannot be written: {reason}") from error
@@ -99,12 +102,24 @@ def write_lowprecision(
     text = strict_json(data)
     data = plain_data(json.loads(text))  # what a reader of the file would have
     written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
-    written["html"] = _replace(path / "readiness.html", readiness_html(data, title).encode())
+    page = readiness_html(data, title, DETAILS)
+    written["html"] = _replace(path / "readiness.html", page.encode())
     check_directory(path / "figures")
     for name, picture in draw_lowprecision(data).items():
         written[name] = _replace(path / "figures" / name, picture)
-    written["markdown"] = _replace(path / "readiness.md", readiness_markdown(data, title).encode())
-    return written
+    return written | _write_texts(path, "readiness.md", readiness_markdown(data, title))
+
+
+def _write_texts(path: Path, main: str, texts: Mapping[str, str]) -> dict[str, Path]:
+    """The Markdown files, in place of those of an earlier report; the main one as "markdown"."""
+    check_directory(path / DETAILS)
+    for old in (path / DETAILS).glob("*.md"):
+        if f"{DETAILS}/{old.name}" not in texts:
+            old.unlink()
+    return {
+        "markdown" if name == main else name: _replace(path / name, text.encode())
+        for name, text in texts.items()
+    }
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from precision_lab.results.execution import spaced
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
@@ -215,6 +216,7 @@ class Cost:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Cost:
         values = dict(data)
+        values["execution"] = spaced(data["execution"])
         values["elements"] = tuple(data["elements"])
         values["directions"] = tuple(DirectionCost.from_json(each) for each in data["directions"])
         return checked(cls(**values))

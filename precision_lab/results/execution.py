@@ -74,6 +74,11 @@ EXECUTIONS = Registry(
 ARRAYS = tuple(e.framework for e in (NUMPY, JAX, MLX))  # frameworks of arrays, beside torch
 
 
+def spaced(execution: str) -> str:
+    """An execution's name as results have it. Earlier versions set commas in it: "fp8-fp32, saturating"."""
+    return execution.replace(", ", " ")
+
+
 def labelled(implementation: str, execution: str) -> str:
     """NAME, or NAME [EXECUTION] where that is not eager: as `implementations.resolve` reads it."""
     return implementation if execution == EAGER.name else f"{implementation} [{execution}]"

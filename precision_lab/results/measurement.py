@@ -13,6 +13,7 @@ from typing import Any
 from precision_lab.formats import FORMATS, get_format
 from precision_lab.functions import FUNCTIONS
 from precision_lab.results.conformity import Conformity
+from precision_lab.results.execution import spaced
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import make_plain
 from precision_lab.system.typed import checked
@@ -207,6 +208,7 @@ class Measurement(Signed):
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         values = _floats(data, ("max_ulp", "mean_ulp", "jump_at_zero"))
         values |= _signed_floats(data)
+        values["execution"] = spaced(data["execution"])
         if (spent := data.get("time_ns_per_element")) is not None:
             values["time_ns_per_element"] = float(spent)
         if data.get("normal_bias") is not None:

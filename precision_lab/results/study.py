@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from precision_lab.results.cost import Cost
+from precision_lab.results.execution import spaced
 from precision_lab.results.measurement import Failure, Measurement, _failure
 from precision_lab.results.profile import DEFAULT, Shown
 from precision_lab.results.strict_json import _floats, strict_json
@@ -40,6 +41,7 @@ class Reduction:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Reduction:
         values = _floats(data, ("condition", "computed", "exact", "error_ulps", "relative_error"))
+        values["execution"] = spaced(data["execution"])
         values["failure"] = _failure(data["failure"])
         return checked(cls(**values))
 
@@ -76,6 +78,7 @@ class Timing:
             "ratio_to_copy",
         )
         values = _floats(data, names)
+        values["execution"] = spaced(data["execution"])
         values["failure"] = _failure(data["failure"])
         return checked(cls(**values))
 
@@ -140,6 +143,7 @@ class Block:
     def from_json(cls, data: Mapping[str, Any]) -> Block:
         names = ("time_ms", "time_ms_low", "time_ms_high", "peak_mib", "ratio_to_silu", "memory_to_silu")
         values = _floats(data, names)
+        values["execution"] = spaced(data["execution"])
         values["failure"] = _failure(data["failure"])
         return checked(cls(**values))
 

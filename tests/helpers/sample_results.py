@@ -219,7 +219,7 @@ def sample_results(*, accurate: bool = False, formats: tuple[str, ...] = ("fp32"
     measurements += [
         measurement(name, output, "e4m3", execution=execution, accurate=accurate)
         for name in ("naive", "stable")
-        for execution in ("fp8-fp32", "fp8-fp32, saturating")
+        for execution in ("fp8-fp32", "fp8-fp32 saturating")
         for output in OUTPUTS
     ]
     measurements += [

@@ -9,7 +9,7 @@ import pytest
 from sample_costs import cost
 from sample_results import measurement, sample_results, statistics, timing, witness
 
-from precision_lab.report.decision import Choice, breakage, choices
+from precision_lab.report.decision import Recommendation, breakage, recommendations
 from precision_lab.report.questions import picture, questions
 from precision_lab.report.section import Code, Fold, Section, Table
 from precision_lab.report.sections.decision import decision, formulations
@@ -26,13 +26,13 @@ def good(name: str, execution: str = "eager", output: str = "forward", ulp: floa
     return replace(row, regions=regions, max_ulp=ulp, mean_ulp=ulp / 4)
 
 
-def choice(*rows: Measurement, times: dict[tuple[str, str], float] | None = None) -> Choice:
+def choice(*rows: Measurement, times: dict[tuple[str, str], float] | None = None) -> Recommendation:
     timings = tuple(
         timing("xielu", name, "bf16", direction, ns, execution)
         for (name, execution), ns in (times or {}).items()
         for direction in ("forward", "backward")
     )
-    (found,) = choices(replace(EMPTY, measurements=rows, timings=timings))
+    (found,) = recommendations(replace(EMPTY, measurements=rows, timings=timings))
     return found
 
 
@@ -87,9 +87,9 @@ def test_instructions_counted_for_a_gpu_stand_beside_the_times() -> None:
     most = replace(stable.directions[0].launches[1], most=10.0)
     naive = cost(implementation="naive", directions=(replace(stable.directions[0], launches=(most,)),))
     results = replace(EMPTY, measurements=(good("stable"), bad(good("naive"))), costs=(stable, naive))
-    (found,) = choices(results)
+    (found,) = recommendations(results)
     (counted,) = found.costs
-    assert counted.how == "instructions, sm_90" and counted.naive[0] == pytest.approx(2.325)
+    assert counted.how == "sm_90 code" and counted.naive[0] == pytest.approx(2.325)
     assert math.isnan(counted.naive[1])  # of naive, backward was not counted
     assert math.isnan(counted.silu[0])  # SiLU's were not counted
 
@@ -123,7 +123,7 @@ def test_no_bit_left_below_zero_is_said_so() -> None:
 
 def test_every_word_of_a_study_is_within_six_and_every_case_has_its_row() -> None:
     for results in (sample_results(), sample_results(accurate=True)):
-        found = choices(results)
+        found = recommendations(results)
         sound = [m for m in results.measurements if m.failure is None]
         assert [(c.function, c.fmt) for c in found] == list(dict.fromkeys((m.function, m.fmt) for m in sound))
         for c in found:
@@ -131,7 +131,9 @@ def test_every_word_of_a_study_is_within_six_and_every_case_has_its_row() -> Non
             assert named == {c.implementation, *c.others}
             assert all(0 < len(words.split()) <= 6 for words in c.others.values()), c.others
             assert len(c.broken.split()) <= 6 and (c.grade == "safe") == (not c.broken)
-    assert {c.implementation for c in choices(sample_results()) if c.function == "xielu"} == {"stable"}
+    assert {c.implementation for c in recommendations(sample_results()) if c.function == "xielu"} == {
+        "stable"
+    }
 
 
 # The section
@@ -149,15 +151,10 @@ def test_the_first_section_has_a_row_for_each_case_and_the_code_to_paste() -> No
     section = decision(told)
     assert section is not None
     (table,) = [part for part in section.parts if hasattr(part, "lines")]
-    rows = {row.anchor: [c.text for c in cells] for cells, row in table.lines()}
-    assert rows["decision-xielu-bf16"][:6] == [
-        "xielu",
-        "bf16",
-        "stable",
-        "ours",
-        "from lab import XIELU",
-        "yes",
-    ]
+    rows = {row.anchor: cells for cells, row in table.lines()}
+    _, fmt, use, held, *_ = rows["decision-xielu-bf16"]
+    assert (fmt.text, use.text, held.text) == ("bf16", "stable", "yes")
+    assert use.lines == [("", "ours"), ("", "`from lab import XIELU`"), ("", "also upcast")]
     (fold,) = [part for part in section.parts if isinstance(part, Fold)]
     assert fold.words == "The other 3 functions"
     assert not any("no code" in part for part in section.parts if isinstance(part, str))
@@ -238,7 +235,7 @@ def test_a_row_has_both_errors_and_both_costs() -> None:
     ]
     section = decision(replace(EMPTY, measurements=rows, timings=tuple(timings)))
     assert section is not None
-    assert cells_of(section)[0][5:] == [
+    assert cells_of(section)[0][3:] == [
         "yes", "0.50", "0.75", " | eager: 10 / 10", " | eager: 4.5 / 4.5",
         " | naive: forward: 40 ulp for positive x",
     ]  # fmt: skip

@@ -228,7 +228,7 @@ def test_a_module_is_judged_as_its_users_run_it() -> None:
 
 
 def test_fp8_says_which_storage_loses_what() -> None:
-    clean = measurement("stable", fmt="e4m3", execution="fp8-fp32, saturating")
+    clean = measurement("stable", fmt="e4m3", execution="fp8-fp32 saturating")
     lossy = replace(measurement("naive", "grad_x", fmt="e4m3", execution="fp8-fp32"))
     assert "no NaN or infinity in the wrong place" in sentences(of(clean), "fp8")
     said = sentences(of(clean, lossy), "fp8")

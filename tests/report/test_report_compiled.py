@@ -13,7 +13,7 @@ from precision_lab.report.sections.compiled import formulations
 from precision_lab.report.sections.emulated import kernels
 from precision_lab.results import Failure, Measurement, Results
 
-CASTS = "compiled, emulate_precision_casts"
+CASTS = "compiled emulate_precision_casts"
 
 
 def measured(

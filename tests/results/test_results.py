@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_costs import cost
 from sample_results import measurement, sample_results, witness
 
 import precision_lab as pl
 from precision_lab.exceptions import DamagedFileError
+from precision_lab.measuring.prediction_file import Key
 from precision_lab.results import (
     Failure,
     Measurement,
@@ -27,6 +29,7 @@ from precision_lab.results import (
     replay_command,
     strict_json,
 )
+from precision_lab.results.cost import Cost
 
 
 def without_binade_witnesses(m: Measurement) -> Measurement:
@@ -259,3 +262,12 @@ def test_a_binades_numbers_come_back_under_their_own_names() -> None:
     one = replace(first, sign=1, exponent=-7, statistics=replace(first.statistics, **numbers))
     m = replace(measurement(), binades=(one, second))
     assert Measurement.from_json(json.loads(strict_json(m.to_json()))).binades == (one, second)
+
+
+def test_executions_that_earlier_versions_wrote_with_commas_are_read_without() -> None:
+    old = RESULTS.dumps().replace("fp8-fp32 saturating", "fp8-fp32, saturating")
+    assert "fp8-fp32, saturating" in old and Results.loads(old).dumps() == RESULTS.dumps()
+    key = Key.of("silu|torch|compiled, emulate_precision_casts|bf16|forward")
+    assert key.label == "silu torch [compiled emulate_precision_casts]"
+    data = json.loads(strict_json(cost().to_json()))
+    assert Cost.from_json(data | {"execution": "compiled, a=1"}).execution == "compiled a=1"

@@ -97,7 +97,7 @@ def test_with_casts_a_gpu_rounds_where_an_eager_kernel_does_and_without_it_does_
     """xIPReLU has no function that machines compute differently: with casts every bit is the eager one's."""
     eager = outputs_of("xiprelu as-printed [eager]", "cpu")
     gpu = get_device("sm_90")
-    casts = on(gpu, outputs_of, "xiprelu as-printed [compiled, emulate_precision_casts]", "sm_90")
+    casts = on(gpu, outputs_of, "xiprelu as-printed [compiled emulate_precision_casts]", "sm_90")
     fused = on(gpu, outputs_of, "xiprelu as-printed [compiled]", "sm_90")
     for output, values in eager.items():
         np.testing.assert_array_equal(casts[output], values, err_msg=output)
@@ -112,7 +112,7 @@ def test_settings_of_the_compiler_are_named_and_come_back_in_the_replay(file: Pa
     )
     found = verify(f"{path}:naive", "elu", compiled=CASTS, device="sm_90", params={"init": {}})
     (m,) = found.measurements
-    assert m.execution == "compiled, emulate_precision_casts"
+    assert m.execution == "compiled emulate_precision_casts"
     assert found.faults and all(
         "--compiled --inductor emulate_precision_casts=True --device sm_90" in fault.replay
         for fault in found.faults if fault.witness
@@ -151,7 +151,7 @@ def test_settings_without_compiling_are_refused() -> None:
 def test_a_registered_name_may_have_settings() -> None:
     function = IMPLEMENTATIONS["xielu naive [compiled]"].function
     plain = resolve("naive [compiled]", function, BF16)
-    casts = resolve("naive [compiled, emulate_precision_casts]", function, BF16)
+    casts = resolve("naive [compiled emulate_precision_casts]", function, BF16)
     assert (plain.inductor, casts.inductor) == ((), (("emulate_precision_casts", True),))
     assert casts.execution == plain.execution and casts.label != plain.label
 

@@ -39,7 +39,8 @@ def findings(results: Results) -> Section | None:
         + ", ".join(f"{mark} {severity}" for severity, mark in MARKS.items())
         + ".",
     )
-    return Section("findings", "Findings", [words, *topics])
+    about = "what the numbers say, each sentence with the rows it was read from"
+    return Section("findings", "Findings", [words, *topics], about=about)
 
 
 def _leads(finding: Finding, lead: Sequence[str]) -> bool:

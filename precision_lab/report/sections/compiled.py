@@ -31,18 +31,18 @@ def formulations(results: Results) -> Section | None:
         "function", "formulation", "format",
         *numeric(*(f"{way.title}, {part}" for way in WAYS for part in ("forward", "gradients"))),
     ]  # fmt: skip
-    rows = [_row(key, ways, key[0] in results.profile.lead) for key, ways in found.items()]
+    rows = [_row(key, ways) for key, ways in found.items()]
     title = "Eager, compiled for the CPU, compiled for a GPU"
     return Section("compiled", title, [words, Table(columns, rows)])
 
 
-def _row(key: tuple[str, str, str], ways: Mapping[Way, Sequence[Measurement]], leads: bool) -> Row:
+def _row(key: tuple[str, str, str], ways: Mapping[Way, Sequence[Measurement]]) -> Row:
     cells: list[str | Cell] = [*key]
     for way in WAYS:
         rows = ways.get(way, ())
         cells.append(error_cell([m for m in rows if m.output == "forward"]))
         cells.append(error_cell([m for m in rows if m.output != "forward"]))
-    return Row(cells, anchor=anchor("/".join(("compiled", *key))), digest=leads)
+    return Row(cells, anchor=anchor("/".join(("compiled", *key))))
 
 
 __all__ = ["formulations"]

@@ -8,7 +8,6 @@ from precision_lab.report.section import Cell, Column, Prose, Row, Section, Tabl
 from precision_lab.results import Results
 from precision_lab.results.cost import BY_MEMORY, Cost, DirectionCost, Share
 from precision_lab.results.execution import labelled
-from precision_lab.results.profile import Shown
 
 
 def counts(results: Results) -> Section | None:
@@ -30,7 +29,7 @@ def counts(results: Results) -> Section | None:
     ]  # fmt: skip
     parts: list[Prose | Table | str] = [
         text,
-        Table(columns, [_row(c, results.profile) for c in results.costs]),
+        Table(columns, [_row(c) for c in results.costs]),
     ]
     paper = {c.function: OPERATIONS[c.function] for c in results.costs if c.function in OPERATIONS}
     if paper:
@@ -39,16 +38,15 @@ def counts(results: Results) -> Section | None:
     return Section("cost", "What a kernel costs, counted", parts, nav="Cost")
 
 
-def _row(found: Cost, profile: Shown) -> Row:
+def _row(found: Cost) -> Row:
     both = [found.direction(name) for name in ("forward", "backward")]
-    digest = found.function in profile.lead
     about: list[str | Cell] = [
         found.device, found.function, labelled(found.implementation, found.execution), found.fmt
     ]  # fmt: skip
     failures = [d.failure for d in both if d is not None and d.failure]
     counted = [None if d is None or d.failure else d for d in both]
     if not any(counted):
-        return Row([*about, Cell("not counted", title="; ".join(failures), span=8)], digest=digest)
+        return Row([*about, Cell("not counted", title="; ".join(failures), span=8)])
     instructions = [Cell("–") if d is None else Cell(words.executed(d), title=_units(d)) for d in counted]
     moved = [
         Cell("–") if d is None else Cell(words.per_element(d.moved), title=words.moved(d)) for d in counted
@@ -56,7 +54,7 @@ def _row(found: Cost, profile: Shown) -> Row:
     mains = [d.main for d in counted if d is not None and d.main is not None]
     registers = " / ".join(str(m.registers) for m in mains)
     warps = " / ".join(f"{m.warps} of {m.most_warps}" if m.most_warps else "–" for m in mains)
-    return Row([*about, *instructions, *moved, registers, warps, *map(_share, counted)], digest=digest)
+    return Row([*about, *instructions, *moved, registers, warps, *map(_share, counted)])
 
 
 def _units(found: DirectionCost) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from precision_lab.report.decision import GRADE_WORDS, RULE, Choice, Cost, choices
+from precision_lab.report.decision import GRADE_WORDS, RULE, Cost, Recommendation, recommendations
 from precision_lab.report.section import Cell, Code, Column, Fold, Formula, Part, Row, Section, Table, numeric
 from precision_lab.report.tables import figure, level
 from precision_lab.results import Results
@@ -17,7 +17,7 @@ UNKNOWN = "This report.json is of a version that kept no code of formulations: i
 
 def decision(results: Results) -> Section | None:
     """One row for each function and format, the leading functions first."""
-    found = choices(results)
+    found = recommendations(results)
     if not found:
         return None
     lead = results.profile.lead
@@ -31,8 +31,8 @@ def decision(results: Results) -> Section | None:
     if rest:
         count = len({c.function for c in rest})
         parts.append(Fold(f"The other {count} functions" if count > 1 else rest[0].function,
-                          [_table(rest, records)]))  # fmt: skip
-    return Section("decision", "Which formulation to use", parts, nav="Decision")
+                          [_table(rest, records, digest=False)]))  # fmt: skip
+    return Section("decision", "Which formulation to use", parts, nav="Decision", opening=True)
 
 
 def _words(results: Results) -> str:
@@ -49,33 +49,31 @@ def _words(results: Results) -> str:
         )
     if results.costs:
         parts.append(
-            "Where instructions were counted in machine code for a GPU, their factor stands there too."
+            'Where instructions were counted in machine code for a GPU, "sm_90 code" is their factor.'
         )
     return " ".join(parts)
 
 
-def _table(chosen: Iterable[Choice], records: Records) -> Table:
+def _table(chosen: Iterable[Recommendation], records: Records, *, digest: bool = True) -> Table:
     columns: list[str | Column] = [
-        "function", "format", "use", "formula", "to paste", "within 1 ulp",
-        *numeric("forward", "gradients", unit="ulp"),
+        "function", "format", "use", "within 1 ulp", *numeric("forward", "gradients", unit="ulp"),
         "time × SiLU", "time × naive", "what breaks with the others",
     ]  # fmt: skip
-    return Table(columns, [_row(c, records) for c in chosen])
+    return Table(columns, [_row(c, records, digest) for c in chosen], dense=True)
 
 
-def _row(c: Choice, records: Records) -> Row:
+def _row(c: Recommendation, records: Records, digest: bool) -> Row:
     record = records.get((c.function, c.implementation), {})
     link = _anchor(c.function, c.implementation) if record else ""
     code = str(record.get("code", ""))
-    also = f"also {', '.join(c.executions[1:])}" if len(c.executions) > 1 else ""
+    said = [_described(record, c.executions[0]), _paste(code)]
+    said += [f"also {', '.join(c.executions[1:])}"] if len(c.executions) > 1 else []
     held = Cell(GRADE_WORDS[c.grade], lines=[("", c.broken)] if c.broken else ())
     return Row(
         [
             c.function,
             c.fmt,
-            Cell(c.label, link=link, lines=[("", also)] if also else ()),
-            _described(record, c.executions[0]),
-            _paste(code, link),
+            Cell(c.label, link=link, lines=[("", words) for words in said if words]),
             held,
             _worst(c.forward),
             Cell(figure(c.gradients), level(c.gradients), title=c.output) if c.output else "–",
@@ -84,6 +82,7 @@ def _row(c: Choice, records: Records) -> Row:
             Cell("" if c.others else "–", lines=list(c.others.items())),
         ],
         f"decision-{c.function}-{c.fmt}",
+        digest,
     )
 
 
@@ -91,12 +90,10 @@ def _worst(value: float) -> str | Cell:
     return "–" if math.isnan(value) else Cell(figure(value), level(value))
 
 
-def _paste(code: str, link: str) -> Cell:
-    """A line of code, or where more lines of it are."""
+def _paste(code: str) -> str:
+    """A line of code, or that there are more where the name leads to."""
     lines = code.splitlines()
-    if len(lines) == 1:
-        return Cell(lines[0], code=True)
-    return Cell(f"{len(lines)} lines", link=link) if lines else Cell("–")
+    return f"`{code}`" if len(lines) == 1 else f"{len(lines)} lines to paste" if lines else ""
 
 
 def _costs(costs: Iterable[Cost], of: str) -> Cell:
@@ -114,13 +111,13 @@ def _factor(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _to_paste(chosen: Iterable[Choice], records: Records) -> Iterator[Part]:
+def _to_paste(chosen: Iterable[Recommendation], records: Records) -> Iterator[Part]:
     """The code of what is recommended, each once; what is imported stands in the table."""
     keys = dict.fromkeys((c.function, c.implementation) for c in chosen)
     for function, name in keys:
         code = str(records.get((function, name), {}).get("code", ""))
         if len(code.splitlines()) > 1:
-            yield Code(code, f"{function} {name}, to paste")
+            yield Code(code, "python", f"{function} {name}, to paste")
 
 
 def formulations(results: Results) -> Section | None:
@@ -154,13 +151,13 @@ def _formulation(record: Mapping[str, Any]) -> Part:
         for words, executions in record["described"].items()
     ]
     words = f"{record['name']}: {'; '.join(said)}"
-    return Code(record["code"], words, _anchor(record["function"], record["name"]))
+    return Code(record["code"], "python", words, _anchor(record["function"], record["name"]))
 
 
 def _described(record: Mapping[str, Any], execution: str) -> str:
     """What is said of a formulation as it is executed so."""
     described: Mapping[str, list[str]] = record.get("described", {})
-    return next((words for words, where in described.items() if execution in where), "–")
+    return next((words for words, where in described.items() if execution in where), "")
 
 
 def _anchor(function: str, name: str) -> str:

@@ -10,7 +10,6 @@ from precision_lab.report.wording import reason
 from precision_lab.results import Measurement, Results
 from precision_lab.results.conformity import Conformity
 from precision_lab.results.execution import COMPILED, labelled
-from precision_lab.results.profile import Shown
 
 _SHOWN = ("forward", "grad_x")
 
@@ -35,7 +34,7 @@ def kernels(results: Results) -> Section | None:
         *numeric("any device", unit="ulps"), *numeric("inputs that depend"),
     ]  # fmt: skip
     title = f"As compiled for {' and '.join(devices)}"
-    table = Table(columns, [_row(*entry, results.profile) for entry in rows.items()])
+    table = Table(columns, [_row(*entry) for entry in rows.items()])
     return Section("emulated", title, [words, table])
 
 
@@ -46,23 +45,22 @@ def _rows(measurements: Iterable[Measurement]) -> dict[tuple[str, ...], list[Mea
     return found
 
 
-def _row(key: tuple[str, ...], measured: Sequence[Measurement], profile: Shown) -> Row:
+def _row(key: tuple[str, ...], measured: Sequence[Measurement]) -> Row:
     device, function, name, fmt = key
     failures = [m.failure for m in measured if m.failure is not None]
     about: list[str | Cell] = [device, function, name, fmt]
-    digest = function in profile.lead
     if len(failures) == len(measured):
-        return Row([*about, Cell(reason(failures[0]), span=5)], digest=digest)
+        return Row([*about, Cell(reason(failures[0]), span=5)])
     by_output = {m.output: m for m in measured}
     cells = [error_cell([by_output[o]] if o in by_output else []) for o in _SHOWN]
     cells.append(error_cell([m for o, m in by_output.items() if o not in _SHOWN]))
     known = [m.conformity for m in measured if m.conformity is not None]
     unknown = next((c.unknown for c in known if c.unknown), "")
     if unknown:
-        return Row([*about, *cells, Cell("not tried", title=unknown), "–"], digest=digest)
+        return Row([*about, *cells, Cell("not tried", title=unknown), "–"])
     worst = max(known, key=lambda c: c.most, default=Conformity())
     most = f"{'≤ ' * worst.is_enclosed}{_ulps(worst.most)}"
-    return Row([*about, *cells, most, str(max((c.varying for c in known), default=0))], digest=digest)
+    return Row([*about, *cells, most, str(max((c.varying for c in known), default=0))])
 
 
 def error_cell(measured: Sequence[Measurement]) -> Cell:

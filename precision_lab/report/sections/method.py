@@ -28,13 +28,18 @@ LIMITS = (
     "Limits: one machine and one version of each library; timings on a shared CPU; torch.compile may choose "
     "other instructions on another processor. Accuracy in one format says nothing about training in it."
 )
+ABOUT = "what everything ran on, and how long it took"
 
 
 def environment(results: Results) -> Section | None:
     """What everything ran on, and how long it took."""
     rows = list(results.environment.items())
     rows += [(f"time: {name}", f"{value:.1f} s") for name, value in results.seconds.items()]
-    return Section("environment", "Environment", [Table(["", ""], rows, narrow=True)]) if rows else None
+    return (
+        Section("environment", "Environment", [Table(["", ""], rows, narrow=True)], about=ABOUT)
+        if rows
+        else None
+    )
 
 
 def method(results: Results) -> Section | None:
@@ -64,7 +69,13 @@ def method(results: Results) -> Section | None:
     ]
     if sets:
         parts.append(Table(["", "", ""], sets, folded="Parameter sets"))
-    return Section("method", "Method and limits", [*parts, LIMITS], nav="Method")
+    return Section(
+        "method",
+        "Method and limits",
+        [*parts, LIMITS],
+        nav="Method",
+        about="how an error is computed, and what it does not say",
+    )
 
 
 __all__ = ["environment", "method"]

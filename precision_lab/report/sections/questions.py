@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from precision_lab.report.figures import answered
 from precision_lab.report.findings_accuracy import NEAR_ZERO
 from precision_lab.report.questions import CURE, OUTPUTS, QUESTIONS, Question, bits_kept, picture, questions
 from precision_lab.report.rows import anchor
 from precision_lab.report.section import Cell, Claim, Figure, Part, Section, Table, numeric
+from precision_lab.report.series import Line, lines
 from precision_lab.report.wording import written
 from precision_lab.results import Results
 from precision_lab.results.execution import EAGER
@@ -25,6 +28,7 @@ def stability(results: Results) -> Section | None:
     if not found:
         return None
     parts: list[Part] = [WORDS]
+    found_lines = lines(results)
     several = len({q.function for q in found}) > 1
     for q in found:
         subject = f"{q.function}: " if several else ""
@@ -35,15 +39,20 @@ def stability(results: Results) -> Section | None:
                 f"{subject}{q.asks}",
                 [
                     Claim(q.severity, q.answer, (), q.command, cites),
-                    Figure(
-                        picture(q), f"{q.answer} Correct bits of the worst input of each binade, towards 0."
-                    ),
+                    *_pictured(q, found_lines),
                 ],
             )
         )
     for function in dict.fromkeys(q.function for q in found):
         parts += ["Bits that the worst input just below 0 keeps:", _bits(results, function, found)]
-    return Section("stability", "The paper's three questions", parts, nav="Three questions")
+    return Section("stability", "The paper's three questions", parts, nav="Three questions", opening=True)
+
+
+def _pictured(q: Question, found: Sequence[Line]) -> list[Part]:
+    """Its figure: correct bits of the worst input of each binade, towards 0."""
+    drawn = answered(q, found)
+    caption = f"Correct bits in {q.fmt} on the way to 0⁻: {q.implementation} and {CURE}"
+    return [] if drawn is None else [replace(drawn, still=Figure(picture(q), caption))]
 
 
 def _bits(results: Results, function: str, found: Sequence[Question]) -> Table:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from precision_lab.report import published
+from precision_lab.report.figures import UNITS, timed, times
 from precision_lab.report.numbers import ratio
 from precision_lab.report.rows import anchor
 from precision_lab.report.section import (
     Cell,
+    Choice,
     Column,
     Control,
+    Drawn,
     Figure,
-    Plot,
-    Prose,
+    Part,
     Row,
     Section,
     Table,
@@ -25,29 +27,25 @@ from precision_lab.report.tables import timings as timing_rows
 from precision_lab.report.wording import reason
 from precision_lab.results import Block, Results
 
-UNITS = ("ns per element", "ratio to SiLU", "ratio to copy")
-
 
 def reductions(results: Results) -> Section | None:
     """A parameter's gradient, summed over a tensor."""
     rows = reduction_rows(results)
     if not rows:
         return None
-    words = Prose(
+    words = (
         "What the optimiser receives: the parameter's gradient summed over a tensor, against the exactly "
         "rounded sum. The condition number of the sum, Σ|terms| / |Σ terms|, says how much of the error the "
-        "data alone would amplify.",
-        digest="Here the relative error of xIELU and xIPReLU, eager, trained parameters.",
+        "data alone would amplify."
     )
     columns: list[str | Column] = ["function", "format", "implementation", "output", "data"]
-    columns += numeric("condition")
-    columns += numeric("computed", "exact", digest=False) + numeric("error", unit="ulp", digest=False)
+    columns += numeric("condition", "computed", "exact") + numeric("error", unit="ulp")
     columns += numeric("relative error")
-    table = Table(columns, [_reduction_row(row, results.profile.lead) for row in rows], split="sums")
+    table = Table(columns, [_reduction_row(row) for row in rows], split="sums")
     return Section("reductions", "Summed parameter gradients", [words, table], nav="Summed gradients")
 
 
-def _reduction_row(row: ReductionRow, lead: Sequence[str]) -> Row:
+def _reduction_row(row: ReductionRow) -> Row:
     r = row.r
     figures: list[str | Cell] = [
         f"{r.condition:.3g}",
@@ -58,12 +56,9 @@ def _reduction_row(row: ReductionRow, lead: Sequence[str]) -> Row:
     ]
     if r.failure:
         figures = [Cell(reason(r.failure), span=5)]
-    short = r.function in lead and r.execution in ("eager", "module") and r.output != "grad_beta"
     data = Cell(r.data.split(":")[0], title=r.data)
     return Row(
-        [r.function, r.fmt, row.name, row.output, data, *figures],
-        anchor(row.case) if row.first else "",
-        digest=short and not r.failure,
+        [r.function, r.fmt, row.name, row.output, data, *figures], anchor(row.case) if row.first else ""
     )
 
 
@@ -82,19 +77,29 @@ def timings(results: Results) -> Section | None:
             else "processor; they say nothing about a GPU."
         )
     )
-    controls = [
-        Control("time-format", "format"),
-        Control("time-direction", "direction"),
-        Control("time-unit", "unit", [(unit, unit) for unit in UNITS]),
-    ]
-    directions = dict.fromkeys(t.direction for t in results.timings)
-    stills = [Figure(f"time-{direction}.svg", "Time per element") for direction in directions]
+    directions = list(dict.fromkeys(t.direction for t in results.timings))
+    stills = [Figure(f"time-{direction}.svg", f"Time per element, {direction}") for direction in directions]
     columns: list[str | Column] = ["format", "direction", "function", "implementation"]
-    columns += numeric("time", unit="ns") + numeric("quartiles", "× SiLU", "× copy")
-    columns += numeric("GB/s", digest=shares) + (numeric("of copy's GB/s") if shares else [])
-    columns += numeric("compile", unit="s", digest=False)
+    columns += numeric("time", unit="ns") + numeric("quartiles", "× SiLU", "× copy", "GB/s")
+    columns += numeric("of copy's GB/s") if shares else []
+    columns += numeric("compile", unit="s")
     table = Table(columns, [_timing_row(row, shares) for row in rows], folded=f"All {len(rows)} timings")
-    return Section("timings", "Timings", [text, Plot(controls, ["times"], stills), table])
+    return Section("timings", "Timings", [text, _times_choice(results, directions, stills), table])
+
+
+def _times_choice(results: Results, directions: Sequence[str], stills: Sequence[Figure]) -> Choice:
+    formats = list(dict.fromkeys(t.fmt for t in results.timings))
+    formats.sort(key=lambda name: name != "bf16")  # begins with it
+    variants: dict[tuple[str, ...], list[Part]] = {}
+    for fmt in formats:
+        for direction in directions:
+            mine = [t for t in timed(results.timings, direction) if t.fmt == fmt]
+            for unit in UNITS:
+                if mine and (drawing := times(mine, unit, results.profile.lead)):
+                    variants[fmt, direction, unit] = [Drawn([drawing])]
+    named = zip(("format", "direction", "unit"), (formats, directions, UNITS), strict=True)
+    controls = [Control(f"time-{name}", name, [(v, v) for v in values]) for name, values in named]
+    return Choice(controls, variants, stills)
 
 
 def _timing_row(row: TimingRow, shares: bool) -> Row:
@@ -105,14 +110,14 @@ def _timing_row(row: TimingRow, shares: bool) -> Row:
         f"{t.time_ns_low:.3f}–{t.time_ns_high:.3f}",
         f"{t.ratio_to_silu:.2f}",
         f"{t.ratio_to_copy:.2f}",
-        Cell(f"{t.effective_gb_per_s:.2f}", digest=ratio(t.effective_gb_per_s, 0)),
+        f"{t.effective_gb_per_s:.2f}",
         *([share] if shares else []),
         "" if t.compile_seconds is None else f"{t.compile_seconds:.1f}",
     ]
     if t.failure:
         figures = [Cell(reason(t.failure), span=len(figures))]
     names = [t.fmt, t.direction, t.function, row.name]
-    return Row([*names, *figures], anchor(row.case), digest=not t.failure)
+    return Row([*names, *figures], anchor(row.case))
 
 
 def blocks(results: Results) -> Section | None:
