@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from precision_lab.report import render_html, render_markdown
@@ -50,8 +51,9 @@ def _titles(functions: Sequence[str]) -> tuple[str, str]:
 
 
 def readiness(data: Mapping[str, Any], title: str) -> Document:
-    """The sections on low precision alone."""
-    return Document(title, title, document(_of_lowprecision(data)).sections, "readiness.json")
+    """The sections on low precision alone, of which the first is the opening."""
+    first, *others = document(_of_lowprecision(data)).sections
+    return Document(title, title, [replace(first, opening=True), *others], "readiness.json")
 
 
 def _of_lowprecision(data: Mapping[str, Any]) -> Results:

@@ -37,8 +37,8 @@ from precision_lab.report.section import (
 from precision_lab.report.svg import DASHES, Stroke, tidied
 
 CITED = 2  # rows a claim names before the others are folded away
-MARKED = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*")
-CODE = re.compile(r"`([^`]+)`")
+MARKED = re.compile(r"(?<!`)`([^`]+)`(?!`)|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 BETWEEN = "\0"  # packed parts; no text of a page holds it
 FLAG_WORDS = {"±": "wrong signs", "∞": "NaN or infinity in the wrong place"}
 

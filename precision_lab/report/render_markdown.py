@@ -163,7 +163,7 @@ def _spaced(before: str, block: str) -> str:
 
 @dataclass(frozen=True)
 class _Walk:
-    """Over the records, for the report itself (`short`) or a file beside it."""
+    """Over the records, for the report itself (`short`), where nothing folded stands, or a file beside it."""
 
     figures: Collection[str] | None
     folder: str
@@ -185,8 +185,6 @@ class _Walk:
                     yield from self.walk(instead, depth)
                 case Drawn(still=Figure() as still):
                     yield from self.walk([still], depth)
-                case Key() | Drawn():
-                    pass
                 case Claim():
                     yield _claim(part)
                 case Code(listing, language, words):
@@ -197,10 +195,12 @@ class _Walk:
                     yield "\n".join((f"{fence}{language}", *listing.splitlines(), fence))
                 case Formula(latex=equation):
                     yield "\n".join(("```math", *equation.splitlines(), "```"))
-                case Fold(words, within):
+                case Fold(words, within) if not self.short:
                     yield from _folded(words, list(self.walk(within, depth)))
                 case Section():
                     yield from self.section(part, depth)
+                case Key() | Drawn() | Fold():
+                    pass
 
     def section(self, section: Section, depth: int) -> list[str]:
         """The section; nothing where none of its tables, figures and claims stands in the digest."""
@@ -214,6 +214,8 @@ class _Walk:
         return blocks if stands or not meant else []
 
     def table(self, table: Table) -> list[str]:
+        if self.short and table.folded:
+            return []
         kept = [column.digest or not self.short for column in table.heads]
         rows = [
             _cells(cells, kept, short=self.short)

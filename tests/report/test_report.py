@@ -8,11 +8,13 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from report_page import packed, unfolded
 from rich.console import Console
 from sample_results import measurement, reduction, sample_results, statistics, timing, witness
 
@@ -29,6 +31,7 @@ from precision_lab.report import (
 )
 from precision_lab.report.document import html, markdown, readiness_markdown
 from precision_lab.report.findings import TOPICS
+from precision_lab.report.render_markdown import slug
 from precision_lab.report.rows import anchor, reduction_case, timing_case
 from precision_lab.report.wording import SEVERITIES
 from precision_lab.results import Block, Failure, Measurement, Results, replay_command
@@ -73,7 +76,8 @@ def sample() -> Results:
 
 @pytest.fixture(scope="module")
 def page(sample: Results) -> str:
-    return html(sample)
+    """With all that is folded put in."""
+    return unfolded(html(sample))
 
 
 # Findings follow the numbers
@@ -310,30 +314,24 @@ def test_anchors_of_different_rows_differ(sample: Results) -> None:
     assert len({anchor(case) for case in cases}) == len(cases)
 
 
-def test_the_page_loads_nothing_and_carries_plotly_once(page: str) -> None:
-    assert Page(page).loads == []
-    assert page.startswith("<!doctype html>")
-    assert page.count("plotly.js v") == 1
+def test_the_page_loads_nothing_and_has_no_library(sample: Results, page: str) -> None:
+    source = html(sample)
+    assert Page(page).loads == [] and Page(source).loads == []
+    assert source.startswith("<!doctype html>")
+    scripts = re.findall(r"<script>(.*?)</script>", source, re.S)
+    assert len(scripts) == 1 and len(scripts[0]) < 5000
 
 
 def test_names_and_messages_are_escaped() -> None:
     row = replace(measurement("stable"), implementation="<b>mine</b></script>")
     text = html(of(row))
-    assert "<b>mine" not in text  # neither in the tables nor in the script
-    assert text.count("</script>") == 2  # plotly's and ours
-
-
-def test_the_data_in_the_page_is_json(page: str, sample: Results) -> None:
-    data = json.loads(page.split("const DATA = ", 1)[1].split(";\n", 1)[0])
-    assert {row[4] for row in data["lines"] if row[0] == "xielu"} >= {"naive", "expm1", "stable"}
-    assert len(data["timings"]) == len(sample.timings)
-    steps = next(row for row in data["lines"] if row[4] == "naive")[6]
-    assert steps == sorted(steps)
+    assert "<b>mine" not in text and not any("<b>mine" in part for part in packed(text))
+    assert text.count("</script>") == 2  # what is packed, and ours
 
 
 def test_wrong_signs_and_nan_are_flagged_in_the_tables(page: str) -> None:
     row = page.split(f'id="{anchor(measurement("eps-expm1", "grad_x").case)}"', 1)[1].split("</tr>", 1)[0]
-    assert "±" in row
+    assert '<b title="wrong signs">±</b>' in row
     row = page.split(f'id="{anchor(measurement("naive", "grad_x").case)}"', 1)[1].split("</tr>", 1)[0]
     assert "∞" in row
 
@@ -349,24 +347,58 @@ def test_rebuilding_from_json_gives_the_same_bytes(sample: Results, tmp_path: Pa
         assert path.read_bytes() == second[name].read_bytes(), name
 
 
-def test_every_picture_in_the_markdown_exists(sample: Results, tmp_path: Path) -> None:
-    text = write_report(sample, tmp_path, html=False)["markdown"].read_text(encoding="utf-8")
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(pictures) >= 5
-    assert all((tmp_path / name).is_file() for name in pictures)
-    assert (tmp_path / "figures" / "headline.png").read_bytes().startswith(b"\x89PNG")
+def texts(written: Mapping[str, Path]) -> dict[str, str]:
+    """The Markdown report's files, by their names."""
+    return {name: path.read_text(encoding="utf-8") for name, path in written.items() if path.suffix == ".md"}
+
+
+def test_every_link_and_picture_of_the_markdown_leads_somewhere(sample: Results, tmp_path: Path) -> None:
+    files = texts(write_report(sample, tmp_path, html=False))
+    assert len(files) > 8
+    for name, text in files.items():
+        folder = tmp_path if name == "markdown" else tmp_path / "details"
+        targets = re.findall(r"\]\(([^)]+)\)", text)
+        assert targets, name
+        for target in targets:
+            path, _, fragment = target.partition("#")
+            assert (folder / path).is_file(), (name, target)
+            if fragment:
+                headings = re.findall("^#+ (.*)$", (folder / path).read_text(encoding="utf-8"), re.M)
+                assert fragment in map(slug, headings), (name, target)
+    assert len(re.findall(r"!\[", "".join(files.values()))) >= 5
+    assert (tmp_path / "figures" / "headline.svg").read_bytes().startswith(b"<svg ")
 
 
 def test_the_markdown_says_what_the_page_says(sample: Results, tmp_path: Path) -> None:
-    text = write_report(sample, tmp_path, html=False)["markdown"].read_text(encoding="utf-8")
+    files = texts(write_report(sample, tmp_path, html=False))
+    text = "".join(files.values())
     for finding in derive(sample):
         assert finding.sentence in text
         assert finding.replay in text
     assert not re.search(r"</?(p|div|table|tr|td)\b", text)
 
 
+def test_the_markdown_report_is_short_and_leads_to_all_else(sample: Results, tmp_path: Path) -> None:
+    """4,000 words of the committed one, with as many functions as every report has by default."""
+    files = texts(write_report(sample, tmp_path, html=False))
+    report = files.pop("markdown")
+    assert len(report.split()) < 1500
+    leading = report.replace("(details/", "(") + "".join(files.values())
+    led = set(re.findall(r"\]\(([^)#]+)", leading))
+    assert {name.removeprefix("details/") for name in files} <= led
+
+
+def test_a_report_in_place_of_an_earlier_one_leaves_none_of_its_details(tmp_path: Path) -> None:
+    (tmp_path / "details").mkdir()
+    (tmp_path / "details" / "gone.md").write_text("of before")
+    (tmp_path / "details" / "mine.txt").write_text("not the report's")
+    write_report(of(measurement()), tmp_path, html=False)
+    assert not (tmp_path / "details" / "gone.md").exists() and (tmp_path / "details" / "mine.txt").exists()
+    assert (tmp_path / "details" / "regions.md").exists()
+
+
 def test_markdown_tables_have_as_many_cells_in_every_row(sample: Results, tmp_path: Path) -> None:
-    text = write_report(sample, tmp_path, html=False)["markdown"].read_text(encoding="utf-8")
+    text = "".join(texts(write_report(sample, tmp_path, html=False)).values())
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
     assert len(blocks) > 8
     for block in blocks:
@@ -445,11 +477,16 @@ def test_the_terminal_summary_fits_one_screen_and_cuts_nothing(
 def test_importing_the_report_loads_no_heavy_library() -> None:
     program = (
         "import sys, precision_lab.report\n"
-        "heavy = {'torch', 'plotly', 'matplotlib', 'jinja2', 'rich', 'mpmath'} & set(sys.modules)\n"
+        "heavy = {'torch', 'matplotlib', 'jinja2', 'rich', 'mpmath'} & set(sys.modules)\n"
         "sys.exit(f'loaded {sorted(heavy)}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def whole(results: Results) -> str:
+    """All of the Markdown report."""
+    return "".join(markdown(results, []).values())
 
 
 def _block(function: str, failure: Failure | None = None) -> Block:
@@ -468,19 +505,19 @@ def test_blocks_and_a_gpus_bandwidth_are_shown_with_what_failed(sample: Results)
     timings = tuple(replace(t, effective_gb_per_s=2345.0, bandwidth_share=0.87) for t in sample.timings)
     blocks = (_block("silu"), _block("xielu"), _block("gelu", failure))
     found = replace(sample, timings=timings, blocks=blocks)
-    text, page = markdown(found, []), html(found)
+    text, page = whole(found), unfolded(html(found))
     assert "| xielu | torch [eager] | 9216 | 3.000 | 3.000–3.000 | 1.500 | 450 | 1.500 | 1.037 |" in text
     assert (
         "| gelu | torch [eager] | 9216 | out of memory: CUDA out of memory: a\\|b | | | | | 1.007 |" in text
     )
-    assert "| 2345 | 87 % |" in text and "| GB/s | of copy's GB/s |" in text
+    assert "| 2345.00 | 87 % |" in text and "| GB/s | of copy's GB/s |" in text
     assert "CUDA out of memory: a|b" in page and "memory × SiLU" in page
     without = replace(found, blocks=(_block("silu", failure), _block("xielu")))
-    assert "gave no figures, so that there are none" in markdown(without, [])
+    assert "gave no figures, so that there are none" in whole(without)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
         lines = table.replace("\\|", "").splitlines()
         assert len({line.rstrip().count("|") for line in lines}) == 1, table[:300]
-    assert "GB/s" not in markdown(sample, [])  # a CPU's have no share of a copy's
+    assert "of copy's GB/s" not in whole(sample)  # a CPU's have no share of a copy's
 
 
 def test_the_papers_figures_agree_with_one_another() -> None:
@@ -495,7 +532,11 @@ def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
     folder = Path(__file__).parents[2] / "reports" / "readiness"
     page = (folder / "readiness.md").read_text(encoding="utf-8")
     data = json.loads((folder / "readiness.json").read_text(encoding="utf-8"))
-    assert readiness_markdown(data, page.splitlines()[0].removeprefix("# ")) == page
+    made = readiness_markdown(data, page.splitlines()[0].removeprefix("# "))
+    committed = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
+    assert set(made) == {"readiness.md", *committed}
+    assert all((folder / name).read_text(encoding="utf-8") == text for name, text in made.items())
     # The paper's figures beside ours: Table 2's, and Table 4's with the logarithm of its ratio to xIELU's.
-    assert "xielu 2.323 ± 0.004" in page
-    assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 | 18.40 | +0.0490 |" in page
+    text = "".join(made.values())
+    assert "xielu 2.323 ± 0.004" in text
+    assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 | 18.40 | +0.0490 |" in text

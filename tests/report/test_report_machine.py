@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from report_page import packed, unfolded, variants
 from sample_results import sample_results
 
 from precision_lab.functions import get_function
@@ -19,19 +20,21 @@ from precision_lab.report import derive
 from precision_lab.report import sections as sections_package
 from precision_lab.report.document import document, html, markdown
 from precision_lab.report.render_html import page
-from precision_lab.report.render_markdown import text
+from precision_lab.report.render_markdown import files
 from precision_lab.report.section import (
     Cell,
+    Choice,
     Claim,
+    Code,
     Column,
     Control,
     Document,
+    Drawn,
     Figure,
     Fold,
     Formula,
     Key,
     Part,
-    Plot,
     Prose,
     Row,
     Section,
@@ -40,6 +43,7 @@ from precision_lab.report.section import (
 )
 from precision_lab.report.sections import SECTIONS
 from precision_lab.report.sections.decision import formulations
+from precision_lab.report.svg import Curve, Dot, Stroke, curves, dots, file_of, tidied
 from precision_lab.results import Block, Conversion, Results
 from precision_lab.study.equations import equations
 
@@ -51,10 +55,15 @@ FULL = replace(
 )
 
 
-def shown(*parts: Part) -> tuple[str, str]:
-    """The page and the Markdown of one section."""
-    whole = Document("Title", "Heading", [Section("part", "Part", parts)], "report.json")
-    return page(whole, {}), text(whole)
+def text(document: Document, figures: Collection[str] | None = None) -> str:
+    return files(document, "report.md", figures)["report.md"]
+
+
+def shown(*parts: Part, opening: bool = True) -> tuple[str, str]:
+    """The page, unfolded, and the Markdown of one section: of the report, or of the section's own file."""
+    whole = Document("Title", "Heading", [Section("part", "Part", parts, opening=opening)], "report.json")
+    name = "report.md" if opening else "details/part.md"
+    return unfolded(page(whole, {})), files(whole, "report.md")[name]
 
 
 class Tables(HTMLParser):
@@ -114,12 +123,15 @@ def test_a_section_without_anything_to_say_is_none() -> None:
 def test_each_section_of_the_page_stands_under_its_own_anchor_and_in_markdown_too() -> None:
     sections = document(FULL).sections
     assert len({s.anchor for s in sections}) == len(sections) >= 11
-    names = {f"bits-xielu-{fmt}.svg" for fmt in ("fp32", "bf16", "fp16", "e4m3")} | {"map.svg"}
-    source, short = html(FULL), markdown(FULL, names)
+    source, made = html(FULL), markdown(FULL, [])
     for section in sections:
         assert f'<section id="{section.anchor}">' in source
-        assert f"\n## {section.title}\n" in short
         assert f'<a href="#{section.anchor}">' in source
+        if section.opening:
+            assert f"\n## {section.title}\n" in made["report.md"]
+        else:
+            assert f"- [{section.title}](details/{section.anchor}.md)" in made["report.md"]
+            assert made[f"details/{section.anchor}.md"].startswith(f"# {section.title}\n")
 
 
 def claims(parts: Sequence[Part]) -> Iterator[Claim]:
@@ -131,7 +143,7 @@ def claims(parts: Sequence[Part]) -> Iterator[Claim]:
 
 
 def test_every_finding_is_shown_once() -> None:
-    section = document(FULL).sections[0]
+    (section,) = (s for s in document(FULL).sections if s.anchor == "findings")
     shown = [claim.sentence for claim in claims(section.parts)]
     assert sorted(shown) == sorted(f.sentence for f in derive(FULL))
     folded = [claim for topic in section.parts[1:] if isinstance(topic, Section) for part in topic.parts
@@ -139,32 +151,26 @@ def test_every_finding_is_shown_once() -> None:
     assert folded and not any(claim.sentence.startswith("xielu") for claim in folded)
 
 
-def test_the_digest_has_the_labs_functions_at_their_initial_parameters() -> None:
-    (section,) = (s for s in document(FULL).sections if s.anchor == "regions")
-    rows = [row for part in section.parts if isinstance(part, Table) for row in part.rows]
-    short = [row.cells for row in rows if isinstance(row, Row) and row.digest]
-    assert {str(cells[2]) for cells in short} == {"init"}
-    assert {str(cells[1]) for cells in short} == {"forward", "d/dx", "d/dalpha_p", "d/dalpha_n"}
-    assert len(short) < len(rows)
-    assert "gelu" not in re.findall(r"<summary>(\w+) in bf16", markdown(FULL, []))
+def test_the_short_map_has_the_labs_functions_and_the_whole_one_all() -> None:
+    made = markdown(FULL, [])
+    assert "| xielu naive |" in made["report.md"] and "| gelu torch |" not in made["report.md"]
+    assert "| gelu torch |" in made["details/map.md"]
+    assert "[details/map.md](details/map.md)" in made["report.md"]
 
 
-def test_every_row_of_markdown_is_one_of_the_page() -> None:
-    """Digits of the exact value and GB/s are cut; all else is word for word the same."""
-    cut = {"exact", "GB/s"}
+def test_the_markdown_files_have_every_row_of_the_page() -> None:
     for section in document(FULL).sections:
         for part in section.parts:
             if isinstance(part, Table):
-                whole = Tables(shown(replace(part, split="", folded=""))[0]).rows
-                lines = markdown_rows(shown(part)[1])
-                if not lines:
-                    continue
-                kept = [i for i, c in enumerate(part.heads) if c.digest and c.title not in cut]
-                titles = [c.title for c in part.heads if c.digest]
-                rows = {tuple(row[i].strip() for i in kept if i < len(row)) for row in whole}
-                for line in lines[1:]:
-                    words = [c.strip("`") for c, title in zip(line, titles, strict=True) if title not in cut]
-                    assert tuple(words) in rows, (section.title, line)
+                plain = replace(part, split="", folded="")
+                rows = Tables(shown(plain)[0]).rows
+                lines = markdown_rows(shown(plain, opening=False)[1])
+                assert len(rows) == len(lines)
+                for row, line in zip(rows, lines, strict=True):
+                    full = line if len(row) == len(line) else [cell for cell in line if cell]
+                    assert [cell.strip() for cell in row if cell] == [
+                        re.sub(r"\\(.)", r"\1", cell.strip("`")) for cell in full if cell
+                    ], section.title
 
 
 # Cells and words
@@ -182,7 +188,7 @@ def test_a_table_keeps_its_shape_whatever_stands_in_it(words: str) -> None:
     table = Table(
         ["a", words, Column(words, words), "d"], [cells, ["1", "2", "3", "4"]], folded=words, note=words
     )
-    source, short = shown(table)
+    source, short = shown(table, opening=False)
     lines = [line for line in short.splitlines() if line.startswith("|")]
     assert len(lines) == 4
     for line in lines:
@@ -199,15 +205,16 @@ def test_words_stay_words_wherever_they_stand(words: str) -> None:
     claim = Claim("fault", words, [words], words, [(words, "anchor")])
     table = Table(["a", words], [[words, Cell("x", title=words, flags=words)]], folded=words, note=words)
     inside = [words, table, claim, Fold(words, [words]), Section("b", words, [words])]
-    part = Section("part", words, inside, nav=words)
+    part = Section("part", words, inside, nav=words, about=words)
     whole = Document(words, words, [part], words, Prose(words), [(words, words)])
-    short, found = text(whole), Tables(page(whole, {}))
+    made = files(whole, "report.md")
+    short, found = "".join(made.values()), Tables(unfolded(page(whole, {})))
     assert "<script" not in short and "<img" not in short and "](javascript" not in short
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028]", short)
-    assert len([line for line in short.splitlines() if line.startswith("#")]) == 3
+    assert len([line for line in made["report.md"].splitlines() if line.startswith("#")]) == 3
     assert not {tag for tag, _ in found.tags} & {"script", "img"}
     assert not any(name.startswith("on") for _, attrs in found.tags for name in attrs)
-    assert len([tag for tag, _ in found.tags if tag == "details"]) == 3
+    assert len([tag for tag, _ in found.tags if tag == "details"]) == 4
     assert " ".join(words.split()) in " ".join(found.words.split())
 
 
@@ -224,10 +231,10 @@ def test_a_cell_over_several_columns_fills_them_in_both() -> None:
     source, short = shown(Table(columns, rows))
     assert '<td class="t" colspan="2">no figures</td><td>4</td><td class="t">d</td>' in source
     assert "<td>1</td><td>2</td><td>3</td>" in source
-    assert short.endswith(
+    assert (
         "| name | x | y | end |\n|--|--:|--:|--|\n| a | 1 | 2 | c |\n| b | no figures | | d |\n"
         "| none | | | |\n"
-    )
+    ) in short
 
 
 def test_units_stand_in_the_heading_and_numbers_to_the_right() -> None:
@@ -242,7 +249,7 @@ def test_what_is_left_out_of_the_digest_stands_on_the_page() -> None:
     source, short = shown(table, Prose("Said.", page="On the page.", digest="In short."))
     assert [row[0] for row in Tables(source).rows] == ["a", "1", "3"]
     assert markdown_rows(short) == [["a", "b"], ["3", "4"]]
-    assert '<tr id="here"><td class="t">3</td><td class="t">4444</td></tr>' in source
+    assert '<tr id="here"><th scope="row" class="t">3</th><td class="t">4444</td></tr>' in source
     assert "Said. On the page.</p>" in source and "Said. In short.\n" in short
     hidden = replace(table, columns=["a", Column("b", digest=False)])
     assert markdown_rows(shown(hidden)[1]) == [["a"], ["3"]]
@@ -265,7 +272,8 @@ def test_the_heading_names_what_was_measured(functions: tuple[str, ...], heading
 
 
 def test_an_equation_is_words_on_the_page_and_latex_in_markdown() -> None:
-    source, short = shown(Fold("f", [Formula("y = x·σ(x) <", r"y = x \, \sigma\left(x\right)")]))
+    fold = Fold("f", [Formula("y = x·σ(x) <", r"y = x \, \sigma\left(x\right)")])
+    source, short = shown(fold, opening=False)
     assert '<p class="formula">y = x·σ(x) &lt;</p>' in source and "sigma" not in source
     assert "\n\n```math\ny = x \\, \\sigma\\left(x\\right)\n```\n\n</details>" in short
 
@@ -284,25 +292,46 @@ def test_definitions_are_those_of_the_study() -> None:
 
 
 def test_nothing_stands_under_a_heading_without_a_table_or_figure_in_markdown() -> None:
-    gone = Table(["a"], [Row(["1"], digest=False)], folded="more")
-    assert shown("Said.", Key([(1, "much")]), gone, Fold("all", [gone]))[1] == "# Heading\n"
+    gone = Table(["a"], [Row(["1"], digest=False)])
+    folded = Table(["a"], [["2"]], folded="more")
+    short = shown("Said.", Key([(1, "much")]), gone, folded, Fold("all", ["words"]))[1]
+    assert short == "# Heading\n\nAll of it: [details/part.md](details/part.md).\n"
     assert shown("Said.")[1] == "# Heading\n\n## Part\n\nSaid.\n"
 
 
 def test_a_table_is_split_by_its_first_column_on_the_page_alone() -> None:
     rows = [["f", "1"], Row(["g", "2"], "second"), ["f", "3"]]
-    source, short = shown(Table(["function", "value"], rows, split="rows"))
+    source, whole = shown(Table(["function", "value"], rows, split="rows"), opening=False)
     assert "<summary>f<span>2 rows</span></summary>" in source
     assert "<summary>g<span>1 rows</span></summary>" in source
     assert Tables(source).rows == [["value"], ["1"], ["3"], ["value"], ["2"]]
     assert '<tr id="second">' in source
-    assert markdown_rows(short) == [["function", "value"], ["f", "1"], ["g", "2"], ["f", "3"]]
+    assert markdown_rows(whole) == [["function", "value"], ["f", "1"], ["g", "2"], ["f", "3"]]
 
 
 def test_a_folded_table_says_what_is_in_it() -> None:
-    source, short = shown(Table(["a"], [["1"]], folded="All of it", note="one row"))
-    assert '<details class="table"><summary>All of it<span>one row</span></summary>' in source
-    assert "<details><summary>All of it (one row)</summary>\n\n| a |\n|--|\n| 1 |\n\n</details>\n" in short
+    source, whole = shown(Table(["a"], [["1"]], folded="All of it", note="one row"), opening=False)
+    assert '<details class="table" open><summary>All of it<span>one row</span></summary>' in source
+    assert "<details><summary>All of it (one row)</summary>\n\n| a |\n|--|\n| 1 |\n\n</details>\n" in whole
+
+
+def test_a_section_too_long_for_a_file_has_its_tables_in_several() -> None:
+    tables = [
+        Table(["a", "b"], [["word " * 400, str(k)]] * 5, folded=f"table {k}", note="so") for k in range(9)
+    ]
+    long = Table(["a", "b"], [[f"row {i} " * 100, ""] for i in range(60)], folded="a long one")
+    section = Section("part", "Part", ["Said.", *tables[:4], Fold("the rest", tables[4:]), long])
+    made = files(Document("Title", "Heading", [section], "report.json"), "report.md")
+    index = made["details/part.md"]
+    assert "Said." in index and "- [table 0](part-1.md#table-0)\n" in index
+    assert "- [a long one, part 2 of 2](part-4.md#a-long-one-part-2-of-2)\n" in index
+    assert all(len(words.split()) < 10_000 for words in made.values())
+    joined = "".join(made.values())
+    for k in range(9):
+        assert joined.count(f"## table {k}\n\nso\n") == 1
+    for i in range(60):
+        assert f"row {i} " in joined
+    assert "Part, 2 of 4" in made["details/part-2.md"]
 
 
 def test_prose_is_marked_up_in_both() -> None:
@@ -322,33 +351,102 @@ def test_a_claim_names_its_rows_and_where_to_see_it_again() -> None:
     )
     assert '<details class="finding caution" open>' in source
     links = [attrs["href"] for tag, attrs in Tables(source).tags if tag == "a"]
-    assert links == ["#part", *(f"#id-{k}" for k in range(5)), "#id-0"]
+    assert links == ["#main", "#part", *(f"#id-{k}" for k in range(5)), "#id-0"]
     assert "<summary>and 3 more</summary>" in source
 
 
-def test_a_plot_is_drawn_on_the_page_and_still_in_markdown() -> None:
-    stills = [Figure("a.svg", "What is seen"), Figure("b.svg", "What is not there")]
-    plot = Plot([Control("unit", "unit", [("ns", "nanoseconds")])], ["one", "two"], stills, "names")
-    whole = Document("Title", "Heading", [Section("part", "Part", [plot])], "report.json")
+LINE = Curve(Stroke("a & b", "#123456", "dash"), [4, 0, -4, -8], [8, 7, 3, 3])
+DRAWING = curves("Of <f>", "It falls.", [LINE], x=(4, -8), top=8, labels=("x", "y"))
+
+
+def test_a_choice_shows_its_first_variant_and_packs_the_others() -> None:
+    controls = [Control("what", "what", [("a", "the first"), ("b", "the second")])]
+    still = Figure("a.svg", "What is seen")
+    choice = Choice(controls, {("a",): [Drawn([DRAWING], [LINE.stroke])], ("b",): ["Another."]}, [still])
+    whole = Document("Title", "Heading", [Section("part", "Part", [choice], opening=True)], "report.json")
     source = page(whole, {})
-    for id_ in ("unit", "one", "two", "names"):
-        assert f'id="{id_}"' in source
-    assert '<option value="ns">nanoseconds</option>' in source
-    assert text(whole, {"a.svg"}).endswith("## Part\n\n![What is seen](figures/a.svg)\n")
-    assert text(whole, set()) == "# Heading\n"
+    assert '<label>what <select id="what"><option value="a">the first</option>' in source
+    assert variants(source)["b",] == "<p>Another.</p>" and "<p>Another.</p>" not in source
+    assert variants(source)["a",] in source
+    assert "<title>Of &lt;f&gt;</title><desc>It falls.</desc>" in source
+    assert "a &amp; b" in source and 'role="img"' in source
+    assert "![What is seen](figures/a.svg)\n" in text(whole, {"a.svg"})
+    assert "![" not in text(whole, set())
 
 
-def test_a_figure_is_held_by_the_page() -> None:
-    whole = Document("Title", "Heading", [Section("part", "Part", [Figure("a.svg", "Seen")])], "report.json")
-    assert '<img src="data:x" alt="Seen">' in page(whole, {"a.svg": "data:x"})
-    assert "<img" not in page(whole, {})
+def test_a_line_leaves_out_what_lies_between_its_neighbours_and_beyond_the_axis() -> None:
+    flat = Curve(LINE.stroke, list(range(10, -10, -1)), [5] * 20)
+    body = curves("t", "d", [flat], x=(4, -8), top=8, labels=("x", "y")).body
+    (path,) = re.findall(r'<path d="(M[^"]+)" fill="none" stroke="#123456"', body)
+    assert path.count("L") == 1
+    first, last = (point.split()[0] for point in path[1:].split("L"))
+    assert float(first) == 34 and float(last) == 340 - 16
 
 
-def test_every_place_the_script_draws_in_is_on_the_page() -> None:
-    """`page.js` finds its elements by id, and asks for none of a section that is not there."""
-    plots = [part for s in document(FULL).sections for part in s.parts if isinstance(part, Plot)]
-    made = {name for plot in plots for name in (*plot.places, plot.legend, *(c.id for c in plot.controls))}
-    folder = Path(inspect.getfile(sections_package)).parents[1]
-    script = (folder / "templates" / "page.js").read_text(encoding="utf-8")
-    asked = set(re.findall(r'\$\("([a-z-]+)"\)', script)) | set(re.findall(r'react\("([a-z-]+)"', script))
-    assert asked <= made and {"heat", "times", "bits-legend"} <= asked
+def test_no_two_labels_of_dots_meet() -> None:
+    found = [
+        Dot(f"implementation {k} [compiled]", 0.1 * 1.3**k, 0.1 * 1.3**k, 0.2 * 1.3**k) for k in range(30)
+    ]
+    drawing = dots("t", "d", found, "ns per element")
+    places = re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)"(?: text-anchor="(\w+)")?>([^<]+)</text>', drawing.body
+    )
+    boxes = []
+    for x, y, anchor, words in places:
+        wide = 6.2 * len(words)
+        left = float(x) - {"end": wide, "middle": wide / 2}.get(anchor, 0.0)
+        assert left >= 0 and left + wide <= drawing.width, words
+        boxes.append((left, left + wide, float(y) - 9, float(y) + 3, words))
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[0] >= b[1] or b[0] >= a[1] or a[2] >= b[3] or b[2] >= a[3], (a, b)
+
+
+def test_a_file_has_its_legend_and_a_white_ground_and_the_page_neither_ground_nor_style() -> None:
+    file = file_of("Both", [DRAWING, DRAWING], [Stroke(f"line {k}", "#000") for k in range(20)])
+    assert file.count(b"<g transform") == 2 and file.count(b">line ") == 20
+    height = int(re.search(rb'height="(\d+)"', file)[1])
+    assert all(float(y) < height for y in re.findall(rb'<text x="[\d.]+" y="([\d.]+)">line', file))
+    inside = tidied(file, "Both of them", "Seen.")
+    assert "<style" not in inside and 'fill="#fff"' not in inside and "<title>Both of them</title>" in inside
+    assert (
+        tidied(b'<?xml?><svg viewBox="0 0 1 1"><g id="a"/><use href="#a"/></svg>', "T", "d").count("t-a") == 2
+    )
+    with pytest.raises(ValueError, match="has no viewBox"):
+        tidied(b"<svg><g/></svg>", "T", "d")
+
+
+def test_a_figure_stands_on_the_page_with_its_words() -> None:
+    figure = Figure("a.svg", "Seen in `f`", "It falls.")
+    part = Section("part", "Part", [figure], opening=True)
+    whole = Document("Title", "Heading", [part], "report.json")
+    source = page(whole, {"a.svg": file_of("a", [DRAWING])})
+    assert "<title>Seen in f</title><desc>It falls.</desc>" in source
+    assert "<figcaption>Seen in <code>f</code></figcaption>" in source
+    assert "<figure" not in page(whole, {})
+
+
+def test_a_listing_is_code_in_both() -> None:
+    source, short = shown(Code("x = `a` < b\ny", "python"))
+    assert '<pre tabindex="0"><code>x = `a` &lt; b\ny</code></pre>' in source
+    assert short.endswith("```python\nx = `a` < b\ny\n```\n")
+    assert "````\n```\n````\n" in shown(Code("```"))[1]
+
+
+def test_what_is_folded_is_packed_and_says_where_else_it_stands() -> None:
+    part = Section("part", "Part", ["Hidden.", Table(["a"], [["1"]], folded="more")])
+    whole = Document("Title", "Heading", [part], "report.json")
+    source = page(whole, {}, "details")
+    assert "Hidden." not in source.split("</summary>", 1)[1] and "<td" not in source
+    assert '<a href="details/part.md">details/part.md</a>' in source
+    assert "Hidden." in unfolded(source) and Tables(unfolded(source)).rows == [["a"], ["1"]]
+    assert len(packed(source)) == 2
+    assert "details/part.md" not in page(whole, {})
+    assert packed(page(Document("T", "H", [Section("p", "P", ["Open."], opening=True)], "r"), {})) == []
+
+
+def test_the_line_beside_a_title_is_its_own_or_the_first_sentence() -> None:
+    assert Section("a", "A", ["One. Two."]).line == "One"
+    assert Section("a", "A", [Prose("One `a`. Two.")], about="what").line == "what"
+    assert Section("a", "A", ["A clause; " + "word " * 30]).line == "A clause"
+    assert Section("a", "A", []).line == Section("a", "A", [Table(["a"], [["1"]])]).line == ""
