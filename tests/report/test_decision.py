@@ -9,9 +9,10 @@ import pytest
 from sample_costs import cost
 from sample_results import measurement, sample_results, statistics, timing, witness
 
+from precision_lab.report import render_html, render_markdown
 from precision_lab.report.decision import Recommendation, breakage, recommendations
 from precision_lab.report.questions import picture, questions
-from precision_lab.report.section import Code, Fold, Section, Table
+from precision_lab.report.section import Cell, Code, Document, Fold, Section, Table
 from precision_lab.report.sections.decision import decision, formulations
 from precision_lab.report.sections.questions import stability
 from precision_lab.results import Measurement, Results
@@ -249,3 +250,12 @@ def test_the_table_has_the_bits_of_each_formulation_and_output() -> None:
         ["bf16", "d/dx", "8.0", "8.0", "0.0", "8.0", "8"],
         ["bf16", "d/dalpha_n", "0.0", "0.0", "0.0", "8.0", "8"],
     ]
+
+
+def test_lines_of_a_cell_stand_under_it_in_both_media() -> None:
+    table = Table(["a"], [[Cell("x", lines=[("", "`f(1)` | 2"), ("name", "words")])]])
+    made = Document("t", "h", [Section("s", "S", [table], opening=True)], "report.json")
+    assert r"| x<br>`f(1)` \| 2<br>name: words |" in render_markdown.files(made, "report.md")["report.md"]
+    source = render_html.page(made, {})
+    assert '<span class="line"><code>f(1)</code> | 2</span>' in source
+    assert '<span class="line"><b>name</b> words</span>' in source
