@@ -19,6 +19,7 @@ LEAST = 150
 NO_NUMBER = {
     "__init__.py": "names what the package exports",
     "__main__.py": "starts a command, or says why not",
+    "study/formulations.py": "records what formulations are called and where their code stands",
     "study/equations.py": "writes formulas out for the report",
     "formula/plain_values.py": "tells two formulas of one name apart, and decides nothing else",
     "math.py": "names what formulas are written with",

@@ -55,6 +55,7 @@ class Implementation:
         capability: the least CUDA compute capability, major and minor.
         device: where it runs; set by `on_device`.
         contract: the sizes and shapes that it is called with.
+        import_line: what to paste to have it, where that is not its kernel's own code.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Implementation:
     capability: tuple[int, int] = (0, 0)
     device: Device = CPU
     contract: CallContract = field(default_factory=CallContract)
+    import_line: str = ""
 
     def runs_on(self, device: Device) -> bool:
         """Whether it can run on devices of this platform."""

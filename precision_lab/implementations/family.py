@@ -28,6 +28,7 @@ class Formulation:
     compute_dtype: str = "storage"
     parameters: tuple[str, ...] | None = None
     numbers: tuple[str, ...] = ()
+    import_line: str = ""
 
 
 def executions(
@@ -70,5 +71,6 @@ def _execution(
         description=f.description,
         parameters=f.parameters,
         numbers=f.numbers,
+        import_line=f.import_line,
         **more,
     )

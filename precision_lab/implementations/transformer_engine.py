@@ -156,6 +156,7 @@ def _all() -> Iterator[Implementation]:
         yield Implementation(
             "transformer-engine", function, partial(_kernel, name, None), TRANSFORMER_ENGINE, WIDE, "fp32",
             f"transformer_engine_torch.{name}", devices=(CUDA,), capability=(8, 0),
+            import_line=f"from transformer_engine_torch import {name}",
         )  # fmt: skip
         for fmt in _FP8:
             yield Implementation(
@@ -164,6 +165,7 @@ def _all() -> Iterator[Implementation]:
                 "fp32",
                 f"transformer_engine_torch.{name} with fused quantisation to {fmt.name.upper()}, scale 1",
                 saturating=True, outputs=("forward",), devices=(CUDA,), capability=(8, 9), storage=fmt,
+                import_line=f"from transformer_engine_torch import {name}",
             )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def _effective(module: torch.nn.Module) -> dict[str, float]:
 
 
 def _implementation(**more: Any) -> Implementation:
-    return from_module(
+    found = from_module(
         _module,
         XIELU,
         leaves={"raw_alpha_p": "alpha_p", "raw_alpha_n": "alpha_n"},
@@ -80,6 +80,7 @@ def _implementation(**more: Any) -> Implementation:
         description="transformers.activations.XIELUActivation with its own raw parameters, softplus inside",
         **more,
     )
+    return replace(found, import_line="from transformers.activations import XIELUActivation")
 
 
 IMPLEMENTATIONS = (

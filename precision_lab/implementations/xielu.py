@@ -101,6 +101,11 @@ FORMULATIONS = (
         "autograd-function", XIELU, autograd_function, "expm1(min(x, 0)) with hand-written gradients"
     ),
     Formulation(
-        "stable", XIELU, stable_xielu, "the lab's own: float64 inside, one rounding", compute_dtype="fp64"
+        "stable",
+        XIELU,
+        stable_xielu,
+        "the lab's own: float64 inside, one rounding",
+        compute_dtype="fp64",
+        import_line="from precision_lab.kernels import XIELU, stable_xielu",
     ),
 )

@@ -27,5 +27,6 @@ FORMULATIONS = (
         stable_xiprelu,
         "the lab's own: float64 inside, one rounding",
         compute_dtype="fp64",
+        import_line="from precision_lab.kernels import XIPReLU, stable_xiprelu",
     ),
 )

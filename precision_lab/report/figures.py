@@ -9,11 +9,13 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from precision_lab.report.questions import CURE, Question, picture, questions
 from precision_lab.report.rows import label
 from precision_lab.report.section import Drawn
 from precision_lab.report.series import Line, draw_order, lines, style
 from precision_lab.report.svg import Curve, Dot, Drawing, Stroke, curves, dots, file_of
 from precision_lab.results import Results, Timing
+from precision_lab.results.execution import EAGER
 
 HEADLINE = "headline.svg"
 TITLES = {"forward": "forward", "grad_x": "d/dx", "grad_alpha_n": "d/dα_n"}
@@ -47,12 +49,22 @@ def draw(results: Results) -> dict[str, bytes]:
         rows = [t for t in rows if t.fmt == _middle(rows)]
         if rows and (drawing := times(rows, UNITS[0], lead)):
             files[f"time-{direction}.svg"] = file_of(drawing.title, [drawing])
+    for q in questions(results):
+        if (drawn := answered(q, found)) is not None:
+            files[picture(q)] = _file(q.asks, drawn)
     headline = next((key for key in (*((f, "bf16") for f in lead[:1]), *names) if key in names), None)
     if headline:
         mine = eager([v for v in found if (v.function, v.fmt) == headline])
         title = f"{headline[0]} in {headline[1]}: correct bits of the worst input on the way to 0⁻"
         files[HEADLINE] = _file(title, bits(mine))
     return files
+
+
+def answered(q: Question, found: Sequence[Line]) -> Drawn | None:
+    """The formulation that a question is about, beside the lab's own; None without its lines."""
+    mine = [v for v in found if (v.function, v.fmt, v.execution) == (q.function, q.fmt, EAGER.name)]
+    mine = [v for v in mine if v.implementation in (q.implementation, CURE)]
+    return bits(mine) if any(v.implementation == q.implementation for v in mine) else None
 
 
 def _file(title: str, drawn: Drawn) -> bytes:

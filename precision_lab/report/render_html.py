@@ -115,8 +115,11 @@ class _Page:
                 return Markup('<p class="key">{}</p>').format(Markup("").join(spans))
             case Claim():
                 return _claim(part)
-            case Code(text):
-                return Markup('<pre tabindex="0"><code>{}</code></pre>').format(text)
+            case Code(text, words=words, anchor=anchor):
+                code = Markup('<pre tabindex="0"><code>{}</code></pre>').format(text) if text else Markup("")
+                above = Markup("<p>{}</p>").format(_coded(words)) if words else Markup("")
+                named = Markup(' id="{}"').format(anchor) if anchor else ""
+                return Markup('<div class="listing"{}>{}{}</div>').format(named, above, code)
             case Formula(text=equation):
                 return Markup('<p class="formula">{}</p>').format(equation)
             case Fold(words, within):
@@ -300,6 +303,9 @@ def _cell(cell: Cell, column: Column, *, heads: bool) -> Markup:
         inside += Markup(' <b title="{}">{}</b>').format(FLAG_WORDS.get(flag, ""), flag)
     if cell.note:
         inside += Markup(" <small>{}</small>").format(_coded(cell.note))
+    for name, said in cell.lines:
+        named = Markup("<b>{}</b> ").format(name) if name else Markup("")
+        inside += Markup('<span class="line">{}{}</span>').format(named, _coded(said))
     title = Markup(' title="{}"').format(_plain(cell.title)) if cell.title else ""
     span = Markup(' colspan="{}"').format(cell.span) if cell.span > 1 else ""
     tag = Markup('<th scope="row"{}{}{}>{}</th>' if heads else "<td{}{}{}>{}</td>")

@@ -183,9 +183,14 @@ class _Walk:
                         yield f"![{_line(caption)}]({self.folder}/{name})"
                 case Choice(digest=instead):
                     yield from self.walk(instead, depth)
+                case Drawn(still=Figure() as still):
+                    yield from self.walk([still], depth)
                 case Claim():
                     yield _claim(part)
-                case Code(listing, language):
+                case Code(listing, language, words):
+                    yield from [f"**{_line(words)}**"] if words else []
+                    if not listing:
+                        continue
                     fence = "`" * (1 + max([2, *map(len, re.findall("`+", listing))]))
                     yield "\n".join((f"{fence}{language}", *listing.splitlines(), fence))
                 case Formula(latex=equation):
@@ -257,11 +262,11 @@ def _cells(cells: Sequence[Cell], kept: Sequence[bool], *, short: bool) -> list[
 
 def _cell(cell: Cell, *, short: bool) -> str:
     shown = (short and cell.digest) or cell.text
-    if not shown:
-        return ""
-    made = _in_row(_code(shown), code=True) if cell.code else _in_row(_line(shown))
+    made = _in_row(_code(shown), code=True) if cell.code and shown else _in_row(_line(shown))
     more = [cell.flags, f"({cell.note})" if cell.note else ""]
-    return " ".join([made, *(_in_row(_line(words)) for words in more if words)])
+    first = " ".join([made, *(_in_row(_line(words)) for words in more if words)]) if shown else ""
+    under = (_in_row(_line(f"{name}: {words}" if name else words)) for name, words in cell.lines)
+    return "<br>".join(filter(None, (first, *under)))
 
 
 def _row(texts: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ class Cell:
         span: columns it fills.
         digest: a shorter text for the Markdown report.
         note: words in small letters after the text.
+        lines: what stands under the text, each on a line of its own, as (name, words).
     """
 
     text: str
@@ -66,6 +67,7 @@ class Cell:
     span: int = 1
     digest: str = ""
     note: str = ""
+    lines: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Drawings side by side under their legend, on the page; in Markdown figures are files."""
+    """Drawings side by side under their legend, on the page; in Markdown the file that shows the same."""
 
     drawings: Sequence[Drawing]
     legend: Sequence[Stroke] = ()
+    still: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Code:
-    """A listing."""
+    """A listing, and the words above it."""
 
     text: str
     language: str = ""
+    words: str = ""
+    anchor: str = ""
 
 
 @dataclass(frozen=True)

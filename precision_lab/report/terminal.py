@@ -1,14 +1,16 @@
-"""A short summary of results for the terminal."""
+"""A summary of results for the terminal: what to use, what the paper asked, and what stayed open."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from precision_lab.report.findings import TOPICS, derive
-from precision_lab.report.rows import label
+from precision_lab.report.decision import Recommendation, recommendations
+from precision_lab.report.findings import derive
+from precision_lab.report.questions import questions
 from precision_lab.report.tables import figure, level
-from precision_lab.report.wording import by_key, worst_outside_roots
-from precision_lab.results import Measurement, Results
+from precision_lab.report.wording import counted
+from precision_lab.results import Results
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,45 +18,60 @@ if TYPE_CHECKING:
 
 COLOURS = {"fault": "red", "caution": "yellow", "good": "green", "note": "dim"}
 LEVELS = ("green", "green", "yellow", "dark_orange", "red")
+HELD = {"safe": "green", "outside roots": "green", "finite x": "yellow", "unsafe": "red"}
+MOST_ROWS = 10  # of the decision, so that all of it fits 24 lines
 
 
 def print_summary(results: Results, console: Console) -> None:
-    """Findings about the lab's functions, then the worst error of each eager implementation by format."""
+    """One screen, 24 lines of 80 columns: a line for each leading function and format, then answers."""
     from rich.table import Table
     from rich.text import Text
 
-    topic, lead = "", results.profile.lead
-    for finding in derive(results):
-        subject = finding.sentence.replace(",", " ").replace(":", " ").split(" ", 1)[0]
-        if finding.topic in ("breaks", "nonfinite", "reductions") and subject not in lead:
-            continue
-        if finding.topic != topic:
-            topic = finding.topic
-            console.print(Text(f"\n{TOPICS[topic]}", style="bold"))
-        console.print(Text.assemble((f"  {finding.severity:8}", COLOURS[finding.severity]), finding.sentence))
-    sound = [m for m in results.measurements if m.failure is None and m.execution in ("eager", "module")]
-    formats = list(dict.fromkeys(m.fmt for m in sound))
-    table = Table(
-        title="\nLargest error outside the roots, in ulps, over all outputs and parameter sets", box=None
-    )
-    table.title_justify = "left"
-    for name in ("function", "implementation", *formats):
-        table.add_column(name, justify="right" if name in formats else "left")
-    for (function, _, _), rows in by_key(sound, "function", "implementation", "execution").items():
-        cells = [_worst([m for m in rows if m.fmt == fmt]) for fmt in formats]
-        table.add_row(function, label(rows[0]), *cells)
-    if sound:
+    found = recommendations(results)
+    lead = results.profile.lead
+    first = [c for c in found if c.function in lead] or list(found)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("function", "format", "use", "forward", "gradients", "1 ulp"):
+        numeric = name in ("forward", "gradients")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "1 ulp")
+    for c in first[:MOST_ROWS]:
+        table.add_row(c.function, c.fmt, c.label, _ulps(c.forward), _ulps(c.gradients), _held(c))
+    if found:
+        console.print(Text("What to use, and its worst error in ulps over all parameter sets", style="bold"))
         console.print(table)
-        console.print(Text("± wrong signs, ∞ NaN or infinity in the wrong place", style="dim"))
+        rest = [c for c in found if c not in first[:MOST_ROWS]]
+        if rest:
+            safe = sum(c.grade == "safe" for c in rest)
+            console.print(
+                Text(
+                    f"{len(rest)} more: {safe} within 1 ulp, {len(rest) - safe} not; see the report",
+                    style="dim",
+                )
+            )
+    for q in questions(results):
+        console.print(Text.assemble(f"{q.function} {q.implementation}: ", (q.answer, COLOURS[q.severity])))
+    counts = {severity: 0 for severity in COLOURS}
+    for finding in derive(results):
+        counts[finding.severity] += 1
+    total = sum(m.n_inputs for m in results.measurements if m.failure is None)
+    undecided = sum(m.undecided for m in results.measurements if m.failure is None)
+    failed = sum(m.failure is not None for m in results.measurements)
+    words = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
+    console.print(
+        f"{total:,} results checked, {undecided:,} undecided"
+        + (f", {counted(failed, 'case')} without figures" if failed else "")
+        + (f"; findings: {words}" if words else "")
+    )
 
 
-def _worst(rows: list[Measurement]) -> Text:
+def _ulps(value: float) -> Text:
     from rich.text import Text
 
-    if not rows:
-        return Text()
-    worst = max(map(worst_outside_roots, rows))
-    flags = ("±" if any(m.wrong_sign for m in rows) else "") + (
-        "∞" if any(m.nonfinite_mismatch for m in rows) else ""
-    )
-    return Text.assemble((figure(worst), LEVELS[level(worst)]), f" {flags}" if flags else "")
+    return Text("–") if math.isnan(value) else Text(figure(value), LEVELS[level(value)])
+
+
+def _held(c: Recommendation) -> Text:
+    from rich.text import Text
+
+    words = {"safe": "yes", "outside roots": "outside roots", "finite x": "finite x only"}
+    return Text(words.get(c.grade, c.broken), HELD[c.grade])

@@ -10,14 +10,14 @@ from precision_lab.functions import Activation
 
 
 def equations(function: Activation) -> dict[str, Any]:
-    """Title, source, and the equation of each output."""
+    """Name, title, source, and the equation of each output."""
     found = []
     for output in function.outputs:
         e = function.expression if output == "forward" else function.output_expression(output)
         by = "x" if output == "grad_x" else output.removeprefix("grad_")
         shown, tex = ("y", "y") if output == "forward" else _slope(by)
         found.append({"text": f"{shown} = {text(e)}", "latex": f"{tex} = {latex(e)}"})
-    return {"title": function.title, "source": function.source, "equations": found}
+    return {"name": function.name, "title": function.title, "source": function.source, "equations": found}
 
 
 def _slope(by: str) -> tuple[str, str]:

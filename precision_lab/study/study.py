@@ -19,6 +19,7 @@ from precision_lab.running.placement import Survivor
 from precision_lab.running.torch_compile import compiler_settings_kept
 from precision_lab.study.elsewhere import Elsewhere
 from precision_lab.study.equations import equations
+from precision_lab.study.formulations import formulations
 from precision_lab.study.saved_cases import Cases
 from precision_lab.study.settings import StudySettings
 from precision_lab.study.stored import stored
@@ -171,6 +172,7 @@ def run(
             "formats": [f.name for f in settings.chosen_formats()],
             "profile": settings.profile.report.to_json(),
             "definitions": [equations(f) for f in settings.chosen_functions()],
+            "formulations": formulations(settings.listed()),
         },
         measurements=tuple(measurements),
         reductions=tuple(reductions),

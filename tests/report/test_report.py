@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from report_page import packed, unfolded
+from rich.console import Console
 from sample_results import measurement, reduction, sample_results, statistics, timing, witness
 
 from precision_lab.cli.printing import console_for
@@ -449,14 +451,27 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-def test_the_terminal_summary_gives_the_verdict_and_the_worst_errors(
+def test_the_terminal_summary_says_what_to_use_and_what_was_asked(
     sample: Results, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_summary(sample, console_for())
     said = capsys.readouterr().out
-    assert "stable stays within 1 ulp on every output" in said
-    assert re.search(r"xielu +stable +0\.50 +0\.50 +0\.50", said)
+    assert re.search(r"xielu +bf16 +stable +0\.50 +0\.50 +yes", said)
+    assert "xielu naive: Only in part: in bf16" in said
+    assert "20,661,632 results checked, 0 undecided, 1 case without figures; findings: 9 fault" in said
     print_summary(EMPTY, console_for())
+
+
+@pytest.mark.parametrize("lead", [("xielu", "xiprelu"), ("relu2", "silu", "gelu", "xielu"), ("nothing",)])
+def test_the_terminal_summary_fits_one_screen_and_cuts_nothing(
+    sample: Results, lead: tuple[str, ...]
+) -> None:
+    profile = {**sample.profile.to_json(), "lead": list(lead)}
+    console = Console(width=80, file=io.StringIO(), markup=False)
+    print_summary(replace(sample, settings={**sample.settings, "profile": profile}), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
 
 
 def test_importing_the_report_loads_no_heavy_library() -> None:

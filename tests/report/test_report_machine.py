@@ -42,7 +42,7 @@ from precision_lab.report.section import (
     numeric,
 )
 from precision_lab.report.sections import SECTIONS
-from precision_lab.report.sections.method import definitions
+from precision_lab.report.sections.decision import formulations
 from precision_lab.report.svg import Curve, Dot, Stroke, curves, dots, file_of, tidied
 from precision_lab.results import Block, Conversion, Results
 from precision_lab.study.equations import equations
@@ -281,11 +281,11 @@ def test_an_equation_is_words_on_the_page_and_latex_in_markdown() -> None:
 def test_definitions_are_those_of_the_study() -> None:
     settings = {"definitions": [equations(get_function("quick_gelu"))]}
     results = Results({}, settings, (), (), (), {})
-    section = definitions(Results.loads(results.dumps()))
-    assert section is not None and definitions(replace(results, settings={})) is None
-    _, fold = section.parts
-    assert isinstance(fold, Fold) and fold.words.startswith("quick GELU (Hendrycks")
-    assert [part.text for part in fold.parts if isinstance(part, Formula)] == [
+    section = formulations(Results.loads(results.dumps()))
+    assert section is not None and formulations(replace(results, settings={})) is None
+    _, within = section.parts
+    assert isinstance(within, Section) and within.title.startswith("quick GELU (Hendrycks")
+    assert [part.text for part in within.parts if isinstance(part, Formula)] == [
         "y = x·σ(851/500·x)",
         "∂y/∂x = σ(851/500·x) + x·851/500·σ′(851/500·x)",
     ]

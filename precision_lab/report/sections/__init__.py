@@ -14,18 +14,22 @@ from precision_lab.report.sections import (
     answers,
     compiled,
     cost,
+    decision,
     emulated,
     lowprecision,
     method,
     probe,
+    questions,
     use,
 )
 from precision_lab.results import Results
 
 SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    decision.decision,
+    accuracy.heat_map,
+    questions.stability,
     answers.findings,
     accuracy.bits,
-    accuracy.heat_map,
     accuracy.regions,
     accuracy.witnesses,
     compiled.formulations,
@@ -49,7 +53,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     aged.formulations,
     aged.remedies,
     probe.watched,
-    method.definitions,
+    decision.formulations,
     method.environment,
     method.method,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from precision_lab.report.section import Fold, Formula, Part, Section, Table, numeric
+from precision_lab.report.section import Part, Section, Table, numeric
 from precision_lab.report.tables import parameter_sets, tiers
 from precision_lab.results import Results
 
@@ -28,23 +28,7 @@ LIMITS = (
     "Limits: one machine and one version of each library; timings on a shared CPU; torch.compile may choose "
     "other instructions on another processor. Accuracy in one format says nothing about training in it."
 )
-
-
 ABOUT = "what everything ran on, and how long it took"
-
-
-def definitions(results: Results) -> Section | None:
-    """What every function is, and the gradients that were derived from that."""
-    said = results.settings.get("definitions")
-    if not said:
-        return None
-    parts: list[Part] = [
-        "Each function is one formula; its gradients were derived from that, in forms that do not cancel."
-    ]
-    for one in said:
-        equations = [Formula(**equation) for equation in one["equations"]]
-        parts.append(Fold(f"{one['title']} ({one['source']})" if one["source"] else one["title"], equations))
-    return Section("definitions", "Definitions", parts)
 
 
 def environment(results: Results) -> Section | None:
