@@ -216,17 +216,11 @@ class _Walk:
     def table(self, table: Table) -> list[str]:
         if self.short and table.folded:
             return []
-        kept = [column.digest or not self.short for column in table.heads]
-        rows = [
-            _cells(cells, kept, short=self.short)
-            for cells, row in table.lines()
-            if row.digest or not self.short
-        ]
+        rows = [_cells(cells) for cells, row in table.lines() if row.digest or not self.short]
         if not rows:
             return []
-        columns = [column for column, keep in zip(table.heads, kept, strict=True) if keep]
-        lines = [_row([_in_row(_line(column.heading)) for column in columns])]
-        lines.append("|" + "".join("--:|" if column.numeric else "--|" for column in columns))
+        lines = [_row([_in_row(_line(column.heading)) for column in table.heads])]
+        lines.append("|" + "".join("--:|" if column.numeric else "--|" for column in table.heads))
         block = "\n".join([*lines, *map(_row, rows)])
         if not table.folded:
             return [block]
@@ -249,19 +243,13 @@ def _claim(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def _cells(cells: Sequence[Cell], kept: Sequence[bool], *, short: bool) -> list[str]:
-    """The texts of the columns that are kept; one that spans several stands in the first of them."""
-    texts, at = [], 0
-    for cell in cells:
-        width = sum(kept[at : at + cell.span])
-        at += cell.span
-        if width:
-            texts += [_cell(cell, short=short), *[""] * (width - 1)]
-    return texts
+def _cells(cells: Sequence[Cell]) -> list[str]:
+    """The texts of all columns; one that spans several stands in the first of them."""
+    return [text for cell in cells for text in (_cell(cell), *[""] * (cell.span - 1))]
 
 
-def _cell(cell: Cell, *, short: bool) -> str:
-    shown = (short and cell.digest) or cell.text
+def _cell(cell: Cell) -> str:
+    shown = cell.text
     made = _in_row(_code(shown), code=True) if cell.code and shown else _in_row(_line(shown))
     more = [cell.flags, f"({cell.note})" if cell.note else ""]
     first = " ".join([made, *(_in_row(_line(words)) for words in more if words)]) if shown else ""

@@ -1,7 +1,7 @@
 """What a report is made of: records over which one renderer for the page and one for Markdown walk.
 
 The opening is read first: sections that say so stand open on the page, and in short in the Markdown report,
-where `digest=False` leaves rows and columns out. All else is folded on the page, and whole in Markdown files
+where `digest=False` leaves rows out. All else is folded on the page, and whole in Markdown files
 of its own. A string among the parts is a paragraph; in it `code`, *emphasis* and **strong** are marked as in
 Markdown, and `code` is wherever words stand.
 """
@@ -35,7 +35,6 @@ class Column:
     title: str
     unit: str = ""
     numeric: bool = False
-    digest: bool = True
 
     @property
     def heading(self) -> str:
@@ -53,7 +52,6 @@ class Cell:
         title: what the page says when it is pointed at.
         link: the anchor it leads to on the page.
         span: columns it fills.
-        digest: a shorter text for the Markdown report.
         note: words in small letters after the text.
         lines: what stands under the text, each on a line of its own, as (name, words).
     """
@@ -65,7 +63,6 @@ class Cell:
     link: str = ""
     code: bool = False
     span: int = 1
-    digest: str = ""
     note: str = ""
     lines: Sequence[tuple[str, str]] = ()
 
@@ -267,6 +264,6 @@ class Document:
         return [s for s in self.sections if not s.opening]
 
 
-def numeric(*titles: str, unit: str = "", digest: bool = True) -> list[Column]:
+def numeric(*titles: str, unit: str = "") -> list[Column]:
     """Columns of numbers, all of one unit."""
-    return [Column(title, unit, numeric=True, digest=digest) for title in titles]
+    return [Column(title, unit, numeric=True) for title in titles]

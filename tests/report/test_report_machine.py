@@ -162,7 +162,10 @@ def test_the_markdown_files_have_every_row_of_the_page() -> None:
     for section in document(FULL).sections:
         for part in section.parts:
             if isinstance(part, Table):
-                plain = replace(part, split="", folded="")
+                unlined = [row for cells, row in part.lines() if not any(cell.lines for cell in cells)]
+                plain = replace(part, rows=unlined, split="", folded="")
+                if not unlined:
+                    continue
                 rows = Tables(shown(plain)[0]).rows
                 lines = markdown_rows(shown(plain, opening=False)[1])
                 assert len(rows) == len(lines)
@@ -226,14 +229,14 @@ def test_a_row_that_does_not_fill_the_table_is_refused() -> None:
 
 
 def test_a_cell_over_several_columns_fills_them_in_both() -> None:
-    columns = ["name", *numeric("x", "y"), *numeric("z", digest=False), "end"]
+    columns = ["name", *numeric("x", "y"), *numeric("z"), "end"]
     rows = [["a", "1", "2", "3", "c"], ["b", Cell("no figures", span=2), "4", "d"], [Cell("none", span=5)]]
     source, short = shown(Table(columns, rows))
     assert '<td class="t" colspan="2">no figures</td><td>4</td><td class="t">d</td>' in source
     assert "<td>1</td><td>2</td><td>3</td>" in source
     assert (
-        "| name | x | y | end |\n|--|--:|--:|--|\n| a | 1 | 2 | c |\n| b | no figures | | d |\n"
-        "| none | | | |\n"
+        "| name | x | y | z | end |\n|--|--:|--:|--:|--|\n| a | 1 | 2 | 3 | c |\n"
+        "| b | no figures | | 4 | d |\n| none | | | | |\n"
     ) in short
 
 
@@ -244,15 +247,13 @@ def test_units_stand_in_the_heading_and_numbers_to_the_right() -> None:
 
 
 def test_what_is_left_out_of_the_digest_stands_on_the_page() -> None:
-    rows = [Row(["1", "2"], digest=False), Row(["3", Cell("4444", digest="4")], "here")]
+    rows = [Row(["1", "2"], digest=False), Row(["3", "4444"], "here")]
     table = Table(["a", Column("b")], rows)
     source, short = shown(table, Prose("Said.", page="On the page.", digest="In short."))
     assert [row[0] for row in Tables(source).rows] == ["a", "1", "3"]
-    assert markdown_rows(short) == [["a", "b"], ["3", "4"]]
+    assert markdown_rows(short) == [["a", "b"], ["3", "4444"]]
     assert '<tr id="here"><th scope="row" class="t">3</th><td class="t">4444</td></tr>' in source
     assert "Said. On the page.</p>" in source and "Said. In short.\n" in short
-    hidden = replace(table, columns=["a", Column("b", digest=False)])
-    assert markdown_rows(shown(hidden)[1]) == [["a"], ["3"]]
 
 
 @pytest.mark.parametrize(
