@@ -608,12 +608,17 @@ def test_drawn_times_have_the_fastest_on_top_and_the_quartiles_beside_it() -> No
     for (low, high), middle, t in zip(ends, middles, sorted(rows, key=lambda t: t.time_ns), strict=True):
         for x, ns in ((low, t.time_ns_low), (middle, t.time_ns), (high, t.time_ns_high)):
             assert x == pytest.approx(ends[0][0] + scale * math.log(ns / 2.0), abs=0.2)
+    names_end = re.search(r'x="([\d.]+)" y="\d+" text-anchor="end"', drawing.body)
+    assert names_end is not None and ends[0][0] == pytest.approx(float(names_end[1]) + 6 + 8, abs=0.2)
     upcast = times([replace(rows[0], execution="upcast")], UNITS[0], ())
     assert upcast is not None and ">xielu · naive [upcast]<" in upcast.body
     unlike = [replace(t, ratio_to_silu=math.nan) for t in rows]
     assert times(unlike, "ratio to SiLU", ()) is None
     doubled = times([replace(t, ratio_to_silu=2 * t.time_ns) for t in rows], "ratio to SiLU", ())
-    assert doubled is not None and "18" in doubled.told and 'class="bar"' in doubled.body
+    assert (
+        doubled is not None and re.findall(r'"axis" d="M([\d.]+) [\d.]+H([\d.]+)"', doubled.body) == whiskers
+    )
+    assert "18" in doubled.told and 'class="bar"' in doubled.body
     failed = [replace(rows[0], failure=Failure("raised", "no"), fmt="fp32"), replace(rows[1], fmt="fp32")]
     assert timed([*failed, rows[2]], "forward") == [failed[1], rows[2]]
     assert b"forward in bf16" in draw(of(timings=(*failed, rows[2])))["time-forward.svg"]
