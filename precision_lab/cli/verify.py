@@ -203,7 +203,7 @@ def verify(
     from precision_lab.running.own_process import prepare
 
     place = call.place
-    if ":" in target and isolation.isolate is not False:
+    if (":" in target or target.endswith(".py")) and isolation.isolate is not False:
         # Both processes import torch, which takes a second: at the same time.
         prepare("precision_lab.verifying.kernel_process", place, place.name if place.own_process else "")
     from precision_lab.cli.printing import console_for, print_verdict

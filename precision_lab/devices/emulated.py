@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precision_lab.devices.base import Check, Device
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES, paths_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Emulated(Device):
             raise UsageError(f"device={self.name!r}: GPUs are emulated on Linux only")
         engine = os.environ.get(ENGINE, ENGINES[0])
         if engine not in ENGINES:
-            raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+            raise unknown_name("emulator", engine, ENGINES)
         if setting := os.environ.get(TABLES):
             from precision_lab.virtual_gpu.tabulated import held
 
@@ -171,7 +171,7 @@ def engine_in_use(engine: str | None) -> None:
     if engine is None:
         return
     if engine not in ENGINES:
-        raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+        raise unknown_name("emulator", engine, ENGINES)
     os.environ[ENGINE] = engine
 
 

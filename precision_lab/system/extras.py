@@ -16,8 +16,8 @@ _HERE = Path(__file__).parents[2]  # the folder of the package: a clone, or site
 def install_line(extra: str) -> str:
     """The command that installs what an extra needs, in backticks.
 
-    It names the packages themselves, so that it is the same for a clone and a wheel; the clone's pins go along
-    where they name all of them.
+    It names the packages themselves, so that it is the same for a clone and a wheel; the clone's pins go
+    along where they name all of them.
     """
     try:
         distribution = metadata.distribution(DISTRIBUTION)
