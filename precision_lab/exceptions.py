@@ -109,15 +109,25 @@ LIBRARIES = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), "<frozen")
 
 def place_of(error: BaseException) -> str:
     """Where in the kernel's own code an error was raised, " (file.py, line 9 in forward)"; "" elsewhere."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    frames = _own_frames(error)
     if not frames:
         return ""
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno} in {frames[-1].name})"
 
 
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+
+
+def _source_line(error: BaseException) -> str:
+    frames = _own_frames(error)
+    return (frames[-1].line or "") if frames else ""
+
+
 def kernel_error(error: BaseException, before: str = "") -> KernelError:
     """What a kernel raised, with the place in its code, as the lab's own exception."""
-    return KernelError("raised", f"{before}{type(error).__name__}: {first_line(error)}{place_of(error)}")
+    words = first_line(error) or _source_line(error)  # a bare assertion says nothing itself
+    return KernelError("raised", f"{before}{type(error).__name__}: {words}{place_of(error)}")
 
 
 class _Owner:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from precision_lab.cli.lowprecision import probe, readiness
 from precision_lab.cli.predict import check_predictions, predict
 from precision_lab.cli.report import report
 from precision_lab.cli.sweep import sweep
+from precision_lab.cli.terminal import wants_no_escapes
 from precision_lab.cli.verify import verify
 
 app = typer.Typer(
@@ -59,12 +61,21 @@ for command in (selfcheck, readiness, probe):
     app.command()(command)
 
 
+def _leave_cycles() -> None:
+    """Nothing is searched for cycles in the end, unless Triton is there, which then tells of leaks."""
+    if "triton._C.libtriton" not in sys.modules:
+        gc.freeze()
+
+
 def main() -> None:
     """Entry point; a user's own folder is importable, as with `python -m`."""
     # Python's search for cycles takes a sixth of the time of importing torch, and a third of a second in
     # the end, when everything goes in any case.
     gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
+    atexit.register(_leave_cycles)
+    if wants_no_escapes():
+        # numba has colorama, where that is installed, end every process with an escape code.
+        os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     if "" not in sys.path:
         sys.path.insert(0, "")
     app()

@@ -23,8 +23,8 @@ def from_file(target: str) -> Activation:
     """The function that a file has under a name.
 
     Raises:
-        ValueError: no such file, a file that does not run, no name, or nothing of that name that is a function
-            of a formula.
+        ValueError: no such file, a file that does not run, no name, or nothing of that name that is a
+            function of a formula.
     """
     file, colon, name = target.rpartition(":")
     if not colon:

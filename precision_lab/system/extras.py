@@ -51,7 +51,7 @@ def _requirements(distribution: metadata.Distribution, extra: str) -> dict[str, 
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found = {}
+    found: dict[str, str] = {}
     for text in distribution.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
