@@ -174,12 +174,11 @@ def nearest(
     names = sorted(known)
     asked = _letters(str(name))
     by_letters: dict[str, list[str]] = {}
-    for other, meant in (spellings or {}).items():
-        by_letters.setdefault(_letters(other), []).extend(meant)
     for each in names:
         by_letters.setdefault(_letters(each), []).append(each)
-    if asked in by_letters:
-        return list(dict.fromkeys(by_letters[asked]))[:3]
+    elsewhere = {_letters(other): list(meant) for other, meant in (spellings or {}).items()}
+    if exact := by_letters.get(asked) or elsewhere.get(asked):
+        return exact[:3]
     near = difflib.get_close_matches(asked, by_letters, n=3, cutoff=cutoff)
     return list(dict.fromkeys(each for letters in near for each in by_letters[letters]))[:3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 from pathlib import Path
@@ -20,6 +21,7 @@ from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import E4M3
 from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.running.placement import context_is_lost, on_device, require_capability
+from precision_lab.system.extras import install_line
 from precision_lab.verifying.verify import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -221,7 +223,7 @@ def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pyte
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="may be installed here")
 def test_transformer_engine_is_missed_by_name() -> None:
-    with pytest.raises(KernelError, match=r"pip install precision-lab\[te\]") as caught:
+    with pytest.raises(KernelError, match=re.escape(install_line("te"))) as caught:
         transformer_engine.library()
     assert caught.value.kind == "missing_dependency"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -40,33 +41,38 @@ class Offer:
     about: str = ""
 
 
-def unnamed(place: str, offers: list[Offer], function: str) -> UsageError:
-    """A TARGET that is a file or a module alone: what it could name, and the line to type for one of it."""
+def probable_function(kernel: str, functions: Sequence[str]) -> str:
+    """The function whose name a kernel's name holds, or is like; "" where there is none."""
+    held = [name for name in functions if name in kernel.casefold()]
+    return max(held, key=len) if held else next(iter(nearest(kernel, functions, cutoff=0.7)), "")
+
+
+def unnamed(place: str, offers: Sequence[Offer], function: str, functions: Sequence[str]) -> UsageError:
+    """A TARGET that is a file or a module alone: what it could name, with the line to type.
+
+    Args:
+        function: the one that was asked for; "" where the lines are to name the probable ones.
+        functions: the names of those there are.
+    """
     if not offers:
         return UsageError(
             f"TARGET {place!r} names no kernel, and nothing in it can be called; write {place}:NAME"
         )
     best = nearest(function, [offer.name for offer in offers])
-    first = best[0] if best else offers[0].name
-    shown = sorted(offers, key=lambda offer: offer.name not in best) if len(offers) > _MOST else offers
-    width = max(len(offer.name) for offer in shown[:_MOST])
-    lines = [f"  {place}:{offer.name:<{width}}  {offer.about}".rstrip() for offer in shown[:_MOST]]
-    more = [f"  and {len(offers) - _MOST} more"] if len(offers) > _MOST else []
-    words = f"{place}:{first}"
-    words = f"'{words}'" if re.search(r"[\s<>()*]", words) else words
-    return UsageError(
-        "\n".join(
-            [
-                f"TARGET {place!r} names no kernel; write one of these, such as "
-                f"`precision-lab verify {words} --function {function}`:",
-                *lines,
-                *more,
-            ]
-        )
-    )
+    likely = sorted(offers, key=lambda offer: offer.name not in best)[:_MOST]
+    commands = {
+        offer: f"precision-lab verify {shlex.quote(f'{place}:{offer.name}')} --function "
+        + (function or probable_function(offer.name, functions) or "FUNCTION")
+        for offer in offers
+        if offer in likely
+    }
+    width = max(map(len, commands.values()))
+    lines = [f"  {command:<{width}}  # {offer.about}" for offer, command in commands.items()]
+    more = [f"  and {len(offers) - len(lines)} more"] if len(offers) > len(lines) else []
+    return UsageError("\n".join([f"TARGET {place!r} names no kernel; it has:", *lines, *more]))
 
 
-def misspelt(place: str, name: str, offers: list[Offer]) -> str:
+def misspelt(place: str, name: str, offers: Sequence[Offer]) -> str:
     """What a message about a name that is not there ends with."""
     known = [offer.name for offer in offers]
     near = nearest(name, known)

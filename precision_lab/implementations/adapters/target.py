@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from precision_lab.emulator.sass.fat_binary import holds_kernels
 from precision_lab.exceptions import KernelError, UsageError, first_line, nearest, place_of
+from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations.adapters.launch_description import KERNEL
 from precision_lab.implementations.adapters.offers import (
     Offer,
@@ -57,6 +58,15 @@ def is_place(target: str) -> bool:
     if not all(part.isidentifier() for part in target.split(".")):
         return False
     return "." in target or Path(f"{target}.py").is_file()
+
+
+def unnamed_target(place: str, function: str = "") -> UsageError:
+    """What to say of a TARGET that is a file or a module alone, of a function where one was given.
+
+    Raises:
+        ValueError: as `_offers`.
+    """
+    return unnamed(place, _offers(place), function, tuple(FUNCTIONS))
 
 
 def _offers(place: str) -> list[Offer]:
@@ -175,7 +185,7 @@ def find(
     )
 
     if is_place(target):
-        raise unnamed(target, _offers(target), function.name)
+        raise unnamed_target(target, function.name)
     file, symbol, launch = cuda_parts(target)
     if file:
         if framework or compiled is not False:
