@@ -75,14 +75,16 @@ def unnamed(place: str, offers: Sequence[Offer], function: str, functions: Seque
 def misspelt(place: str, name: str, offers: Sequence[Offer]) -> str:
     """What a message about a name that is not there ends with."""
     known = [offer.name for offer in offers]
-    near = nearest(name, known)
-    if not near:  # of a class that is called otherwise, or of none
-        by_last: dict[str, list[str]] = {}
-        for each in known:
-            by_last.setdefault(each.rpartition(".")[2], []).append(each)
-        near = [full for each in nearest(name.rpartition(".")[2], by_last) for full in by_last[each]][:3]
+    by_last: dict[str, list[str]] = {}
+    for each in known:
+        by_last.setdefault(each.rpartition(".")[2], []).append(each)
+    last = name.rpartition(".")[2]
+    # First those of that very name in another class; last those of a like name in any.
+    near = [*by_last.get(last, ()), *nearest(name, known)]
+    near = near or [full for each in nearest(last, by_last) for full in by_last[each]]
     if near:
-        return f"did you mean {', '.join(f'{place}:{each}' for each in near)}?"
+        likely = list(dict.fromkeys(near))[:3]
+        return f"did you mean {', '.join(f'{place}:{each}' for each in likely)}?"
     more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
     return f"it has {', '.join(known[:_MOST]) or 'nothing that can be called'}{more}"
 
