@@ -216,7 +216,7 @@ def documents() -> list[Path]:
 
 
 def test_nothing_tells_to_install_what_no_index_has() -> None:
-    pattern = re.compile(r"pip install[^\n`]*[ '\"]precision[-_]lab\b(?!\S*\.whl)|\bprecision-lab\[")
+    pattern = re.compile(r"pip install[^\n`&;#]*[ '\"]precision[-_]lab\b(?!\S*\.whl)|\bprecision-lab\[")
     told = [
         f"{path.relative_to(ROOT)}: {found.group()}"
         for path in documents()

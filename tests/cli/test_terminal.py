@@ -22,8 +22,9 @@ SHOW_PROGRESS = (
     "with Rate('fp32') as rate:\n    [rate('fp32', k, 7) for k in range(8)]\n"
 )
 CHECKS = (
-    ("--help",), ("verify", "--help"), ("list",),
-    ("verify", "torch", "--function", "relu", "--properties", "none"), ("explain", "silu", "--x", "1"), ("check",), ("verify", "nothing.py:f", "--function", "silu"),
+    ("--help",), ("verify", "--help"), ("list",), ("explain", "silu", "--x", "1"), ("check",),
+    ("verify", "stable", "--function", "xielu", "--output", "forward", "--properties", "none"),
+    ("verify", "nothing.py:f", "--function", "silu"),
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def test_with_colours_allowed_there_are_some(tmp_path: Path) -> None:
     assert ESCAPE in on_a_terminal(["-c", SHOW_PROGRESS], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_pytest_plugin_adds_no_escape_code(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import torch\nimport precision_lab as pl\ndef test_silu():\n"
