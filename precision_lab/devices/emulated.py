@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from precision_lab.devices.base import Check, Device
 from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.system.extras import install_line
 from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES, paths_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Emulated(Device):
         missing = [name for name in ("triton", "cuda.bindings") if not is_installed(name)]
         detail = f"sm_{OLDEST} to sm_{NEWEST}"
         if missing:
-            detail += f"; kernels that need {' and '.join(missing)} do not run"
+            detail += f"; kernels that need {' and '.join(missing)} do not run; {install_line('emulated')}"
         return [Check("emulated GPUs", None, detail)]
 
     @classmethod

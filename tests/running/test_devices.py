@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import precision_lab
 from precision_lab.cli.main import app
-from precision_lab.devices import CPU, CUDA, Device, usable_device
+from precision_lab.devices import CPU, CUDA, Device, Emulated, get_device, usable_device
 from precision_lab.devices import cuda as cuda_device
 from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import E4M3
@@ -295,3 +295,17 @@ def test_its_quantizers_padded_scales_are_cut_to_the_matrix(
     assert (codes.shape, decode.shape) == ((200, 256), shape)
     with pytest.raises(ValueError, match="kind='rows'"):
         transformer_engine.quantize(torch.ones(2, 2), E4M3, "rows")
+
+
+def test_what_the_emulated_gpu_lacks_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("precision_lab.devices.emulated.is_installed", lambda module: module != "triton")
+    (check,) = Emulated.checks()
+    assert check.detail.endswith(f"kernels that need triton do not run; {install_line('emulated')}")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sm90", "sm_90"), ("H100", "sm_90"), ("gpu", "cuda, sm_90"), ("cpus", "cpu")]
+)
+def test_a_device_that_there_is_not_is_answered_with_the_near_one(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=rf"device='{name}': expected .*; did you mean {meant}\?$"):
+        get_device(name)
