@@ -304,7 +304,7 @@ def test_what_the_emulated_gpu_lacks_is_named_with_its_line(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("sm90", "sm_90"), ("H100", "sm_90"), ("gpu", "cuda, sm_90"), ("cpus", "cpu")]
+    ("name", "meant"), [("sm90", "sm_90"), ("H100", "sm_90"), ("gpu", "cuda, sm_90"), ("cpus", "cpu, cuda")]
 )
 def test_a_device_that_there_is_not_is_answered_with_the_near_one(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=rf"device='{name}': expected .*; did you mean {meant}\?$"):
