@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
+from precision_lab.cli.function_option import FunctionOption, function_of
 from precision_lab.cli.options import Call, FormatsOption, JsonOption, Values, grouped, refuse_ignored
 from precision_lab.cli.output import Outputs, json_text
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 def cost(
     context: typer.Context,
     target: Annotated[str, typer.Argument(help="A TARGET, as `verify` takes it.")],
-    function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")],
     values: Values,
     call: Call,
+    function: FunctionOption = None,
     formats: FormatsOption = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -43,6 +44,7 @@ def cost(
     outputs = Outputs({"--json": json_path})
     everything = {str(parameter.name) for parameter in context.command.params}
     refuse_ignored(context, "a count of instructions", everything - {"emulator", "device_table"})
+    function = function_of(target, function)
     definition, place = get_function(function), call.place
     require_emulated(place)
     called = Called(with_launch(target, call.launch), call.framework, call.compiled, call.contract)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from precision_lab.cli.terminal import console_options
 from precision_lab.devices import Check
 from precision_lab.measuring.explain import Explanation
 from precision_lab.measuring.sweep import Sweep
@@ -33,9 +34,9 @@ class _PlainConsole(Console):
 
 def console_for(*, stderr: bool = False) -> Console:
     """Where results are printed for people."""
-    # No markup: names such as "stable [upcast]" are text. A pipe has no width to respect.
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return _PlainConsole(stderr=stderr, highlight=False, markup=False, width=None if terminal else 120)
+    # No markup: names such as "stable [upcast]" are text.
+    options = console_options(sys.stderr if stderr else sys.stdout)
+    return _PlainConsole(stderr=stderr, highlight=False, markup=False, **options)
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
+from precision_lab.cli.function_option import FunctionOption, function_of
 from precision_lab.cli.options import (
     Call,
     FormatsOption,
@@ -34,7 +35,7 @@ DEFAULT_BOUND = Path("precision.toml")
 class Subject:
     """What is verified: a function's kernel, in which formats, for which outputs."""
 
-    function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")]
+    function: FunctionOption = None
     formats: FormatsOption = None
     output: Annotated[list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")] = (
         None
@@ -203,7 +204,8 @@ def verify(
     from precision_lab.running.own_process import prepare
 
     place = call.place
-    if ":" in target and isolation.isolate is not False:
+    function = function_of(target, subject.function)
+    if (":" in target or target.endswith(".py")) and isolation.isolate is not False:
         # Both processes import torch, which takes a second: at the same time.
         prepare("precision_lab.verifying.kernel_process", place, place.name if place.own_process else "")
     from precision_lab.cli.printing import console_for, print_verdict
@@ -221,12 +223,12 @@ def verify(
         everything = {str(parameter.name) for parameter in context.command.params}
         refuse_ignored(context, "a kernel that has no process of its own", everything - {"time_limit"})
     promise.check()
-    asked = sets.of(subject.function)
+    asked = sets.of(function)
     interrupted = False
     if examined.exhaustive:
         from precision_lab.measuring.foretold import slow_inputs  # which compiles, as fp32 does
 
-        definition = get_function(subject.function)
+        definition = get_function(function)
         for sentence in slow_inputs(
             definition, subject.output or definition.outputs, definition.check_params()
         ):
@@ -235,8 +237,8 @@ def verify(
         with Rate("fp32", quiet=not examined.exhaustive) as progress:
             verdict = judging.verify(
                 target,
-                subject.function,
-                fmts=tuple(subject.formats or ()) or promise.formats(subject.function) or ("bf16",),
+                function,
+                fmts=tuple(subject.formats or ()) or promise.formats(function) or ("bf16",),
                 outputs=tuple(subject.output) if subject.output else None,
                 max_ulp=promise.max_ulp,
                 bound=None if promise.write_bound else promise.bound,

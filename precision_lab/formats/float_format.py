@@ -259,6 +259,14 @@ FORMATS = Registry(
             "OCP MX scale E8M0: 2^-127 to 2^127 and NaN, no sign, no zero", signed=False, has_zero=False,
         ),
     ),
+    spellings={
+        "float64": ("fp64",), "double": ("fp64",), "float32": ("fp32",), "float": ("fp32",),
+        "single": ("fp32",), "tf32": ("fp32",), "bfloat16": ("bf16",), "bfloat": ("bf16",),
+        "float16": ("fp16",), "half": ("fp16",), "fp8": ("e4m3", "e5m2"), "float8": ("e4m3", "e5m2"),
+        "float8_e4m3fn": ("e4m3",), "fp8_e4m3": ("e4m3",), "e4m3fn": ("e4m3",),
+        "float8_e5m2": ("e5m2",), "fp8_e5m2": ("e5m2",), "fp6": ("e2m3", "e3m2"), "fp4": ("e2m1",),
+        "nvfp4": ("e2m1",), "mxfp4": ("e2m1",), "mxfp8": ("e4m3", "e5m2"), "float8_e8m0fnu": ("e8m0",),
+    },
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from precision_lab.results.codes import CODES
 from precision_lab.results.facts import Facts, Sighting
+from precision_lab.results.hints import hint
 from precision_lab.results.measurement import Witness
 from precision_lab.results.severity import Severity, deciding_region
 from precision_lab.results.strict_json import _floats
@@ -59,6 +60,8 @@ class Finding(Facts):
     @property
     def next_step(self) -> str:
         """What the kernel's author should do next, in a sentence or two."""
+        if known_better := hint(self.code, self.message):
+            return plain_message(known_better)
         code, region = CODES[self.code], deciding_region(self)
         template = code.by_region.get(region, code.next_step)
         return plain_message(template.format(output=self.output or "the result", fmt=self.fmt, region=region))

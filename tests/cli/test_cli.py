@@ -333,8 +333,18 @@ def test_report_looks_at_the_folder_before_it_measures(
         ("report --format bf61", "unknown format 'bf61'"),
         ("report --from nothing.json", "nothing.json"),
         ("tables --function xilu --out unused", "unknown function 'xilu'"),
-        ("explian", "No such command 'explian'"),
-        ("verify stable", "Missing option '--function'"),
+        ("explian", "No such command 'explian'; did you mean explain?"),
+        ("check kernels.py", "No such command 'check'; did you mean verify?"),
+        ("kernels.py:silu", "did you mean precision-lab verify kernels.py:silu --function FUNCTION?"),
+        (
+            "verify stable",
+            "--function is missing: it says which activation stable computes, such as --function",
+        ),
+        (
+            "cost my.py:fast_xielu",
+            "--function is missing: it says which activation my.py:fast_xielu computes; "
+            "did you mean --function xielu?",
+        ),
     ],
 )
 def test_wrong_use_is_one_clear_sentence(
