@@ -96,7 +96,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             pytrace=False,
         )
     from precision_lab.exceptions import UsageError
-    from precision_lab.verifying.verify import explanation, verify
+    from precision_lab.verifying.summary import explanation
+    from precision_lab.verifying.verify import verify
 
     function = arguments.pop("function")
     formats = arguments.pop("formats", ("bf16",))
