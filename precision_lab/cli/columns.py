@@ -39,12 +39,11 @@ def print_table(
         notes: of each row, beside it where there is room and below it elsewhere.
     """
     cells = [[plain_message(cell) for cell in row] for row in rows]
-    widths = [max([cell_len(c.heading), *(cell_len(row[k]) for row in cells)]) for k, c in enumerate(columns)]
+    widths = _widths(columns, cells)
     if title:
         console.print(title, soft_wrap=True)
-    gap = GAP if fits(columns, cells, console.width, GAP) else NARROW
-    if not fits(columns, cells, console.width):
-        gap = GAP  # there is room in several bands
+    wide = fits(columns, cells, console.width, GAP) or not fits(columns, cells, console.width)
+    gap = GAP if wide else NARROW
     for k, band in enumerate(_bands(widths, keys, console.width, len(gap))):
         first = k == 0
         for heads in _headings([columns[k] for k in band]):

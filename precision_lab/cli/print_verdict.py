@@ -20,7 +20,7 @@ from precision_lab.verifying.summary import (
     HOLDS,
     OutputLine,
     bound_words,
-    faults_words,
+    missing_words,
     next_step,
     outcome_sentence,
     output_lines,
@@ -76,7 +76,7 @@ def print_verdict(
     if brief:
         return
     for label, words in (
-        ("", faults_words(verdict)), ("bound: ", bound_words(verdict)), ("next: ", next_step(verdict)),
+        ("bound: ", bound_words(verdict)), ("next: ", next_step(verdict)),
     ):  # fmt: skip
         if words:
             print_text(console, label + words)
@@ -97,10 +97,12 @@ def _print_circumstances(verdict: Verdict, console: Console, *, everything: bool
         console.print(f"accepted: {describe(fault)}", style="yellow", soft_wrap=True)
     for what in verdict.left_out:
         console.print(f"left out: {what}", soft_wrap=True)
-    for gap in verdict.not_examined:
-        if gap.asked:
-            words = f"{gap.what} [{gap.fmt}, {gap.params_name}]: {gap.reason}"
-            console.print(f"not examined, though asked for: {words}", style="yellow", soft_wrap=True)
+    if everything or verdict.outcome == "inconclusive":
+        for words in missing_words(verdict):
+            print_text(console, f"not examined, though asked for: {words}", style="yellow")
+    elif verdict.reasons:
+        n = sum(g.asked for g in verdict.not_examined)
+        print_text(console, f"not examined, though asked for: {n} things; --all says why", style="yellow")
 
 
 def _severity(level: Severity) -> tuple[str, str]:
@@ -160,7 +162,7 @@ def _print_other_sets(console: Console, measurements: Sequence[Measurement]) -> 
     if not measurements:
         return
     columns = [Column("parameters"), Column("format"), Column("output")]
-    columns += numbers("inputs", "max ulp", "mean ulp", "not rounded", "wrong sign", "inf/nan")
+    columns += numbers("inputs", "max ulp", "mean ulp", "not\nrounded", "wrong\nsign", "inf/\nnan")
     rows = [
         [
             m.params_name, m.fmt, m.output, str(m.n_inputs), number(m.max_ulp), number(m.mean_ulp),

@@ -86,7 +86,7 @@ def print_measurements(console: Console, measurements: Sequence[Measurement]) ->
             console.print(f"{title}: {m.failure.kind}: {m.failure.message}", style="red", soft_wrap=True)
             continue
         columns = [Column("region"), *numbers(
-            "inputs", "max ulp", "mean ulp", "bias", "not rounded", "wrong sign", "inf/nan", "least bits"
+            "inputs", "max ulp", "mean ulp", "bias", "not\nrounded", "wrong\nsign", "inf/\nnan", "least\nbits"
         )]  # fmt: skip
         rows = [
             [

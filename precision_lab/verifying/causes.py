@@ -67,20 +67,23 @@ class Sight:
             region = inner[0] if f.ordinary and inner else next(iter(self.counts))
         return _FAMILIES.get(region, region)
 
-    def said(self) -> str:
-        """What was found, without the input at which it is shown."""
-        f, others = self.finding, []
-        text = f.message
-        if f.witness is not None:
-            text = text.removesuffix(at_witness(f.witness)).rstrip(" ,")
+    def headline(self) -> str:
+        """What was found and the worst of it, without the input at which it is shown."""
+        f = self.finding
         if f.code == "inaccurate" and self.limit is not None and self.witness is not None:
-            text = f"{abs(self.witness.error_ulps):.4g} ulps in {self.region}, bound {self.limit:g}"
-            others = [f"{name} {ulps:.4g}" for name, ulps in self.errors.items() if name != self.region]
-        elif self.counts:
+            return f"{abs(self.witness.error_ulps):.4g} ulps in {self.region}, bound {self.limit:g}"
+        return f.message if f.witness is None else f.message.removesuffix(at_witness(f.witness)).rstrip(" ,")
+
+    def said(self) -> str:
+        """The same, with the other regions it was found in."""
+        others = [f"{name} {ulps:.4g}" for name, ulps in self.errors.items() if name != self.region]
+        if self.counts:
             others = [f"{name} {count}" for name, count in self.counts.items()]
+        elif self.finding.code != "inaccurate" or self.limit is None:
+            others = []  # its message has them
         if len(others) > TOLD:
             others[TOLD - 1 :] = [f"{len(others) - TOLD + 1} more regions"]
-        return f"{text} ({', '.join(others)})" if others else text
+        return f"{self.headline()} ({', '.join(others)})" if others else self.headline()
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -145,9 +148,9 @@ class Cause:
         if w is None:
             return ()
         place = f"{self.lead.region}: " if self.lead.region else ""
-        short = re.sub(r"\.?0+(?=p)", "", w.x_hex)
+        hexadecimal = re.sub(r"\.?0+(?=p)", "", w.x_hex) if math.isfinite(w.x) else ""
         return (
-            f"{place}x = {w.x!r}  {short}  bits {w.bits}",
+            place + "  ".join(part for part in (f"x = {w.x!r}", hexadecimal, f"bits {w.bits}") if part),
             f"computed {w.computed!r} ({w.computed_bits}), exact {w.exact}",
         )
 

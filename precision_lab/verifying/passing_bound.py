@@ -90,7 +90,9 @@ def _ulps(m: Measurement, finite: bool) -> float:
 
 def _obstacles(verdict: Verdict, *, finite: bool) -> Iterator[str]:
     """What more ulps do not forgive, each in a few words."""
-    yield from (f"{g.what} [{g.fmt}] is not examined" for g in verdict.not_examined if g.asked)
+    if missing := [g.what for g in verdict.not_examined if g.asked]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield f"{missing[0]}{more}, not examined"
     rows = verdict.measurements
     for failure, count in Counter(m.failure.kind for m in rows if m.failure is not None).items():
         yield f"{failure} ({count} results)" if count > 1 else failure

@@ -93,12 +93,6 @@ def counted(findings: Iterable[Finding]) -> str:
     return ", ".join(f"{counts[level]} {level.word}" for level in Severity if counts[level])
 
 
-def faults_words(verdict: Verdict) -> str:
-    """How many faults there are: "36 faults: 3 critical, 12 major, 21 minor"; "" for none."""
-    n = len(verdict.faults)
-    return f"{n} fault{'s' if n > 1 else ''}: {counted(verdict.faults)}" if n else ""
-
-
 def bound_words(verdict: Verdict) -> str:
     """The bound that would pass, or that none would; "" where the kernel passes or no bound was asked for."""
     found = passing_bound(verdict)
@@ -114,7 +108,8 @@ def bound_words(verdict: Verdict) -> str:
     hopeless = [m for m in verdict.measurements if found.max_ulp >= 2.0**m.precision_bits]
     wide = f" (so wide that no digit need be right, which {hopeless[0].output} needs)" if hopeless else ""
     if found.finite:
-        return f"for finite inputs {found.options} would pass{wide}{anew}; none for all inputs"
+        options = found.options if found.max_ulp != verdict.max_ulp else "--finite, with the present bound,"
+        return f"{options} would pass{wide}{anew}; without --finite none would"
     return f"{found.options} would pass{wide}{anew}"
 
 
@@ -138,6 +133,15 @@ def next_step(verdict: Verdict) -> str:
     return f"Mend what keeps {gap.what} from being examined, or ask only for the rest ({option})."
 
 
+def missing_words(verdict: Verdict) -> list[str]:
+    """What was asked for and is not examined, said once for each reason."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for g in verdict.not_examined:
+        if g.asked:
+            found.setdefault((g.fmt, g.params_name, g.reason), []).append(g.what)
+    return [f"{', '.join(what)} [{fmt}, {name}]: {why}" for (fmt, name, why), what in found.items()]
+
+
 def outcome_sentence(verdict: Verdict) -> str:
     """Pass, fail or inconclusive, and why, in a sentence."""
     if verdict.outcome == "fail":
@@ -153,15 +157,15 @@ def outcome_sentence(verdict: Verdict) -> str:
 
 
 def _worst_words(verdict: Verdict) -> str:
-    cause = next(c for c in causes(verdict) if c.lead.finding in verdict.faults)
-    f = cause.lead.finding
-    where = f" in {f.output} ({f.fmt})" if f.output else f" ({f.fmt})"
-    place = cause.place if f.code in ACCURACY else ""
-    sentence = f"{CODES[f.code].sentence}{where}"
-    if place:
-        sentence += f", {place}"
-    at_worst = "" if len(verdict.faults) == 1 else "at worst "
-    return f"{at_worst}{sentence}{_finite_words(verdict)}"
+    lead = next(c for c in causes(verdict) if c.lead.finding in verdict.faults).lead
+    f = lead.finding
+    what = lead.headline() if f.code in ACCURACY else CODES[f.code].sentence
+    where = f"{f.output} ({f.fmt})" if f.output else f.fmt
+    n = len(verdict.faults)
+    faults = (
+        f"{n} faults ({counted(verdict.faults)}), the worst: " if n > 1 else f"one {f.severity.word} fault: "
+    )
+    return f"{faults}{what}, in {where}{_finite_words(verdict)}"
 
 
 def _held(verdict: Verdict) -> str:
@@ -211,10 +215,9 @@ def explanation(verdict: Verdict) -> str:
         lines += cause.lines()
     if folded:
         lines.append(f"{folded_words(folded)}; `verdict.failures` has all")
-    lines += [f"inconclusive: {g.what} [{g.fmt}, {g.params_name}]: {g.reason}"
-              for g in verdict.not_examined if g.asked]  # fmt: skip
+    lines += [f"inconclusive: {words}" for words in missing_words(verdict)]
     lines += [f"left out: {what}" for what in verdict.left_out]
-    for label, words in (("", faults_words(verdict)), ("bound: ", bound_words(verdict)),
+    for label, words in (("bound: ", bound_words(verdict)),
                          ("next: ", next_step(verdict))):  # fmt: skip
         if words:
             lines.append(label + words)
