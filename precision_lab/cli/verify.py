@@ -217,6 +217,7 @@ def verify(
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
+    from precision_lab.verifying.summary import verdict_json
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
     target = with_launch(target, call.launch)
@@ -266,7 +267,7 @@ def verify(
     console = console_for(stderr=outputs.to_stderr)
     arrived = outputs.deliver(
         partial(print_verdict, verdict, console, brief=promise.write_bound, everything=everything),
-        {"--json": lambda: json_text(verdict.to_json()), "--junit": lambda: junit_xml(verdict)},
+        {"--json": lambda: json_text(verdict_json(verdict)), "--junit": lambda: junit_xml(verdict)},
     )
     if interrupted:
         with kept_on_interrupt("what had been measured is judged above"):

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from precision_lab.results import Finding, Measurement, Severity, Witness, ranked, replay_command
 from precision_lab.results.codes import ACCURACY, RUNNING
@@ -19,9 +18,7 @@ from precision_lab.results.severity import (
 )
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.judge import at_witness
-
-if TYPE_CHECKING:
-    from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verdict import Verdict
 
 SHOWN = 5  # causes that fit one screen with the lines of a dozen outputs
 TOLD = 4  # regions of one finding
@@ -156,7 +153,8 @@ class Cause:
 
     def lines(self) -> list[str]:
         """All of it: the sentence, how often, the input and the command that shows it again."""
-        rest = [self.spread(), *self.input_lines(), self.lead.replay]
+        replay = self.lead.replay and f"Replay: {self.lead.replay}"
+        rest = [self.spread(), *self.input_lines(), replay]
         return [f"{self.severity.word} {self.sentence()}", *(f"  {line}" for line in rest if line)]
 
 

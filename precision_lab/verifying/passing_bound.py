@@ -6,15 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from precision_lab.results import Measurement
 from precision_lab.results.codes import ENGINEERING
 from precision_lab.verifying.bound_file import rounded_up
 from precision_lab.verifying.bounds import leaning
-
-if TYPE_CHECKING:
-    from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verdict import Verdict
 
 _OF_ULPS = ("inaccurate", "flushes_subnormals")
 _MEASURED = (*_OF_ULPS, "wrong_sign", "nonfinite", "biased", "depends_on_device")  # told by the measurements

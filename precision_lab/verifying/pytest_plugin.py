@@ -150,10 +150,11 @@ class _Report:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         from precision_lab.verifying.collect import LISTENERS
+        from precision_lab.verifying.summary import verdict_json
         from precision_lab.verifying.verdict import Verdict
 
         def listen(found: Verdict) -> None:
-            self._entries.append({"test": item.nodeid, **found.to_json()})
+            self._entries.append({"test": item.nodeid, **verdict_json(found)})
 
         LISTENERS.append(listen)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from precision_lab.results import Finding, Measurement, Severity
 from precision_lab.results.codes import ACCURACY, CODES, RUNNING
@@ -14,9 +14,7 @@ from precision_lab.results.execution import labelled
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.causes import causes, folded_words, shown_and_folded
 from precision_lab.verifying.passing_bound import at_nonfinite_inputs_alone, passing_bound
-
-if TYPE_CHECKING:
-    from precision_lab.verifying.verdict import Verdict
+from precision_lab.verifying.verdict import Verdict
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 
@@ -224,15 +222,16 @@ def explanation(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def summary_json(verdict: Verdict) -> dict[str, Any]:
-    """The same as plain data."""
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data, with what it comes to under "summary"."""
     bound = passing_bound(verdict)
-    return {
+    summary = {
         "sentence": outcome_sentence(verdict),
         "faults": {level.word: sum(f.severity is level for f in verdict.faults) for level in Severity},
         "next_step": next_step(verdict),
         "passing_bound": None if bound is None else {
             "max_ulp": bound.max_ulp, "finite": bound.finite, "obstacles": list(bound.obstacles),
         },
-        "outputs": [vars(line) for line in output_lines(verdict)],
+        "outputs": [asdict(line) for line in output_lines(verdict)],
     }  # fmt: skip
+    return {**verdict.to_json(), "summary": summary}

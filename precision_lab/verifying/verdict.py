@@ -9,7 +9,6 @@ from typing import Any
 from precision_lab.results import Examination, Finding, Measurement, NotExamined, ranked
 from precision_lab.system.text import plain_message
 from precision_lab.verifying.judge import describe
-from precision_lab.verifying.summary import summary_json
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,6 @@ class Verdict:
         """Plain data."""
         return {
             "outcome": self.outcome,
-            "summary": summary_json(self),
             "reasons": list(self.reasons),
             "passed": self.passed,
             "failures": list(self.failures),
