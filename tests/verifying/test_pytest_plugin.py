@@ -93,19 +93,15 @@ def test_each_test_ends_as_it_should(
     assert f"{outcome} test_kernels.py::{test}" in result.stdout, result.stdout
 
 
-def test_a_failure_shows_region_witness_enclosure_and_replay(
+def test_a_failure_shows_region_witness_exact_value_and_replay(
     result: subprocess.CompletedProcess[str],
 ) -> None:
-    assert (
-        "relu.forward[off_by_one_ulp, bf16, init]: inaccurate: error 1 ulps exceeds bound 0.5"
-        in result.stdout
-    )
-    assert (
-        "in positive at x=1.5 (0x1.8000000000000p+0, bits 0x3fc0): computed 1.5078125 (0x3fc1)"
-        in result.stdout
-    )
-    assert "exact in [1.499999999999999999999999, 1.500000000000000000000001]" in result.stdout
+    assert "minor inaccurate: forward [bf16, init]: 1 ulps in positive, bound 0.5" in result.stdout
+    assert "positive: x = 1.5  0x1.8p+0  bits 0x3fc0" in result.stdout
+    assert "computed 1.5078125 (0x3fc1), exact 1.5" in result.stdout
     assert "Replay: precision-lab explain relu --bits 0x3fc0 --format bf16 --output forward" in result.stdout
+    assert "bound: --max-ulp 1 would pass" in result.stdout
+    assert "relu  off_by_one_ulp  bf16  exhaustive (65536)  init: fail: " in result.stdout
 
 
 def test_misuse_of_the_marker_is_explained(result: subprocess.CompletedProcess[str]) -> None:
