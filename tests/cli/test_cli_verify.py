@@ -51,6 +51,9 @@ def make(alpha_p, alpha_n, beta, dtype):
 def right_at_first(x, alpha_p, alpha_n, beta):
     return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n.clamp(max=2.0), beta=beta)
 
+def but_for_infinities(x, alpha_p, alpha_n, beta):
+    return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta) + 0 * x
+
 def wants_more(x, eps):
     return x
 
@@ -154,6 +157,38 @@ def test_against_the_eager_formulation_only_what_is_worse_fails(kernels: Path) -
     assert result.exit_code == 1
     assert "worse_than: error 410 ulps" in result.output
     assert "where stable has " in result.output
+
+
+def test_without_infinite_inputs_a_kernel_passes_and_everything_says_what_was_left_out(
+    kernels: Path, tmp_path: Path
+) -> None:
+    options = (f"{kernels}:but_for_infinities", "--function", "xielu", "--output", "forward", *HERE)
+    told = " ".join(run(*options).output.split())
+    assert "bound: --finite, with the present bound, would pass" in told
+    assert "next: If no infinity and no NaN reaches this kernel, leave these inputs out with --finite" in told
+    json_path, junit = tmp_path / "v.json", tmp_path / "v.xml"
+    result = run(*options, "--finite", "--json", json_path, "--junit", junit)
+    assert result.exit_code == 0
+    assert "left out: finite: infinite and NaN inputs" in result.output
+    assert (
+        result.output.splitlines()[-1]
+        == "pass: all outputs within 1 ulp; infinite and NaN inputs were left out"
+    )
+    data = json.loads(json_path.read_text(encoding="utf-8"))
+    assert data["finite"] is True and "finite: infinite and NaN inputs" in data["left_out"]
+    assert data["summary"]["sentence"] in result.output
+    assert "finite: infinite and NaN inputs" in junit.read_text(encoding="utf-8")
+
+
+def test_all_shows_the_regions_and_every_finding_for_itself(kernels: Path, tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    options = (f"{kernels}:clamped", "--function", "xielu", *HERE)
+    short, whole = run(*options), run(*options, "--all", "--json", path)
+    faults = json.loads(path.read_text(encoding="utf-8"))["faults"]
+    assert len(faults) > 20 > len(short.output.split("precision-lab explain")) - 1
+    assert whole.output.count(". Replay: precision-lab explain") == len(faults)
+    assert "least" in whole.output and "least" not in short.output
+    assert len(short.output.splitlines()) <= 50
 
 
 def test_every_parameter_set_of_a_file_is_measured(kernels: Path, tmp_path: Path) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from rich.console import Console
+from wrong_results import wrong
 
+from precision_lab.cli.catalogue import catalogue, print_catalogue
 from precision_lab.cli.columns import Column, numbers, print_facts, print_table, print_text
+from precision_lab.cli.printing import console_for, print_explanation, print_sweep
+from precision_lab.measuring.explain import Explanation, Row
+from precision_lab.measuring.sweep import DIGEST_VERSION, Sweep
 
 COLUMNS = [Column("region"), *numbers("max ulp", "mean ulp", "not\nrounded", "inputs")]
 ROWS = [
@@ -75,3 +82,59 @@ def test_text_is_broken_between_words_and_ends_in_no_space() -> None:
     print_text(target, "wrong sign for 15102 inputs \x1b[2J", indent=2)
     lines = file.getvalue().splitlines()
     assert lines == ["  wrong sign for", "  15102 inputs", "  \\x1b[2J"]
+
+
+def whole(printer: Callable[[Console], None], width: int = 80) -> list[str]:
+    """What is printed at that width, of which nothing is cut."""
+    target, file = console(width)
+    printer(target)
+    assert "…" not in file.getvalue()
+    return file.getvalue().splitlines()
+
+
+def test_a_sweep_at_eighty_columns_has_every_region_and_number() -> None:
+    rows = [wrong("forward", "bf16", "init")]
+    found = Sweep(tuple(rows), {DIGEST_VERSION: "a" * 64}, 4, 0, 0)
+    lines = whole(partial(print_sweep, found, []))
+    for name, s in rows[0].regions.items():
+        (line,) = (n for n in lines if n.split()[:1] == [name] and len(n.split()) > 2)
+        assert line.split()[1:3] == ["100", f"{s.max_ulp:.4g}"] and len(line) <= 80
+
+
+def test_an_explanation_at_eighty_columns_has_every_number_and_says_what_its_region_is() -> None:
+    rows = tuple(
+        Row(name, "autograd-function", {}, -1.2345678e-38, "0x80863c8e", -130177.95, note)
+        for name, note in (
+            ("autograd-function", "wrong sign"),
+            ("stable", "raised: " + "a long message " * 9),
+        )
+    )
+    e = Explanation(
+        "xielu", "grad_alpha_n", "fp32", "fp32", {}, -0.0019683837890625, "-0x1.0200000000000p-9",
+        "0xbb010000", "near_zero_negative", "1.93599690054759693100888124719e-6", "± 1.5e-42", 1.9371509552001953e-06,
+        "0x3602", -0.077447, "double_double", 1.999, 20.0, 11.0, rows,
+    )  # fmt: skip
+    lines = whole(partial(print_explanation, e))
+    assert max(map(len, lines)) <= 80
+    out = " ".join(" ".join(lines).split())
+    for text in (
+        "near_zero_negative",
+        "-0x1.0200000000000p-9",
+        "1.93599690054759693100888124719e-6",
+        "-130178",
+    ):
+        assert text in out
+    assert ("a long message " * 9).strip() in out
+    assert lines[-1] == "near_zero_negative: just below 0 (−1/16 ≤ x ≤ −1e-6)"
+
+
+def test_the_list_at_eighty_columns_has_every_name() -> None:
+    data = catalogue()
+    lines = whole(partial(print_catalogue, data))
+    first = {line.split()[0] for line in lines if line and not line.startswith(" ")}
+    assert {*data["functions"], *data["formats"]} <= first
+
+
+def test_what_is_redirected_has_a_hundred_and_twenty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # the terminal's, which is not where it goes
+    assert console_for().width == 120

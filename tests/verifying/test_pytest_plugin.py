@@ -41,6 +41,10 @@ def test_marked():
 def test_marked_and_parametrised(name):
     return getattr(reference, name)
 
+@pytest.mark.precision("relu", finite=True, outputs=["forward"], properties=False)
+def test_finite():
+    return lambda x: reference.relu(x) + 0 * x
+
 @pytest.mark.precision(function="relu")
 def test_returns_nothing():
     pass
@@ -80,6 +84,7 @@ def result(project: Path) -> subprocess.CompletedProcess[str]:
         ("test_as_a_fixture", "PASSED"),
         ("test_fixture_fails", "FAILED"),
         ("test_marked", "PASSED"),
+        ("test_finite", "PASSED"),
         ("test_marked_and_parametrised[relu]", "PASSED"),
         ("test_marked_and_parametrised[off_by_one_ulp]", "FAILED"),
         ("test_returns_nothing", "FAILED"),
@@ -115,12 +120,17 @@ def test_the_report_holds_every_measurement_of_the_session(
     project: Path, result: subprocess.CompletedProcess[str]
 ) -> None:
     entries = json.loads((project / "out/precision/precision.json").read_text(encoding="utf-8"))
-    assert len(entries) == 5
+    assert len(entries) == 6
+    (finite,) = (entry for entry in entries if entry["test"].endswith("::test_finite"))
+    assert finite["finite"] and finite["summary"]["sentence"].endswith(
+        "infinite and NaN inputs were left out"
+    )
     failed = {entry["test"].rpartition("::")[2] for entry in entries if not entry["passed"]}
     assert failed == {"test_fixture_fails", "test_marked_and_parametrised[off_by_one_ulp]"}
     table = (project / "out/precision/precision.md").read_text(encoding="utf-8")
     assert "| test_kernels.py::test_marked | relu | grad_x | fp16 | 65536 | 0 | 0 | 0 | passed |" in table
-    assert "precision report: " in result.stdout
+    assert "- `test_kernels.py::test_finite`: left out: finite: infinite and NaN inputs" in table
+    assert "left out: outputs: grad_x; properties" in result.stdout and "precision report: " in result.stdout
 
 
 def test_the_plugin_loads_neither_torch_nor_numpy_for_those_who_do_not_use_it(tmp_path: Path) -> None:
