@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from precision_lab.results import Finding, Measurement, Severity, Witness, ranked, replay_command
+from precision_lab.results import Finding, Measurement, Severity, Witness, replay_command
 from precision_lab.results.codes import ACCURACY, RUNNING
 from precision_lab.results.severity import (
     OUTER,
@@ -29,6 +29,7 @@ _FAMILIES = {
     "subnormal_input": "subnormal", "subnormal_result": "subnormal",
     "rest_negative": "", "positive": "",
 }  # fmt: skip
+_OF_ULPS = ("inaccurate", "worse_than")
 _COUNTED = {"wrong_sign": "wrong_sign", "nonfinite": "nonfinite_mismatch"}
 
 
@@ -166,8 +167,14 @@ def causes(verdict: Verdict) -> tuple[Cause, ...]:
         sight = _sight(verdict, finding, rows.get((finding.fmt, finding.output, finding.params_name)))
         groups.setdefault((finding.code, sight.family), []).append(sight)
     found = [Cause(tuple(sorted(group, key=_telling))) for group in groups.values()]
-    order = {id(f): place for place, f in enumerate(ranked(verdict.findings))}
-    return tuple(sorted(found, key=lambda c: (c.severity, c.outer, min(order[id(f)] for f in c.findings))))
+    order = {id(f): place for place, f in enumerate(verdict.findings)}
+
+    def place(cause: Cause) -> tuple[Severity, bool, bool, int]:
+        # A wrong sign or a NaN says more of what is wrong than the ulps it is off by.
+        by_ulps = cause.lead.finding.code in _OF_ULPS
+        return cause.severity, cause.outer, by_ulps, min(order[id(f)] for f in cause.findings)
+
+    return tuple(sorted(found, key=place))
 
 
 def shown_and_folded(found: Sequence[Cause]) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
@@ -221,7 +228,8 @@ def _example(
     """Where, and at which input, a counted result is best seen: the first that was met may be a subnormal."""
     witness = finding.witness
     if witness is None or is_ordinary(witness.x) or not math.isfinite(witness.x):
-        region = "special" if witness is not None and not math.isfinite(witness.x) else ""
+        region = "" if witness is None or math.isfinite(witness.x) else "special"
+        region = "zero" if witness is not None and witness.x == 0 else region
         return region or (next(iter(counts)) if len(counts) == 1 else ""), witness
     found = [
         (name, w) for name in counts if (w := m.regions[name].witness) is not None and _turned(finding, w)

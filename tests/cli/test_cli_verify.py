@@ -121,7 +121,7 @@ def test_junit_has_a_case_per_output_and_one_for_the_properties(kernels: Path, t
     assert run(f"{kernels}:clamped", *options).exit_code == 1
     suite = ElementTree.parse(path).getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
-    cases = {case.get("name"): case for case in suite}
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert set(cases) == {"forward [init]", "grad_x [init]", "engineering properties"}
     failure = cases["grad_x [init]"][0]
     assert "wrong_sign" in str(failure.get("message"))

@@ -111,8 +111,8 @@ def test_an_explanation_at_eighty_columns_has_every_number_and_says_what_its_reg
     )
     e = Explanation(
         "xielu", "grad_alpha_n", "fp32", "fp32", {}, -0.0019683837890625, "-0x1.0200000000000p-9",
-        "0xbb010000", "near_zero_negative", "1.93599690054759693100888124719e-6", "± 1.5e-42", 1.9371509552001953e-06,
-        "0x3602", -0.077447, "double_double", 1.999, 20.0, 11.0, rows,
+        "0xbb010000", "near_zero_negative", "1.93599690054759693100888124719e-6", "± 1.5e-42",
+        1.9371509552001953e-06, "0x3602", -0.077447, "double_double", 1.999, 20.0, 11.0, rows,
     )  # fmt: skip
     lines = whole(partial(print_explanation, e))
     assert max(map(len, lines)) <= 80

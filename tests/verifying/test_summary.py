@@ -84,6 +84,20 @@ def test_no_finding_is_lost_between_what_is_shown_and_what_is_folded() -> None:
     assert folded_words(()) == ""
 
 
+def test_a_wrong_sign_is_told_before_the_ulps_it_is_off_by_and_at_0_by_the_name_of_its_region() -> None:
+    at_zero = replace(witness(0.0, -205.0, -0.3), exact="0.5")
+    zone = replace(statistics(8, 410.0, wrong=90), witness=replace(at_zero, x=-1e-30))
+    places = {"zero": replace(statistics(8, 205.0, n=2, wrong=2), witness=at_zero), "eps_zone": zone}
+    m = replace(measurement("naive", "grad_x"), regions=places, wrong_sign=92, sign_witness=at_zero)
+    m = replace(m, nonfinite_mismatch=0, output_precision=8, lean=None)
+    sign, error = causes(Verdict((m,), judge(m, Bound(1.0)), bounds={"bf16.grad_x": {"max_ulp": 1.0}}))
+    assert [c.lead.finding.code for c in (sign, error)] == ["wrong_sign", "inaccurate"]
+    assert (
+        sign.sentence() == "wrong_sign: grad_x [bf16, init]: wrong sign for 92 inputs (eps_zone 90, zero 2)"
+    )
+    assert sign.input_lines()[0] == "zero: x = 0.0  0x0p+0  bits 0xbb80"
+
+
 def test_an_exception_with_another_message_is_another_cause() -> None:
     def raised(message: str, name: str) -> Finding:
         return Finding(code="raised", function="xielu", implementation="naive", fmt="bf16", params_name=name,
