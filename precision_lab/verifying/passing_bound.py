@@ -100,7 +100,8 @@ def _obstacles(verdict: Verdict, *, finite: bool) -> Iterator[str]:
         ("nonfinite", [_count(m, "nonfinite", finite) for m in whole]),
     ):
         if any(counts):
-            yield f"{words} ({max(counts)} inputs at most)"
+            most = max(counts)
+            yield f"{words} ({most} input{'' if most == 1 else 's'} at most)"
     if not all(math.isfinite(_ulps(m, finite)) for m in whole):
         yield "errors of no finite number of ulps"
     if any(leaning(m) is not None for m in whole):

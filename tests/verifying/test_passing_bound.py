@@ -191,7 +191,7 @@ def test_a_state_that_is_said_to_be_recordable_is_recorded_and_passes(tmp_path: 
     ]
     first = CliRunner().invoke(app, words)
     assert (
-        "none would pass while these stay: wrong_sign (1 inputs at most); --write-bound records"
+        "none would pass while these stay: wrong_sign (1 input at most); --write-bound records"
         in " ".join(first.output.split())
     )
     file = ["--bound", str(tmp_path / "b.toml")]
