@@ -68,8 +68,7 @@ def print_costs(costs: Sequence[Cost], console: Console) -> None:
 
 
 def _print_cost(found: Cost, console: Console) -> None:
-    from rich.table import Table
-
+    from precision_lab.cli.columns import Column, numbers, print_table
     from precision_lab.report import costs as words
     from precision_lab.report.published import OPERATIONS
     from precision_lab.results.execution import labelled
@@ -77,13 +76,11 @@ def _print_cost(found: Cost, console: Console) -> None:
     counted = [d for d in found.directions if not d.failure]
     name = labelled(found.implementation, found.execution)
     title = f"{found.function} {name}, {found.fmt}, {found.device}: per element, counted and not timed"
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for direction in counted:
-        table.add_column(direction.direction, justify="right")
+    columns = [Column(""), *numbers(*(direction.direction for direction in counted))]
+    rows: list[list[str]] = []
 
     def row(label: str, text: Callable[[DirectionCost], str]) -> None:
-        table.add_row(label, *(text(direction) for direction in counted))
+        rows.append([label, *(text(direction) for direction in counted)])
 
     row("instructions", words.executed)
     row("on the longest way", lambda d: words.per_element(d.longest))
@@ -102,7 +99,7 @@ def _print_cost(found: Cost, console: Console) -> None:
         row("", lambda d, k=k: words.bound_of(d.shares[k]))  # type: ignore[misc]
     console.print(title, style="bold", soft_wrap=True)
     if counted:
-        console.print(table)
+        print_table(console, columns, rows)
         shares = counted[0].shares
         if any(not share.copy_is_measured for share in shares):
             console.print("* assumed: a copy reaches as much of the peak as on an H200", soft_wrap=True)

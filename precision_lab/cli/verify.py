@@ -193,6 +193,9 @@ def verify(
     sets: ParameterSets,
     call: Call,
     isolation: Isolation,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every region, parameter set and finding, the tails too.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -208,20 +211,22 @@ def verify(
     if (":" in target or target.endswith(".py")) and isolation.isolate is not False:
         # Both processes import torch, which takes a second: at the same time.
         prepare("precision_lab.verifying.kernel_process", place, place.name if place.own_process else "")
-    from precision_lab.cli.printing import console_for, print_verdict
+    from precision_lab.cli.print_verdict import print_verdict
+    from precision_lab.cli.printing import console_for
     from precision_lab.devices import CPU
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import is_registered_name, with_launch
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
+    from precision_lab.verifying.summary import verdict_json
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
     target = with_launch(target, call.launch)
     at_home = place == CPU and is_registered_name(target)
     if isolation.isolate is False or (isolation.isolate is None and at_home):
-        everything = {str(parameter.name) for parameter in context.command.params}
-        refuse_ignored(context, "a kernel that has no process of its own", everything - {"time_limit"})
+        names = {str(parameter.name) for parameter in context.command.params}
+        refuse_ignored(context, "a kernel that has no process of its own", names - {"time_limit"})
     promise.check()
     asked = sets.of(function)
     interrupted = False
@@ -263,8 +268,8 @@ def verify(
         verdict, interrupted = stop.verdict, True
     console = console_for(stderr=outputs.to_stderr)
     arrived = outputs.deliver(
-        partial(print_verdict, verdict, console, brief=promise.write_bound),
-        {"--json": lambda: json_text(verdict.to_json()), "--junit": lambda: junit_xml(verdict)},
+        partial(print_verdict, verdict, console, brief=promise.write_bound, everything=everything),
+        {"--json": lambda: json_text(verdict_json(verdict)), "--junit": lambda: junit_xml(verdict)},
     )
     if interrupted:
         with kept_on_interrupt("what had been measured is judged above"):

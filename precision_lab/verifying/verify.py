@@ -26,6 +26,7 @@ from precision_lab.verifying.isolation import isolated_events
 from precision_lab.verifying.loading import load
 from precision_lab.verifying.make_plan import Request, make_plan
 from precision_lab.verifying.plan import Examined
+from precision_lab.verifying.summary import explanation
 from precision_lab.verifying.trial import events
 from precision_lab.verifying.verdict import Verdict
 
@@ -205,10 +206,3 @@ def assert_accurate(
     if not verdict.passed:
         raise AssertionError(explanation(verdict))
     return verdict
-
-
-def explanation(verdict: Verdict) -> str:
-    """Why a verdict is no pass: its failures, or what is missing."""
-    if verdict.failures:
-        return "\n".join(verdict.failures)
-    return "\n".join(f"inconclusive: {reason}" for reason in verdict.reasons)
