@@ -59,12 +59,18 @@ for command in (selfcheck, readiness, probe):
     app.command()(command)
 
 
+def _leave_objects() -> None:
+    """Spares Python the search for cycles at its end; Triton's bindings would report what is left as leaks."""
+    if "triton" not in sys.modules:
+        gc.freeze()
+
+
 def main() -> None:
     """Entry point; a user's own folder is importable, as with `python -m`."""
     # Python's search for cycles takes a sixth of the time of importing torch, and a third of a second in
     # the end, when everything goes in any case.
     gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
+    atexit.register(_leave_objects)
     if "" not in sys.path:
         sys.path.insert(0, "")
     app()
