@@ -1,8 +1,9 @@
 """How Sphinx makes the site: `tox -e docs` writes it to build/site.
 
-The whole repository is the source, so that a link from a page to a report, to CONTRIBUTING.md or to a derivation
-is a link from one page of the site to another, and one to something that is not there fails the build. Nothing
-on the site is fetched from elsewhere when it is read: formulas are written as text, and no font or script is remote.
+The whole repository is the source, so that a link from a page to a report, to CONTRIBUTING.md or to a
+derivation is a link from one page of the site to another, and one to something that is not there fails the
+build. Nothing is fetched from elsewhere when the site is read: formulas are written as text, and no font or
+script is remote.
 """
 
 from __future__ import annotations
@@ -68,4 +69,5 @@ html_static_path = ["_sphinx/static"]
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "start_page.html"}
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False

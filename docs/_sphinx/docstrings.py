@@ -26,7 +26,9 @@ def plain(lines: list[str]) -> list[str]:
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         if literal is None and not example:
             parts = _CODE.split(line)
-            line = "".join(part if at % 2 else re.sub(r"([|*])", r"\\\1", part) for at, part in enumerate(parts))
+            line = "".join(
+                part if at % 2 else re.sub(r"([|*])", r"\\\1", part) for at, part in enumerate(parts)
+            )
             if line.rstrip().endswith("::"):
                 literal = indent
         result.append(line)

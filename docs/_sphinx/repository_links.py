@@ -1,7 +1,7 @@
 """Links of the repository's Markdown that MyST does not know: to folders, and to anchors written as HTML.
 
-`[the examples](examples)` names a folder: it leads to the folder's README where that is a page, and is
-plain text where it is not. `[17](#report-17)` names an anchor `<a id="report-17">`, as generated pages have them.
+`[the examples](examples)` names a folder: it leads to the folder's README where that is a page, and is plain
+text where it is not. `[17](#report-17)` names an anchor `<a id="report-17">`, as generated pages have them.
 What is neither stays for MyST, which reports it; with `-W` the build then fails.
 """
 
@@ -41,7 +41,9 @@ def forget(app: Sphinx, environment: BuildEnvironment, docname: str) -> None:
     _anchors(environment).pop(docname, None)
 
 
-def merge(app: Sphinx, environment: BuildEnvironment, docnames: Iterable[str], other: BuildEnvironment) -> None:
+def merge(
+    app: Sphinx, environment: BuildEnvironment, docnames: Iterable[str], other: BuildEnvironment
+) -> None:
     """What a parallel reader has found."""
     _anchors(environment).update({name: _anchors(other)[name] for name in docnames})
 

@@ -60,7 +60,7 @@ for command in (selfcheck, readiness, probe):
 
 
 def _leave_objects() -> None:
-    """Spares Python the search for cycles at its end; Triton's bindings would report what is left as leaks."""
+    """Spares Python its last search for cycles; Triton's bindings would report what is left as leaks."""
     if "triton" not in sys.modules:
         gc.freeze()
 
