@@ -196,7 +196,6 @@ def _run_block(page: Page, block: Block, folder: str) -> list[str]:
         f"(exit \"${{status:-0}}\")\n{command.text}\nstatus=$?; printf '%s%s\\n' '{mark}' \"$status\"\n"
         for command in block.commands
     )
-    # `kernel | tail -1` ends as its kernel does, which is looked at here; pages show `echo $?` of plain commands.
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -267,7 +266,7 @@ def folded(printed: str) -> list[str]:
 
 
 def rewritten(shown: Sequence[str], printed: str) -> list[str]:
-    """The lines to be shown instead: of what was printed, those most like the ones shown now, and `…` for the others.
+    """The lines to be shown instead: those printed that are most like the ones shown now, and `…`.
 
     A page that shows all of an output gets all of the new one; one that shows nothing gets all of it, too.
     """

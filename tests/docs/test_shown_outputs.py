@@ -1,4 +1,4 @@
-"""What README.md and docs/ show of commands is what they print; `regenerate.py` beside this file writes it anew.
+"""What README.md and docs/ show of commands is what they print; `regenerate.py` here writes it anew.
 
 The default run tries the quick blocks of every page; `tox -e exhaustive` those marked as slow, too.
 """
