@@ -28,7 +28,17 @@ Bits = NDArray[Any]
 
 @dataclass(frozen=True)
 class FloatFormat(FormatRecord):
-    """A format with its arithmetic; what it consists of is `FormatRecord`'s."""
+    """A format with its arithmetic; what it consists of is `FormatRecord`'s.
+
+    >>> bf16 = FORMATS["bf16"]
+    >>> x = bf16.round(np.array([0.1, 3e38]))
+    >>> [value.hex() for value in x.tolist()]
+    ['0x1.9a00000000000p-4', '0x1.c400000000000p+127']
+    >>> [hex(code) for code in bf16.encode(x)]
+    ['0x3dcd', '0x7f62']
+    >>> bf16.ulp(x).tolist() == [2.0**-11, 2.0**120]
+    True
+    """
 
     # -- bits and values ------------------------------------------------------
 
@@ -272,6 +282,10 @@ FORMATS = Registry(
 
 def get_format(fmt: str | FloatFormat) -> FloatFormat:
     """The registered format of that name.
+
+    >>> e4m3 = get_format("e4m3")
+    >>> e4m3.precision, e4m3.max_finite, e4m3.min_subnormal
+    (4, 448.0, 0.001953125)
 
     Raises:
         ValueError: no such format; names the nearest ones.

@@ -59,6 +59,13 @@ def verify(
 ) -> Verdict:
     """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
 
+    >>> import torch
+    >>> def relu2(x):
+    ...     return torch.relu(x) ** 2
+    >>> verdict = verify(relu2, "relu2", fmts=("bf16",), properties=False)
+    >>> verdict.outcome, [f"{m.output} {m.max_ulp:.2f}" for m in verdict.measurements]
+    ('pass', ['forward 0.50', 'grad_x 0.00'])
+
     Args:
         kernel: as `measure`, a module's class or factory, a numpy, JAX or MLX callable, or a TARGET
             such as "my_kernels.py:xielu" or "libkernels.so:xielu".
@@ -183,6 +190,14 @@ def assert_accurate(
     """Raises AssertionError, naming the worst inputs, unless `verify` passes the kernel.
 
     What was left out by an argument is printed.
+
+    >>> import torch
+    >>> def silu(x):
+    ...     return x / (1 + torch.exp(-x))
+    >>> assert_accurate(silu, "silu", dtype="fp16", outputs=["forward"], properties=False)
+    Traceback (most recent call last):
+        ...
+    AssertionError: silu.forward[silu, fp16, init]: inaccurate: error ... ulps exceeds bound 1 ...
 
     Args:
         dtype: a torch dtype, a format or the name of one.
