@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,9 @@ from precision_lab.system.text import plain
 from precision_lab.verifying.judge import describe
 from precision_lab.verifying.plan import LAWS
 from precision_lab.verifying.verdict import Verdict
+
+if TYPE_CHECKING:  # torch, for one command alone
+    from precision_lab.lowprecision.readiness.readiness import Readiness
 
 
 class _PlainConsole(Console):
@@ -214,6 +218,34 @@ def _print_properties(console: Console, verdict: Verdict) -> None:
         console.print(f"engineering properties that {_STATES[state]}: {', '.join(names)}", soft_wrap=True)
     for g in gaps:
         console.print(f"not examined: {g.what} [{g.fmt}, {g.params_name}]: {g.reason}", soft_wrap=True)
+
+
+def print_readiness(found: Readiness, console: Console) -> None:
+    """Verdicts with their numbers, why not, what was looked at, and what to do, in 80 columns."""
+    table = Table(title=f"Readiness: {found.source}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("verdict")
+    columns = ["forward", "gradient", "clipped"] + ["inputs"] * (found.inputs is not None)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for v in found.verdicts:
+        numbers = [f"{v.forward_noise:.2%}", f"{v.gradient_noise:.2%}", f"{v.clipped:.3%}"]
+        if found.inputs is not None:
+            numbers.append(f"{v.input_noise:.2%}")
+        table.add_row(v.recipe, v.verdict, *("–" if n.startswith("nan") else n for n in numbers))
+    console.print(table)
+    words = {"forward": "noise of the stored activation", "gradient": "of its gradient",
+             "inputs": "of the inputs of linear layers"}  # fmt: skip
+    console.print("; ".join(f"{k}: {words[k]}" for k in columns if k in words))
+    for v in found.verdicts:
+        for sentence in v.why:
+            console.print(f"{v.recipe}: {sentence}")
+    for sentence in found.warnings:
+        console.print(f"warning: {sentence}")
+    console.print(found.seen)
+    console.print()
+    for line in found.advice:
+        console.print(line, soft_wrap=line.startswith("    "))
 
 
 def print_sweep(sweep: Sweep, failures: Sequence[str], console: Console) -> None:

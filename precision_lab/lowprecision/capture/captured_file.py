@@ -40,7 +40,7 @@ _FIELDS = {
     "name": str, "module": str, "function": str, "params": dict, "kinds": dict, "amax": dict,
     "gate_in_gradient": bool, "notes": list,
 }  # fmt: skip
-_OF_PRODUCTS = {"name": str, "module": str, "also": list, "odd": list, "notes": list}
+_OF_PRODUCTS = {"name": str, "module": str, "also": list, "after": str, "odd": list, "notes": list}
 Kept = dict[str, NDArray[Any]]
 Contents = tuple[str, int, tuple[Layer, ...], tuple[Product, ...] | None, bool | None, tuple[str, ...]]
 
@@ -74,7 +74,7 @@ def save(
                 "notes": list(layer.notes),
             }
         )
-    inputs = None if products is None else []
+    inputs: list[dict[str, Any]] | None = None if products is None else []
     for i, product in enumerate(products or ()):
         arrays |= _arrays(_product_name(i), product.input)
         assert inputs is not None
@@ -83,6 +83,7 @@ def save(
                 "name": product.name,
                 "module": product.module,
                 "also": list(product.also),
+                "after": product.after,
                 "odd": [product.input.seen, product.input.infinite, product.input.nan],
                 "notes": list(product.notes),
             }
@@ -95,7 +96,8 @@ def save(
     text = json.dumps(header).encode()
     if len(text) > _LONGEST_HEADER:
         raise UsageError(
-            f"{len(layers)} layers and {len(products or ())} products have names and notes of {len(text)} bytes, at most {_LONGEST_HEADER}: "
+            f"{len(layers)} layers and {len(products or ())} products have names and notes of {len(text)} "
+            f"bytes, at most {_LONGEST_HEADER}: "
             "capture fewer"
         )
     arrays["header"] = np.frombuffer(text, np.uint8)
@@ -165,7 +167,7 @@ def _read(arrays: Arrays) -> Contents:
         inputs = tuple(
             Product(
                 found["name"], found["module"], _histogram(_product_name(i), found["odd"], arrays, kept),
-                tuple(found["also"]), tuple(found["notes"]),
+                tuple(found["also"]), found["after"], tuple(found["notes"]),
             )
             for i, found in enumerate(products)
         )  # fmt: skip

@@ -176,6 +176,7 @@ class Product:
         module: its class, or the function that was called.
         input: histogram of what it multiplies by its weight.
         also: other modules that were given this very tensor, as k and v beside q.
+        after: the activation whose result it is, with its gate where it has one; "" for none.
         notes: sentences on what could not be counted.
     """
 
@@ -183,6 +184,7 @@ class Product:
     module: str
     input: Histogram
     also: tuple[str, ...] = ()
+    after: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -152,7 +152,7 @@ class capture:
                             lambda _, args, w=watched: self._stored(w, args[0] if args else None)
                         )
                     )
-        self._calls.__enter__()
+        self._calls.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
@@ -161,11 +161,11 @@ class capture:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._calls.__exit__(kind, error, trace)
+        self._calls.__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
         for kept in (self._handles, self._stack, self._counts, self._results, self._given):
-            kept.clear()  # type: ignore[attr-defined]
+            kept.clear()
 
     @property
     def captured(self) -> Captured:
@@ -235,18 +235,21 @@ class capture:
         elif func in BY_HAND:
             self._unseen.setdefault(f"{BY_HAND[func]} in {caller or type(self._model).__name__}")
         output = func(*args, **kwargs)
-        if func in MULTIPLICATIONS:
+        if func in MULTIPLICATIONS and isinstance(output, Tensor):
             self._product_of(args, output)
         return output
 
-    def _product_of(self, factors: tuple[Any, ...], product: Any) -> None:
+    def _product_of(self, factors: tuple[Any, ...], product: Tensor) -> None:
         """Looks whether one factor is the result of an activation: the other is its gate then."""
-        for kept, watched in self._results:
+        for kept, watched in list(self._results):
             result = kept()
-            if result is None or not any(f is result for f in factors[:2]) or watched.by_name:
+            if result is None or not any(f is result for f in factors[:2]):
                 continue
             other = factors[1] if factors[0] is result else factors[0]
-            if isinstance(other, Tensor) and other.shape == result.shape:
+            if not isinstance(other, Tensor) or other.shape != result.shape:
+                continue
+            _remember(self._results, product, watched)
+            if not watched.by_name:
                 watched.gated = True
                 self._gate(watched, other)
                 self._stored(watched, product)
@@ -320,6 +323,7 @@ class capture:
                 )
             return
         product.count("input", x)
+        product.after = next((w.name for kept, w in self._results if kept() is x), product.after)
         _remember(self._given, x, product)
 
 
@@ -343,7 +347,7 @@ def _matches(match: str | Callable[[str, nn.Module], bool] | None, name: str, mo
 
 
 def _is_product(module: nn.Module) -> bool:
-    """Whether a module multiplies what it is given by a matrix of weights: as torch's Linear, by class or name.
+    """Whether a module multiplies what it is given by a matrix of weights, by its class or its name.
 
     Hugging Face's Conv1D is one; Transformer Engine's LayerNormLinear normalises before, and is none.
     """

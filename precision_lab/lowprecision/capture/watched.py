@@ -85,6 +85,7 @@ class WatchedProduct(Counting):
 
     Attributes:
         shared: what counts the same tensor, for another module that was given it first.
+        after: the activation whose result it is; "" for none.
     """
 
     def __init__(self, name: str, module: str, tokens: int | None) -> None:
@@ -92,12 +93,13 @@ class WatchedProduct(Counting):
         self.module = module
         self.shared: WatchedProduct | None = None
         self.also: list[str] = []
+        self.after = ""
 
     def product(self) -> Product:
         """What was counted so far."""
         return Product(
             self.name, self.module, self.counters["input"].histogram(), tuple(self.also),
-            tuple(dict.fromkeys(self.notes)),
+            self.after, tuple(dict.fromkeys(self.notes)),
         )  # fmt: skip
 
 
