@@ -225,12 +225,12 @@ def print_readiness(found: Readiness, console: Console) -> None:
     table = Table(title=f"Readiness: {found.source}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("recipe", no_wrap=True)
     table.add_column("verdict")
-    columns = ["forward", "gradient", "clipped"] + ["inputs"] * (found.inputs is not None)
+    columns = ["forward", "gradient", "clipped"] + ["inputs"] * (found.linear_inputs is not None)
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for v in found.verdicts:
         numbers = [f"{v.forward_noise:.2%}", f"{v.gradient_noise:.2%}", f"{v.clipped:.3%}"]
-        if found.inputs is not None:
+        if found.linear_inputs is not None:
             numbers.append(f"{v.input_noise:.2%}")
         table.add_row(v.recipe, v.verdict, *("–" if n.startswith("nan") else n for n in numbers))
     console.print(table)

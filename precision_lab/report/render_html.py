@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from precision_lab.report.section import (
     Cell,
     Claim,
+    Code,
     Column,
     Control,
     Document,
@@ -87,6 +88,8 @@ def _part(part: Part, pictures: Mapping[str, str], depth: int) -> Markup:
             return Markup('<p class="key">{}</p>').format(Markup("").join(spans))
         case Claim():
             return _claim(part)
+        case Code(listing):
+            return Markup("<pre><code>{}</code></pre>").format(listing)
         case Formula(text=equation):
             return Markup('<p class="formula">{}</p>').format(equation)
         case Fold(words, within):

@@ -10,6 +10,7 @@ from precision_lab.report.section import (
     MARKS,
     Cell,
     Claim,
+    Code,
     Column,
     Document,
     Figure,
@@ -67,6 +68,8 @@ def _walk(parts: Sequence[Part], figures: Collection[str] | None, depth: int) ->
                 pass
             case Claim():
                 yield _claim(part)
+            case Code(listing, language):
+                yield "\n".join((f"```{language}", *listing.splitlines(), "```"))
             case Formula(latex=equation):
                 yield "\n".join(("```math", *equation.splitlines(), "```"))
             case Fold(words, within):

@@ -173,6 +173,14 @@ class Formula:
 
 
 @dataclass(frozen=True)
+class Code:
+    """A listing."""
+
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
 class Fold:
     """Parts that are folded away under a line of words; left out where nothing is in them."""
 
@@ -194,7 +202,7 @@ class Section:
     nav: str = ""
 
 
-Part = str | Prose | Table | Figure | Plot | Key | Claim | Formula | Fold | Section
+Part = str | Prose | Table | Figure | Plot | Key | Claim | Code | Formula | Fold | Section
 
 
 @dataclass(frozen=True)

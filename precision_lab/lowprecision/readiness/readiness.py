@@ -56,7 +56,7 @@ class Readiness:
         warnings: what was left out.
         kernels: what captured inputs meet in each implementation; nothing for modelled ones.
         seen: a sentence on what was looked at, and what that says nothing about.
-        inputs: one for each input of a linear layer and recipe; None where none were looked at.
+        linear_inputs: one for each input of a linear layer and recipe; None where none were looked at.
         advice: what to do; lines of code begin with four spaces.
     """
 
@@ -68,7 +68,7 @@ class Readiness:
     warnings: tuple[str, ...] = ()
     kernels: tuple[KernelErrors, ...] = ()
     seen: str = ""
-    inputs: tuple[InputNumbers, ...] | None = None
+    linear_inputs: tuple[InputNumbers, ...] | None = None
     advice: tuple[str, ...] = ()
 
     def verdict(self, recipe: str) -> RecipeVerdict:
@@ -182,8 +182,8 @@ def _seen(layers: Sequence[Tensors], captured: Captured | None) -> str:
     if captured is None:
         return (
             f"Seen on {len(layers)} modelled distribution{'s' * (len(layers) > 1)} of the activation's "
-            "input. The inputs of other linear layers (q, k, v, attention's output, lm_head) are not examined; "
-            "--captured FILE examines your model's."
+            "input. The inputs of other linear layers (q, k, v, attention's output, lm_head) are not "
+            "examined; --captured FILE examines your model's."
         )
     inputs = captured.products
     looked_at = f"{len(layers)} activation{'s' * (len(layers) != 1)}"
