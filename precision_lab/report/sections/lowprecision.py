@@ -74,7 +74,7 @@ def _how_judged(rows: Sequence[Data]) -> str:
         "Four numbers decide, each of the layer where it is worst: the noise of the stored activation and "
         "that of the gradient that goes back through it (root mean square over channels, each relative to "
         f"its own size; at most {limits['noise']:.0%}, or twice what rounding costs every tensor of a "
-        "coarser format: 19.6 % in E2M1, 27.8 % where it is rounded stochastically), the bias of that gradient"
+        "coarser format: 19.6 % in E2M1, 27.8 % where it is rounded stochastically), the bias of it"
         + (f" (at most {limits['bias']:.0%})" if "bias" in limits else " (not examined)")
         + f", and the share of values beyond the format's range (at most {limits['clipped']:.1%}). A number "
         "that is nearer to its limit than three standard errors is at the limit, and not called either way. "
@@ -117,7 +117,7 @@ def _advised(lines: Sequence[str]) -> list[Part]:
 
 
 def _to_paste(rows: Sequence[Data]) -> list[Part]:
-    """For each recipe what makes it in Transformer Engine, and which GPU it needs; then each remedy as code."""
+    """For each recipe what makes it in Transformer Engine, and which GPU it needs; each remedy as code."""
     found = {v["recipe"]: v for row in rows for v in row["verdicts"] if v.get("recipe_code")}
     if not found:
         return []
