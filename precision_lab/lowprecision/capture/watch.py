@@ -104,6 +104,8 @@ class capture:
             for name, module in modules.items()
             if _matches(match, name, module)
         }
+        # What such a module calls is its own affair; one of another class says by its calls what it is.
+        self._known = {name for name in self._watched if function_of(modules[name])[0]}
         self._products: dict[str, WatchedProduct] | None = None
         if products:
             self._products = {
@@ -212,7 +214,7 @@ class capture:
     def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A torch function as the model calls it, looked at on its way."""
         caller = self._stack[-1] if self._stack else None
-        within = any(name in self._watched for name in self._stack)
+        within = any(name in self._known for name in self._stack)
         if caller is None or within:
             return func(*args, **kwargs)
         call = call_of(func, args, kwargs) if self._match is None else None
