@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -109,15 +109,25 @@ LIBRARIES = (sys.prefix, sys.base_prefix, str(Path(__file__).parent), "<frozen")
 
 def place_of(error: BaseException) -> str:
     """Where in the kernel's own code an error was raised, " (file.py, line 9 in forward)"; "" elsewhere."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    frames = _own_frames(error)
     if not frames:
         return ""
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno} in {frames[-1].name})"
 
 
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+
+
+def _source_line(error: BaseException) -> str:
+    frames = _own_frames(error)
+    return (frames[-1].line or "") if frames else ""
+
+
 def kernel_error(error: BaseException, before: str = "") -> KernelError:
     """What a kernel raised, with the place in its code, as the lab's own exception."""
-    return KernelError("raised", f"{before}{type(error).__name__}: {first_line(error)}{place_of(error)}")
+    words = first_line(error) or _source_line(error)  # a bare assertion says nothing itself
+    return KernelError("raised", f"{before}{type(error).__name__}: {words}{place_of(error)}")
 
 
 class _Owner:
@@ -146,9 +156,48 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else ""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """UsageError for a name that is not registered, with the nearest registered ones."""
+def nearest(
+    name: object,
+    known: Iterable[str],
+    spellings: Mapping[str, Sequence[str]] | None = None,
+    *,
+    cutoff: float = 0.5,
+) -> list[str]:
+    """At most three of the known names that somebody may have meant, the likeliest first.
+
+    A name that differs by capital letters, dashes and underscores alone is the one that was meant.
+
+    Args:
+        spellings: what a thing is called elsewhere, and the known names of it.
+        cutoff: how alike they must be, from 0 to 1, as difflib counts it.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return UsageError(f"unknown {kind} {name!r}; {hint}")
+    asked = _letters(str(name))
+    by_letters: dict[str, list[str]] = {}
+    for each in names:
+        by_letters.setdefault(_letters(each), []).append(each)
+    elsewhere = {_letters(other): list(meant) for other, meant in (spellings or {}).items()}
+    if exact := by_letters.get(asked) or elsewhere.get(asked):
+        return exact[:3]
+    near = difflib.get_close_matches(asked, by_letters, n=3, cutoff=cutoff)
+    return list(dict.fromkeys(each for letters in near for each in by_letters[letters]))[:3]
+
+
+def _letters(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
+
+
+def did_you_mean(
+    name: object, known: Iterable[str], spellings: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """What a message about an unknown name ends with: the nearest known ones, or else all."""
+    names = sorted(known)
+    near = nearest(name, names, spellings)
+    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+
+
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], spellings: Mapping[str, Sequence[str]] | None = None
+) -> UsageError:
+    """UsageError for a name that is not registered, with the nearest registered ones."""
+    return UsageError(f"unknown {kind} {name!r}; {did_you_mean(name, known, spellings)}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar, overload
 
-from precision_lab.exceptions import DuplicateNameError, UsageError, unknown_name
+from precision_lab.exceptions import DuplicateNameError, UsageError, nearest, unknown_name
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -24,12 +23,18 @@ class Registry(Mapping[str, T]):
         of: the type of all entries.
         entries: the objects.
         key: the name of an entry, its attribute `name` by default.
+        spellings: what entries are called elsewhere, for messages: the names of those that are meant.
     """
 
     def __init__(
-        self, kind: str, of: type[T], entries: Iterable[T], key: Callable[[T], str] = attrgetter("name")
+        self,
+        kind: str,
+        of: type[T],
+        entries: Iterable[T],
+        key: Callable[[T], str] = attrgetter("name"),
+        spellings: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.kind, self.of = kind, of
+        self.kind, self.of, self.spellings = kind, of, spellings or {}
         self._entries: dict[str, T] = {}
         for entry in entries:
             name = key(entry)
@@ -68,9 +73,9 @@ class Registry(Mapping[str, T]):
             if key in self._entries:
                 return self._entries[key]
             if default is _RAISE:
-                raise unknown_name(self.kind, key, self._entries)
+                raise unknown_name(self.kind, key, self._entries, self.spellings)
         if default is _RAISE:
-            near = difflib.get_close_matches(str(key), self._entries, n=3, cutoff=0.5)
+            near = nearest(key, self._entries, self.spellings)
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UsageError(
                 f"{self.kind}={key!r} is a {type(key).__name__}: expected a {self.of.__name__} or the name "

@@ -155,3 +155,23 @@ def test_an_implementation_is_found_by_function_name_execution_and_whether_it_sa
     assert get_implementation("xielu", "naive", saturating=True) is IMPLEMENTATIONS["xielu naive [eager]"]
     with pytest.raises(UsageError, match="unknown eager implementation of xielu 'naif'; did you mean naive"):
         get_implementation("xielu", "naif")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("bfloat16", "bf16"), ("float16", "fp16"), ("half", "fp16"), ("FP8", "e4m3, e5m2"), ("BF16", "bf16"),
+        ("float8_e4m3fn", "e4m3"), ("double", "fp64"), ("fp-32", "fp32"),
+    ],
+)  # fmt: skip
+def test_a_format_that_is_called_otherwise_elsewhere_is_answered_with_its_name(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"^unknown format '{name}'; did you mean {meant}\\?$"):
+        FORMATS.get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Silu", "silu"), ("hard-swish", "hardswish"), ("GELU_tanh", "gelu_tanh")]
+)
+def test_capital_letters_and_dashes_leave_one_function(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"^unknown function '{name}'; did you mean {meant}\\?$"):
+        FUNCTIONS.get(name)

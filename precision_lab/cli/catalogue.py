@@ -73,18 +73,20 @@ def _elsewhere(implementation: dict[str, Any]) -> str:
 def print_catalogue(data: dict[str, Any], console: Console) -> None:
     table = Table(title="functions", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("name", "formula", "gradients", "parameter sets"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "name", overflow="fold")
     for name, f in data["functions"].items():
         gradients = " ".join(output.removeprefix("grad_") for output in f["outputs"][1:])
         table.add_row(name, f["formula"], gradients, ", ".join(f["parameter_sets"]))
     console.print(table)
     table = Table(title="formats", title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True)
+    table.add_column("description", overflow="fold")
     for name, description in data["formats"].items():
         table.add_row(name, description)
     console.print(table)
     table = Table(title="implementations", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("function", "name", "executions", "what it is"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in ("function", "name"), overflow="fold")
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for i in data["implementations"]:
         executions = grouped.setdefault((i["function"], i["name"], i["description"]), [])

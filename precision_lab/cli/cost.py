@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
+from precision_lab.cli.function_option import FunctionOption, function_of
 from precision_lab.cli.options import Call, FormatsOption, JsonOption, Values, grouped, refuse_ignored
 from precision_lab.cli.output import Outputs, json_text
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 def cost(
     context: typer.Context,
     target: Annotated[str, typer.Argument(help="A TARGET, as `verify` takes it.")],
-    function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")],
     values: Values,
     call: Call,
+    function: FunctionOption = None,
     formats: FormatsOption = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -43,6 +44,7 @@ def cost(
     outputs = Outputs({"--json": json_path})
     everything = {str(parameter.name) for parameter in context.command.params}
     refuse_ignored(context, "a count of instructions", everything - {"emulator", "device_table"})
+    function = function_of(target, function)
     definition, place = get_function(function), call.place
     require_emulated(place)
     called = Called(with_launch(target, call.launch), call.framework, call.compiled, call.contract)
@@ -66,8 +68,7 @@ def print_costs(costs: Sequence[Cost], console: Console) -> None:
 
 
 def _print_cost(found: Cost, console: Console) -> None:
-    from rich.table import Table
-
+    from precision_lab.cli.columns import Column, numbers, print_table
     from precision_lab.report import costs as words
     from precision_lab.report.published import OPERATIONS
     from precision_lab.results.execution import labelled
@@ -75,13 +76,11 @@ def _print_cost(found: Cost, console: Console) -> None:
     counted = [d for d in found.directions if not d.failure]
     name = labelled(found.implementation, found.execution)
     title = f"{found.function} {name}, {found.fmt}, {found.device}: per element, counted and not timed"
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for direction in counted:
-        table.add_column(direction.direction, justify="right")
+    columns = [Column(""), *numbers(*(direction.direction for direction in counted))]
+    rows: list[list[str]] = []
 
     def row(label: str, text: Callable[[DirectionCost], str]) -> None:
-        table.add_row(label, *(text(direction) for direction in counted))
+        rows.append([label, *(text(direction) for direction in counted)])
 
     row("instructions", words.executed)
     row("on the longest way", lambda d: words.per_element(d.longest))
@@ -100,7 +99,7 @@ def _print_cost(found: Cost, console: Console) -> None:
         row("", lambda d, k=k: words.bound_of(d.shares[k]))  # type: ignore[misc]
     console.print(title, style="bold", soft_wrap=True)
     if counted:
-        console.print(table)
+        print_table(console, columns, rows)
         shares = counted[0].shares
         if any(not share.copy_is_measured for share in shares):
             console.print("* assumed: a copy reaches as much of the peak as on an H200", soft_wrap=True)

@@ -26,7 +26,11 @@ from precision_lab.exceptions import UsageError
 def report(
     context: typer.Context,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four functions, 16-bit formats, under 20 s.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Four functions, 16-bit formats: some 50 s on two cores the first time, 30 s afterwards.",
+        ),
     ] = False,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from precision_lab.cli.errors import clear_errors
+from precision_lab.cli.function_option import FunctionOption, function_of
 from precision_lab.cli.options import (
     Call,
     FormatsOption,
@@ -34,7 +35,7 @@ DEFAULT_BOUND = Path("precision.toml")
 class Subject:
     """What is verified: a function's kernel, in which formats, for which outputs."""
 
-    function: Annotated[str, typer.Option("--function", help="Activation that TARGET computes.")]
+    function: FunctionOption = None
     formats: FormatsOption = None
     output: Annotated[list[str] | None, typer.Option("--output", help="Default: all; may be repeated.")] = (
         None
@@ -192,6 +193,9 @@ def verify(
     sets: ParameterSets,
     call: Call,
     isolation: Isolation,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every region, parameter set and finding, the tails too.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -203,30 +207,33 @@ def verify(
     from precision_lab.running.own_process import prepare
 
     place = call.place
-    if ":" in target and isolation.isolate is not False:
+    function = function_of(target, subject.function)
+    if (":" in target or target.endswith(".py")) and isolation.isolate is not False:
         # Both processes import torch, which takes a second: at the same time.
         prepare("precision_lab.verifying.kernel_process", place, place.name if place.own_process else "")
-    from precision_lab.cli.printing import console_for, print_verdict
+    from precision_lab.cli.print_verdict import print_verdict
+    from precision_lab.cli.printing import console_for
     from precision_lab.devices import CPU
     from precision_lab.functions import get_function
     from precision_lab.implementations.adapters.target import is_registered_name, with_launch
     from precision_lab.verifying import verify as judging
     from precision_lab.verifying.collect import Interrupted
     from precision_lab.verifying.junit import junit_xml
+    from precision_lab.verifying.summary import verdict_json
 
     outputs = Outputs({"--json": json_path, "--junit": junit})
     target = with_launch(target, call.launch)
     at_home = place == CPU and is_registered_name(target)
     if isolation.isolate is False or (isolation.isolate is None and at_home):
-        everything = {str(parameter.name) for parameter in context.command.params}
-        refuse_ignored(context, "a kernel that has no process of its own", everything - {"time_limit"})
+        names = {str(parameter.name) for parameter in context.command.params}
+        refuse_ignored(context, "a kernel that has no process of its own", names - {"time_limit"})
     promise.check()
-    asked = sets.of(subject.function)
+    asked = sets.of(function)
     interrupted = False
     if examined.exhaustive:
         from precision_lab.measuring.foretold import slow_inputs  # which compiles, as fp32 does
 
-        definition = get_function(subject.function)
+        definition = get_function(function)
         for sentence in slow_inputs(
             definition, subject.output or definition.outputs, definition.check_params()
         ):
@@ -235,8 +242,8 @@ def verify(
         with Rate("fp32", quiet=not examined.exhaustive) as progress:
             verdict = judging.verify(
                 target,
-                subject.function,
-                fmts=tuple(subject.formats or ()) or promise.formats(subject.function) or ("bf16",),
+                function,
+                fmts=tuple(subject.formats or ()) or promise.formats(function) or ("bf16",),
                 outputs=tuple(subject.output) if subject.output else None,
                 max_ulp=promise.max_ulp,
                 bound=None if promise.write_bound else promise.bound,
@@ -261,8 +268,8 @@ def verify(
         verdict, interrupted = stop.verdict, True
     console = console_for(stderr=outputs.to_stderr)
     arrived = outputs.deliver(
-        partial(print_verdict, verdict, console, brief=promise.write_bound),
-        {"--json": lambda: json_text(verdict.to_json()), "--junit": lambda: junit_xml(verdict)},
+        partial(print_verdict, verdict, console, brief=promise.write_bound, everything=everything),
+        {"--json": lambda: json_text(verdict_json(verdict)), "--junit": lambda: junit_xml(verdict)},
     )
     if interrupted:
         with kept_on_interrupt("what had been measured is judged above"):

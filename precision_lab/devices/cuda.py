@@ -44,7 +44,9 @@ class Cuda(Device):
         index = self.name.partition(":")[2]
         if not torch.cuda.is_available():
             built = "torch sees none" if torch.version.cuda else "this build of torch has no CUDA"
-            raise UsageError(f"device={self.name!r}: no CUDA device, {built}")
+            raise UsageError(
+                f"device={self.name!r}: no CUDA device, {built}; device='sm_90' needs none: it is emulated"
+            )
         if index and int(index) >= torch.cuda.device_count():
             raise UsageError(f"device={self.name!r}: there are {torch.cuda.device_count()} CUDA devices")
         torch.cuda.init()  # type: ignore[no-untyped-call]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precision_lab.devices.base import Check, Device
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, unknown_name
+from precision_lab.system.extras import install_line
 from precision_lab.virtual_gpu.settings import DEVICE, ENGINE, ENGINES, TABLES, paths_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Emulated(Device):
             raise UsageError(f"device={self.name!r}: GPUs are emulated on Linux only")
         engine = os.environ.get(ENGINE, ENGINES[0])
         if engine not in ENGINES:
-            raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+            raise unknown_name("emulator", engine, ENGINES)
         if setting := os.environ.get(TABLES):
             from precision_lab.virtual_gpu.tabulated import held
 
@@ -134,7 +135,7 @@ class Emulated(Device):
         missing = [name for name in ("triton", "cuda.bindings") if not is_installed(name)]
         detail = f"sm_{OLDEST} to sm_{NEWEST}"
         if missing:
-            detail += f"; kernels that need {' and '.join(missing)} do not run"
+            detail += f"; kernels that need {' and '.join(missing)} do not run; {install_line('emulated')}"
         return [Check("emulated GPUs", None, detail)]
 
     @classmethod
@@ -171,7 +172,7 @@ def engine_in_use(engine: str | None) -> None:
     if engine is None:
         return
     if engine not in ENGINES:
-        raise UsageError(f"emulator={engine!r}: expected one of {', '.join(ENGINES)}")
+        raise unknown_name("emulator", engine, ENGINES)
     os.environ[ENGINE] = engine
 
 

@@ -6,9 +6,16 @@ from precision_lab.devices.base import Device
 from precision_lab.devices.cpu import Cpu
 from precision_lab.devices.cuda import Cuda
 from precision_lab.devices.emulated import Emulated
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, nearest
 
 _KINDS: tuple[type[Device], ...] = (Cpu, Cuda, Emulated)
+# For messages: names of devices, and what else they are called.
+_NAMES = ("cpu", "cuda", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+_CALLED = {
+    "gpu": ("cuda", "sm_90"), "nvidia": ("cuda", "sm_90"), "emulated": ("sm_90", "sm_80", "sm_100"),
+    "a100": ("sm_80",), "h100": ("sm_90",), "h200": ("sm_90",), "b200": ("sm_100",), "sm_90a": ("sm_90",),
+    "sm_100a": ("sm_100",),
+}  # fmt: skip
 
 
 def kinds() -> tuple[type[Device], ...]:
@@ -28,7 +35,9 @@ def get_device(device: str | Device) -> Device:
         if kind.understands(device):
             return kind(device)
     known = ", ".join(kind.spelling for kind in _KINDS)
-    raise UsageError(f"device={device!r}: expected {known}")
+    near = nearest(device, _NAMES, _CALLED)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise UsageError(f"device={device!r}: expected {known}{hint}")
 
 
 def usable_device(device: str | Device) -> Device:

@@ -28,7 +28,17 @@ Bits = NDArray[Any]
 
 @dataclass(frozen=True)
 class FloatFormat(FormatRecord):
-    """A format with its arithmetic; what it consists of is `FormatRecord`'s."""
+    """A format with its arithmetic; what it consists of is `FormatRecord`'s.
+
+    >>> bf16 = FORMATS["bf16"]
+    >>> x = bf16.round(np.array([0.1, 3e38]))
+    >>> [value.hex() for value in x.tolist()]
+    ['0x1.9a00000000000p-4', '0x1.c400000000000p+127']
+    >>> [hex(code) for code in bf16.encode(x)]
+    ['0x3dcd', '0x7f62']
+    >>> bf16.ulp(x).tolist() == [2.0**-11, 2.0**120]
+    True
+    """
 
     # -- bits and values ------------------------------------------------------
 
@@ -259,11 +269,23 @@ FORMATS = Registry(
             "OCP MX scale E8M0: 2^-127 to 2^127 and NaN, no sign, no zero", signed=False, has_zero=False,
         ),
     ),
+    spellings={
+        "float64": ("fp64",), "double": ("fp64",), "float32": ("fp32",), "float": ("fp32",),
+        "single": ("fp32",), "tf32": ("fp32",), "bfloat16": ("bf16",), "bfloat": ("bf16",),
+        "float16": ("fp16",), "half": ("fp16",), "fp8": ("e4m3", "e5m2"), "float8": ("e4m3", "e5m2"),
+        "float8_e4m3fn": ("e4m3",), "fp8_e4m3": ("e4m3",), "e4m3fn": ("e4m3",),
+        "float8_e5m2": ("e5m2",), "fp8_e5m2": ("e5m2",), "fp6": ("e2m3", "e3m2"), "fp4": ("e2m1",),
+        "nvfp4": ("e2m1",), "mxfp4": ("e2m1",), "mxfp8": ("e4m3", "e5m2"), "float8_e8m0fnu": ("e8m0",),
+    },
 )  # fmt: skip
 
 
 def get_format(fmt: str | FloatFormat) -> FloatFormat:
     """The registered format of that name.
+
+    >>> e4m3 = get_format("e4m3")
+    >>> e4m3.precision, e4m3.max_finite, e4m3.min_subnormal
+    (4, 448.0, 0.001953125)
 
     Raises:
         ValueError: no such format; names the nearest ones.

@@ -96,6 +96,14 @@ FUNCTIONS = Registry("function", Activation, definitions(__name__, __path__))
 def get_function(function: str | Activation) -> Activation:
     """The registered activation of that name, or the one that a file has: FILE:NAME.
 
+    >>> xielu = get_function("xielu")
+    >>> xielu.outputs
+    ('forward', 'grad_x', 'grad_alpha_p', 'grad_alpha_n', 'grad_beta')
+    >>> get_function("xielo")
+    Traceback (most recent call last):
+        ...
+    precision_lab.exceptions.UsageError: unknown function 'xielo'; did you mean xielu, xiprelu, xelu?
+
     Raises:
         ValueError: no such function; names the nearest ones. As `loading.from_file`.
     """

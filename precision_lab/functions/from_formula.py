@@ -44,9 +44,12 @@ def activation(
 def activation(*given: Any, **options: Any) -> Any:
     """A function of its formula: plain Python over x and parameters, in the words of `precision_lab.math`.
 
-        @activation(beta=1.702)
-        def quick_gelu(x, beta):
-            return x * sigmoid(beta * x)
+    >>> from precision_lab.math import sigmoid
+    >>> @activation(beta=1.702)
+    ... def quick_gelu(x, beta):
+    ...     return x * sigmoid(beta * x)
+    >>> quick_gelu.outputs
+    ('forward', 'grad_x', 'grad_beta')
 
     The gradients for x, every parameter and every operand follow from it. A float in a formula is the float64
     number that it is; `fractions.Fraction` says others exactly.

@@ -11,24 +11,27 @@ from types import ModuleType
 
 from precision_lab.exceptions import UsageError, first_line, place_of, unknown_name
 from precision_lab.functions.base import Activation
+from precision_lab.system.near_files import no_such_file
 
 
 def names_file(function: str) -> bool:
-    """Whether a name is FILE:NAME."""
-    return ":" in function
+    """Whether a name is FILE:NAME, or a FILE alone, which `from_file` refuses."""
+    return ":" in function or function.endswith(".py")
 
 
 def from_file(target: str) -> Activation:
     """The function that a file has under a name.
 
     Raises:
-        ValueError: no such file, a file that does not run, or nothing of that name that is a function of a
-            formula.
+        ValueError: no such file, a file that does not run, no name, or nothing of that name that is a
+            function of a formula.
     """
-    file, _, name = target.rpartition(":")
+    file, colon, name = target.rpartition(":")
+    if not colon:
+        file, name = target, ""
     path = Path(file)
     if not path.is_file():
-        raise UsageError(f"function={target!r}: there is no file {file!r}")
+        raise UsageError(f"function={target!r}: the file {file!r} {no_such_file(path)}")
     module = _module(str(path.resolve()), path.stat().st_mtime_ns)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Activation)}
     if name not in found:
@@ -37,6 +40,16 @@ def from_file(target: str) -> Activation:
                 f"function={target!r}: {name} is a {type(vars(module)[name]).__name__}; write "
                 "@pl.activation before its "
                 "definition"
+            )
+        if not found:
+            raise UsageError(
+                f"function={target!r}: {file} has no function of a formula; write @pl.activation before the "
+                "definition of one"
+            )
+        if not name:
+            raise UsageError(
+                f"function={target!r} names a file and no function in it; write "
+                f"{' or '.join(f'{file}:{each}' for each in found)}"
             )
         raise unknown_name(f"function of {path.name}", name, found)
     return replace(found[name], home=f"{path.resolve()}:{name}")

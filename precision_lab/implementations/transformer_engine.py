@@ -20,6 +20,7 @@ from precision_lab.functions import GELU_TANH, RELU2, SILU, SWIGLU
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 from precision_lab.results.execution import TRANSFORMER_ENGINE
+from precision_lab.system.extras import install_line
 
 # Its name of each kernel; its gelu is the tanh form.
 _KERNELS = ((RELU2, "srelu"), (GELU_TANH, "gelu"), (SILU, "silu"), (SWIGLU, "swiglu"))
@@ -39,7 +40,7 @@ def library() -> Any:
         raise KernelError(
             "missing_dependency",
             f"Transformer Engine is not installed or does not load ({type(error).__name__}: {error}); "
-            "`pip install precision-lab[te]` on a machine with CUDA",
+            f"{install_line('te')} on a machine with CUDA",
         ) from error
     return transformer_engine_torch
 

@@ -18,6 +18,7 @@ from precision_lab.functions import XIELU
 from precision_lab.implementations.adapters.module import from_module
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.inductor import EMULATE_CASTS
+from precision_lab.system.extras import install_line
 
 
 def _activation() -> Any:
@@ -25,7 +26,7 @@ def _activation() -> Any:
         from transformers.activations import XIELUActivation
     except ImportError as error:
         raise KernelError(
-            "missing_dependency", "transformers is not installed; `pip install precision-lab[transformers]`"
+            "missing_dependency", f"transformers is not installed; {install_line('transformers')}"
         ) from error
     # Every construction says that the fused CUDA kernel is missing, which is no news here.
     logging.getLogger("transformers.activations").setLevel(logging.ERROR)

@@ -16,6 +16,7 @@ from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.family import WIDE
 from precision_lab.kernels import xielu, xiprelu
 from precision_lab.results.execution import OPERATOR, TRITON
+from precision_lab.system.extras import install_line
 
 _FORMS = {
     "naive": "tl.exp(x) − 1",
@@ -34,7 +35,7 @@ def _kernels() -> Any:
         from precision_lab.implementations import triton_kernels
     except ImportError as error:
         raise KernelError(
-            "missing_dependency", f"Triton is not installed ({error}); `pip install precision-lab[triton]`"
+            "missing_dependency", f"Triton is not installed ({error}); {install_line('triton')}"
         ) from error
     return triton_kernels
 

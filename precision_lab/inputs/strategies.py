@@ -20,6 +20,7 @@ from precision_lab.functions import Activation, get_function
 from precision_lab.inputs import sets as input_sets
 from precision_lab.oracle import reference
 from precision_lab.oracle.plain_roots import roots_of
+from precision_lab.system.extras import install_line
 
 try:  # `search` takes Hypothesis from here
     from hypothesis import HealthCheck as HealthCheck
@@ -31,9 +32,7 @@ try:  # `search` takes Hypothesis from here
     from hypothesis.strategies import SearchStrategy as SearchStrategy
     from hypothesis.strategies import integers as integers
 except ImportError as error:
-    raise MissingPackageError(
-        "Hypothesis is not installed; `pip install precision-lab[hypothesis]`"
-    ) from error
+    raise MissingPackageError(f"Hypothesis is not installed; {install_line('hypothesis')}") from error
 
 # For searches of the lab's own: the same examples every time, and nothing kept on the disk.
 COMMON_SETTINGS: dict[str, Any] = {

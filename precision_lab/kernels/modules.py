@@ -36,6 +36,12 @@ class XIELU(nn.Module):
     out as in Hugging Face's `XIELUActivation`, whose state dict it loads; `effective_parameters()` gives
     the values in the formula, α_p = softplus(alpha_p) and α_n = β + softplus(alpha_n).
 
+    >>> layer = XIELU()
+    >>> layer
+    XIELU(alpha_p=0.8, alpha_n=0.8, beta=0.5)
+    >>> layer(torch.tensor([-1.0, 0.0, 2.0], dtype=torch.bfloat16)).tolist()
+    [-0.2060546875, 0.0, 4.1875]
+
     Args:
         alpha_p, alpha_n: initial effective values. beta: fixed.
         device, dtype: of the parameters; float32 is advised, whatever the dtype of x.

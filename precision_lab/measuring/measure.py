@@ -51,6 +51,15 @@ def measure(
 ) -> Measurement:
     """Error of one output of a kernel in one format, against the exact value.
 
+    >>> import torch
+    >>> m = measure(torch.nn.functional.silu, "silu", fmt="bf16")
+    >>> m.n_inputs, round(m.max_ulp, 1), m.nonfinite_mismatch
+    (65536, 244.9, 1)
+    >>> m.witness.x, m.witness.computed, m.witness.exact
+    (-90.5, -0.0, '-4.497777493682965491727403e-38')
+    >>> round(m.regions["positive"].max_ulp, 3)
+    0.5
+
     Args:
         kernel: `kernel(x, *, alpha_p, ...) -> y` on torch tensors, a `torch.nn.Module`, an
             `Implementation`, or the name of a registered one ("naive", "stable [upcast]").

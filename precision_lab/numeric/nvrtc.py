@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from precision_lab.exceptions import MissingPackageError, UsageError, first_line
+from precision_lab.system.extras import install_line
 
 Argument: TypeAlias = "Tensor | int | ctypes._SimpleCData[Any] | Struct | None"
 
@@ -47,7 +48,7 @@ def _bindings() -> Any:
         from cuda.bindings import driver, nvrtc
     except ImportError as error:
         raise MissingPackageError(
-            "compiling CUDA C++ at run time needs cuda-bindings; `pip install precision-lab[cuda]`"
+            f"compiling CUDA C++ at run time needs cuda-bindings; {install_line('cuda')}"
         ) from error
     return driver, nvrtc
 

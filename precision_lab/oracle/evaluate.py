@@ -155,6 +155,11 @@ def evaluate(
     as at ±1e30. At ±inf the limit is returned (to double precision where it is an
     irrational number), NaN gives NaN.
 
+    >>> print(evaluate("silu", -90.5, bits=80))
+    -4.49777749368296549172740349142139e-38
+    >>> evaluate("xielu", 0.0, {"alpha_n": 0.8}, output="grad_x")
+    mpf('0.5')
+
     Args:
         x: a float, an int, or an `mpf` that a float64 holds exactly.
         params: effective parameters; defaults where missing.

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.report.rows import label
 from precision_lab.report.wording import (
-    REGION_WORDS,
     ROOTS,
     SAFE_ULPS,
     Finding,
@@ -23,6 +22,7 @@ from precision_lab.report.wording import (
 )
 from precision_lab.results import Measurement, Witness
 from precision_lab.results.execution import EAGER
+from precision_lab.results.regions import REGION_WORDS
 
 AT_INFINITY = "a wrong limit at infinite x, right for all finite x"
 

@@ -12,20 +12,6 @@ SEVERITIES = ("fault", "caution", "good", "note")
 ROOTS = ("root_forward", "root_gradient")
 SAFE_ULPS = 1.0
 
-REGION_WORDS = {
-    "special": "at inf or NaN",
-    "zero": "at ±0",
-    "subnormal_input": "for subnormal inputs",
-    "subnormal_result": "where the result is subnormal",
-    "eps_zone": "for −1e-6 < x < 0",
-    "near_zero_negative": "just below 0 (−1/16 ≤ x ≤ −1e-6)",
-    "root_forward": "within 2 % of the negative root of the function",
-    "root_gradient": "within 2 % of the root of the gradient",
-    "far_tail": "for x < −16",
-    "rest_negative": "on the rest of the negative side",
-    "positive": "for x > 0",
-}
-
 
 @dataclass(frozen=True)
 class Finding:

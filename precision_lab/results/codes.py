@@ -65,6 +65,7 @@ ACCURACY = {
     "wrong_sign": Code(
         "a result of the opposite sign", by_inputs,
         "Replay the input and follow it through the branch, clamp or difference that {output} takes there.",
+        dict.fromkeys(("eps_zone", "near_zero_negative"), _CANCELS_AT_ZERO),
     ),
     "nonfinite": Code(
         "a NaN or an infinity where there should be a number, or the reverse", by_inputs,

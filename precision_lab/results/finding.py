@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from precision_lab.results.codes import CODES
+from precision_lab.results.codes import ACCURACY, CODES
 from precision_lab.results.facts import Facts, Sighting
+from precision_lab.results.hints import hint
 from precision_lab.results.measurement import Witness
-from precision_lab.results.severity import Severity, deciding_region
+from precision_lab.results.severity import Severity, deciding_region, is_outer
 from precision_lab.results.strict_json import _floats
 from precision_lab.system.text import make_plain, plain_message
 from precision_lab.system.typed import checked
@@ -57,9 +58,20 @@ class Finding(Facts):
         return rule if isinstance(rule, Severity) else rule(self)
 
     @property
+    def outer(self) -> bool:
+        """Whether it is of errors in tails, at subnormals, infinities and NaN alone."""
+        return self.code in ACCURACY and is_outer(self)
+
+    @property
     def next_step(self) -> str:
         """What the kernel's author should do next, in a sentence or two."""
-        code, region = CODES[self.code], deciding_region(self)
+        return self.step_in(deciding_region(self))
+
+    def step_in(self, region: str) -> str:
+        """The same for one region in which it was seen."""
+        if known_better := hint(self.code, self.message):
+            return plain_message(known_better)
+        code = CODES[self.code]
         template = code.by_region.get(region, code.next_step)
         return plain_message(template.format(output=self.output or "the result", fmt=self.fmt, region=region))
 
@@ -91,8 +103,10 @@ _FIELDS = frozenset(f.name for f in dataclasses.fields(Finding))
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first: by severity, then by the bits that are lost, then by how often it was seen."""
-    return tuple(sorted(findings, key=lambda f: (f.severity, -_lost(f), -f.count)))
+    """The worst first: by severity, with tails, subnormals and infinities last in each, then by the bits that
+    are lost, then by how often it was seen.
+    """
+    return tuple(sorted(findings, key=lambda f: (f.severity, f.outer, -_lost(f), -f.count)))
 
 
 def _lost(finding: Finding) -> float:

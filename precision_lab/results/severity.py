@@ -69,6 +69,27 @@ def deciding_region(finding: Facts) -> str:
     return finding.region if finding.witness is None else _worst_place(finding, finding.witness)[1]
 
 
+def deciding_witness(finding: Facts) -> Witness | None:
+    """The input that the finding is as bad for as it is; None where none was kept."""
+    if finding.witness is None:
+        return None
+    region = _worst_place(finding, finding.witness)[1]
+    return next((s.witness for s in finding.also if s.region == region), finding.witness)
+
+
+def is_outer(finding: Facts) -> bool:
+    """Whether all that it says is of tails, subnormals, infinities and NaN: what is read last."""
+    if finding.ordinary:
+        return False
+    witness = deciding_witness(finding)
+    if witness is None:
+        return finding.region in OUTER or finding.ordinary == 0
+    if deciding_region(finding) in OUTER or not abs(witness.x) <= ORDINARY[1]:
+        return True
+    known = FORMATS.get(finding.fmt, None)
+    return known is not None and 0 < abs(witness.x) < known.min_normal
+
+
 def _worst_place(finding: Facts, witness: Witness) -> tuple[Severity, str]:
     places = [(finding.region, witness), *((s.region, s.witness) for s in finding.also)]
     found = [(_at(finding, region, witness), region) for region, witness in places]
@@ -87,7 +108,7 @@ def by_difference(finding: Facts) -> Severity:
 
 def _at(finding: Facts, region: str, witness: Witness) -> Severity:
     """Of one input."""
-    computed, exact = witness.computed, _exact(witness)
+    computed, exact = witness.computed, exact_value(witness)
     if not is_ordinary(witness.x):
         return Severity.MINOR
     if math.isnan(computed) and not math.isnan(exact):
@@ -106,7 +127,7 @@ def _at(finding: Facts, region: str, witness: Witness) -> Severity:
     return Severity.MAJOR if _is_large(finding, witness.error_ulps) else Severity.MINOR
 
 
-def _exact(witness: Witness) -> float:
+def exact_value(witness: Witness) -> float:
     """The exact value to 53 bits; its correct rounding where the text of a file is no number."""
     try:
         return float(witness.exact)

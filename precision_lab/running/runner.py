@@ -17,6 +17,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.formats import FloatFormat
 from precision_lab.formats.torch_types import torch_dtype
 from precision_lab.functions.base import SECOND
+from precision_lab.implementations.adapters.foreign import foreign_hint
 from precision_lab.implementations.base import Implementation
 from precision_lab.implementations.guard import guarded
 from precision_lab.implementations.switches import switches_kept
@@ -114,7 +115,8 @@ def run_tensors(case: Case, point: Tensor, clock: Clock | None = None) -> dict[s
             synchronize(implementation)
             return found
     except KernelError as error:
-        return dict.fromkeys(case.outputs, Failure(error.kind, str(error)))
+        said = foreign_hint(implementation.kernel) if error.kind in ("raised", "wrong_dtype") else ""
+        return dict.fromkeys(case.outputs, Failure(error.kind, f"{error}{said}"))
     except RuntimeError as error:
         raise_if_lost(implementation, error)
         raise

@@ -14,6 +14,7 @@ import numpy as np
 
 from precision_lab.devices import Check, kinds
 from precision_lab.system import ieee
+from precision_lab.system.extras import install_line
 
 PACKAGES = (
     "precision_lab", "torch", "numpy", "numba", "mpmath", "gmpy2", "transformers", "python-flint", "triton",
@@ -105,7 +106,7 @@ def _gpu_packages() -> list[Check]:
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:
-            checks.append(Check(module, None, f"not installed; pip install precision-lab[{extra}]"))
+            checks.append(Check(module, None, f"not installed; {install_line(extra)}"))
         else:
             checks.append(Check(module, None, version))
     return checks

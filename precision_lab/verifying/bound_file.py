@@ -249,8 +249,12 @@ def _subtable(parent: Any, name: str) -> Any:
 
 
 def _measured(m: Measurement) -> dict[str, Any]:
-    values: dict[str, Any] = {"max_ulp": _up(m.max_ulp)}
-    regions = {name: _up(s.max_ulp) for name, s in m.regions.items() if _up(s.max_ulp) < values["max_ulp"]}
+    values: dict[str, Any] = {"max_ulp": rounded_up(m.max_ulp)}
+    regions = {
+        name: rounded_up(s.max_ulp)
+        for name, s in m.regions.items()
+        if rounded_up(s.max_ulp) < values["max_ulp"]
+    }
     if regions:
         values["regions"] = regions
     if m.wrong_sign:
@@ -284,7 +288,7 @@ def _larger(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _up(ulps: float) -> float:
+def rounded_up(ulps: float) -> float:
     """Rounded up to four digits, at least 0.5."""
     if ulps <= 0.5:
         return 0.5

@@ -102,6 +102,9 @@ def collect(plan: Plan, stream: Iterable[Event]) -> Verdict:
             if (bound := bounds.bound(m.fmt, m.output)) is not None
         },
         _devices(measurements, bounds),
+        plan.max_ulp,
+        plan.against or "",
+        plan.finite,
     )
     if interrupted:
         raise Interrupted(verdict)

@@ -158,7 +158,7 @@ def _inaccurate(m: Measurement, bound: Bound) -> list[Finding]:
         said = "subnormals are taken for zero: " if kind == "flushes_subnormals" else ""
         text = (
             f"{said}error {worst.max_ulp:.4g} ulps exceeds bound {bound.limit(region, precision):g} "
-            f"in {region}{also} {_at(worst.witness)}"
+            f"in {region}{also} {at_witness(worst.witness)}"
         )
         count = sum(s.not_correctly_rounded for s in group.values())
         elsewhere = tuple(
@@ -180,7 +180,7 @@ def _counted(m: Measurement, code: str, what: str, known: int, witness: Witness)
     """Of results that are counted, whatever their error: wrong signs, wrong infinities and NaNs."""
     counts = {"wrong_sign": m.wrong_sign, "nonfinite": m.nonfinite_mismatch}
     more = f", {known} of them known" if known else ""
-    text = f"{what} for {counts[code]} inputs{more}, {_at(witness)}"
+    text = f"{what} for {counts[code]} inputs{more}, {at_witness(witness)}"
     return _finding(
         m, code, text, witness, count=counts[code], ulps=witness.error_ulps, ordinary=_ordinary(m, code)
     )
@@ -207,7 +207,8 @@ def _finding(
     )  # fmt: skip
 
 
-def _at(w: Witness) -> str:
+def at_witness(w: Witness) -> str:
+    """An input and what came of it, as the messages of findings end."""
     return (
         f"at x={w.x!r} ({w.x_hex}, bits {w.bits}): computed {w.computed!r} ({w.computed_bits}), "
         f"exact in {exact_interval(w)}"
@@ -229,7 +230,7 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Finding, ...]:
         assert s.witness is not None
         text = (
             f"error {s.max_ulp:.4g} ulps in {region}, where {baseline.implementation} has "
-            f"{other.max_ulp:.4g}, {_at(s.witness)}"
+            f"{other.max_ulp:.4g}, {at_witness(s.witness)}"
         )
         faults.append(_finding(m, "worse_than", text, s.witness, region=region, ulps=s.max_ulp))
     for what, mine, theirs, witness in (
@@ -237,7 +238,7 @@ def worse_than(m: Measurement, baseline: Measurement) -> tuple[Finding, ...]:
         ("wrong infinity or NaN", m.nonfinite_mismatch, baseline.nonfinite_mismatch, m.nonfinite_witness),
     ):
         if mine > theirs and witness is not None:
-            text = f"{what} for {mine} inputs, {baseline.implementation} for {theirs}, {_at(witness)}"
+            text = f"{what} for {mine} inputs, {baseline.implementation} for {theirs}, {at_witness(witness)}"
             faults.append(_finding(m, "worse_than", text, witness, count=mine))
     return tuple(faults)
 

@@ -11,7 +11,10 @@ from precision_lab.verifying.verdict import Verdict
 
 
 def junit_xml(verdict: Verdict) -> str:
-    """One test case per measured output, and one per format for its engineering properties."""
+    """One test case per measured output, and one per format for its engineering properties.
+
+    What the caller left out is a property of the suite.
+    """
     cases: dict[tuple[str, str], list[Finding]] = {}
     classes: dict[str, str] = {}
     for m in verdict.measurements:
@@ -40,6 +43,10 @@ def junit_xml(verdict: Verdict) -> str:
         "testsuite", name="precision-lab", tests=str(len(cases)),
         failures=str(sum(bool(faults) for faults in cases.values())), errors=str(len(missing)), skipped="0",
     )  # fmt: skip
+    if verdict.left_out:
+        properties = xml.SubElement(suite, "properties")
+        for what in verdict.left_out:
+            xml.SubElement(properties, "property", name="left out", value=what)
     for (fmt, name), faults in cases.items():
         case = xml.SubElement(suite, "testcase", classname=classes.get(fmt, fmt), name=name)
         if faults:

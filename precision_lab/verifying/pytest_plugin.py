@@ -96,7 +96,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             pytrace=False,
         )
     from precision_lab.exceptions import UsageError
-    from precision_lab.verifying.verify import explanation, verify
+    from precision_lab.verifying.summary import explanation
+    from precision_lab.verifying.verify import verify
 
     function = arguments.pop("function")
     formats = arguments.pop("formats", ("bf16",))
@@ -149,10 +150,11 @@ class _Report:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         from precision_lab.verifying.collect import LISTENERS
+        from precision_lab.verifying.summary import verdict_json
         from precision_lab.verifying.verdict import Verdict
 
         def listen(found: Verdict) -> None:
-            self._entries.append({"test": item.nodeid, **found.to_json()})
+            self._entries.append({"test": item.nodeid, **verdict_json(found)})
 
         LISTENERS.append(listen)
         try:

@@ -26,6 +26,9 @@ class Verdict:
         left_out: what the caller left out by an option.
         bounds: what each output was held to, by "format.output"; see `Bound`.
         devices: on an emulated GPU, of which real ones each judgement is.
+        max_ulp: the bound of all outputs; None where a bound file, another kernel or nothing holds.
+        against: the implementation that it was held against; "" where none.
+        finite: infinite and NaN inputs were left out.
     """
 
     measurements: tuple[Measurement, ...]
@@ -39,6 +42,9 @@ class Verdict:
     left_out: tuple[str, ...] = ()
     bounds: Mapping[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     devices: tuple[str, ...] = ()
+    max_ulp: float | None = None
+    against: str = ""
+    finite: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(plain_message, self.notes)))
@@ -62,8 +68,8 @@ class Verdict:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """One message per fault, each with a witness and a replay command where there is one."""
-        return tuple(describe(fault) for fault in self.faults)
+        """One message per fault, the worst first, each with a witness and a replay command if it has one."""
+        return tuple(describe(fault) for fault in ranked(self.faults))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -92,6 +98,7 @@ class Verdict:
             "examinations": [asdict(e) for e in self.examinations],
             "not_examined": [asdict(g) for g in self.not_examined],
             "left_out": list(self.left_out),
+            "finite": self.finite,
             "bounds": dict(self.bounds),
             "measurements": [m.to_json() for m in self.measurements],
         }

@@ -26,6 +26,7 @@ from precision_lab.verifying.isolation import isolated_events
 from precision_lab.verifying.loading import load
 from precision_lab.verifying.make_plan import Request, make_plan
 from precision_lab.verifying.plan import Examined
+from precision_lab.verifying.summary import explanation
 from precision_lab.verifying.trial import events
 from precision_lab.verifying.verdict import Verdict
 
@@ -57,6 +58,13 @@ def verify(
     budget: float | None = None,
 ) -> Verdict:
     """Measures a kernel in several formats, examines what kernels break beside accuracy, and judges both.
+
+    >>> import torch
+    >>> def relu2(x):
+    ...     return torch.relu(x) ** 2
+    >>> verdict = verify(relu2, "relu2", fmts=("bf16",), properties=False)
+    >>> verdict.outcome, [f"{m.output} {m.max_ulp:.2f}" for m in verdict.measurements]
+    ('pass', ['forward 0.50', 'grad_x 0.00'])
 
     Args:
         kernel: as `measure`, a module's class or factory, a numpy, JAX or MLX callable, or a TARGET
@@ -183,6 +191,14 @@ def assert_accurate(
 
     What was left out by an argument is printed.
 
+    >>> import torch
+    >>> def silu(x):
+    ...     return x / (1 + torch.exp(-x))
+    >>> assert_accurate(silu, "silu", dtype="fp16", outputs=["forward"], properties=False)
+    Traceback (most recent call last):
+        ...
+    AssertionError: silu.forward[silu, fp16, init]: inaccurate: error ... ulps exceeds bound 1 ...
+
     Args:
         dtype: a torch dtype, a format or the name of one.
         The others: as `verify`, with the same defaults.
@@ -205,10 +221,3 @@ def assert_accurate(
     if not verdict.passed:
         raise AssertionError(explanation(verdict))
     return verdict
-
-
-def explanation(verdict: Verdict) -> str:
-    """Why a verdict is no pass: its failures, or what is missing."""
-    if verdict.failures:
-        return "\n".join(verdict.failures)
-    return "\n".join(f"inconclusive: {reason}" for reason in verdict.reasons)

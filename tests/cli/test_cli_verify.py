@@ -51,6 +51,9 @@ def make(alpha_p, alpha_n, beta, dtype):
 def right_at_first(x, alpha_p, alpha_n, beta):
     return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n.clamp(max=2.0), beta=beta)
 
+def but_for_infinities(x, alpha_p, alpha_n, beta):
+    return stable_xielu(x, alpha_p=alpha_p, alpha_n=alpha_n, beta=beta) + 0 * x
+
 def wants_more(x, eps):
     return x
 
@@ -96,7 +99,7 @@ def test_functions_classes_and_factories_are_measured_in_all_they_can_give(
 def test_the_engineering_properties_are_examined_by_default_in_a_process_of_its_own(kernels: Path) -> None:
     result = run(f"{kernels}:xielu", "--function", "xielu", "--format", "bf16", "--format", "fp16")
     assert result.exit_code == 0, result.output
-    assert "engineering properties that hold: determinism (bf16), unwritten (bf16)" in result.output
+    assert "engineering properties that hold: 15" in result.output
     assert "do not hold" not in result.output
 
 
@@ -118,7 +121,7 @@ def test_junit_has_a_case_per_output_and_one_for_the_properties(kernels: Path, t
     assert run(f"{kernels}:clamped", *options).exit_code == 1
     suite = ElementTree.parse(path).getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
-    cases = {case.get("name"): case for case in suite}
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert set(cases) == {"forward [init]", "grad_x [init]", "engineering properties"}
     failure = cases["grad_x [init]"][0]
     assert "wrong_sign" in str(failure.get("message"))
@@ -143,16 +146,49 @@ def test_a_written_bound_passes_afterwards_and_keeps_the_kernel_there(
     worse = run(f"{kernels}:clamped", *options, "--bound", "precision.toml")
     assert worse.exit_code == 1
     assert "wrong sign for 13703 inputs, 13702 of them known" in worse.output
+    assert "bound: --write-bound --loosen records this kernel in the file, faults included" in worse.output
 
 
 def test_against_the_eager_formulation_only_what_is_worse_fails(kernels: Path) -> None:
     options = ("--function", "xielu", "--output", "forward", "--output", "grad_x", *HERE)
     assert run(f"{kernels}:clamped", *options, "--against", "eager").exit_code == 0
     assert run(f"{kernels}:xielu", *options, "--against", "naive").exit_code == 0
-    result = run(f"{kernels}:clamped", *options, "--against", "stable")
+    result = run(f"{kernels}:clamped", *options, "--against", "stable", "--all")
     assert result.exit_code == 1
     assert "worse_than: error 410 ulps" in result.output
     assert "where stable has " in result.output
+
+
+def test_without_infinite_inputs_a_kernel_passes_and_everything_says_what_was_left_out(
+    kernels: Path, tmp_path: Path
+) -> None:
+    options = (f"{kernels}:but_for_infinities", "--function", "xielu", "--output", "forward", *HERE)
+    told = " ".join(run(*options).output.split())
+    assert "bound: --finite, with the present bound, would pass" in told
+    assert "next: If no infinity and no NaN reaches this kernel, leave these inputs out with --finite" in told
+    json_path, junit = tmp_path / "v.json", tmp_path / "v.xml"
+    result = run(*options, "--finite", "--json", json_path, "--junit", junit)
+    assert result.exit_code == 0
+    assert "left out: finite: infinite and NaN inputs" in result.output
+    assert (
+        result.output.splitlines()[-1]
+        == "pass: all outputs within 1 ulp; infinite and NaN inputs were left out"
+    )
+    data = json.loads(json_path.read_text(encoding="utf-8"))
+    assert data["finite"] is True and "finite: infinite and NaN inputs" in data["left_out"]
+    assert data["summary"]["sentence"] in result.output
+    assert "finite: infinite and NaN inputs" in junit.read_text(encoding="utf-8")
+
+
+def test_all_shows_the_regions_and_every_finding_for_itself(kernels: Path, tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    options = (f"{kernels}:clamped", "--function", "xielu", *HERE)
+    short, whole = run(*options), run(*options, "--all", "--json", path)
+    faults = json.loads(path.read_text(encoding="utf-8"))["faults"]
+    assert len(faults) > 20 > len(short.output.split("precision-lab explain")) - 1
+    assert whole.output.count(". Replay: precision-lab explain") == len(faults)
+    assert "least" in whole.output and "least" not in short.output
+    assert len(short.output.splitlines()) <= 50
 
 
 def test_every_parameter_set_of_a_file_is_measured(kernels: Path, tmp_path: Path) -> None:
@@ -186,12 +222,12 @@ def test_laws_find_what_the_initial_parameters_hide(kernels: Path) -> None:
 
 def test_a_replay_command_shows_the_strangers_value_again(kernels: Path) -> None:
     result = run(f"{kernels}:clamped", "--function", "xielu", "--output", "grad_x", *HERE)
-    command = result.output.partition("Replay: precision-lab ")[2].splitlines()[0]
+    command = result.output.partition("\n  precision-lab ")[2].splitlines()[0]
     assert f"--kernel {kernels}:clamped" in command
     shown = CliRunner().invoke(app, command.split())
     row = next(line for line in shown.output.splitlines() if line.startswith("clamped "))
-    assert "0xbe9a" in row
-    assert "-410" in row
+    computed = result.output.partition("  computed ")[2].splitlines()[0]
+    assert row.split()[3] in computed and "wrong sign" in row
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 from precision_lab.cli.main import app
 from precision_lab.cli.output import Outputs
-from precision_lab.cli.printing import console_for, print_verdict
+from precision_lab.cli.print_verdict import print_verdict
+from precision_lab.cli.printing import console_for
 from precision_lab.exceptions import KernelError, UndecidedError, UsageError
 from precision_lab.report import read_results, write_report
 from precision_lab.results import Failure, Finding, Measurement

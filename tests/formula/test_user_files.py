@@ -171,7 +171,7 @@ def test_a_file_that_has_no_such_function_says_why(name: str, tmp_path: Path) ->
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no file .*none\.py"):
+    with pytest.raises(UsageError, match=r"the file .*none\.py.* does not exist"):
         get_function(f"{tmp_path / 'none.py'}:f")
     with pytest.raises(UsageError):
         get_function(f"{tmp_path}:f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +20,7 @@ from precision_lab.implementations.adapters.bridge import to_array, to_tensor
 from precision_lab.implementations.adapters.foreign import framework_of, wrap
 from precision_lab.measuring.measure import measure
 from precision_lab.running.tensors import from_bits
+from precision_lab.system.extras import install_line
 from precision_lab.verifying.verify import verify
 
 
@@ -153,7 +155,7 @@ def test_a_missing_symbol_or_library_is_one_sentence(library: Path, tmp_path: Pa
 
 
 def test_a_jax_kernel_is_differentiated_by_jax():
-    pytest.importorskip("jax", reason="needs JAX; pip install precision-lab[jax]")
+    pytest.importorskip("jax", reason="needs JAX, of the extra jax")
     import jax
     import jax.numpy as jnp
 
@@ -171,7 +173,7 @@ def test_a_jax_kernel_is_differentiated_by_jax():
 
 
 def test_an_mlx_kernel_is_differentiated_by_mlx():
-    pytest.importorskip("mlx.core", reason="needs MLX; pip install precision-lab[mlx]")
+    pytest.importorskip("mlx.core", reason="needs MLX, of the extra mlx")
     import mlx.core as mx
 
     def relu2(x):
@@ -190,5 +192,5 @@ def test_a_missing_framework_is_named_with_its_extra(framework, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax" if framework == "jax" else "mlx.core", None)
     from precision_lab.exceptions import KernelError
 
-    with pytest.raises(KernelError, match=rf"pip install precision-lab\[{framework}\]"):
+    with pytest.raises(KernelError, match=re.escape(install_line(framework))):
         wrap(lambda x: x, framework, RELU, siblings=lambda name: None)

@@ -32,6 +32,7 @@ from precision_lab.results.execution import EAGER as EXECUTION_EAGER
 from precision_lab.results.execution import FP8_BF16, FP8_FP32, UPCAST
 from precision_lab.running import precompile as compiler
 from precision_lab.running.tensors import store, to_array
+from precision_lab.system.extras import install_line
 
 # The oracle's pieces for these in fp32 take up to half a minute to fit.
 EAGER = [
@@ -227,7 +228,7 @@ def test_a_missing_library_is_a_named_finding(monkeypatch):
     implementation = get_implementation("xielu", "transformers", "module")
     result = measure_all(implementation, ("forward",), "bf16")
     assert result[0].failure.kind == "missing_dependency"
-    assert "precision-lab[transformers]" in result[0].failure.message
+    assert install_line("transformers") in result[0].failure.message
 
 
 def test_a_kernel_that_raises_names_the_exception_and_its_place():

@@ -227,6 +227,25 @@ def test_the_worst_finding_comes_first() -> None:
     assert ranked((second, first)) == (second, first)
 
 
+def test_tails_subnormals_and_infinities_come_last_in_their_severity() -> None:
+    inner = finding(ulps=2.0)
+    outer = [
+        finding(region="far_tail", ulps=9.0), finding(region="subnormal_result", ulps=8.0),
+        finding("nonfinite", witness=at(-math.inf, math.nan, "+inf"), ulps=7.0),
+        finding(region="positive", witness=at(1e38, 2e38, "1e38"), ulps=6.0),
+        finding("wrong_sign", witness=at(-1e-40, 1e-40, "-1e-40"), ulps=5.0),
+    ]  # fmt: skip
+    assert [f.severity for f in (inner, *outer)] == [MINOR] * 6
+    assert [f.outer for f in (inner, *outer)] == [False] + [True] * 5
+    assert list(ranked([*reversed(outer), inner])) == [inner, *outer]
+    # Ordinary inputs that were counted, or a worse severity, keep it among the first.
+    assert not finding("wrong_sign", witness=at(-1e-40, 1e-40, "-1e-40"), ordinary=1).outer
+    large = finding(region="far_tail", ulps=300.0, witness=at(-20.0, 300.0, "1.0", 300.0))
+    assert (large.severity, ranked([inner, large])[0]) == (MAJOR, large)
+    # Where a result that depends on the call was seen does not count.
+    assert not finding("depends_on_length", witness=at(-math.inf, math.nan, "+inf"), ulps=1.0).outer
+
+
 # -- JSON -----------------------------------------------------------------------------------------
 
 FULL = finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 from pathlib import Path
@@ -14,12 +15,13 @@ from typer.testing import CliRunner
 
 import precision_lab
 from precision_lab.cli.main import app
-from precision_lab.devices import CPU, CUDA, Device, usable_device
+from precision_lab.devices import CPU, CUDA, Device, Emulated, get_device, usable_device
 from precision_lab.devices import cuda as cuda_device
 from precision_lab.exceptions import DeviceLostError, KernelError
 from precision_lab.formats import E4M3
 from precision_lab.implementations import IMPLEMENTATIONS, transformer_engine
 from precision_lab.running.placement import context_is_lost, on_device, require_capability
+from precision_lab.system.extras import install_line
 from precision_lab.verifying.verify import verify
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -221,7 +223,7 @@ def test_on_a_gpu_registered_names_have_a_process_of_their_own(monkeypatch: pyte
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="may be installed here")
 def test_transformer_engine_is_missed_by_name() -> None:
-    with pytest.raises(KernelError, match=r"pip install precision-lab\[te\]") as caught:
+    with pytest.raises(KernelError, match=re.escape(install_line("te"))) as caught:
         transformer_engine.library()
     assert caught.value.kind == "missing_dependency"
 
@@ -293,3 +295,17 @@ def test_its_quantizers_padded_scales_are_cut_to_the_matrix(
     assert (codes.shape, decode.shape) == ((200, 256), shape)
     with pytest.raises(ValueError, match="kind='rows'"):
         transformer_engine.quantize(torch.ones(2, 2), E4M3, "rows")
+
+
+def test_what_the_emulated_gpu_lacks_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("precision_lab.devices.emulated.is_installed", lambda module: module != "triton")
+    (check,) = Emulated.checks()
+    assert check.detail.endswith(f"kernels that need triton do not run; {install_line('emulated')}")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sm90", "sm_90"), ("H100", "sm_90"), ("gpu", "cuda, sm_90"), ("cpus", "cpu, cuda")]
+)
+def test_a_device_that_there_is_not_is_answered_with_the_near_one(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=rf"device='{name}': expected .*; did you mean {meant}\?$"):
+        get_device(name)

@@ -246,7 +246,7 @@ def test_what_would_change_is_said_line_by_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ulps", [0.5, 0.50001, 1.0, 1.2341, 1.23456, 344.4, 12345.0, 8.7e33, 1e300])
 def test_limits_are_rounded_up_never_down(ulps: float) -> None:
-    assert ulps <= bound_file._up(ulps) <= max(0.5, ulps * 1.0011)
+    assert ulps <= bound_file.rounded_up(ulps) <= max(0.5, ulps * 1.0011)
 
 
 def test_flushing_is_forgiven_only_where_it_shows_and_only_when_asked() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sample_results import measurement, statistics, witness
 
-from precision_lab.cli.printing import console_for, print_verdict
+from precision_lab.cli.print_verdict import print_verdict
+from precision_lab.cli.printing import console_for
 from precision_lab.devices import CPU
 from precision_lab.results import Binade, Finding, Measurement, Severity, strict_json
 from precision_lab.verifying.bounds import Bound
@@ -91,7 +92,7 @@ def test_a_verdicts_findings_are_ranked_and_its_faults_stay_as_they_were_met() -
     assert [f.code for f in VERDICT.findings] == RANKED
     assert [f.severity for f in VERDICT.findings] == sorted(Severity)
     assert VERDICT.faults == FAULTS and all(f in (*FAULTS, *OPEN) for f in VERDICT.findings)
-    assert [f.split(": ")[1] for f in VERDICT.failures] == [f.code for f in FAULTS]
+    assert [f.split(": ")[1] for f in VERDICT.failures] == RANKED[:3]
     assert VERDICT.next_steps == tuple(f.next_step for f in VERDICT.findings)
     twice = replace(VERDICT, faults=(*FAULTS, finding("crashed", fmt="fp32")))
     assert twice.next_steps == VERDICT.next_steps
@@ -120,10 +121,14 @@ def shown(verdict: Verdict, *, brief: bool = False) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_the_next_steps_of_the_worst_are_printed_before_the_outcome() -> None:
-    assert shown(VERDICT)[-4:] == [*(f"next: {step}" for step in VERDICT.next_steps[:3]), "fail"]
-    assert not any(line.startswith("next: ") for line in shown(VERDICT, brief=True))
-    assert shown(Verdict((row(),), ()))[-1] == "pass"
+def test_the_next_step_of_the_worst_is_printed_before_the_outcome_and_no_other() -> None:
+    lines = shown(VERDICT)
+    steps = [k for k, line in enumerate(lines) if line.startswith("next: ")]
+    (outcome,) = [k for k, line in enumerate(lines) if line.startswith("fail: 3 faults (1 critical, 1 major")]
+    assert len(steps) == 1
+    assert " ".join(lines[steps[0] : outcome]) == f"next: {VERDICT.next_steps[0]}"
+    assert not any(line.startswith(("next: ", "fail")) for line in shown(VERDICT, brief=True))
+    assert shown(Verdict((row(),), ()))[-1].startswith("pass: ")
 
 
 def test_a_propertys_replay_calls_the_kernel_as_it_was_called() -> None:

@@ -64,3 +64,11 @@ def test_a_fault_and_a_gap_of_one_case_are_both_counted() -> None:
     found, cases = suite(faults=(fault("inaccurate"),), undecided=(fault("undecided"),))
     assert (found.get("failures"), found.get("errors")) == ("1", "1")
     assert [text.partition(":")[0] for text in cases["forward [init]"]] == ["failure", "error"]
+
+
+def test_what_was_left_out_is_a_property_of_the_suite() -> None:
+    verdict = Verdict((measurement("stable"),), (), left_out=("finite: infinite and NaN inputs",))
+    (found,) = ElementTree.fromstring(junit_xml(verdict))
+    told = [(p.get("name"), p.get("value")) for p in found.findall("properties/property")]
+    assert told == [("left out", "finite: infinite and NaN inputs")]
+    assert found.find("properties") is not None and suite()[0].find("properties") is None

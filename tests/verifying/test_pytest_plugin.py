@@ -41,6 +41,10 @@ def test_marked():
 def test_marked_and_parametrised(name):
     return getattr(reference, name)
 
+@pytest.mark.precision("relu", finite=True, outputs=["forward"], properties=False)
+def test_finite():
+    return lambda x: reference.relu(x) + 0 * x
+
 @pytest.mark.precision(function="relu")
 def test_returns_nothing():
     pass
@@ -80,6 +84,7 @@ def result(project: Path) -> subprocess.CompletedProcess[str]:
         ("test_as_a_fixture", "PASSED"),
         ("test_fixture_fails", "FAILED"),
         ("test_marked", "PASSED"),
+        ("test_finite", "PASSED"),
         ("test_marked_and_parametrised[relu]", "PASSED"),
         ("test_marked_and_parametrised[off_by_one_ulp]", "FAILED"),
         ("test_returns_nothing", "FAILED"),
@@ -93,19 +98,15 @@ def test_each_test_ends_as_it_should(
     assert f"{outcome} test_kernels.py::{test}" in result.stdout, result.stdout
 
 
-def test_a_failure_shows_region_witness_enclosure_and_replay(
+def test_a_failure_shows_region_witness_exact_value_and_replay(
     result: subprocess.CompletedProcess[str],
 ) -> None:
-    assert (
-        "relu.forward[off_by_one_ulp, bf16, init]: inaccurate: error 1 ulps exceeds bound 0.5"
-        in result.stdout
-    )
-    assert (
-        "in positive at x=1.5 (0x1.8000000000000p+0, bits 0x3fc0): computed 1.5078125 (0x3fc1)"
-        in result.stdout
-    )
-    assert "exact in [1.499999999999999999999999, 1.500000000000000000000001]" in result.stdout
+    assert "minor inaccurate: forward [bf16, init]: 1 ulps in positive, bound 0.5" in result.stdout
+    assert "positive: x = 1.5  0x1.8p+0  bits 0x3fc0" in result.stdout
+    assert "computed 1.5078125 (0x3fc1), exact 1.5" in result.stdout
     assert "Replay: precision-lab explain relu --bits 0x3fc0 --format bf16 --output forward" in result.stdout
+    assert "bound: --max-ulp 1 would pass" in result.stdout
+    assert "relu  off_by_one_ulp  bf16  exhaustive (65536)  init: fail: " in result.stdout
 
 
 def test_misuse_of_the_marker_is_explained(result: subprocess.CompletedProcess[str]) -> None:
@@ -119,12 +120,17 @@ def test_the_report_holds_every_measurement_of_the_session(
     project: Path, result: subprocess.CompletedProcess[str]
 ) -> None:
     entries = json.loads((project / "out/precision/precision.json").read_text(encoding="utf-8"))
-    assert len(entries) == 5
+    assert len(entries) == 6
+    (finite,) = (entry for entry in entries if entry["test"].endswith("::test_finite"))
+    assert finite["finite"] and finite["summary"]["sentence"].endswith(
+        "infinite and NaN inputs were left out"
+    )
     failed = {entry["test"].rpartition("::")[2] for entry in entries if not entry["passed"]}
     assert failed == {"test_fixture_fails", "test_marked_and_parametrised[off_by_one_ulp]"}
     table = (project / "out/precision/precision.md").read_text(encoding="utf-8")
     assert "| test_kernels.py::test_marked | relu | grad_x | fp16 | 65536 | 0 | 0 | 0 | passed |" in table
-    assert "precision report: " in result.stdout
+    assert "- `test_kernels.py::test_finite`: left out: finite: infinite and NaN inputs" in table
+    assert "left out: outputs: grad_x; properties" in result.stdout and "precision report: " in result.stdout
 
 
 def test_the_plugin_loads_neither_torch_nor_numpy_for_those_who_do_not_use_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from precision_lab.exceptions import KernelError
 from precision_lab.functions import XIELU
 from precision_lab.implementations import get_execution, implementations_for
 from precision_lab.measuring.measure import measure
+from precision_lab.system.extras import install_line
 from precision_lab.verifying import laws
 from precision_lab.verifying.bounds import Bound
 from precision_lab.verifying.laws import LAWS, check_laws
@@ -327,4 +328,4 @@ def test_without_hypothesis_its_extra_is_named_before_anything_is_measured(befor
         f"{before}\ntry:\n    {use}\nexcept MissingPackageError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.stdout == "Hypothesis is not installed; `pip install precision-lab[hypothesis]`\n", done
+    assert done.stdout == f"Hypothesis is not installed; {install_line('hypothesis')}\n", done

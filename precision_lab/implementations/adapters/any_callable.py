@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from precision_lab.devices import CUDA
-from precision_lab.exceptions import KernelError, UsageError, WrongTypeError
+from precision_lab.exceptions import KernelError, UsageError, WrongTypeError, unknown_name
 from precision_lab.formats import FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.functions.base import Parameter
@@ -78,7 +78,7 @@ def as_implementation(
     }  # fmt: skip
     chosen = framework or framework_of(kernel) or "torch"
     if chosen not in FRAMEWORKS:
-        raise UsageError(f"framework={framework!r}: expected one of {', '.join(FRAMEWORKS)}")
+        raise unknown_name("framework", framework, FRAMEWORKS, {"np": ("numpy",), "pytorch": ("torch",)})
     if chosen != "torch":
         if is_compiled:
             raise UsageError(f"kernel={kernel!r} is {chosen}'s: torch.compile does not apply")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from precision_lab.exceptions import KernelError
+from precision_lab.system.extras import install_line
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -59,7 +60,7 @@ def _ml_dtype(name: str) -> Any:
         import ml_dtypes
     except ImportError as error:
         raise KernelError(
-            "missing_dependency", f"{name} arrays need ml_dtypes; `pip install precision-lab[numpy]`"
+            "missing_dependency", f"{name} arrays need ml_dtypes; {install_line('numpy')}"
         ) from error
     return np.dtype(getattr(ml_dtypes, name))
 

@@ -23,6 +23,8 @@ from precision_lab.formats import BF16, FP16, FP32, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.bridge import Arrays, Bridge
 from precision_lab.implementations.adapters.foreign_kernel import Foreign
+from precision_lab.implementations.adapters.offers import in_library, misspelt
+from precision_lab.system.near_files import no_such_file
 
 _FORMATS = (FP32, BF16, FP16)
 _DTYPES = {fmt.torch_name: fmt for fmt in _FORMATS}
@@ -38,7 +40,7 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
         ValueError: the library cannot be loaded, or has no such symbol.
     """
     if not path.is_file():
-        raise UsageError(f"TARGET library {str(path)!r} does not exist")
+        raise UsageError(f"TARGET library {str(path)!r} {no_such_file(path)}")
     try:
         library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
@@ -69,7 +71,10 @@ def wrap_c(path: Path, symbol: str, function: Activation) -> Foreign:
     }
     served = tuple(fmt for fmt in formats if ("forward", fmt) in functions)
     if not served:
-        raise UsageError(f"TARGET library {str(path)!r} has no symbol {symbol!r}")
+        raise UsageError(
+            f"TARGET library {str(path)!r} has no symbol {symbol!r}; "
+            f"{misspelt(str(path), symbol, in_library(path))}"
+        )
 
     def call(output: str, inputs: list[NDArray[Any]], params: Arrays) -> NDArray[Any]:
         x = inputs[0]

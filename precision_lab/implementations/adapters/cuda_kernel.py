@@ -37,6 +37,7 @@ from precision_lab.implementations.cuda_program import (
     ptx_program,
 )
 from precision_lab.numeric.nvrtc import Program, Struct, architecture
+from precision_lab.system.near_files import no_such_file
 
 # NaN, by bytes of a number, with digits that a kernel does not make: what it leaves unwritten stays NaN.
 _POISON = {2: 0x7FE5, 4: 0x7FE5A5A5, 8: 0x7FFA5A5A5A5A5A5A}
@@ -60,7 +61,7 @@ def wrap_cuda(path: Path, symbol: str, function: Activation, launch: str = "") -
         ImportError: CUDA C++ cannot be compiled here.
     """
     if not path.is_file():
-        raise UsageError(f"TARGET file {str(path)!r} does not exist")
+        raise UsageError(f"TARGET file {str(path)!r} {no_such_file(path)}")
     target = architecture(torch.device("cuda")) if torch.cuda.is_available() else "sm_90"
     source: Source | ShippedCode
     if holds_kernels(path):

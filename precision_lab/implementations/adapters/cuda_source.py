@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, nearest
 from precision_lab.formats import FP32, FloatFormat
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.cuda_arguments import Argument, argument
@@ -140,8 +140,11 @@ class Source:
             fmt = own_format(symbol) or self._format(symbol, chosen)
             found.setdefault(fmt, self._call(symbol, name, fmt, chosen, backward=False))
         if not found:
-            known = ", ".join(dict.fromkeys([*self.signatures, *self.entries(chosen)])) or "none"
-            raise UsageError(f"TARGET {str(self.path)!r} has no kernel {symbol!r}; it has {known}")
+            known = dict.fromkeys([*self.signatures, *self.entries(chosen)])
+            raise UsageError(
+                f"TARGET {str(self.path)!r} has no kernel {symbol!r}; it has {', '.join(known) or 'none'}"
+                + (f"; did you mean {', '.join(near)}?" if (near := nearest(symbol, known)) else "")
+            )
         return found
 
     def backward(self, symbol: str, fmt: FloatFormat, forward: Call) -> tuple[Call, ...]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from precision_lab.functions import Activation
 from precision_lab.implementations.adapters.foreign_kernel import Foreign, accepted
+from precision_lab.results.execution import ARRAYS
+from precision_lab.results.hints import COMPUTES_WITH
 
 
 def framework_of(kernel: Any) -> str | None:
@@ -23,6 +28,50 @@ def framework_of(kernel: Any) -> str | None:
         if root in ("mlx", "numpy"):
             return root
     return None
+
+
+def foreign_hint(kernel: Any) -> str:
+    """The end of a message about a torch kernel that failed, where its code has arrays of another framework.
+
+    Looked at are the modules that its code and the functions beside it name.
+    """
+    roots = _named_libraries(kernel)
+    found = [name for name in ARRAYS if name in roots]
+    if not found or "torch" in roots:
+        return ""
+    # JAX's and MLX's users have numpy at hand as well.
+    return f"; {COMPUTES_WITH.format(framework=found[-1])}"
+
+
+def _named_libraries(kernel: Any) -> set[str]:
+    """The packages that a function's code names, through functions of its own file."""
+    while isinstance(kernel, partial):
+        kernel = kernel.func
+    seen: set[int] = set()
+    roots: set[str] = set()
+    open_ones = [inspect.unwrap(kernel) if callable(kernel) else kernel]
+    while open_ones:
+        function = open_ones.pop()
+        if not isinstance(function, FunctionType) or id(function) in seen:
+            continue
+        seen.add(id(function))
+        for name in _names_in(function.__code__):
+            value = function.__globals__.get(name)
+            if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
+                open_ones.append(value)
+            elif value is not None:
+                home = value.__name__ if isinstance(value, ModuleType) else _home(value)
+                roots.add(home.partition(".")[0])
+    return roots
+
+
+def _home(value: Any) -> str:
+    return getattr(value, "__module__", None) or type(value).__module__
+
+
+def _names_in(code: CodeType) -> set[str]:
+    inner = (_names_in(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def wrap(kernel: Any, framework: str, function: Activation, *, siblings: Callable[[str], Any]) -> Foreign:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from precision_lab.exceptions import UsageError
+from precision_lab.exceptions import UsageError, nearest
 from precision_lab.formats import BF16, E4M3, E5M2, FP16, FP32, FP64, FloatFormat
 from precision_lab.functions import Activation
+
+_OTHERWISE = "rename it, give it a default, or fix it with functools.partial"
 
 FORMATS = (FP64, FP32, BF16, FP16, E4M3, E5M2)
 
@@ -58,9 +60,11 @@ def accepted(kernel: Any, function: Activation) -> tuple[str, ...] | None:
         elif argument.default is inspect.Parameter.empty:
             has = ", ".join(known) or "no parameters"
             hint = "" if by_name else " by position only; parameters are given by name"
+            near = nearest(argument.name, known)
+            meant = f"did you mean {', '.join(near)}?" if near and by_name else _OTHERWISE
             raise UsageError(
                 f"TARGET wants an argument {argument.name!r}{hint} that {function.name} does not have; "
-                f"it has {has}"
+                f"it has {has}; {meant}"
             )
     return tuple(taken)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations.adapters.bridge import Arrays, Bridge
+from precision_lab.system.extras import install_line
 
 
 def jax_kernel(kernel: Any, names: tuple[str, ...]) -> Bridge:
@@ -22,9 +23,7 @@ def jax_kernel(kernel: Any, names: tuple[str, ...]) -> Bridge:
         import jax
         import jax.numpy as jnp
     except ImportError as error:
-        raise KernelError(
-            "missing_dependency", "JAX is not installed; `pip install precision-lab[jax]`"
-        ) from error
+        raise KernelError("missing_dependency", f"JAX is not installed; {install_line('jax')}") from error
     device = jax.devices("cpu")[0]
 
     def array(values: NDArray[Any]) -> Any:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from precision_lab.exceptions import KernelError
 from precision_lab.implementations.adapters.bridge import Arrays, Bridge
+from precision_lab.system.extras import install_line
 
 
 def mlx_kernel(kernel: Any, names: tuple[str, ...]) -> Bridge:
@@ -22,7 +23,7 @@ def mlx_kernel(kernel: Any, names: tuple[str, ...]) -> Bridge:
         import mlx.core as mx
     except ImportError as error:
         raise KernelError(
-            "missing_dependency", f"MLX cannot be used ({error}); `pip install precision-lab[mlx]`"
+            "missing_dependency", f"MLX cannot be used ({error}); {install_line('mlx')}"
         ) from error
 
     def array(values: NDArray[Any]) -> Any:

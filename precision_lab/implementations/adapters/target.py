@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from precision_lab.emulator.sass.fat_binary import holds_kernels
-from precision_lab.exceptions import KernelError, UsageError
+from precision_lab.exceptions import KernelError, UsageError, first_line, nearest, place_of
+from precision_lab.functions import FUNCTIONS
 from precision_lab.implementations.adapters.launch_description import KERNEL
+from precision_lab.implementations.adapters.offers import (
+    Offer,
+    in_cuda_file,
+    in_library,
+    in_module,
+    misspelt,
+    unnamed,
+)
 from precision_lab.implementations.contract import CallContract
 from precision_lab.implementations.guard import guarded
 from precision_lab.implementations.inductor import Compiled
+from precision_lab.system.extras import install_line
+from precision_lab.system.near_files import no_such_file
 
 if TYPE_CHECKING:
     from precision_lab.formats import FloatFormat
@@ -32,7 +44,56 @@ CUDA_SUFFIXES = (".cu", ".ptx", ".cubin", ".fatbin", ".so")
 
 def is_registered_name(target: str) -> bool:
     """Whether a TARGET is the name of a registered implementation, which needs no isolation."""
-    return ":" not in target
+    return ":" not in target and not is_place(target)
+
+
+def is_place(target: str) -> bool:
+    """Whether a TARGET without a name behind a colon is a file or a module: it names no kernel."""
+    from precision_lab.implementations import IMPLEMENTATIONS
+
+    if ":" in target or target.partition(" [")[0] in {i.name for i in IMPLEMENTATIONS.values()}:
+        return False  # a folder may be called as an implementation is
+    if target.endswith((".py", *LIBRARIES, *CUDA_SUFFIXES)) or "/" in target or os.path.lexists(target):
+        return True
+    if not all(part.isidentifier() for part in target.split(".")):
+        return False
+    return "." in target or Path(f"{target}.py").is_file()
+
+
+def unnamed_target(place: str, function: str = "") -> UsageError:
+    """What to say of a TARGET that is a file or a module alone, of a function where one was given.
+
+    Raises:
+        ValueError: as `_offers`.
+    """
+    return unnamed(place, _offers(place), function, tuple(FUNCTIONS))
+
+
+def _offers(place: str) -> list[Offer]:
+    """What a file or a module has that a TARGET can name.
+
+    Raises:
+        ValueError: it is a folder, is not there, or does not import.
+    """
+    path = Path(place)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.py"))
+        has = f"; it has {', '.join(inside[:8])}" if inside else ""
+        raise UsageError(
+            f"TARGET {place!r} is a folder: name a file in it and its kernel, such as "
+            f"{path / (inside[0] if inside else 'kernels.py')}:NAME{has}"
+        )
+    if place.endswith((*LIBRARIES, *CUDA_SUFFIXES)):
+        if not path.is_file():
+            raise _no_file(path)
+        if path.suffix in LIBRARIES and not holds_kernels(path):
+            return in_library(path)
+        return in_cuda_file(path)
+    return in_module(_module(place))
+
+
+def _no_file(path: Path) -> UsageError:
+    return UsageError(f"TARGET file {str(path)!r} {no_such_file(path)}")
 
 
 def cuda_parts(target: str) -> tuple[str, str, str]:
@@ -115,8 +176,16 @@ def find(
         ValueError: it cannot be imported or called, has no such attribute, or wants arguments
             that the function does not have.
     """
-    from precision_lab.implementations import as_implementation, from_cuda, from_library, resolve
+    from precision_lab.implementations import (
+        as_implementation,
+        from_cuda,
+        from_library,
+        implementations_for,
+        resolve,
+    )
 
+    if is_place(target):
+        raise unnamed_target(target, function.name)
     file, symbol, launch = cuda_parts(target)
     if file:
         if framework or compiled is not False:
@@ -128,7 +197,13 @@ def find(
     if is_registered_name(target):
         if framework or compiled is not False:
             raise UsageError(f"TARGET {target!r} is registered: its execution is part of its name")
-        return resolve(target, function, formats[0])
+        try:
+            return resolve(target, function, formats[0])
+        except UsageError as error:
+            if nearest(target.partition(" [")[0], [i.name for i in implementations_for(function)]):
+                raise
+            words = f"{error}; a kernel of your own is named with its file or module, as my_kernels.py:NAME"
+            raise UsageError(words) from None
     if Path(place).suffix in LIBRARIES:
         if framework or compiled is not False:
             raise UsageError(
@@ -235,34 +310,68 @@ def load_target(target: str) -> Any:
     place, colon, attribute = target.rpartition(":")
     if not colon:
         return target
-    found: Any = _module(place)
+    if Path(place).is_dir():
+        _offers(place)  # which says that it is none
+    module = _module(place)
+    found: Any = module
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise UsageError(f"TARGET {target!r}: {place} has no attribute {attribute!r}")
+            hint = misspelt(place, attribute, in_module(module))
+            raise UsageError(f"TARGET {target!r}: {place} has no attribute {attribute!r}; {hint}")
         found = getattr(found, name)
     return found
 
 
 def _module(place: str) -> Any:
-    return _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
+    """A file or a module, imported; a file may be named without its ending, or with its folders' dots."""
+    if place.endswith(".py"):
+        return _from_file(Path(place))
+    if not all(part.isidentifier() for part in place.split(".")):
+        with_ending = Path(f"{place}.py")
+        if with_ending.is_file():
+            raise UsageError(f"TARGET file {place!r} does not exist; did you mean {with_ending}?")
+        raise UsageError(
+            f"TARGET {place!r} is neither a Python file, whose name ends in .py, nor a module, whose name is "
+            "like package.module"
+        )
+    return _from_module(place)
 
 
 def _from_module(name: str) -> Any:
-    return _imported(f"module {name!r}", lambda: importlib.import_module(name))
+    return _imported(f"module {name!r}", lambda: importlib.import_module(name), name)
 
 
-def _imported(what: str, load: Callable[[], T]) -> T:
-    """What importing a stranger's module gives; it may raise anything, and its author is told what."""
+def _imported(what: str, load: Callable[[], T], own: str = "") -> T:
+    """What importing a stranger's module gives; it may raise anything, and its author is told what.
+
+    Args:
+        own: the module's name, whose absence is no missing dependency.
+    """
     try:
         return guarded(load)
     except KernelError as error:
         cause = error.__cause__ or error
-        raise UsageError(f"TARGET {what} does not import: {type(cause).__name__}: {cause}") from cause
+        words = f"TARGET {what} does not import: {type(cause).__name__}: {first_line(cause)}{place_of(cause)}"
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            words += f"; {_missing(cause.name, own)}"
+        raise UsageError(words) from cause
+
+
+def _missing(module: str, own: str) -> str:
+    """What to do about a module that is not there."""
+    if module == own or own.startswith(f"{module}."):
+        file = Path(*own.split(".")).with_suffix(".py")
+        looked = f"it is looked for in {Path.cwd()} and among what {sys.executable} has installed"
+        return f"did you mean {file}?" if file.is_file() else f"{looked}; a file is named with its .py"
+    root = module.partition(".")[0]
+    if root in ("triton", "jax", "transformers", "hypothesis", "ml_dtypes", "mlx"):
+        return install_line({"ml_dtypes": "numpy", "triton": "emulated"}.get(root, root))
+    return f"install it for the Python that runs the lab, {sys.executable}"
 
 
 def _from_file(path: Path) -> Any:
     if not path.is_file():
-        raise UsageError(f"TARGET file {str(path)!r} does not exist")
+        raise _no_file(path)
     # A name of its own, so that it neither hides nor is hidden by an installed module.
     name = f"_precision_lab_target_{abs(hash(path.resolve())):x}_{path.stem}"
     if name in sys.modules:

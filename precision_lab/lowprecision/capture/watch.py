@@ -29,7 +29,7 @@ def _uncompiled(function: F) -> F:
 class capture:
     """Counts what enters a model's activations, and the gradients that come back to them.
 
-    Use it as a context manager around forward (and backward) passes; `captured` then holds the counts:
+    Use it as a context manager around forward (and backward) passes; `captured` then holds the counts::
 
         with precision_lab.capture(model, steps=10) as seen:
             for batch in batches: ...
