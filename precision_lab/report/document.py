@@ -31,7 +31,9 @@ def document(results: Results) -> Document:
         heading,
         [section for section in found if section is not None],
         "report.json",
-        LEDE,
+        replace(LEDE, text=f"{LEDE.text} **The report is incomplete**: {results.lost}.")
+        if results.lost
+        else LEDE,
         _facts(results),
     )
 
@@ -68,6 +70,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("Results checked", f"{sum(m.n_inputs for m in sound):,}"),
         ("Undecided", f"{sum(m.undecided for m in sound):,}"),
         ("Cases", f"{len(results.measurements):,}"),
+        ("Without figures", f"{len(results.measurements) - len(sound):,}"),
         ("Functions", str(len({m.function for m in results.measurements}))),
         ("Formats", ", ".join(dict.fromkeys(m.fmt for m in results.measurements))),
         ("Processor", results.environment.get("cpu", "unknown")),

@@ -171,7 +171,7 @@ class _Page:
         numbers = {"\n".join(key): len(self._kept) + i for i, key in enumerate(made)}
         self._kept += map(str, made.values())
         shown = Markup('<div class="choice" data-variants="{}">\n<div class="controls">{}</div>\n')
-        box = Markup('<div class="chosen" aria-live="polite">{}</div></div>').format(first)
+        box = Markup('<div class="chosen">{}</div></div>').format(first)
         return shown.format(json.dumps(numbers, separators=(",", ":")), controls) + box
 
     def _split(self, table: Table, about: str) -> Markup:

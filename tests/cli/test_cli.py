@@ -254,7 +254,7 @@ def test_a_report_with_undecided_inputs_is_written_and_ends_with_1(tmp_path: Pat
     result = run("report", "--from", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "some inputs are undecided; the report names them" in result.stderr
-    assert "| 131,072 | 2 | 2 |" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "| 131,072 | 2 | 2 | 0 |" in (tmp_path / "out" / "report.md").read_text("utf-8")
     details = (tmp_path / "out" / "details" / "findings.md").read_text("utf-8")
     assert "2 of 131,072 results could not be decided" in details
     lost = replace(

@@ -226,6 +226,22 @@ def test_words_stand_out_from_their_ground_in_every_scheme(source: str, scheme: 
         assert contrast(colours[mark], colours["bg"]) >= 3, mark
 
 
+def test_the_committed_report_is_light_and_short() -> None:
+    folder = Path(__file__).parents[2] / "reports" / "cpu"
+    if not (folder / "report.html").exists():
+        pytest.skip("needs reports/cpu/report.html")
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(source.encode()) <= 1_500_000 and len(Tree(source).root.all()) < 3000
+    assert len((folder / "report.md").read_text(encoding="utf-8").split()) <= 4000
+    details = [path.read_text(encoding="utf-8") for path in (folder / "details").glob("*.md")]
+    assert len(details) > 20 and all(len(text.split()) <= 10_000 for text in details)
+    shown = unfolded(source)
+    assert "`" not in Tree(shown).root.words()
+    assert {f"details/{path.name}" for path in (folder / "details").glob("*.md")} >= set(
+        re.findall(r'href="(details/[^"#]+\.md)"', source)
+    )
+
+
 SCRIPT = """
 const said = {over: document.documentElement.scrollWidth > innerWidth, nodes: document.all.length};
 const wait = () => new Promise((done) => setTimeout(done, 300));

@@ -583,14 +583,17 @@ def test_the_map_has_the_worst_output_in_numbers_and_every_flag_in_words() -> No
 def test_a_way_of_running_that_is_a_kernels_own_stands_beside_its_name_in_the_map() -> None:
     cells = [
         cell(2.0), cell(3.0, execution="module"), cell(4.0, execution="fp8-fp32 saturating", fmt="e4m3"),
-        cell(5.0, fmt="e4m3", execution="fp8-fp32"),
+        cell(5.0, fmt="e4m3", execution="fp8-fp32"), cell(1.0, implementation="stable", execution="operator"),
+        cell(1.0, implementation="stable", execution="upcast"),
     ]  # fmt: skip
     table = _map(cells, "outside")
     assert [column.title for column in table.heads] == [
-        "implementation", "bf16 eager", "e4m3 fp8-fp32 saturating", "e4m3 fp8-fp32",
+        "implementation", "bf16 eager", "bf16 upcast", "e4m3 fp8-fp32 saturating", "e4m3 fp8-fp32",
     ]  # fmt: skip
-    assert [row[0].text for row, _ in table.lines()] == ["xielu naive", "xielu naive [module]"]
-    assert in_row(table, 1) == [("3.00", 2, ""), ("", 0, ""), ("", 0, "")]
+    assert [row[0].text for row, _ in table.lines()] == [
+        "xielu naive", "xielu naive [module]", "xielu stable", "xielu stable [operator]",
+    ]  # fmt: skip
+    assert in_row(table, 1) == [("3.00", 2, ""), ("", 0, ""), ("", 0, ""), ("", 0, "")]
 
 
 def test_drawn_times_have_the_fastest_on_top_and_the_quartiles_beside_it() -> None:

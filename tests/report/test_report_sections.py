@@ -74,6 +74,7 @@ def test_the_pages_facts_count_what_has_figures() -> None:
     results = replace(sample_results(), measurements=(right, undecided, failed))
     facts = dict(document(results).facts)
     assert (facts["Results checked"], facts["Undecided"], facts["Cases"]) == ("140", "3", "3")
+    assert facts["Without figures"] == "1"
     assert tiers(results) == {"float64": 130, "mpmath": 10}
     section = method(results)
     assert section is not None and "3 results stayed undecided" in section.parts[0]

@@ -65,7 +65,9 @@ def test_a_kernel_that_destroys_the_gpus_context_loses_nothing_that_was_measured
     assert results.lost == f"{calls[2]} destroyed the CUDA context (an illegal access)"
     assert Results.loads(results.dumps()).lost == results.lost
     write_report(results, tmp_path)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    short = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"**The report is incomplete**: {results.lost}." in short
+    text = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "details").iterdir())
     assert f"crashed: {results.lost}" in text and f"device lost: {results.lost}" in text
 
 

@@ -136,17 +136,22 @@ def _map(cells: Sequence[HeatCell], place: str, *, digest: bool = True) -> Table
     """Implementations × formats and executions."""
     worst: dict[tuple[tuple[str, str], tuple[str, str]], tuple[float, HeatCell]] = {}
     flags: dict[tuple[tuple[str, str], tuple[str, str]], str] = {}
+    kernels = list(dict.fromkeys((c.function, c.implementation) for c in cells))
+    places: dict[
+        tuple[str, str], tuple[int, bool]
+    ] = {}  # a kernel's own ways of running follow the common ones
     for c in cells:
         common = c.execution.split(" ")[0] in COLUMNS
         key = (
             (c.function, c.implementation if common else labelled(c.implementation, c.execution)),
             (c.fmt, c.execution if common else EAGER.name),
         )
+        places[key[0]] = (kernels.index((c.function, c.implementation)), not common)
         error = c.outside_roots if place == "outside" else c.everywhere
         flags[key] = "".join(f for f in FLAG_NOTES if f in flags.get(key, "") + c.flags)
         if key not in worst or error > worst[key][0]:
             worst[key] = (error, c)
-    rows = list(dict.fromkeys(row for row, _ in worst))
+    rows = sorted(places, key=lambda row: places[row])
     formats = list(dict.fromkeys(column[0] for _, column in worst))
     columns = sorted(
         dict.fromkeys(column for _, column in worst),
