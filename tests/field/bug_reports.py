@@ -191,6 +191,4 @@ def _with_witness(defect: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_WITNESS = re.compile(
-    r" at x=(\S+) \(\S+, bits (\w+)\): computed (\S+) \((\w+)\), exact in \[(\S+), \S+\]"
-)
+_WITNESS = re.compile(r" at x=(\S+) \(\S+, bits (\w+)\): computed (\S+) \((\w+)\), exact in \[(\S+), \S+\]")

@@ -26,11 +26,12 @@ PAGE = ROOT / "docs" / "field-findings.md"
 HEAD = """\
 # Findings of the field, ready to send
 
-What the lab found in published kernels, one report for each cause, the worst first: {count}. Each can be pasted into
-the package's issue tracker as it is; its heading is the title. A reproduction is Python that needs the package, torch
-and mpmath, and nothing of this project; what it printed when it was run is written below it. All figures, and the
-tables of kernels without a defect, are in [what was measured of GPU kernels](../reports/field/README.md) and
-[on a CPU](../reports/field/cpu.md). What is [meant so](../reports/field/README.md#by-design) has no report here.
+What the lab found in published kernels, one report for each cause, the worst first: {count}.
+Each can be pasted into the package's issue tracker as it is; its heading is the title. A reproduction is
+Python that needs the package, torch and mpmath, and nothing of this project; what it printed when it was run
+is written below it. All figures, and the kernels without a defect, are in [what was measured of GPU
+kernels](../reports/field/README.md) and [on a CPU](../reports/field/cpu.md). What is
+[meant so](../reports/field/README.md#by-design) has no report here.
 
 An **ulp** is the distance between neighbouring numbers of the format at the exact result; a correctly rounded
 result is within 0.5. Exact results are certified enclosures. {severities}
@@ -40,10 +41,10 @@ result is within 0.5. Exact results are certified enclosures. {severities}
 
 """
 HOW = {
-    "emulated": "The kernel's PTX for {target} was executed on a CPU; no GPU was used. ex2.approx and the like count "
-    "as correctly rounded",
-    "machine code": "The machine code for sm_90 out of the wheel was executed on a CPU; no GPU was used. Approximate "
-    "instructions count as correctly rounded",
+    "emulated": "The kernel's PTX for {target} was executed on a CPU; no GPU was used. Approximate "
+    "instructions (ex2.approx and the like) count as correctly rounded",
+    "machine code": "The machine code for sm_90 out of the wheel was executed on a CPU; no GPU was used. "
+    "Approximate instructions count as correctly rounded",
     "cpu": "Measured on a CPU (Linux, x86-64); other processors may take other code paths",
 }
 
@@ -56,9 +57,14 @@ class Issue:
 
     @property
     def worst(self) -> Report:
-        """The one that is told in full: the worst of those that have a reproduction which can be run."""
-        return min(self.parts, key=lambda r: (r.severity, not (r.note and (r.note.call or r.note.reproduction)),
-                                              r.machine_code))  # fmt: skip
+        """The one that is told in full: the worst, if possible with a reproduction that can be run."""
+
+        def order(report: Report) -> tuple[Severity, bool, bool]:
+            note = report.note
+            shown = note is not None and bool(note.call or note.reproduction)
+            return report.severity, not shown, report.machine_code
+
+        return min(self.parts, key=order)
 
     @property
     def severity(self) -> Severity:
@@ -118,17 +124,16 @@ def issues(found: list[Report]) -> list[Issue]:
 
 def page(found: list[Report], kept: dict[str, Any]) -> str:
     made = issues(found)
-    counts = ", ".join(
-        f"{n} {s.word}" for s in Severity if (n := sum(issue.severity is s for issue in made))
-    )
+    counts = ", ".join(f"{n} {s.word}" for s in Severity if (n := sum(issue.severity is s for issue in made)))
     words = " ".join(
         f"*{s.word.capitalize()}*: {s.sentence}." for s in Severity if any(i.severity is s for i in made)
     )
+    many = len({issue.package for issue in made})
     rows = [
         [i.severity.word, i.package, f"[{_cell(i.title)}](#{slug(i.heading)})", figure(i.worst)] for i in made
     ]
     lines = [
-        HEAD.format(count=f"{len(made)}, of {len({i.package for i in made})} packages: {counts}", severities=words),
+        HEAD.format(count=f"{len(made)}, of {many} packages, {counts}", severities=words),
         *_table(["severity", "package", "what is wrong", "worst figure"], rows),
     ]  # fmt: skip
     for issue in made:
@@ -173,6 +178,7 @@ def _issue(issue: Issue, kept: dict[str, Any]) -> list[str]:
     report = issue.worst
     note = report.note
     assert note is not None
+    replay = report.replays.get(id(report.told))
     return [
         f"## {issue.heading}", "",
         f"*{issue.severity.word}* · {_measured(issue)}", "",
@@ -182,7 +188,7 @@ def _issue(issue: Issue, kept: dict[str, Any]) -> list[str]:
         *_told("Suggested patch", issue, "suggestion"),
         f"**Not claimed.** {_not_claimed(issue)}", "",
         *_reproduced(report, kept),
-        f"With the lab, from a checkout: `{report.replays.get(id(report.told)) or 'no replay of its own'}`", "",
+        *([f"With the lab, from a checkout: `{replay}`", ""] if replay else []),
     ]  # fmt: skip
 
 
@@ -199,13 +205,15 @@ def _seen(report: Report) -> list[str]:
     worst, witness = report.told, report.told.witness
     if witness is None or not witness.bits:
         message = _safe(worst.message)
-        return [f"**Seen.** {worst.fmt}{', ' + report.of[id(worst)] if id(worst) in report.of else ''}: {message}"]
+        of = f" (`{report.of[id(worst)]}`)" if id(worst) in report.of else ""
+        return [f"**Seen** with {worst.fmt}{of}: {message}"]
     computed = f"{_hex(witness.computed)}, " if math.isfinite(witness.computed) else ""
     error = f"; {_ulps(abs(witness.error_ulps))} ulps" if math.isfinite(witness.error_ulps) else ""
     return [
         f"**Observed** ({worst.fmt} {worst.output} of `{report.of[id(worst)]}`): {witness.computed!r} "
         f"({computed}bits {witness.computed_bits})  ",
-        f"**Exact**: {_decimal(witness.exact)}, rounded {witness.rounded!r} ({_hex(witness.rounded)}){error}  ",
+        f"**Exact**: {_decimal(witness.exact)}, rounded {witness.rounded!r} "
+        f"({_hex(witness.rounded)}){error}  ",
         f"**At** x = {witness.x!r} ({_hex(witness.x)}, bits {witness.bits})",
     ]  # fmt: skip
 
@@ -223,32 +231,40 @@ def _decimal(text: str) -> str:
 
 def _spread(issue: Issue) -> list[str]:
     """How many inputs, for each kernel; of quantisers and properties, where it was seen."""
-    rows: dict[tuple[str, str], dict[str, list[tuple[Finding, int]]]] = {}
+    rows: dict[tuple[str, str], dict[str, Seen]] = {}
     for report in issue.parts:
         for finding in report.findings:
             of = report.of.get(id(finding), report.name)
             where = f"{finding.fmt} {'' if _blocks(finding) else finding.output}".strip()
             key = (of, report.version)
-            rows.setdefault(key, {}).setdefault(where, []).append((finding, report.inputs.get(id(finding), 0)))
+            inputs = report.inputs.get(id(finding), 0)
+            rows.setdefault(key, {}).setdefault(where, []).append((finding, inputs))
     several = len({version for _, version in rows}) > 1
-    lines = [f"- `{of}`{f' ({version})' if several and version else ''}: {_counted(found)}"
-             for (of, version), found in rows.items()]  # fmt: skip
+    lines = [
+        f"- `{of}`{f' ({version})' if several and version else ''}: {_counted(found)}"
+        for (of, version), found in rows.items()
+    ]
     return ["**Where.**", "", *lines]
 
 
 KINDS = {
-    "inaccurate": "above 1 ulp", "flushes_subnormals": "subnormal and lost", "nonfinite": "with a wrong NaN or infinity",
+    "inaccurate": "above 1 ulp", "flushes_subnormals": "subnormal and lost",
+    "nonfinite": "with a wrong NaN or infinity",
     "wrong_sign": "of the wrong sign", "depends_on_device": "within 1 ulp by the device's choice alone",
 }  # fmt: skip
 
 
-def _counted(found: dict[str, list[tuple[Finding, int]]]) -> str:
+Seen = list[tuple[Finding, int]]  # of one kernel, format and output; with how many inputs were measured
+
+
+def _counted(found: dict[str, Seen]) -> str:
     """Of each format and output, how many inputs of each kind, and the worst error; kinds may overlap."""
     told = []
     for where, seen in found.items():
         inputs = max(n for _, n in seen)
         if not inputs:
-            told.append(f"{where} ({', '.join(dict.fromkeys(f.output or f.code.replace('_', ' ') for f, _ in seen))})")
+            what = dict.fromkeys(f.output or f.code.replace("_", " ") for f, _ in seen)
+            told.append(f"{where} ({', '.join(what)})")
             continue
         worst = max((abs(f.ulps) for f, _ in seen if math.isfinite(f.ulps)), default=math.nan)
         many = [f"{f.count:,} {KINDS.get(f.code, f.code.replace('_', ' '))}" for f, _ in seen]
@@ -295,8 +311,10 @@ def _reproduced(report: Report, kept: dict[str, Any]) -> list[str]:
     ran = kept.get(reproductions.key(report))
     needs = " on a machine with a CUDA device" if report.target else ""
     lines = [f"**Reproduction**{needs}:", "", "```python", code, "```", ""]
+    if report.machine_code:
+        return [*lines, "It was not run, as there was no GPU; the figures above are the machine code's.", ""]
     if ran is None or ran["code"] != code:
-        return [*lines, "It was not run: it needs a GPU, and there was none.", ""]
+        return [*lines, "It was not run.", ""]
     return [*lines, f"On {ran['on']} it printed:", "", "```text", *ran["printed"].splitlines(), "```", ""]
 
 

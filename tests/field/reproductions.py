@@ -1,6 +1,6 @@
 """Reproductions of findings that need nothing of the lab's, and what they printed.
 
-python tests/field/reproductions.py [--environments FOLDER] [PACKAGE …]     runs them and keeps what they print
+python tests/field/reproductions.py [--environments FOLDER] [PACKAGE …]   runs them, keeps what they print
 
 Those of Triton kernels are run on the lab's emulated GPU, in the package's environment; what ships as machine
 code needs a real one and is not run. Those for a CPU run in this interpreter, where it has the package.
@@ -158,12 +158,13 @@ def printed(
     versions = ", ".join(re.findall(r"^version (.+)$", done.stderr, re.MULTILINE))
     lines = [line for line in done.stdout.splitlines() if line.startswith("computed")]
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception|Fault)\b", line)]
+        kinds = re.compile(r"[\w.]*(Error|Exception|Fault)\b")
+        said = [line for line in done.stderr.splitlines() if kinds.match(line)]
         lines.append(said[-1] if said else f"exit code {done.returncode}: {done.stderr[-300:]}")
     return "\n".join(lines), versions
 
 
-def run(found: list[Report], environments: Path, kept: dict[str, Any]) -> None:
+def run(found: list[Report], environments: Path, kept: dict[str, Any], path: Path) -> None:
     known = {package.name: package for package in packages()}
     for report in found:
         code = reproduction(report)
@@ -178,6 +179,7 @@ def run(found: list[Report], environments: Path, kept: dict[str, Any]) -> None:
         said, versions = printed(code, python, report.target, needs, given)
         good = shows(report, said)
         kept[key(report)] = {"code": code, "printed": said, "on": f"{where} ({versions})", "shows": good}
+        path.write_text(strict_json(kept) + "\n", encoding="utf-8")
         print(f"{'shown' if good else 'NOT SHOWN'}: {key(report)}\n    {said}", flush=True)
 
 
@@ -203,7 +205,7 @@ def main(words: list[str]) -> None:
         r for r in chosen
         if not asked.packages or r.name in asked.packages or ("cpu" in asked.packages and not r.target)
     ]  # fmt: skip
-    run(wanted, asked.environments, kept)
+    run(wanted, asked.environments, kept, path)
     kept = {name: kept[name] for name in sorted(kept) if name in keys}
     path.write_text(strict_json(kept) + "\n", encoding="utf-8")
 
