@@ -178,7 +178,12 @@ def run(found: list[Report], environments: Path, kept: dict[str, Any], path: Pat
             needs, where = ("torch", "triton"), f"the lab's emulated {report.target}"
         said, versions = printed(code, python, report.target, needs, given)
         good = shows(report, said)
-        kept[key(report)] = {"code": code, "printed": said, "on": f"{where} ({versions})", "shows": good}
+        kept[key(report)] = {
+            "code": code,
+            "printed": said,
+            "on": where + (f" ({versions})" if versions else ""),
+            "shows": good,
+        }
         path.write_text(strict_json(kept) + "\n", encoding="utf-8")
         print(f"{'shown' if good else 'NOT SHOWN'}: {key(report)}\n    {said}", flush=True)
 
