@@ -27,6 +27,7 @@ HEAD = """\
 # Findings of the field, ready to send
 
 What the lab found in published kernels, one report for each cause, the worst first: {count}.
+
 Each can be pasted into the package's issue tracker as it is; its heading is the title. A reproduction is
 Python that needs the package, torch and mpmath, and nothing of this project; what it printed when it was run
 is written below it. All figures, and the kernels without a defect, are in [what was measured of GPU
@@ -34,7 +35,9 @@ kernels](../reports/field/README.md) and [on a CPU](../reports/field/cpu.md). Wh
 [meant so](../reports/field/README.md#by-design) has no report here.
 
 An **ulp** is the distance between neighbouring numbers of the format at the exact result; a correctly rounded
-result is within 0.5. Exact results are certified enclosures. {severities}
+result is within 0.5. Exact results are certified enclosures.
+
+{severities}
 
 `python tests/field/findings_page.py` writes this page from the committed results; causes and patches stand in
 `tests/field/published` and `tests/field/cpu`.
@@ -133,7 +136,7 @@ def page(found: list[Report], kept: dict[str, Any]) -> str:
         [i.severity.word, i.package, f"[{_cell(i.title)}](#{slug(i.heading)})", figure(i.worst)] for i in made
     ]
     lines = [
-        HEAD.format(count=f"{len(made)}, of {many} packages, {counts}", severities=words),
+        HEAD.format(count=f"{len(made)} of {many} packages, {counts}", severities=words),
         *_table(["severity", "package", "what is wrong", "worst figure"], rows),
     ]  # fmt: skip
     for issue in made:
@@ -183,7 +186,7 @@ def _issue(issue: Issue, kept: dict[str, Any]) -> list[str]:
         f"## {issue.heading}", "",
         f"*{issue.severity.word}* · {_measured(issue)}", "",
         *_seen(report), "",
-        *_spread(issue), "",
+        *_spread(issue),
         *_told("Cause", issue, "cause"),
         *_told("Suggested patch", issue, "suggestion"),
         f"**Not claimed.** {_not_claimed(issue)}", "",
@@ -244,7 +247,7 @@ def _spread(issue: Issue) -> list[str]:
         f"- `{of}`{f' ({version})' if several and version else ''}: {_counted(found)}"
         for (of, version), found in rows.items()
     ]
-    return ["**Where.**", "", *lines]
+    return ["**Where.**", "", *lines, ""] if any(report.of for report in issue.parts) else []
 
 
 KINDS = {
