@@ -53,6 +53,7 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 default_role = "code"  # docstrings have one backtick around what is code
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True

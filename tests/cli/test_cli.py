@@ -382,7 +382,7 @@ def test_the_entry_point_makes_the_working_folder_importable(
 
 @pytest.mark.parametrize("module", ["triton", "torch"])
 def test_the_program_says_nothing_when_it_ends(module: str) -> None:
-    """Triton's bindings report what is left of them: spared the last search for cycles, that is all of them."""
+    """Triton's bindings would report leaks, were Python spared its last search for cycles."""
     pytest.importorskip(module)
     script = (
         f"import sys, {module}; from precision_lab.cli.main import main; sys.argv[1:] = ['--version']; main()"
