@@ -44,6 +44,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]
 
 # Types in signatures are shown as they are written; no inventory of another project is fetched to link them.
+smartquotes = False  # a quoted name is to be pasted back
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_typehints = "signature"
