@@ -60,7 +60,7 @@ import torch
 
 @torch.no_grad()
 def smooth(down, h, *, up=None, act=None):
-    # h: what down receives, (…, channels); up: of a gated layer, act: of any other. Again as training goes
+    # h: what down receives, (…, channels); up: of a gated layer, act: of any other. Repeat it as training goes
     # on.
     largest = h.float().abs().flatten(0, -2).amax(0)
     s = torch.where(largest > 0, 2 ** torch.floor(torch.log2(largest)), 1.0)
