@@ -12,13 +12,14 @@ twice what the format at hand costs. Beyond it, most of the noise is the tensor'
 channel's gradient. 2 % is what noise of 10 % comes to over 25 tokens, and a change of the learning rate finer
 than anybody tunes it. Stochastic rounding has none but where the largest number of a block saturates.
 
-**The width of a limit.** A number is beyond, or within, only if it is by more than its uncertainty: three standard
-errors of its sampling, which `risk.numbers` estimates from the rows and channels it was drawn from, and one
-standard deviation of the prediction itself, `SPREAD`. Models that differ by their seed alone, trained and captured
-alike, have numbers with a relative standard deviation of 14 % (the activation) and 9 % (the gradient), 12 % together
-(root mean squares, `docs/examples/readiness_spread.py`); it is 0.5 to 2.5 % where the noise is rounding's own, and
-7 to 31 % where it is the tensor's, so that it is taken of what lies beyond rounding's own. One, and not three: the
-verdict is on this model. What lies between is at the limit, and not called either way.
+**The width of a limit.** A number is beyond, or within, only if it is by more than its uncertainty: three
+standard errors of its sampling, which `risk.numbers` estimates from the rows and channels it was drawn
+from, and one standard deviation of the prediction itself, `SPREAD`. Models that differ by their seed alone,
+trained and captured alike, have numbers with a relative standard deviation of 14 % (the activation) and 9 %
+(the gradient), 12 % together (root mean squares, `docs/examples/readiness_spread.py`); it is 0.5 to 2.5 %
+where the noise is rounding's own, and 7 to 31 % where it is the tensor's, so that it is taken of what lies
+beyond rounding's own. One, and not three: the verdict is on this model. What lies between is at the limit,
+and not called either way.
 """
 
 from __future__ import annotations
