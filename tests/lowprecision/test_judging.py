@@ -51,8 +51,11 @@ def test_what_is_far_from_the_limit_is_called(value: float, state: str) -> None:
     assert figure(value).state == state
 
 
-def test_the_width_is_three_standard_errors_of_sampling_and_of_the_prediction() -> None:
-    assert figure(0.1, 0.01).width == pytest.approx(3 * math.hypot(0.01, 0.02 * 0.1))
+def test_the_width_is_that_of_sampling_and_of_the_prediction() -> None:
+    assert figure(0.1, 0.01).width == pytest.approx(math.hypot(3 * 0.01, 0.12 * 0.1))
+    # What rounding costs every tensor does not differ between models.
+    assert Figure("n", "act", 0.05, 0.0, 0.1, 0.05).width == 0
+    assert Figure("n", "act", 0.05, 0.0, 0.1, 0.04).width == pytest.approx(0.12 * 0.03)
     assert figure(0.08, 0.001).state == READY
     assert figure(0.08, 0.01).state == AT_LIMIT
     assert figure(0.13, 0.001).state == NOT
@@ -64,7 +67,7 @@ def test_the_worst_of_all_numbers_decides_and_is_named() -> None:
     assert worst_state([figure(0.01), figure(0.1), figure(0.02)]) == AT_LIMIT
     assert worst_state([figure(0.1), figure(0.5), figure(0.01)]) == NOT
     assert reasons([figure(0.0998)]) == [
-        "noise of the stored activation 9.98% ± 0.60% in act (1 of 1 at 10.0%)"
+        "noise of the stored activation 9.98% ± 1.20% in act (1 of 1 at 10.0%)"
     ]
 
 

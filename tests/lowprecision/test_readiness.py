@@ -488,14 +488,14 @@ def test_the_command_judges_a_capture(tmp_path: Path) -> None:
         assert result.exit_code == 2, (wrong, result.output)
         assert words in result.output
     result = runner.invoke(
-        app, ["readiness", "relu2", "--distribution", "outliers", "--scale", "1", "--recipe", "nvfp4"]
+        app, ["readiness", "relu2", "--distribution", "normal", "--growth", "64", "--recipe", "delayed"]
     )
     assert result.exit_code == 1
 
 
 def test_a_recipe_that_is_not_ready_is_not_excused_by_bf16() -> None:
     """BF16 is what a recipe below it is compared with, and ready in itself."""
-    args = ["readiness", "relu2", "--distribution", "outliers", "--scale", "1"]
-    both = CliRunner().invoke(app, [*args, "--recipe", "bf16", "--recipe", "nvfp4"])
+    args = ["readiness", "relu2", "--distribution", "normal", "--growth", "64"]
+    both = CliRunner().invoke(app, [*args, "--recipe", "bf16", "--recipe", "delayed"])
     assert both.exit_code == 1, both.output
     assert CliRunner().invoke(app, [*args, "--recipe", "bf16"]).exit_code == 0

@@ -60,8 +60,8 @@ import torch
 
 @torch.no_grad()
 def smooth(down, h, *, up=None, act=None):
-    # h: what down receives, (…, channels); up: of a gated layer, act: of any other. Again as training goes
-    # on.
+    # h: what down receives, (…, channels); up: of a gated layer, act: of any other.
+    # Repeat it as training goes on: channels grow.
     largest = h.float().abs().flatten(0, -2).amax(0)
     s = torch.where(largest > 0, 2 ** torch.floor(torch.log2(largest)), 1.0)
     down.weight *= s  # columns of the next weight

@@ -22,6 +22,7 @@ from precision_lab.lowprecision.readiness.judging import (
     Figure,
     noise_limit,
     reasons,
+    rounding_noise,
     worst_state,
 )
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, Remedy
@@ -111,9 +112,16 @@ def limits(recipe: Recipe) -> dict[str, float]:
     }  # fmt: skip
 
 
+def rounding(recipe: Recipe) -> dict[str, float]:
+    """What rounding costs every tensor under a recipe, by the same names; of noises alone."""
+    forward = rounding_noise(recipe.forward)
+    gradient = rounding_noise(recipe.gradient, stochastic=recipe.stochastic_gradients)
+    return {ACTIVATION: forward, GRADIENT: gradient, INPUT: forward}
+
+
 def figures(recipe: Recipe, found: Sequence[tuple[str, Numbers]]) -> list[Figure]:
     """The deciding numbers of activations, by layer."""
-    most = limits(recipe)
+    most, costs = limits(recipe), rounding(recipe)
     made = []
     for layer, n in found:
         for what, value, error in (
@@ -122,16 +130,16 @@ def figures(recipe: Recipe, found: Sequence[tuple[str, Numbers]]) -> list[Figure
             (BIAS, abs(n.bias), n.bias_error),
             (CLIPPED, n.clipped, n.clipped_error),
         ):
-            made.append(Figure(what, layer, value, error, most[what]))
+            made.append(Figure(what, layer, value, error, most[what], costs.get(what, 0.0)))
     return made
 
 
 def input_figures(recipe: Recipe, inputs: Sequence[InputNumbers]) -> list[Figure]:
     """The deciding numbers of linear layers' inputs."""
-    most = limits(recipe)
+    most, costs = limits(recipe), rounding(recipe)
     made = []
     for n in inputs:
-        made.append(Figure(INPUT, n.name, n.noise, n.noise_error, most[INPUT]))
+        made.append(Figure(INPUT, n.name, n.noise, n.noise_error, most[INPUT], costs[INPUT]))
         made.append(Figure(CLIPPED, n.name, n.clipped, n.clipped_error, most[CLIPPED]))
     return made
 

@@ -77,7 +77,7 @@ def _how_judged(rows: Sequence[Data]) -> str:
         "coarser format: 19.6 % in E2M1, 27.8 % where it is rounded stochastically), the bias of it"
         + (f" (at most {limits['bias']:.0%})" if "bias" in limits else " (not examined)")
         + f", and the share of values beyond the format's range (at most {limits['clipped']:.1%}). A number "
-        "that is nearer to its limit than three standard errors is at the limit, and not called either way. "
+        "that is nearer to its limit than its uncertainty is at the limit, and not called either way. "
     )
     if any(row["params_name"] == "captured" for row in rows):
         return text + "Inputs and parameters are those that were captured."
