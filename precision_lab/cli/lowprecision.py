@@ -153,6 +153,10 @@ def probe(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file; docs/low-precision.md shows its keys.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="Instead of --config: table-4, the paper's ablation; hours."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes of one thread; as many as cores.", min=1)
@@ -164,14 +168,20 @@ def probe(
     from precision_lab.cli.printing import console_for
     from precision_lab.devices import usable_device
     from precision_lab.lowprecision.probe.prediction import summary
+    from precision_lab.lowprecision.probe.presets import get_preset
     from precision_lab.lowprecision.probe.probe import ProbeConfig, read_config
     from precision_lab.lowprecision.probe.probe import probe as train
 
     outputs = Outputs({"--json": json_path})
     usable_device(device)
-    chosen = ProbeConfig() if config is None else read_config(config)
+    if preset is not None and config is not None:
+        raise UsageError(f"--preset {preset!r} and --config {str(config)!r}: give one of them")
+    if preset is not None:
+        chosen = get_preset(preset)
+    else:
+        chosen = ProbeConfig() if config is None else read_config(config)
     kept = f"the runs that are done, and checkpoints of others, are kept in {out}; --resume goes on"
-    with ProgressBars() as bars, kept_on_interrupt(kept):
+    with ProgressBars(left=True) as bars, kept_on_interrupt(kept):
         found = train(
             out, chosen, workers=workers, device=device, resume=resume,
             on_run=lambda done, total, run: bars("runs", done, total),
@@ -188,6 +198,7 @@ def probe(
 def _print_probe(found: Any, out: Path, console: Any) -> None:
     from precision_lab.lowprecision.probe.prediction import cells, rank_correlation
     from precision_lab.lowprecision.probe.probe import digest
+    from precision_lab.report.sections.paper import orders, said
 
     diverged = sum(r["record"]["diverged_at"] is not None for r in found["runs"])
     console.print(f"{len(found['runs'])} runs, {diverged} diverged; results {digest(found)[:16]} in {out}")
@@ -199,6 +210,9 @@ def _print_probe(found: Any, out: Path, console: Any) -> None:
                 f"rank correlation of predicted risk and {words}: {r.value:.3f} "
                 f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells"
             )
+    for table, order in orders([{**r["run"], **r["record"]} for r in found["runs"]])[1].items():
+        if order is not None:
+            console.print(said(table, order).replace("**", ""), soft_wrap=True)
     console.print(f"report it: precision-lab report --probe {out}", soft_wrap=True)
 
 

@@ -48,6 +48,11 @@ class MachineInstruction:
     operands: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The opcode; with its function where one unit has several, as in MUFU.EX2."""
+        return ".".join((self.opcode, *self.modifiers[:1])) if self.opcode == "MUFU" else self.opcode
+
+    @property
     def is_fused(self) -> bool:
         """Whether it rounds a product and a sum at once.
 

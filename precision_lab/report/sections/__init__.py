@@ -17,6 +17,7 @@ from precision_lab.report.sections import (
     emulated,
     lowprecision,
     method,
+    paper,
     probe,
     use,
 )
@@ -34,6 +35,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     use.reductions,
     use.timings,
     use.blocks,
+    paper.paper,
     accuracy.conversions,
     lowprecision.verdicts,
     lowprecision.kernels,
