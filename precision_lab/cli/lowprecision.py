@@ -50,7 +50,8 @@ def readiness(
         Path | None, typer.Option("--out", help="Folder for readiness.html, .md and .json: all the evidence.")
     ] = None,
     probe_folder: Annotated[
-        Path | None, typer.Option("--probe", help="With --out: also report this folder of `probe`.")
+        Path | None,
+        typer.Option("--probe", help="With --out: also report this folder of `probe`, or it alone."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -74,6 +75,9 @@ def readiness(
         check_directory(out)
     if probe_folder is not None and out is None:
         raise UsageError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
+    if probe_folder is not None and out is not None and function is None and captured is None:
+        _report_probe(probe_folder, out, console_for(stderr=outputs.to_stderr))
+        return
     warnings: list[str] = []
     seen, values = None, {}
     if captured is not None:
@@ -125,6 +129,16 @@ def readiness(
         raise typer.Exit(1)
     if not arrived:
         raise typer.Exit(2)
+
+
+def _report_probe(folder: Path, out: Path, console: Any) -> None:
+    """Writes what a probe has found so far, complete or not."""
+    from precision_lab.report import write_lowprecision
+    from precision_lab.study.lowprecision import probe_json
+
+    everything = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(folder)}
+    for kind, file in write_lowprecision(everything, out, f"The training probe of {folder.name}").items():
+        console.print(f"{kind}: {file}", soft_wrap=True)
 
 
 def _print(found: Any, console: Any) -> None:

@@ -174,12 +174,20 @@ def test_whatever_is_done_of_the_preset_compares_all_and_it_goes_on_from_there(t
     order = paper.orders([{**r["run"], **r["record"]} for r in found["runs"]])[1]["Table 4"]
     assert order is not None and order.seeds == 2 and order.low <= order.tau <= order.high
     text = lowprecision_markdown(found, tmp_path)
-    assert "13 activations: Kendall's τ-b" in text and "over 2 seeds" in text and "nan" not in text
+    assert "13 activations: Kendall's τ-b" in text and "by 2 seeds" in text and "nan" not in text
 
 
 def lowprecision_markdown(found: dict, folder: Path) -> str:
     data = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(folder)}
     return write_lowprecision(data, folder / "report", "A title")["markdown"].read_text()
+
+
+def test_a_probe_is_reported_alone(done: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["readiness", "--probe", str(done / "out"), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "readiness.md").read_text()
+    assert text.startswith("# The training probe of out") and "## Trained: losses" in text
+    assert "## Verdicts" not in text and "May" not in text
 
 
 def test_a_preset_and_a_configuration_are_not_given_together(tmp_path: Path) -> None:

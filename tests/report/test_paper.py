@@ -95,7 +95,7 @@ def test_a_blocks_ratios_stand_beside_table_1_with_the_spread_of_both() -> None:
         ["xielu", "torch", "1.037", "1.500", "1.091–2.000", "1", "1.300"],
     ]
     assert "256 tokens" in section.parts[0] and "87 %" in section.parts[0]  # type: ignore[operator]
-    assert "Of 3 pairs of activations, 3 stand in the paper's order with quartiles apart." in section.parts[0]  # type: ignore[operator]
+    assert "in the paper's order with quartiles apart: 3; in the other order: none; with" in section.parts[0]  # type: ignore[operator]
 
 
 def test_pairs_in_the_other_order_are_named_and_overlapping_ones_tell_nothing() -> None:
@@ -104,8 +104,8 @@ def test_pairs_in_the_other_order_are_named_and_overlapping_ones_tell_nothing() 
     # relu2 ≤ silu ≤ xielu in the paper. Here silu 9–11, xielu 10.8–11.2, relu2 11.5–12.5.
     assert isinstance(text, str)
     assert (
-        "Of 3 pairs of activations, 0 stand in the paper's order with quartiles apart, 1 have quartiles that "
-        "overlap and tell nothing, and 2 in the other order: silu before relu2, xielu before relu2." in text
+        "Of 3 pairs of activations, in the paper's order with quartiles apart: 0; in the other order: 2 "
+        "(silu before relu2, xielu before relu2); with quartiles that overlap, and tell nothing: 1." in text
     )
 
 
@@ -146,6 +146,11 @@ def test_the_papers_operations_stand_beside_the_machines_instructions() -> None:
         ["relu2", "torch [operator]", "not counted alone", "EX2 1, RCP 0.5", "6.25", "1.5", "0.75", "10"],
     ]  # fmt: skip
     assert "counted and not timed" in section.parts[0]  # type: ignore[operator]
+    silu = with_opcodes(function="silu", implementation="torch")
+    half = replace(LAUNCH, opcodes={"FMUL": 5.0})
+    relu2 = cost(function="relu2", directions=(replace(FORWARD, launches=(half,)),))
+    text = part(replace(EMPTY, costs=(silu, relu2)), "paper-operations").parts[0]
+    assert isinstance(text, str) and text.endswith(" All, as multiples of SiLU's: relu2 (stable) 0.50.")
 
 
 def test_compiled_kernels_of_one_device_and_format_are_compared_where_there_are_any() -> None:

@@ -26,9 +26,9 @@ TABLE_4 = (
 def table_4() -> ProbeConfig:
     """Every activation of the paper's ablation, trained from the beginning in FP32, seed by seed.
 
-    A quarter of a million weights more than the default's model, ten times its steps, an MLP four times as
-    wide as the model as in the paper, and its ablation's weight decay. About two hours of one core; runs go
-    seed by seed over all activations, so that whatever is done when it is stopped compares all of them.
+    Ten times the default's steps with twice its weights, an MLP that is four times as wide as the model as in
+    the paper, and the weight decay of its ablation. About two hours of a core. Runs go seed by seed over all
+    activations, so that whatever is done when it is stopped compares all of them.
     """
     return ProbeConfig(
         TrainingConfig(

@@ -21,9 +21,9 @@ INTRODUCTION = (
     "are not. Table 3, ten downstream tasks with a model of 3 billion parameters, is out of reach: nothing "
     "here is set beside it."
 )
-# Kinds of machine instructions, by the beginning of their names.
+# Kinds of machine instructions. Comparisons of integers are of addresses with the tensor's end.
 SUMS = ("FFMA", "FMUL", "FADD", "HFMA2", "HMUL2", "HADD2")
-CHOICES = ("FSEL", "SEL", "FSETP", "FSET", "FMNMX", "ISETP", "IMNMX", "VIMNMX", "HSETP2", "HMNMX2", "PLOP3")
+CHOICES = ("FSEL", "SEL", "FSETP", "FSET", "FMNMX", "HSETP2", "HSET2", "HMNMX2")
 # Formulations of a function with several in a probe, the first that is there.
 _PREFERRED = ("zero-expm1", "stable [operator]", "expm1")
 
@@ -33,13 +33,13 @@ def paper(results: Results) -> Section | None:
     measured = bool({m.function for m in results.measurements} & set(published.BLOCK_TIMES))
     probe = (results.lowprecision or {}).get("probe")
     parts: list[Part] = [
-        section
-        for section in (
+        found
+        for found in (
             _block(results.blocks, measured),
             _operations(results.costs, measured),
             _orders(probe) if probe else None,
         )
-        if section is not None
+        if found is not None
     ]
     if not parts:
         return None
@@ -55,7 +55,7 @@ def paper(results: Results) -> Section | None:
 # Table 1
 
 
-def _block(blocks: Sequence[Block], measured: bool) -> Section | None:
+def _block(blocks: Sequence[Block], measured: bool) -> Part | None:
     """Time and memory of an MLP block, as ratios to SiLU's."""
     title = "Table 1: time and memory of an MLP block"
     chosen = comparable(blocks)
@@ -84,7 +84,7 @@ def _block(blocks: Sequence[Block], measured: bool) -> Section | None:
     text = (
         f"Forward and backward of a Llama-style block, {silu.tokens} tokens, width {silu.model_width}, in "
         f"{silu.fmt}; the paper's under torch.compile, where every block took {published.BLOCK_MEMORY} % of "
-        "the GPU's memory. Quartiles are the first over SiLU's third, and the third over its first. "
+        "the GPU's memory. Quartiles: the first over SiLU's third, and the third over its first. "
         + _agreement(chosen)
     )
     return Section("paper-block", title, [text, Table(columns, rows)])
@@ -120,16 +120,17 @@ def _agreement(chosen: Mapping[str, Block]) -> str:
     pairs = same + len(other) + near
     if not pairs:
         return "There is no second activation to compare."
-    said = f"Of {pairs} pairs of activations, {same} stand in the paper's order with quartiles apart"
-    said += f", {near} have quartiles that overlap and tell nothing" if near else ""
-    said += f", and {len(other)} in the other order: {', '.join(other)}" if other else ""
-    return said + "."
+    turned = f"{len(other)} ({', '.join(other)})" if other else "none"
+    return (
+        f"Of {pairs} pairs of activations, in the paper's order with quartiles apart: {same}; in the other "
+        f"order: {turned}; with quartiles that overlap, and tell nothing: {near}."
+    )
 
 
 # Section 3.5
 
 
-def _operations(costs: Sequence[Cost], measured: bool) -> Section | None:
+def _operations(costs: Sequence[Cost], measured: bool) -> Part | None:
     """Operations as the paper counts them, beside the instructions of machine code."""
     title = "Section 3.5: operations and machine instructions"
     chosen = counted(costs)
@@ -161,8 +162,21 @@ def _operations(costs: Sequence[Cost], measured: bool) -> Section | None:
         "machine code, counted and not timed. An exponential is one MUFU.EX2 and a product before it; a "
         "product and a sum are often one FFMA; expm1 is a polynomial in products and sums. *All other* "
         "loads, stores, converts to and from 16 bits and computes addresses, which the paper does not count."
+        + _beside_silu(chosen)
     )
     return Section("paper-operations", title, [text, Table(columns, rows)])
+
+
+def _beside_silu(chosen: Sequence[Cost]) -> str:
+    """All instructions of each, as multiples of SiLU's."""
+    every = [(c, sum(c.direction("forward").opcodes.values())) for c in chosen]  # type: ignore[union-attr]
+    silu = next((n for c, n in every if c.function == "silu"), None)
+    if silu is None:
+        return ""
+    listed = ", ".join(
+        f"{c.function} ({c.implementation}) {n / silu:.2f}" for c, n in every if c.function != "silu"
+    )
+    return f" All, as multiples of SiLU's: {listed}." if listed else ""
 
 
 def counted(costs: Iterable[Cost]) -> list[Cost]:
@@ -242,7 +256,7 @@ def orders(runs: Sequence[Data]) -> tuple[Trained, dict[str, ranks.Order | None]
     }
 
 
-def _orders(probe: Data) -> Section | None:
+def _orders(probe: Data) -> Part | None:
     """The order of the probe's activations, and how far it is the paper's."""
     found, by_table = orders(probe["runs"])
     known = [name for name in found.losses if name in published.ABLATIONS]
@@ -251,12 +265,13 @@ def _orders(probe: Data) -> Section | None:
     training = probe["config"]["training"]
     model = training["model"]
     seen = training["steps"] * training["batch"] * model["context"]
-    seeds = max(len(s) for name, s in found.losses.items() if name in known)
+    order = by_table["Table 4"]
+    seeds = max(len(found.losses[name]) for name in known) if order is None else order.seeds
     text = (
         f"The training probe: a model of {model['layers']} blocks of width {model['width']}, {seen:,} bytes "
-        f"in {training['steps']} steps, {seeds} seeds, in {found.recipe}; loss on held-out text. The paper: "
-        "1.1 billion parameters, 4 (Table 4) and 125 billion tokens (Table 2). At this scale an order is no "
-        "evidence for or against the paper's."
+        f"in {training['steps']} steps, {seeds} {'seed' if seeds == 1 else 'seeds'}, in {found.recipe}; loss "
+        "on held-out text. The paper: 1.1 billion parameters, 4 (Table 4) and 125 billion tokens (Table 2). "
+        "At this scale an order is no evidence for or against the paper's."
     )
     columns: list[str | Column] = ["activation"]
     columns += numeric("Table 2: loss", "Table 4: perplexity", "here: nats per byte")
@@ -274,7 +289,7 @@ def _orders(probe: Data) -> Section | None:
             ]
         )
     parts: list[Part] = [text, Table(columns, rows)]
-    parts += [said(table, order) for table, order in by_table.items()]
+    parts += [said(table, each) for table, each in by_table.items()]
     without = [name for name in published.ABLATIONS if name not in found.losses]
     if without:
         broken = [name for name in without if name in found.diverged]
@@ -292,7 +307,7 @@ def said(table: str, order: ranks.Order | None) -> str:
     interval = (
         "one seed, so that no interval is known"
         if math.isnan(order.low)
-        else f"95 % interval {order.low:.2f} to {order.high:.2f} over {order.seeds} seeds and {noise}"
+        else f"95 % interval {order.low:.2f} to {order.high:.2f}, by {order.seeds} seeds and {noise}"
     )
     odds = f"{100 * order.chance:.2g} %" if order.chance >= 1e-4 else "under 0.01 %"
     words = (
