@@ -152,12 +152,13 @@ def run(
     found_conversions = _timed(seconds, "conversions", lambda: conversions(settings.on, lost=survivor.lost))
     survivor.see(c.failure for c in found_conversions)
     found_blocks: list[Block] = []
-    if settings.timing and (settings.on.is_accelerator or (settings.on.kind == "cpu" and not settings.quick)):
+    in_blocks = settings.blocks()
+    if settings.timing and in_blocks and not settings.on.own_process:
         shape, rounds = (Shape(), 15) if settings.on.is_accelerator else (CPU_SHAPE, 7)
         found_blocks = _timed(
             seconds, "blocks",
             lambda: blocks(
-                settings.blocks(), device=settings.on, shape=shape, rounds=rounds, lost=survivor.lost
+                in_blocks, device=settings.on, shape=shape, rounds=rounds, lost=survivor.lost
             ),
         )  # fmt: skip
     lowprecision = None

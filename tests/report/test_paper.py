@@ -217,6 +217,9 @@ def test_the_orders_words_say_what_can_be_known() -> None:
     assert second.startswith("**Table 2**, 4 activations: Kendall's τ-b 1.00 (95 % interval 0.")
     assert "6 of the 6 pairs" in second and "8.3 % agree or disagree as much" in second
     assert "4 activations could not tell in any case" in second
+    assert section.parts[4] == (
+        "With 3.0 billion parameters Table 2 has two, xielu before swiglu: so it is here in 2 of 2 seeds."
+    )
     # swiglu is before relu2 in Table 4, and xielu and xiprelu are equal there.
     assert "4 of the 5 pairs" in fourth and "1,024,000 bytes in 1000 steps, 2 seeds" in str(section.parts[0])
 

@@ -290,12 +290,27 @@ def _orders(probe: Data) -> Part | None:
         )
     parts: list[Part] = [text, Table(columns, rows)]
     parts += [said(table, each) for table, each in by_table.items()]
+    parts += _two(found)
     without = [name for name in published.ABLATIONS if name not in found.losses]
     if without:
         broken = [name for name in without if name in found.diverged]
         words = f"Not trained here: {', '.join(n for n in without if n not in broken) or 'none'}."
         parts.append(words + (f" Diverged, and left out: {', '.join(broken)}." if broken else ""))
     return Section("paper-order", "Tables 2 and 4: the order after training", parts)
+
+
+def _two(found: Trained) -> list[Part]:
+    """The pair of Table 2 with 3.0 billion parameters, seed by seed; nothing where it was not trained."""
+    (better, _), (worse, _) = sorted(published.LOSSES_3B.items(), key=lambda item: item[1])
+    pair = [found.losses.get(name, {}) for name in (better, worse)]
+    seeds = sorted(set(pair[0]) & set(pair[1]))
+    if not seeds:
+        return []
+    same = sum(pair[0][k] < pair[1][k] for k in seeds)
+    return [
+        f"With 3.0 billion parameters Table 2 has two, {better} before {worse}: so it is here in {same} of "
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+    ]
 
 
 def said(table: str, order: ranks.Order | None) -> str:
