@@ -44,6 +44,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]
 
 # Types in signatures are shown as they are written; no inventory of another project is fetched to link them.
+smartquotes = False  # a quoted name is to be pasted back
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]
 autodoc_typehints = "signature"
@@ -53,6 +54,7 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 default_role = "code"  # docstrings have one backtick around what is code
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True

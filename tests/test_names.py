@@ -15,13 +15,16 @@ PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names w
 SOURCES = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cu")]
 FILE = re.compile(r"`((?:[\w.-]+/)*\w+\.(?:py|cu))(?::\w+)?`")
 DOTTED = re.compile(rf"`(?:precision_lab\.)?((?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
-# A reader's own, those of examples, and Transformer Engine's.
+# A reader's own, those of examples, and of other packages.
 OTHERS = {
     "my_kernels.py",
     "my_kernels.cu",
     "path/to/file.py",
     "common/recipe/__init__.py",
     "delayed_scaling.cu",
+    "mxfp/fake.py",
+    "pytorch/quantization.py",
+    "transformer_engine/common/recipe/__init__.py",
 }
 # Endings of files, not names in a room.
 FILES = re.compile(r"^\w+\.(html|md|json|py|cu|toml)$")

@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-_CODE = re.compile(r"(`+[^`]+`+)")
+_CODE = re.compile(r"(`+[^`]+`+|(?<![\w*])\*\w+\*(?![\w*]))")  # and one word that is stressed
 
 
 def plain(lines: list[str]) -> list[str]:

@@ -54,15 +54,17 @@ def readiness(
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Say for each low-precision recipe whether training with this activation is safe, and why not.
+    """Say for each low-precision recipe whether training so is safe, why not, and what to do.
 
-    Exit code 1 if none of the recipes below BF16 that were asked for is ready.
+    Exit code 0 if a recipe below BF16 that was asked for is ready, 4 if the best of them is at the limit, 1
+    if none is, or what would be ready was not examined.
     """
     from typing import cast
 
     from precision_lab.cli.printing import console_for
     from precision_lab.functions import Activation, get_function
     from precision_lab.lowprecision.capture.captured import Captured
+    from precision_lab.lowprecision.readiness.judging import AT_LIMIT, READY
     from precision_lab.lowprecision.readiness.readiness import modelled_layers
     from precision_lab.lowprecision.readiness.readiness import readiness as judge
     from precision_lab.lowprecision.readiness.risk import from_capture
@@ -122,30 +124,17 @@ def readiness(
         for kind in ("html", "markdown", "json"):  # which lead to all else that was written
             console.print(f"{kind}: {written[kind]}", soft_wrap=True)
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]
-    if not any(v.verdict != "not ready" for v in below or found.verdicts):
-        raise typer.Exit(1)
+    states = {v.state for v in below or found.verdicts}
+    if READY not in states:
+        raise typer.Exit(4 if AT_LIMIT in states else 1)
     if not arrived:
         raise typer.Exit(2)
 
 
 def _print(found: Any, console: Any) -> None:
-    from rich.table import Table
+    from precision_lab.cli.printing import print_readiness
 
-    table = Table(title=f"Readiness: {found.source}")
-    for heading in ("recipe", "verdict"):
-        table.add_column(heading)
-    for heading in ("forward noise", "gradient noise", "clipped"):
-        table.add_column(heading, justify="right")
-    for v in found.verdicts:
-        table.add_row(
-            v.recipe, v.verdict, f"{v.forward_noise:.2%}", f"{v.gradient_noise:.2%}", f"{v.clipped:.3%}"
-        )
-    console.print(table)
-    for v in found.verdicts:
-        for sentence in v.why:
-            console.print(f"{v.recipe}: {sentence}")
-    for sentence in found.warnings:
-        console.print(f"warning: {sentence}")
+    print_readiness(found, console)
 
 
 @clear_errors

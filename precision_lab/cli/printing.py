@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,9 @@ from precision_lab.measuring.sweep import Sweep
 from precision_lab.results import Measurement, replay_command
 from precision_lab.results.regions import legend
 from precision_lab.system.text import plain
+
+if TYPE_CHECKING:  # torch, for one command alone
+    from precision_lab.lowprecision.readiness.readiness import Readiness
 
 
 class _PlainConsole(Console):
@@ -129,6 +132,31 @@ def _signed(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value + 0.0:+.2g} %"
+
+
+def print_readiness(found: Readiness, console: Console) -> None:
+    """Verdicts with their numbers, why not, what was looked at, and what to do, in 80 columns."""
+    headings = ["forward", "gradient", "clipped"] + ["inputs"] * (found.linear_inputs is not None)
+    rows = []
+    for v in found.verdicts:
+        figures = [f"{v.forward_noise:.2%}", f"{v.gradient_noise:.2%}", f"{v.clipped:.3%}"]
+        if found.linear_inputs is not None:
+            figures.append(f"{v.input_noise:.2%}")
+        rows.append([v.recipe, v.verdict, *("–" if n.startswith("nan") else n for n in figures)])
+    columns = [Column("recipe"), Column("verdict"), *numbers(*headings)]
+    print_table(console, columns, rows, title=f"Readiness: {found.source}")
+    words = {"forward": "noise of the stored activation", "gradient": "of its gradient",
+             "inputs": "of the inputs of linear layers"}  # fmt: skip
+    console.print("; ".join(f"{k}: {words[k]}" for k in headings if k in words))
+    for v in found.verdicts:
+        for sentence in v.why:
+            console.print(f"{v.recipe}: {sentence}")
+    for sentence in found.warnings:
+        console.print(f"warning: {sentence}")
+    console.print(found.seen)
+    console.print()
+    for line in found.advice:
+        console.print(line, soft_wrap=line.startswith("    "))
 
 
 def print_sweep(sweep: Sweep, failures: Sequence[str], console: Console) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, starmap
 
 from precision_lab.report.section import (
+    DETAILS,
     MARKS,
     Cell,
     Choice,
@@ -31,7 +32,6 @@ from precision_lab.report.section import (
     Section,
     Table,
 )
-from precision_lab.report.write import DETAILS
 from precision_lab.system.text import markdown_safe
 
 CITED = 3  # rows that a claim names; the page has them all

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from precision_lab.report.svg import Drawing, Stroke
 
 LONG_LINE = 100  # characters; what is longer is cut where a clause ends
+DETAILS = "details"  # the folder of the Markdown files beside the main one
 # How a claim is marked in Markdown, by its severity.
 MARKS = {"fault": "❌", "caution": "⚠️", "good": "✅", "note": "➖"}
 

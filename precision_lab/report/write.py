@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from precision_lab.exceptions import DamagedFileError, UsageError
+from precision_lab.report.section import DETAILS
 from precision_lab.results import Results, strict_json
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.text import plain_data
 
-DETAILS = "details"  # the folder of the Markdown files beside the main one
 LARGEST = 1 << 28  # bytes of a report.json; the largest committed one is a twentieth of that
 
 

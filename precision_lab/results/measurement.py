@@ -23,15 +23,15 @@ from precision_lab.system.typed import checked
 class Witness:
     """The input at which an error was seen, ready to be pasted back."""
 
-    bits: str  # "0xb58d", bits of x in the input format
+    bits: str  #: "0xb58d", bits of x in the input format
     x: float
     x_hex: str
     computed: float
     computed_hex: str
     computed_bits: str
-    exact: str  # decimal, 25 significant digits
-    rounded: float  # correct rounding of the exact value in the output format
-    error_ulps: float  # signed, computed - exact
+    exact: str  #: decimal, 25 significant digits
+    rounded: float  #: correct rounding of the exact value in the output format
+    error_ulps: float  #: signed, computed - exact
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Witness:
@@ -86,7 +86,7 @@ class Statistics(Signed):
     not_correctly_rounded: int
     wrong_sign: int
     nonfinite_mismatch: int
-    min_correct_bits: float  # worst -log2(relative error), capped at p
+    min_correct_bits: float  #: worst -log2(relative error), capped at p
     mean_correct_bits: float
     witness: Witness | None
 
@@ -104,7 +104,7 @@ class Statistics(Signed):
 class Binade:
     """Statistics of the inputs with one sign and exponent: [2^e, 2^(e+1)) in magnitude."""
 
-    sign: int  # -1 or +1
+    sign: int  #: -1 or +1
     exponent: int
     statistics: Statistics
 
@@ -150,23 +150,22 @@ class Measurement(Signed):
     output_fmt: str
     output: str
     params_name: str
-    params: dict[str, float]  # effective values the kernel received
-    inputs: str  # "exhaustive", "stratified[:N]" or "array"
+    params: dict[str, float]  #: effective values the kernel received
+    inputs: str  #: "exhaustive", "stratified[:N]" or "array"
     n_inputs: int = 0
     max_ulp: float = 0.0
     mean_ulp: float = 0.0
-    quantiles: dict[str, float] = field(default_factory=dict)  # "0.5", …, "0.999": at most so many ulps
-    normal_bias: tuple[float, float] | None = None  # see `bias.normal_bias`
+    quantiles: dict[str, float] = field(default_factory=dict)  #: "0.5", …, "0.999": at most so many ulps
+    normal_bias: tuple[float, float] | None = None  #: see `bias.normal_bias`
     not_correctly_rounded: int = 0
     wrong_sign: int = 0
     nonfinite_mismatch: int = 0
     zero_sign_mismatch: int = 0
     undecided: int = 0
-    escalated: dict[str, int] = field(default_factory=dict)  # inputs settled by each tier
+    escalated: dict[str, int] = field(default_factory=dict)  #: inputs settled by each tier
     monotonicity_violations: int = 0
-    jump_at_zero: float = (
-        0.0  # spread of computed values around 0 beyond the exact one, absolute; NaN if not finite
-    )
+    #: spread of computed values around 0 beyond the exact one, absolute; NaN if not finite
+    jump_at_zero: float = 0.0
     witness: Witness | None = None
     nonfinite_witness: Witness | None = None
     sign_witness: Witness | None = None
@@ -175,13 +174,13 @@ class Measurement(Signed):
     time_ns_per_element: float | None = field(default=None, compare=False)
     failure: Failure | None = None
     environment: dict[str, str] = field(default_factory=dict)
-    target: str = ""  # where a stranger's kernel was found
-    definition: str = ""  # where a user's own function was found, FILE:NAME
-    device: str = "cpu"  # where the kernel ran
-    asked: dict[str, float] = field(default_factory=dict)  # parameters, where the kernel made others of them
-    options: str = ""  # with which the command line calls the kernel as it was called
-    output_precision: int = 0  # of the output's format, in bits; 0 in results of earlier versions
-    conformity: Conformity | None = None  # where the device's instructions may return one of several results
+    target: str = ""  #: where a stranger's kernel was found
+    definition: str = ""  #: where a user's own function was found, FILE:NAME
+    device: str = "cpu"  #: where the kernel ran
+    asked: dict[str, float] = field(default_factory=dict)  #: parameters, where the kernel made others of them
+    options: str = ""  #: with which the command line calls the kernel as it was called
+    output_precision: int = 0  #: of the output's format, in bits; 0 in results of earlier versions
+    conformity: Conformity | None = None  #: where the device's instructions may return one of several results
 
     def __post_init__(self) -> None:
         make_plain(self, "implementation", "params_name")

@@ -125,8 +125,8 @@ class Cause:
         """What was found, where, and the worst of it."""
         f = self.lead.finding
         where = ", ".join(part for part in (f.fmt, f.params_name) if part)
-        subject = f"{f.output} [{where}]" if f.output else f"[{where}]"
-        return f"{f.code}: {subject}: {self.lead.said()}"
+        subject = " ".join(part for part in (f.output, f"[{where}]" if where else "") if part)
+        return ": ".join(part for part in (f.code, subject, self.lead.said()) if part)
 
     def spread(self) -> str:
         """How often it was found, and of what; "" where once."""

@@ -163,7 +163,7 @@ def _worst_words(verdict: Verdict) -> str:
     faults = (
         f"{n} faults ({counted(verdict.faults)}), the worst: " if n > 1 else f"one {f.severity.word} fault: "
     )
-    return f"{faults}{what}, in {where}{_finite_words(verdict)}"
+    return f"{faults}{what}{f', in {where}' if where else ''}{_finite_words(verdict)}"
 
 
 def _held(verdict: Verdict) -> str:
@@ -208,7 +208,7 @@ def explanation(verdict: Verdict) -> str:
     """Why a verdict is no pass, for the message of a failed test: by cause, with counts and what to do."""
     found = causes(verdict)
     shown, folded = shown_and_folded(found)
-    lines = [f"{subject(verdict)}: {outcome_sentence(verdict)}"]
+    lines = [": ".join(part for part in (subject(verdict), outcome_sentence(verdict)) if part)]
     for cause in shown:
         lines += cause.lines()
     if folded:

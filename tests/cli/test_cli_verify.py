@@ -260,7 +260,10 @@ def test_a_replay_command_shows_the_strangers_value_again(kernels: Path) -> None
             ("{k}:xielu", "--function", "xielu", "--junit", "no/such/f.xml"),
             "--junit 'no/such/f.xml': its folder",
         ),
-        (("{k}:xielu", "--function", "xielu", "--framework", "tf"), "framework='tf'"),
+        (
+            ("{k}:xielu", "--function", "xielu", "--framework", "tf"),
+            "unknown framework 'tf'; known: jax, mlx, numpy, torch",
+        ),
         (("{k}:xielu", "--function", "xielu", "--time-limit", "0"), "time_limit=0.0"),
         (("stable", "--function", "xielu", "--isolate"), "isolate=True needs a TARGET"),
         (("stable", "--function", "xielu", "--compiled"), "its execution is part of its name"),

@@ -130,7 +130,7 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
 def test_the_reference_has_every_public_name_once() -> None:
     page = (DOCS / "api/python.md").read_text("utf-8")
     names = re.findall(
-        r"^\.\. auto(?:function|class|data|exception)(?:::) precision_lab\.([\w.]+)$", page, re.M
+        r"^\.\. auto(?:function|class|data|exception)(?:::) precision_lab\.([\w.]+)(?:\(\))?$", page, re.M
     )
     assert len(names) == len(set(names))
     wanted = {*precision_lab.__all__, *(f"kernels.{name}" for name in precision_lab.kernels.__all__)}

@@ -196,7 +196,8 @@ and fp64 at stratified and directed ones, forward and every gradient the kernel 
 parameters. A **defect** is an error above {bound:g} ulp, a wrong sign, a wrong infinity or NaN, roundings
 that lean to one side, or what the properties named under each kernel find. Each has a command that shows it
 again, from the root of this repository with the packages named installed;
-`python tests/field/on_cpu.py reports/field` measures all of it anew.
+`python tests/field/on_cpu.py reports/field` measures all of it anew. Causes, and what goes to maintainers,
+are [written as bug reports](../../docs/field-findings.md).
 
 vLLM and SGLang have an xIELU too; their packages need CUDA and were not run here. The packages of
 transformers and mlx-lm were run on CPU; the fused CUDA kernel that transformers looks for is on no registry.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from precision_lab.results import Finding
 
 PUBLISHED = Path(__file__).parent / "published"
+CODE = ("uses", "reproduction")  # whose line breaks count
 
 T = TypeVar("T")
 
@@ -68,10 +69,19 @@ class Note:
     Attributes:
         kernel, codes, outputs, formats: whose findings it explains; none named, all. Of a quantiser `codes`
             are what was judged: scales, codes, ties, zeros, nonfinite or nan.
-        title: as a maintainer would have it.
+        cases: of a quantiser's blocks.
+        regions: of the worst error.
+        title: as a maintainer would have it. Notes of one package that share it make one report for upstream.
         cause: in the source's own terms, with file and line.
         suggestion: what to change, in words.
         by_design: why it is meant so; "" where it is a defect.
+        uses, call: statements that import the kernel, and an expression of x (and of what else the function
+            takes) that calls it: of these and the witness a reproduction is made.
+        reproduction: a whole one, where calling the kernel at the witness does not show it. Its last line
+            prints "computed … expected …".
+        shows: what it prints, where that is not what was computed at the witness; a regular expression.
+        severity: by its reproduction, where what was measured met it at harmless inputs only.
+        not_claimed: what a maintainer might read into it and nobody has said.
     """
 
     title: str
@@ -82,11 +92,20 @@ class Note:
     codes: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    uses: str = ""
+    call: str = ""
+    reproduction: str = ""
+    shows: str = ""
+    severity: str = ""
+    not_claimed: str = ""
 
     def explains(self, kernel: frozenset[str], finding: Finding) -> bool:
         wanted = (
             (self.kernel, kernel), (self.codes, {finding.code, finding.output}),
             (self.outputs, {finding.output}), (self.formats, {finding.fmt}),
+            (self.cases, {finding.params_name}), (self.regions, {finding.region}),
         )  # fmt: skip
         return all(not names or values & set(names) for names, values in wanted)
 
@@ -158,7 +177,7 @@ def _made(kind: type[T], row: dict[str, Any], where: str) -> T:
         raise ValueError(
             f"{where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
         )
-    given = {name: _plain(value) for name, value in row.items()}
+    given = {name: value if name in CODE else _plain(value) for name, value in row.items()}
     if isinstance(given.get("kernel"), str):
         given["kernel"] = (given["kernel"],)
     try:
@@ -174,13 +193,13 @@ def _plain(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-def packages(names: list[str] | None = None) -> list[Package]:
+def packages(names: list[str] | None = None, folder: Path = PUBLISHED) -> list[Package]:
     """Those of the list, or the named ones of them.
 
     Raises:
         ValueError: as `load`, or none of that name.
     """
-    found = {path.stem: load(path) for path in sorted(PUBLISHED.glob("*.toml"))}
+    found = {path.stem: load(path) for path in sorted(folder.glob("*.toml"))}
     by_name = {one.package: one for one in found.values()} | found
     if unknown := [name for name in names or () if name not in by_name]:
         raise ValueError(f"package {unknown[0]!r} is not in the list: {', '.join(found)}")

@@ -19,7 +19,8 @@ environment of its own, compiled for sm_90 and executed by their PTX: every bf16
 and every gradient, every configuration of an autotuner, and in bf16 the engineering properties, second
 operands of their own among them, against certified exact values. Of torch 2.14.1 and Transformer Engine it
 is CUDA kernels out of their wheels, which hold machine code for sm_90 and no PTX: that is executed as it is.
-`tox -e field` measures all of it anew; [what runs on a CPU](cpu.md) has a page of its own.
+`tox -e field` measures all of it anew; [what runs on a CPU](cpu.md) has a page of its own, and what goes to
+maintainers is [written as bug reports](../../docs/field-findings.md).
 
 A **defect** is an error above {bound:g} ulp, a wrong sign, a NaN or infinity in the wrong place, or a
 property of a sound kernel that does not hold; of a quantiser, a scale that is not what its rule gives, or a

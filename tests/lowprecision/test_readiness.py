@@ -25,6 +25,7 @@ from precision_lab.kernels import XIELU
 from precision_lab.lowprecision.readiness import risk as risk_module
 from precision_lab.lowprecision.readiness.block_error import _cosine, _relative, block_errors
 from precision_lab.lowprecision.readiness.distributions import modelled
+from precision_lab.lowprecision.readiness.judging import NOISE_LIMIT, reasons
 from precision_lab.lowprecision.readiness.maps import (
     ALPHAS,
     SCALES,
@@ -35,15 +36,7 @@ from precision_lab.lowprecision.readiness.maps import (
 )
 from precision_lab.lowprecision.readiness.passage import forward_passage
 from precision_lab.lowprecision.readiness.quality import Quality
-from precision_lab.lowprecision.readiness.readiness import (
-    CLIPPED_LIMIT,
-    NOISE_LIMIT,
-    _why,
-    _within,
-    _worst,
-    modelled_layers,
-    readiness,
-)
+from precision_lab.lowprecision.readiness.readiness import modelled_layers, readiness
 from precision_lab.lowprecision.readiness.risk import (
     Numbers,
     Tensors,
@@ -54,7 +47,10 @@ from precision_lab.lowprecision.readiness.risk import (
     numbers,
     risk,
 )
+from precision_lab.lowprecision.readiness.verdicts import figures as figures_of
+from precision_lab.lowprecision.readiness.verdicts import worst_numbers
 from precision_lab.lowprecision.readiness.weighed import kernel_errors
+from precision_lab.lowprecision.recipes.recipes import get_recipe
 
 
 def layer(factor: float = 1.0, function: str = "relu2") -> Tensors:
@@ -124,23 +120,16 @@ def test_the_share_clipped_is_the_larger_of_both_tensors(side: str) -> None:
     assert 0 < min(known.forward.overflow, known.gradient.overflow) < other.overflow
 
 
-def test_a_remedy_helps_only_where_all_three_numbers_are_within_their_limits() -> None:
-    ok, over = 0.5 * NOISE_LIMIT, 2 * NOISE_LIMIT
-    assert _within((NOISE_LIMIT, NOISE_LIMIT, CLIPPED_LIMIT))
-    for worst in ((over, ok, 0.0), (ok, over, 0.0), (ok, ok, 2 * CLIPPED_LIMIT), (math.nan, ok, 0.0)):
-        assert not _within(worst)
-
-
 def test_one_layer_without_a_figure_leaves_none() -> None:
     """Whichever place it has: max() of NaN depends on that."""
     found = [figures(0.01, 0.02), figures(math.nan, 0.01), figures(0.02, math.nan)]
-    assert np.isnan(_worst(found)[:2]).all() and np.isnan(_worst(found[::-1])[:2]).all()
-    assert _worst([figures(0.01, 0.05), figures(0.02, 0.03, 0.5)]) == (0.02, 0.05, 0.5)
+    assert np.isnan(worst_numbers(found)[:2]).all() and np.isnan(worst_numbers(found[::-1])[:2]).all()
+    assert worst_numbers([figures(0.01, 0.05), figures(0.02, 0.03, 0.5)]) == (0.02, 0.05, 0.5)
 
 
 def test_the_worst_layer_is_named() -> None:
-    layers = [dataclasses.replace(layer(), name=name) for name in ("mild", "worst", "steady")]
-    (said,) = _why(layers, [figures(0.2, 0.01), figures(0.7, 0.01), figures(0.01, 0.01)])
+    found = {"mild": figures(0.2, 0.01), "worst": figures(0.7, 0.01), "steady": figures(0.01, 0.01)}
+    (said,) = reasons(figures_of(get_recipe("current"), list(found.items())))
     assert said == "noise of the stored activation 70.00% in worst (2 of 3 over 10.0%)"
 
 
@@ -203,7 +192,7 @@ def test_the_verdict_says_why_not_and_what_would_help() -> None:
     assert any("in layer" in sentence and "1 of 3 over 10.0%" in sentence for sentence in verdict.why)
     assert verdict.remedies["smooth"][0] < NOISE_LIMIT < verdict.forward_noise
     assert found.verdict("nvfp4").verdict == "not ready"
-    assert len(found.verdict("nvfp4").why) == 2
+    assert [w.partition(" of")[0] for w in found.verdict("nvfp4").why[:2]] == ["noise", "noise"]
     assert found.verdict("bf16").why == ()
     # What is left between edges in BF16 is the steady middle one.
     middle = readiness([layer(2.0**10), layer(), layer(2.0**10)], source="test", recipes=("current",),
@@ -464,7 +453,10 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     assert [v["verdict"] for v in data["verdicts"]] == ["ready", "ready"]
     page = (tmp_path / "out" / "readiness.html").read_text()
     assert "May relu2 be trained below BF16?" in page
-    assert "| relu2 (init) | current | ready |" in (tmp_path / "out" / "readiness.md").read_text()
+    written = (tmp_path / "out" / "readiness.md").read_text()
+    assert "| relu2 (init) | current | ready |" in written
+    assert written.index("Use current (ready)") < written.index("| relu2 (init) |")
+    assert "from transformer_engine.common.recipe import Float8CurrentScaling" in result.output
 
 
 def test_the_command_judges_a_capture(tmp_path: Path) -> None:
@@ -496,14 +488,14 @@ def test_the_command_judges_a_capture(tmp_path: Path) -> None:
         assert result.exit_code == 2, (wrong, result.output)
         assert words in result.output
     result = runner.invoke(
-        app, ["readiness", "relu2", "--distribution", "outliers", "--scale", "1", "--recipe", "nvfp4"]
+        app, ["readiness", "relu2", "--distribution", "normal", "--growth", "64", "--recipe", "delayed"]
     )
     assert result.exit_code == 1
 
 
 def test_a_recipe_that_is_not_ready_is_not_excused_by_bf16() -> None:
     """BF16 is what a recipe below it is compared with, and ready in itself."""
-    args = ["readiness", "relu2", "--distribution", "outliers", "--scale", "1"]
-    both = CliRunner().invoke(app, [*args, "--recipe", "bf16", "--recipe", "nvfp4"])
+    args = ["readiness", "relu2", "--distribution", "normal", "--growth", "64"]
+    both = CliRunner().invoke(app, [*args, "--recipe", "bf16", "--recipe", "delayed"])
     assert both.exit_code == 1, both.output
     assert CliRunner().invoke(app, [*args, "--recipe", "bf16"]).exit_code == 0

@@ -105,6 +105,11 @@ def test_an_exception_with_another_message_is_another_cause() -> None:
 
     verdict = Verdict((), (raised("a", "init"), raised("b", "init"), raised("a", "wide")))
     assert [[f.message for f in c.findings] for c in causes(verdict)] == [["a", "a"], ["b"]]
+    bare = Finding(
+        code="crashed", function="xielu", implementation="naive", fmt="", params_name="", message="signal 11"
+    )
+    assert causes(Verdict((), (bare,)))[0].lines() == ["critical crashed: signal 11"]
+    assert "one critical fault: the process died, or its GPU context\n" in explanation(Verdict((), (bare,)))
 
 
 @pytest.mark.parametrize("limits", [{"max_ulp": 1.0}, {"max_ulp": 1.0, "regions": {"far_tail": 1000.0}}])

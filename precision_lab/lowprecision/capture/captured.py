@@ -8,7 +8,7 @@ from pathlib import Path
 
 from precision_lab.exceptions import UsageError, unknown_name
 from precision_lab.lowprecision.capture import captured_file
-from precision_lab.lowprecision.capture.counts import Layer
+from precision_lab.lowprecision.capture.counts import Layer, Product
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,18 @@ class Captured:
     Attributes:
         model: the class of the model.
         steps: forward passes that were counted.
-        layers: in the order of the model.
+        layers: its activations; modules in the order of the model, then calls in that of time.
+        products: the inputs of its linear layers; None where they were not counted.
+        initial: whether its weights looked as they do before training; None where nothing tells.
+        unseen: calls that may be activations written by hand, and by which modules; they are not counted.
     """
 
     model: str
     steps: int
     layers: tuple[Layer, ...] = field(default_factory=tuple)
+    products: tuple[Product, ...] | None = None
+    initial: bool | None = None
+    unseen: tuple[str, ...] = ()
 
     def __add__(self, other: Captured) -> Captured:
         """Both together; parameters are those of `other`.
@@ -54,7 +60,12 @@ class Captured:
                     {*mine.amax, *theirs.amax}}  # fmt: skip
             notes = tuple(dict.fromkeys((*mine.notes, *theirs.notes)))
             merged.append(replace(theirs, tensors=tensors, moments=moments, amax=amax, notes=notes))
-        return Captured(self.model, self.steps + other.steps, tuple(merged))
+        return Captured(
+            self.model, self.steps + other.steps, tuple(merged),
+            _merged_products(self.products, other.products),
+            None if self.initial is None or other.initial is None else self.initial or other.initial,
+            tuple(dict.fromkeys((*self.unseen, *other.unseen))),
+        )  # fmt: skip
 
     def layer(self, name: str) -> Layer:
         """The layer of that name.
@@ -69,7 +80,18 @@ class Captured:
 
     def warnings(self) -> list[str]:
         """A sentence for all that was seen of a layer and is not in its counts."""
-        found = []
+        found = [
+            f"{call}: an activation that is computed by hand there is not counted; make it a module that "
+            "says its precision_lab_function"
+            for call in self.unseen
+        ]
+        for product in self.products or ():
+            found += [f"product {product.name!r}: {note}" for note in product.notes]
+            if product.input.infinite or product.input.nan:
+                found.append(
+                    f"product {product.name!r}: {product.input.infinite} infinities and "
+                    f"{product.input.nan} NaN among {product.input.seen} input values; they are left out"
+                )
         for layer in self.layers:
             found += [f"layer {layer.name!r}: {note}" for note in layer.notes]
             for kind, histogram in layer.tensors.items():
@@ -92,7 +114,9 @@ class Captured:
         Raises:
             ValueError: names and notes of all layers are more than a header holds.
         """
-        return captured_file.save(self.model, self.steps, self.layers, Path(path))
+        return captured_file.save(
+            self.model, self.steps, self.layers, self.products, self.initial, self.unseen, Path(path)
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Captured:
@@ -106,3 +130,28 @@ class Captured:
             ValueError: written by another version of precision_lab's format.
         """
         return cls(*captured_file.load(Path(path)))
+
+
+def _merged_products(
+    mine: tuple[Product, ...] | None, theirs: tuple[Product, ...] | None
+) -> tuple[Product, ...] | None:
+    """Both parts' products; None where one of them has not counted any.
+
+    Raises:
+        ValueError: other products or channel counts; names what differs.
+    """
+    if mine is None or theirs is None:
+        return None
+    names, others = [p.name for p in mine], [p.name for p in theirs]
+    if names != others:
+        raise UsageError(f"products={others}: cannot be merged with {names}")
+    merged = []
+    for one, other in zip(mine, theirs, strict=True):
+        try:
+            counts = one.input + other.input
+        except ValueError as error:
+            raise UsageError(f"product {one.name!r}: {error}") from error
+        notes = tuple(dict.fromkeys((*one.notes, *other.notes)))
+        also = tuple(dict.fromkeys((*one.also, *other.also)))
+        merged.append(replace(other, input=counts, also=also, notes=notes))
+    return tuple(merged)

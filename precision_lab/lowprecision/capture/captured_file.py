@@ -12,18 +12,25 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import DamagedFileError, UsageError
-from precision_lab.lowprecision.capture.counts import CHANNEL_BITS, Histogram, Layer, bf16_values
+from precision_lab.lowprecision.capture.counts import (
+    CHANNEL_BITS,
+    Histogram,
+    Layer,
+    Product,
+    bf16_values,
+)
 from precision_lab.system.atomic_file import write_atomically
 from precision_lab.system.npz import UNREADABLE, Arrays
 from precision_lab.system.text import plain_message
 
-VERSION = 2
+VERSION = 3
+_READ = (2, VERSION)  # version 2 has neither products nor what follows them
 # Bytes of the JSON header: some six thousand layers. Parsed, it takes up to twenty times as much.
 _LONGEST_HEADER = 2 << 20
 _MOST = 1 << 53  # of anything counted: sums are exact in float64, too
@@ -33,20 +40,26 @@ _FIELDS = {
     "name": str, "module": str, "function": str, "params": dict, "kinds": dict, "amax": dict,
     "gate_in_gradient": bool, "notes": list,
 }  # fmt: skip
+_OF_PRODUCTS = {"name": str, "module": str, "also": list, "after": str, "odd": list, "notes": list}
 Kept = dict[str, NDArray[Any]]
+Contents = tuple[str, int, tuple[Layer, ...], tuple[Product, ...] | None, bool | None, tuple[str, ...]]
 
 
-def save(model: str, steps: int, captured: Sequence[Layer], path: Path) -> Path:
+def save(
+    model: str,
+    steps: int,
+    captured: Sequence[Layer],
+    products: Sequence[Product] | None,
+    initial: bool | None,
+    unseen: Sequence[str],
+    path: Path,
+) -> Path:
     """As `Captured.save`."""
     arrays: Kept = {}
     layers = []
     for i, layer in enumerate(captured):
         for kind, histogram in layer.tensors.items():
-            seen = np.flatnonzero(histogram.patterns)
-            arrays[f"{i}.{kind}.patterns"] = seen.astype(np.uint16)
-            arrays[f"{i}.{kind}.counts"] = histogram.patterns[seen]
-            arrays[f"{i}.{kind}.channels"] = histogram.channels
-            arrays[f"{i}.{kind}.amax"] = histogram.amax
+            arrays |= _arrays(f"{i}.{kind}", histogram)
         if layer.moments is not None:
             arrays[f"{i}.moments"] = layer.moments
         layers.append(
@@ -61,12 +74,30 @@ def save(model: str, steps: int, captured: Sequence[Layer], path: Path) -> Path:
                 "notes": list(layer.notes),
             }
         )
-    header = {"version": VERSION, "model": model, "steps": steps, "layers": layers}
+    inputs: list[dict[str, Any]] | None = None if products is None else []
+    for i, product in enumerate(products or ()):
+        arrays |= _arrays(_product_name(i), product.input)
+        assert inputs is not None
+        inputs.append(
+            {
+                "name": product.name,
+                "module": product.module,
+                "also": list(product.also),
+                "after": product.after,
+                "odd": [product.input.seen, product.input.infinite, product.input.nan],
+                "notes": list(product.notes),
+            }
+        )
+    header = {
+        "version": VERSION, "model": model, "steps": steps, "layers": layers, "products": inputs,
+        "initial": initial, "unseen": list(unseen),
+    }  # fmt: skip
     header["digest"] = _digest(arrays, header)
     text = json.dumps(header).encode()
     if len(text) > _LONGEST_HEADER:
         raise UsageError(
-            f"{len(layers)} layers have names and notes of {len(text)} bytes, at most {_LONGEST_HEADER}: "
+            f"{len(layers)} layers and {len(products or ())} products have names and notes of {len(text)} "
+            f"bytes, at most {_LONGEST_HEADER}: "
             "capture fewer"
         )
     arrays["header"] = np.frombuffer(text, np.uint8)
@@ -76,8 +107,23 @@ def save(model: str, steps: int, captured: Sequence[Layer], path: Path) -> Path:
     return path
 
 
-def load(path: Path) -> tuple[str, int, tuple[Layer, ...]]:
-    """Model, steps and layers of `Captured`; raises as `Captured.load`."""
+def _product_name(i: int) -> str:
+    """What the arrays of a product begin with."""
+    return f"product.{i}"
+
+
+def _arrays(name: str, histogram: Histogram) -> Kept:
+    seen = np.flatnonzero(histogram.patterns)
+    return {
+        f"{name}.patterns": seen.astype(np.uint16),
+        f"{name}.counts": histogram.patterns[seen],
+        f"{name}.channels": histogram.channels,
+        f"{name}.amax": histogram.amax,
+    }
+
+
+def load(path: Path) -> Contents:
+    """The fields of `Captured`; raises as `Captured.load`."""
     try:
         with path.open("rb") as stream:
             return _read(Arrays(stream))
@@ -89,29 +135,60 @@ def load(path: Path) -> tuple[str, int, tuple[Layer, ...]]:
         raise DamagedFileError(f"{str(path)!r} is no capture: {type(error).__name__}: {error}") from error
 
 
-def _read(arrays: Arrays) -> tuple[str, int, tuple[Layer, ...]]:
+def _read(arrays: Arrays) -> Contents:
     header = _header(arrays)
-    if header["version"] != VERSION:
+    if header["version"] not in _READ:
         found = plain_message(repr(header["version"]))
-        raise UsageError(f"has version={found}; this precision_lab reads {VERSION}: capture again")
+        raise UsageError(
+            f"has version={found}; this precision_lab reads {' and '.join(map(str, _READ))}: capture again"
+        )
     described, steps, model = header["layers"], header["steps"], header["model"]
     _require(isinstance(model, str), f"model={model!r}")
     _require(_is_count(steps) and steps > 0, f"steps={steps!r}")
-    _require(isinstance(described, list) and len(described) > 0, "it has no layers")
+    products, initial, unseen = _about_products(header)
+    _require(isinstance(described, list) and bool(described or products), "it has no layers")
     wanted = {"header"}
     for i, found in enumerate(described):
         _check_layer(i, found)
         wanted |= {f"{i}.{kind}.{part}" for kind in found["kinds"] for part in _PARTS}
         wanted |= {f"{i}.moments"} & arrays.names
-    _require(len({found["name"] for found in described}) == len(described), "two layers have one name")
+    for i, found in enumerate(products or ()):
+        _check_product(i, found)
+        wanted |= {f"{_product_name(i)}.{part}" for part in _PARTS}
+    for what, those in (("layers", described), ("products", products or ())):
+        _require(len({found["name"] for found in those}) == len(those), f"two {what} have one name")
     for name in sorted(wanted ^ arrays.names):
         _require(name not in wanted, f"array {name!r} is missing")
         _require(name in wanted, f"array {name!r} belongs to none of its layers")
     kept: Kept = {}
     layers = tuple(_layer(i, found, arrays, kept) for i, found in enumerate(described))
+    inputs = None
+    if products is not None:
+        inputs = tuple(
+            Product(
+                found["name"], found["module"], _histogram(_product_name(i), found["odd"], arrays, kept),
+                tuple(found["also"]), found["after"], tuple(found["notes"]),
+            )
+            for i, found in enumerate(products)
+        )  # fmt: skip
     given = header.pop("digest")
     _require(_digest(kept, header) == given, "its counts do not match its digest")
-    return model, steps, layers
+    return model, steps, layers, inputs, initial, unseen
+
+
+def _about_products(header: dict[str, Any]) -> tuple[list[Any] | None, bool | None, tuple[str, ...]]:
+    """What the header says of products, weights and unseen calls; nothing in version 2.
+
+    Raises:
+        DamagedFileError: names what is wrong.
+    """
+    if header["version"] == 2:
+        return None, None, ()
+    products, initial, unseen = (header.get(name, "nothing") for name in ("products", "initial", "unseen"))
+    _require(products is None or isinstance(products, list), f"products={products!r}")
+    _require(initial is None or isinstance(initial, bool), f"initial={initial!r}")
+    _require(isinstance(unseen, list) and all(isinstance(u, str) for u in unseen), f"unseen={unseen!r}")
+    return cast("list[Any] | None", products), cast("bool | None", initial), tuple(unseen)
 
 
 def _require(right: bool, words: str) -> None:
@@ -159,6 +236,24 @@ def _check_layer(i: int, found: Any) -> None:
         _require(right, f"layer {i}: amax {name}={value!r}")
     for note in found["notes"]:
         _require(isinstance(note, str), f"layer {i}: note {note!r}")
+
+
+def _check_product(i: int, found: Any) -> None:
+    """What the header says of a product.
+
+    Raises:
+        DamagedFileError: names what is wrong.
+    """
+    _require(isinstance(found, dict), f"product {i} is no JSON object")
+    for name, kind in _OF_PRODUCTS.items():
+        value = found.get(name)
+        _require(isinstance(value, kind), f"product {i}: {name}={value!r}, no {kind.__name__}")
+    odd = found["odd"]
+    counts = len(odd) == 3 and all(map(_is_count, odd))
+    _require(counts and odd[1] + odd[2] <= odd[0], f"product {i}: {odd!r}, no [seen, infinite, NaN]")
+    for name in ("also", "notes"):
+        for text in found[name]:
+            _require(isinstance(text, str), f"product {i}: {name} {text!r}")
 
 
 def _layer(i: int, found: Mapping[str, Any], arrays: Arrays, kept: Kept) -> Layer:

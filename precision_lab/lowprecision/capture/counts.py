@@ -167,9 +167,30 @@ class Layer:
         )
 
 
+@dataclass(frozen=True)
+class Product:
+    """The input of a matrix product: of one module, or of several that were given the same tensor.
+
+    Attributes:
+        name: the qualified name of the module.
+        module: its class, or the function that was called.
+        input: histogram of what it multiplies by its weight.
+        also: other modules that were given this very tensor, as k and v beside q.
+        after: the activation whose result it is, with its gate where it has one; "" for none.
+        notes: sentences on what could not be counted.
+    """
+
+    name: str
+    module: str
+    input: Histogram
+    also: tuple[str, ...] = ()
+    after: str = ""
+    notes: tuple[str, ...] = ()
+
+
 def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
     share: NDArray[np.float64] = np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2
     return share
 
 
-__all__ = ["CHANNEL_BITS", "Histogram", "Layer", "bf16_values"]
+__all__ = ["CHANNEL_BITS", "Histogram", "Layer", "Product", "bf16_values"]

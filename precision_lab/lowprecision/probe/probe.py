@@ -142,7 +142,7 @@ def predict(config: TrainingConfig, run: Run, recipes: Sequence[str], device: De
     ageing = AGEINGS[run.ageing]
     for step in (0, ageing.steps):
         trainer.model.age(ageing, step)
-    with capture(trainer.model, steps=1, tokens=None) as seen:
+    with capture(trainer.model, steps=1, tokens=None, products=False) as seen:
         trainer.loss(0).backward()  # type: ignore[no-untyped-call]
     layers, _ = from_capture(seen.captured)
     growth = ageing.growth(degree(layers[0].function))

@@ -171,6 +171,31 @@ def gradient_passage(
     return _passage(function, params, x, way)
 
 
+def input_passage(
+    x: Tensor,
+    recipe: str | Recipe,
+    *,
+    growth: float = 1.0,
+    known_amax: float = 0.0,
+) -> Passage:
+    """A product's input as the product receives it: x in place of `forward_passage`'s f(x).
+
+    Raises:
+        ValueError: unknown recipe; x is not bfloat16.
+    """
+    recipe = get_recipe(recipe)
+    if x.dtype != torch.bfloat16 or x.ndim == 0:
+        raise UsageError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected bfloat16 (…, channels)")
+    rows = as_matrix(x.detach())
+    exact = rows.cpu().double().numpy()
+    if isinstance(recipe, Unscaled):
+        kept = recipe.store(rows).cpu().double().numpy()
+        return Passage(exact, kept, kept, np.isinf(kept) & np.isfinite(exact), recipe.forward)
+    tensor, found = _stored(rows.float(), _Way(recipe, "unfused", None, None, None, None, growth, known_amax))
+    stored, elements = (values.cpu().double().numpy() for values in (found.dequantize(), found.values()))
+    return Passage(exact, stored, elements, _clipped(tensor, found), found.fmt)
+
+
 def _passage(function: Activation, params: Mapping[str, float] | None, x: Tensor, way: _Way) -> Passage:
     recipe, gate, fused, output = way.recipe, way.gate, way.fused, way.output
     if way.path not in get_args(Path):
@@ -250,4 +275,4 @@ def _check_pair(name: str, tensor: Tensor | None, x: Tensor) -> None:
         raise UsageError(f"{name}={seen}: expected bfloat16 of the shape of x, {tuple(x.shape)}")
 
 
-__all__ = ["Passage", "forward_passage", "gradient_passage"]
+__all__ = ["Passage", "forward_passage", "gradient_passage", "input_passage"]

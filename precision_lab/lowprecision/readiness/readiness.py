@@ -1,15 +1,12 @@
-"""May this activation be trained by this recipe? A verdict, the three numbers behind it, the evidence.
+"""May this activation, or this model, be trained by this recipe? A verdict, and what is behind it.
 
-The limits are the recipes' own rounding with a margin. Values spread evenly over a binade and rounded to E4M3
-have a root mean square error of 2.6 % of themselves, in E5M2 5.3 %; a channel whose noise is much above that
-has lost more than rounding: small values to underflow, or large ones to clipping. The training probe of this
-project shows how far these limits hold: see its report.
+`judging` says what the limits are and where they come from, `verdicts` what is made of them for each recipe,
+`trained` what the probe's models lost by it, and `advice` what to do.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,43 +16,21 @@ from precision_lab.functions import Activation, get_function
 from precision_lab.implementations import resolve
 from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.capture.captured import Captured
+from precision_lab.lowprecision.readiness.advice import LATE, advice
 from precision_lab.lowprecision.readiness.amplification import Amplification, amplifications
+from precision_lab.lowprecision.readiness.inputs import InputNumbers, input_numbers, product_inputs
+from precision_lab.lowprecision.readiness.judging import BIAS_LIMIT, CLIPPED_LIMIT, NOISE_LIMIT
 from precision_lab.lowprecision.readiness.passage import Path
 from precision_lab.lowprecision.readiness.remedies import REMEDIES, Remedy
 from precision_lab.lowprecision.readiness.risk import Numbers, Tensors, from_distribution, numbers
+from precision_lab.lowprecision.readiness.verdicts import RecipeVerdict, Scope, judge_recipe
 from precision_lab.lowprecision.readiness.weighed import KernelErrors, kernel_errors
 from precision_lab.lowprecision.recipes.base import Recipe
-from precision_lab.lowprecision.recipes.recipes import RECIPES, Unscaled, get_recipe
+from precision_lab.lowprecision.recipes.recipes import RECIPES, get_recipe
+from precision_lab.lowprecision.recipes.transformer_engine import IN_BF16, SOURCE
 from precision_lab.results.profile import DEFAULT
 
-NOISE_LIMIT = 0.10  # of either tensor's channels
-CLIPPED_LIMIT = 1e-3
-READY, WITH, NOT = "ready", "ready with", "not ready"
 EXACT = "exact"  # in a formulation's place: the correctly rounded result
-
-
-@dataclass(frozen=True)
-class RecipeVerdict:
-    """What is said of one recipe.
-
-    Attributes:
-        recipe: its name.
-        verdict: "ready", "ready with NAME" of a remedy, or "not ready".
-        forward_noise, gradient_noise, clipped: the deciding numbers, as `risk.Numbers`, of the layer where
-            they are worst.
-        why: a sentence for each number over its limit.
-        remedies: the worst numbers with each remedy that was tried.
-        hardware: compute capability that has it.
-    """
-
-    recipe: str
-    verdict: str
-    forward_noise: float
-    gradient_noise: float
-    clipped: float
-    why: tuple[str, ...]
-    remedies: Mapping[str, tuple[float, float, float]]
-    hardware: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -80,6 +55,9 @@ class Readiness:
         growth: how much larger tensors may be than delayed scaling has seen.
         warnings: what was left out.
         kernels: what captured inputs meet in each implementation; nothing for modelled ones.
+        seen: a sentence on what was looked at, and what that says nothing about.
+        linear_inputs: one for each input of a linear layer and recipe; None where none were looked at.
+        advice: what to do; lines of code begin with four spaces.
     """
 
     source: str
@@ -89,6 +67,9 @@ class Readiness:
     growth: float
     warnings: tuple[str, ...] = ()
     kernels: tuple[KernelErrors, ...] = ()
+    seen: str = ""
+    linear_inputs: tuple[InputNumbers, ...] | None = None
+    advice: tuple[str, ...] = ()
 
     def verdict(self, recipe: str) -> RecipeVerdict:
         """The verdict of that recipe.
@@ -100,7 +81,13 @@ class Readiness:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with effective bits beside the ratios they come from."""
-        found = {**asdict(self), "limits": {"noise": NOISE_LIMIT, "clipped": CLIPPED_LIMIT}}
+        found = {
+            **asdict(self),
+            "limits": {"noise": NOISE_LIMIT, "clipped": CLIPPED_LIMIT, "bias": BIAS_LIMIT},
+            "remedies": {r.name: {"description": r.description, "code": r.code} for r in REMEDIES.values()},
+            "in_bf16": IN_BF16,
+            "hardware_source": SOURCE,
+        }
         for row, e in zip(found["evidence"], self.evidence, strict=True):
             for name, q in (("forward", e.numbers.forward), ("gradient", e.numbers.gradient)):
                 row["numbers"][name]["effective_bits"] = q.effective_bits
@@ -160,9 +147,12 @@ def readiness(
         ValueError: no layers; unknown recipe, path or implementation; a growth below 1.
         KernelError: the implementation failed.
     """
-    if not layers:
+    products = None if captured is None else captured.products
+    if not layers and not products:
         raise UsageError("layers=[]: nothing to judge a recipe by")
-    evidence, verdicts = [], []
+    drawn, left_out = product_inputs(products or ())
+    scope = Scope(captured is not None, blocks, products is not None and not left_out)
+    evidence, verdicts, inputs = [], [], []
     kernels = {t.function: _kernel(formulation, t.function) for t in layers}
 
     def judge(tensors: Tensors, recipe: Recipe, remedy: str | Remedy = "none") -> Numbers:
@@ -174,83 +164,47 @@ def readiness(
         evidence += [
             Evidence(t.name, t.function.name, recipe.name, n) for t, n in zip(layers, found, strict=True)
         ]
-        verdicts.append(_verdict(layers, recipe, found, judge, blocks))
+        of_inputs = [input_numbers(p, recipe, growth=growth) for p in drawn]
+        inputs += of_inputs
+        verdicts.append(judge_recipe(recipe, layers, found, of_inputs, judge, scope))
     return Readiness(
         source, tuple(verdicts), tuple(evidence),
         tuple(amplifications(layers, tuple(map(get_function, compared)))), growth,
-        (*warnings, *_empty(layers, evidence)),
-        () if captured is None else tuple(kernel_errors(captured)),
+        (*warnings, *left_out, *_empty(layers, evidence)),
+        () if captured is None else tuple(kernel_errors(captured)), _seen(layers, captured),
+        None if products is None else tuple(inputs),
+        tuple(advice(verdicts, captured=captured is not None)),
     )  # fmt: skip
+
+
+def _seen(layers: Sequence[Tensors], captured: Captured | None) -> str:
+    """What the verdicts were seen on, and what they say nothing about."""
+    if captured is None:
+        return (
+            f"Seen on {len(layers)} modelled distribution{'s' * (len(layers) > 1)} of the activation's "
+            "input. The inputs of other linear layers (q, k, v, attention's output, lm_head) are not "
+            "examined; --captured FILE examines your model's."
+        )
+    inputs = captured.products
+    looked_at = f"{len(layers)} activation{'s' * (len(layers) != 1)}"
+    if inputs is None:
+        looked_at += " alone; the inputs of linear layers were not captured"
+    else:
+        linear = sum(1 + len(p.also) for p in inputs)
+        looked_at += f" and the inputs of {linear} linear layers"
+    weights = {
+        True: "The weights look as they do before training",
+        False: "The weights have been trained",
+        None: "Whether the weights have been trained is not known",
+    }[captured.initial]
+    return (
+        f"Seen on {captured.steps} step{'s' * (captured.steps > 1)}: {looked_at}. {weights}; {LATE}, so that "
+        + ("this says little of a run." if captured.initial else "a later capture may say otherwise.")
+    )
 
 
 def _kernel(formulation: str | Implementation, function: Activation) -> Implementation | None:
     return None if formulation == EXACT else resolve(formulation, function, FP32)
-
-
-def _verdict(
-    layers: Sequence[Tensors],
-    recipe: Recipe,
-    found: Sequence[Numbers],
-    judge: Callable[..., Numbers],
-    blocks: bool,
-) -> RecipeVerdict:
-    worst = _worst(found)
-    why = _why(layers, found)
-    tried: dict[str, tuple[float, float, float]] = {}
-    verdict = READY
-    if why:
-        verdict = NOT
-        for remedy in REMEDIES.values():
-            rest = _without_edges(layers, remedy)
-            if remedy.name == "none" or not rest or isinstance(recipe, Unscaled):
-                continue
-            if remedy.edge_bf16 and not blocks:
-                continue
-            tried[remedy.name] = _worst([judge(t, recipe, remedy=remedy) for t in rest])
-            if verdict == NOT and _within(tried[remedy.name]):
-                verdict = f"{WITH} {remedy.name}"
-    return RecipeVerdict(recipe.name, verdict, *worst, tuple(why), tried, recipe.capability)
-
-
-def _without_edges(layers: Sequence[Tensors], remedy: Remedy) -> Sequence[Tensors]:
-    """Layers that still go through the recipe."""
-    edge = remedy.edge_bf16
-    return layers[edge : len(layers) - edge] if edge else layers
-
-
-def _worst(found: Sequence[Numbers]) -> tuple[float, float, float]:
-    def largest(values: list[float]) -> float:
-        return math.nan if any(map(math.isnan, values)) else max(values)
-
-    return (
-        largest([n.forward_noise for n in found]),
-        largest([n.gradient_noise for n in found]),
-        largest([n.clipped for n in found]),
-    )
-
-
-def _within(worst: tuple[float, float, float]) -> bool:
-    forward, gradient, clipped = worst
-    return forward <= NOISE_LIMIT and gradient <= NOISE_LIMIT and clipped <= CLIPPED_LIMIT
-
-
-def _why(layers: Sequence[Tensors], found: Sequence[Numbers]) -> list[str]:
-    said = []
-    for what, limit, values in (
-        ("noise of the stored activation", NOISE_LIMIT, [n.forward_noise for n in found]),
-        ("noise of the stored gradient", NOISE_LIMIT, [n.gradient_noise for n in found]),
-        ("share clipped", CLIPPED_LIMIT, [n.clipped for n in found]),
-    ):
-        empty = [layers[i].name for i, v in enumerate(values) if math.isnan(v)]
-        if empty:
-            said.append(f"{what}: nothing finite to judge by in {', '.join(empty)}")
-        over = [i for i, v in enumerate(values) if v > limit]
-        if over:
-            i = max(over, key=lambda k: values[k])
-            said.append(
-                f"{what} {values[i]:.2%} in {layers[i].name} ({len(over)} of {len(values)} over {limit:.1%})"
-            )
-    return said
 
 
 def _empty(layers: Sequence[Tensors], evidence: Sequence[Evidence]) -> list[str]:

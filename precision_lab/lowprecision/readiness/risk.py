@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ from precision_lab.lowprecision.readiness.passage import (
 )
 from precision_lab.lowprecision.readiness.quality import Quality
 from precision_lab.lowprecision.readiness.remedies import Remedy, get_remedy
+from precision_lab.lowprecision.readiness.sampling import (
+    GROUPS,
+    bias_error,
+    bias_of,
+    by_group,
+    noise_error,
+    share_error,
+)
 from precision_lab.lowprecision.readiness.weighed import weigh_forward
 from precision_lab.lowprecision.recipes.base import Recipe
 from precision_lab.lowprecision.recipes.recipes import get_recipe
@@ -78,6 +86,9 @@ class Numbers:
         channels_lost: share of the stored activation's channels of which at least half the energy is noise.
         worst_channel_db: the least signal-to-quantisation-noise ratio of one of its channels.
         forward, gradient: all measures of both tensors.
+        forward_error, gradient_error, clipped_error: standard errors of the first three by their sampling; 0
+            of what was weighed by everything that was counted.
+        bias, bias_error: `sampling.bias_of` the gradient, and its standard error.
     """
 
     forward_noise: float
@@ -87,6 +98,11 @@ class Numbers:
     worst_channel_db: float
     forward: Quality
     gradient: Quality
+    forward_error: float = 0.0
+    gradient_error: float = 0.0
+    clipped_error: float = 0.0
+    bias: float = 0.0
+    bias_error: float = 0.0
 
     @property
     def score(self) -> float:
@@ -136,9 +152,54 @@ def numbers(
     Raises:
         ValueError: growth is below 1 or not finite; else as `passage.forward_passage`.
     """
+    recipe, remedy = get_recipe(recipe), get_remedy(remedy)
+    found = _numbers(tensors, recipe, remedy, growth, path, kernel, seed)
+    apart = _scales_apart(tensors, recipe, growth)
+    if apart == 0:
+        return found
+    # What delayed scaling clips hangs on one number, the largest that it saw, which another sample has
+    # otherwise.
+    more, less = (
+        _numbers(tensors, recipe, remedy, max(1.0, growth * math.exp(d)), path, kernel, seed)
+        for d in (apart, -apart)
+    )
+    return replace(
+        found,
+        forward_error=math.hypot(found.forward_error, (more.forward_noise - less.forward_noise) / 2),
+        gradient_error=math.hypot(found.gradient_error, (more.gradient_noise - less.gradient_noise) / 2),
+        clipped_error=math.hypot(found.clipped_error, (more.clipped - less.clipped) / 2),
+        bias_error=math.hypot(found.bias_error, (more.bias - less.bias) / 2),
+    )
+
+
+def _scales_apart(tensors: Tensors, recipe: Recipe, growth: float) -> float:
+    """Standard deviation of the logarithm of the largest magnitude, between parts of the rows.
+
+    0 where nothing hangs on it: a recipe that remembers nothing, or that has seen this very size; or where
+        the
+    largest of everything that passed is known.
+    """
+    if growth == 1 or recipe.state("input") is None or tensors.counted is not None:
+        return 0.0
+    x = tensors.x.float().abs().nan_to_num(nan=0.0, posinf=0.0)
+    largest = np.array([float(x[k::GROUPS].max()) for k in range(min(GROUPS, x.shape[0]))])
+    if largest.size < 2 or not (largest > 0).all():
+        return 0.0
+    # What is stored grows as the square of x at most, and so does its logarithm twice as fast.
+    return 2 * float(np.log(largest).std(ddof=1))
+
+
+def _numbers(
+    tensors: Tensors,
+    recipe: Recipe,
+    remedy: Remedy,
+    growth: float,
+    path: Path,
+    kernel: Implementation | None,
+    seed: int,
+) -> Numbers:
     if not 1 <= growth < math.inf:
         raise UsageError(f"growth={growth!r}: at least 1 and finite")
-    recipe, remedy = get_recipe(recipe), get_remedy(remedy)
     params, x, upstream = dict(tensors.params), tensors.x, tensors.upstream
     if "alpha_p" in params:
         params["alpha_p"] = min(params["alpha_p"], remedy.alpha_cap)
@@ -154,24 +215,33 @@ def numbers(
             tensors.function, params, tensors.counted, recipe, path=path, kernel=kernel,
             growth=growth, known_amax=stored,
         )  # fmt: skip
-        f, ratios = weighed.quality, weighed.ratios
+        f, ratios, forward_error, clipped_error = weighed.quality, weighed.ratios, 0.0, 0.0
     else:
         forward = forward_passage(
             tensors.function, params, x, recipe, path=path, kernel=kernel, gate=tensors.gate,
             growth=growth, smooth=remedy.smooth, generator=generator, known_amax=stored,
         )  # fmt: skip
         f, ratios = forward.tensor(), channel_ratios(forward)
+        noise, power, _, clipped = by_group(forward)
+        # The channels of a model are all there are; modelled ones were drawn as its rows were.
+        drawn = tensors.counted is None
+        forward_error = noise_error(noise, power, drawn_channels=drawn)
+        clipped_error = share_error(clipped, f.n)
     gradient = gradient_passage(
         tensors.function, params, x, upstream, recipe, path=path, kernel=kernel,
         gate=tensors.gate, growth=growth, generator=generator, known_amax=returned,
         gate_in_upstream=tensors.gate_in_upstream,
     )  # fmt: skip
     g = gradient.tensor()
+    noise, power, product, clipped = by_group(gradient)
     with np.errstate(divide="ignore"):
         worst = float(-10 * np.log10(ratios.max())) if ratios.size else math.nan
     return Numbers(
         channel_noise(ratios, f.n), channel_noise(channel_ratios(gradient), g.n), max(f.overflow, g.overflow),
-        float(np.mean(ratios >= 0.5)) if ratios.size else math.nan, worst, f, g,
+        float(np.mean(ratios >= 0.5)) if ratios.size else math.nan, worst, f, g, forward_error,
+        noise_error(noise, power, drawn_channels=tensors.counted is None),
+        max(clipped_error, share_error(clipped, g.n)), bias_of(product.sum(0), power.sum(0)),
+        bias_error(product, power),
     )  # fmt: skip
 
 
@@ -208,8 +278,7 @@ def from_capture(
     found, left_out = [], []
     for layer in captured.layers:
         try:
-            channels = layer.tensors["input"].amax.size
-            few = max(TOKENS // 4, min(TOKENS, _NUMBERS // max(channels, 1)))
+            few = rows_to_draw(layer.tensors["input"].amax.size)
             found.append(_drawn(layer, tokens or few, rng))
         except ValueError as error:
             left_out.append(f"layer {layer.name!r} is left out: {error}")
@@ -218,9 +287,14 @@ def from_capture(
             left_out.append(
                 f"layer {layer.name!r}: no gradient was captured; a normal one, 0.001, stands in its place"
             )
-    if not found:
+    if not found and not captured.products:
         raise UsageError(f"no layer of the capture of {captured.model} can be judged: {'; '.join(left_out)}")
     return found, left_out
+
+
+def rows_to_draw(channels: int) -> int:
+    """Rows of a tensor of so many channels: 128, down to 32 of one with more than 2,048."""
+    return max(TOKENS // 4, min(TOKENS, _NUMBERS // max(channels, 1)))
 
 
 def _drawn(layer: Layer, tokens: int, rng: np.random.Generator) -> Tensors:
@@ -277,4 +351,5 @@ __all__ = [
     "from_distribution",
     "numbers",
     "risk",
+    "rows_to_draw",
 ]

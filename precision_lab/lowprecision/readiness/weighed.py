@@ -24,7 +24,7 @@ from precision_lab.implementations.base import Implementation
 from precision_lab.lowprecision.capture.captured import Captured
 from precision_lab.lowprecision.capture.counts import CHANNEL_BITS, Histogram
 from precision_lab.lowprecision.capture.recognised import activation_of
-from precision_lab.lowprecision.readiness.passage import Passage, Path, forward_passage
+from precision_lab.lowprecision.readiness.passage import Passage, Path, forward_passage, input_passage
 from precision_lab.lowprecision.readiness.quality import Quality
 from precision_lab.lowprecision.readiness.values import Params, linear_params
 from precision_lab.lowprecision.recipes.base import Recipe
@@ -202,15 +202,33 @@ def weigh_forward(
     """
     if not recipe.tensorwise:
         raise UsageError(f"recipe={recipe.name!r}: blocks share its scales; draw rows instead")
-    bits, often = _finite(histogram)
-    if bits.size == 0:
-        raise UsageError("histogram: nothing finite was counted")
-    x = torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)[:, None]
+    bits, often, x = _met(histogram)
     passage = forward_passage(
         function, params, x, recipe, path=path, kernel=kernel, growth=growth,
         known_amax=known_amax,
     )  # fmt: skip
     return Weighed(passage.tensor(often[:, None]), _ratios(passage, bits, often, histogram))
+
+
+def weigh_input(histogram: Histogram, recipe: Recipe, *, growth: float, known_amax: float = 0.0) -> Weighed:
+    """A product's input as `weigh_forward` has an activation's result.
+
+    Raises:
+        ValueError: as `weigh_forward`.
+    """
+    if not recipe.tensorwise:
+        raise UsageError(f"recipe={recipe.name!r}: blocks share its scales; draw rows instead")
+    bits, often, x = _met(histogram)
+    passage = input_passage(x, recipe, growth=growth, known_amax=known_amax)
+    return Weighed(passage.tensor(often[:, None]), _ratios(passage, bits, often, histogram))
+
+
+def _met(histogram: Histogram) -> tuple[NDArray[np.int64], Float64, torch.Tensor]:
+    """Finite patterns that were counted, how often, and their values, shape (patterns, 1)."""
+    bits, often = _finite(histogram)
+    if bits.size == 0:
+        raise UsageError("histogram: nothing finite was counted")
+    return bits, often, torch.from_numpy(bits.astype(np.uint16).view(np.int16)).view(torch.bfloat16)[:, None]
 
 
 def _ratios(passage: Passage, bits: NDArray[np.int64], often: Float64, histogram: Histogram) -> Float64:
@@ -234,4 +252,4 @@ def _ratios(passage: Passage, bits: NDArray[np.int64], often: Float64, histogram
     return ratios
 
 
-__all__ = ["KernelErrors", "Weighed", "kernel_errors", "weigh_forward"]
+__all__ = ["KernelErrors", "Weighed", "kernel_errors", "weigh_forward", "weigh_input"]

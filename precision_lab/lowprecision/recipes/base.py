@@ -81,6 +81,9 @@ class Recipe:
         fused: an activation is stored by this recipe in the kernel that computes it: "fp32" without a
             step to BF16 between, "bf16" with one but the amax of the FP32 values, "bf16-amax" with one
             before the amax too; "" where the kernels stay two.
+        hardware: the same for people, with what else it asks for.
+        constructor: Transformer Engine's class with its arguments; "" where it has none.
+        environment: the variable that has to be "1" when Transformer Engine is imported; "" for none.
     """
 
     name: str
@@ -90,8 +93,16 @@ class Recipe:
     saturating: bool = True
     capability: tuple[int, int] = (8, 9)
     fused: str = ""
+    hardware: str = ""
+    constructor: str = ""
+    environment: str = ""
     # Whether an element is stored alike wherever it stands: one scale for the tensor, or none.
     tensorwise: ClassVar[bool] = False
+
+    @property
+    def stochastic_gradients(self) -> bool:
+        """Whether gradients are rounded stochastically, so that their errors average to zero."""
+        return False
 
     def fmt(self, role: Role) -> FloatFormat:
         """The format of a role's elements."""

@@ -117,6 +117,10 @@ class NVFP4(Recipe):
     hadamard: bool = True
     stochastic: bool = True
 
+    @property
+    def stochastic_gradients(self) -> bool:
+        return self.stochastic
+
     def _quantize(self, given: Given) -> Quantized:
         x, role, generator = given.x, given.role, given.generator
         stochastic = self.stochastic and role == "gradient"
@@ -136,39 +140,54 @@ class NVFP4(Recipe):
         )  # fmt: skip
 
 
+ADA = "Ada, Hopper, Blackwell or newer (compute capability 8.9; on Ada CUDA 12.1)"
+HOPPER = "Hopper, Blackwell or newer (compute capability 9.0; CUDA 12.9)"
+BLACKWELL = "Blackwell or newer (compute capability 10.0)"
+
 RECIPES: Registry[Recipe] = Registry(
     "recipe",
     Recipe,
     (
-        Unscaled("fp32", "FP32 throughout", FP32, FP32, capability=(0, 0), fused="fp32"),
-        Unscaled("bf16", "operands rounded to BF16", BF16, BF16, capability=(8, 0), fused="bf16"),
-        DelayedScaling(
-            "delayed", "FP8, one scale per tensor from the amaxes of the last 1024 steps", fused="fp32"
+        Unscaled("fp32", "FP32 throughout", FP32, FP32, capability=(0, 0), fused="fp32", hardware="any"),
+        Unscaled(
+            "bf16", "operands rounded to BF16", BF16, BF16, capability=(8, 0), fused="bf16",
+            hardware="Ampere or newer (compute capability 8.0)",
         ),
-        CurrentScaling("current", "FP8, one scale per tensor from its own amax", fused="bf16"),
+        DelayedScaling(
+            "delayed", "FP8, one scale per tensor from the amaxes of the last 1024 steps", fused="fp32",
+            hardware=ADA, constructor="DelayedScaling(amax_history_len=1024, amax_compute_algo=\"max\")",
+        ),
+        CurrentScaling(
+            "current", "FP8, one scale per tensor from its own amax", fused="bf16", hardware=ADA,
+            constructor="Float8CurrentScaling()",
+        ),
         CurrentScaling(
             "current-pow2", "FP8, one power-of-two scale per tensor from its own amax", fused="bf16",
-            power_of_two=True,
+            power_of_two=True, hardware=ADA, constructor="Float8CurrentScaling()",
+            environment="NVTE_FP8_CURRENT_SCALING_POWER_2_SCALES",
         ),
         BlockScaling(
             "block", "E4M3, power-of-two scales of 1×128 pieces, 128×128 for weights", gradient=E4M3,
-            capability=(9, 0),
+            capability=(9, 0), hardware=HOPPER, constructor="Float8BlockScaling()",
         ),
         BlockScaling(
             "block-fp32", "E4M3, FP32 scales of 1×128 pieces, 128×128 for weights", gradient=E4M3,
-            capability=(9, 0), power_of_two=False,
+            capability=(9, 0), power_of_two=False, hardware=HOPPER, constructor="Float8BlockScaling()",
+            environment="NVTE_FP8_BLOCK_SCALING_FP32_SCALES",
         ),
         MXFP8(
             "mxfp8", "E4M3, E8M0 scales of 1×32 pieces", gradient=E4M3, capability=(10, 0),
-            fused="bf16-amax",
+            fused="bf16-amax", constructor="MXFP8BlockScaling()",
+            hardware="Blackwell (compute capability 10.x; not 12.x yet)",
         ),
         NVFP4(
             "nvfp4", "E2M1, E4M3 scales of 1×16 pieces, Hadamard transform, stochastic gradients", E2M1, E2M1,
-            capability=(10, 0),
+            capability=(10, 0), hardware=BLACKWELL, constructor="NVFP4BlockScaling()",
         ),
         NVFP4(
             "nvfp4-plain", "E2M1, E4M3 scales of 1×16 pieces, rounded to nearest", E2M1, E2M1,
-            capability=(10, 0), fused="bf16", hadamard=False, stochastic=False,
+            capability=(10, 0), fused="bf16", hadamard=False, stochastic=False, hardware=BLACKWELL,
+            constructor="NVFP4BlockScaling(disable_rht=True, disable_stochastic_rounding=True)",
         ),
     ),
 )  # fmt: skip

@@ -41,6 +41,7 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
     accuracy.conversions,
     lowprecision.verdicts,
     lowprecision.kernels,
+    lowprecision.inputs,
     lowprecision.stored,
     lowprecision.paths,
     lowprecision.amplification,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from precision_lab.report.numbers import Data, number, percent, short
-from precision_lab.report.section import Column, Figure, Section, Table, numeric
+from precision_lab.report.section import Code, Column, Figure, Fold, Part, Section, Table, numeric
 from precision_lab.results import Results
 
 AMPLIFIED = ("kurtosis_in", "kurtosis_out", "amax_in", "amax_out", "crest_in", "crest_out")
@@ -28,7 +28,7 @@ def _subject(row: Data) -> str:
 
 @of_lowprecision
 def verdicts(data: Data) -> Section | None:
-    """May it be trained so."""
+    """May it be trained so, and what to do."""
     if not data["readiness"]:
         return None
     by: dict[tuple[str, str], dict[str, Data]] = {}
@@ -44,34 +44,139 @@ def verdicts(data: Data) -> Section | None:
                 percent(v["clipped"]),
             ]  # fmt: skip
         rows.append(cells)
-    kinds, limits = list(next(iter(by.values()))), data["readiness"][0]["limits"]
+    kinds = list(next(iter(by.values())))
     titles = {"steady": "normal and Student-t inputs", "outliers": "with outlier channels"}
     headings: list[str | Column] = ["activation", "recipe"]
     for kind in kinds:
         headings += [titles.get(kind, kind), *numeric("forward", "gradient", "clipped")]
-    text = (
-        "Three numbers decide, each of the layer where it is worst: the noise of the stored activation and "
-        "that of the gradient that goes back through it (root mean square over channels, each relative to "
-        f"its own size; at most {limits['noise']:.0%}), and the share of values beyond the format's range "
-        f"(at most {limits['clipped']:.1%}). "
-    )
-    if any(row["params_name"] == "captured" for row in data["readiness"]):
-        text += "Inputs and parameters are those that were captured."
-    else:
-        text += (
-            "Inputs are modelled; `precision-lab readiness --captured FILE` judges by those of your own "
-            "model."
-        )
     warnings = dict.fromkeys(w for row in data["readiness"] for w in row["warnings"])
     said = [f"Warning: {w}." for w in warnings]
+    seen = dict.fromkeys(row["seen"] for row in data["readiness"] if row.get("seen"))
     why = list(dict.fromkeys(
         (_subject(row), v["recipe"], sentence)
         for row in data["readiness"] for v in row["verdicts"] for sentence in v["why"]
     ))  # fmt: skip
     reasons = Table(["activation", "recipe", "because"], why, f"{len(why)} reasons against") if why else ""
     return Section(
-        "readiness", "May it be trained below BF16?", (text, Table(headings, rows), reasons, *said)
+        "readiness",
+        "May it be trained below BF16?",
+        (
+            *_what_to_do(data["readiness"]), Table(headings, rows), *seen, *said, reasons,
+            _how_judged(data["readiness"]), *_to_paste(data["readiness"]),
+        ),
+    )  # fmt: skip
+
+
+def _how_judged(rows: Sequence[Data]) -> str:
+    """What the numbers are, and how large they may be."""
+    limits = rows[0]["limits"]
+    text = (
+        "Four numbers decide, each of the layer where it is worst: the noise of the stored activation and "
+        "that of the gradient that goes back through it (root mean square over channels, each relative to "
+        f"its own size; at most {limits['noise']:.0%}, or twice what rounding costs every tensor of a "
+        "coarser format: 19.6 % in E2M1, 27.8 % where it is rounded stochastically), the bias of it"
+        + (f" (at most {limits['bias']:.0%})" if "bias" in limits else " (not examined)")
+        + f", and the share of values beyond the format's range (at most {limits['clipped']:.1%}). A number "
+        "that is nearer to its limit than its uncertainty is at the limit, and not called either way. "
     )
+    if any(row["params_name"] == "captured" for row in rows):
+        return text + "Inputs and parameters are those that were captured."
+    return (
+        text + "Inputs are modelled; `precision-lab readiness --captured FILE` judges by those of your own "
+        "model."
+    )
+
+
+def _what_to_do(rows: Sequence[Data]) -> list[Part]:
+    """The recipe to begin with and its code, of each subject; a subject that was judged before has none."""
+    told = [row for row in rows if row.get("advice")]
+    if len(told) == 1:
+        return _advised(told[0]["advice"])
+    return [
+        Table(
+            ["activation", "inputs", "what to do"],
+            [[_subject(row), row["inputs"], row["advice"][0]] for row in told],
+        )
+    ] if told else []  # fmt: skip
+
+
+def _advised(lines: Sequence[str]) -> list[Part]:
+    """Sentences, and listings of the lines that begin with four spaces."""
+    parts: list[Part] = []
+    code: list[str] = []
+    for line in [*lines, ""]:
+        if line.startswith("    "):
+            code.append(line.removeprefix("    "))
+            continue
+        if code:
+            parts.append(Code("\n".join(code), "python"))
+            code = []
+        if line:
+            parts.append(line if parts else f"**{line}**")
+    return parts
+
+
+def _to_paste(rows: Sequence[Data]) -> list[Part]:
+    """For each recipe what makes it in Transformer Engine, and which GPU it needs; each remedy as code."""
+    found = {v["recipe"]: v for row in rows for v in row["verdicts"] if v.get("recipe_code")}
+    if not found:
+        return []
+    listed = [[name, v["needs"], v["trained"]] for name, v in found.items()]
+    parts: list[Part] = [
+        Table(["recipe", "needs", "what the probe's models lost by it"], listed),
+        f"Which GPU has what: {rows[0]['hardware_source']}.",
+    ]
+    for name, v in found.items():
+        parts += [f"`{name}`:", Code(v["recipe_code"], "python")]
+    kept = [
+        [v["recipe"], ", ".join(v["keep_bf16"]), v["without_them"]]
+        for row in rows for v in row["verdicts"] if v.get("keep_bf16")
+    ]  # fmt: skip
+    if kept:
+        first = next(v for row in rows for v in row["verdicts"] if v.get("keep_bf16") and v["training_code"])
+        parts = [
+            Table(["recipe", "keep in BF16", "the rest is"], kept),
+            f"The training step under {first['recipe']}, with these in BF16:",
+            Code(first["training_code"], "python"),
+            *parts,
+        ]
+    remedies = [
+        part
+        for name, r in rows[0]["remedies"].items()
+        if r["code"]
+        for part in (f"**{name}**: {r['description']}.", Code(r["code"], "python"))
+    ]
+    return [Fold("Transformer Engine's recipes, and the GPUs they need", parts),
+            Fold("The remedies, as code", remedies)]  # fmt: skip
+
+
+@of_lowprecision
+def inputs(data: Data) -> Section | None:
+    """The inputs of linear layers under each recipe."""
+    rows, recipes = [], []
+    missing = False
+    for row in data["readiness"]:
+        found = row.get("linear_inputs")
+        missing |= found is None and row["params_name"] == "captured"
+        by: dict[str, dict[str, Data]] = {}
+        for n in found or ():
+            by.setdefault(n["name"], {})[n["recipe"]] = n
+        recipes = [v["recipe"] for v in row["verdicts"]]
+        for name, of in by.items():
+            n = next(iter(of.values()))
+            also = f" (also {', '.join(n['also'])})" if n["also"] else ""
+            rows.append([name + also, short(n["amax"]), short(n["outlier"]),
+                         *(percent(of[r]["noise"], 1) for r in recipes)])  # fmt: skip
+    title = "The inputs of linear layers"
+    if not rows:
+        text = "Not examined: the capture holds no inputs of linear layers. Capture again."
+        return Section("inputs", title, (text,)) if missing else None
+    text = (
+        "What the products of attention and of the MLP are given, under each recipe: noise as that of the "
+        "stored activation. Outlier: the largest channel's largest magnitude over the median channel's."
+    )
+    headings: list[str | Column] = ["layer", *numeric("largest", "outlier", *recipes)]
+    return Section("inputs", title, (text, Table(headings, rows, f"{len(rows)} inputs")))
 
 
 @of_lowprecision
@@ -274,6 +379,7 @@ def block_errors(data: Data) -> Section | None:
 __all__ = [
     "amplification",
     "block_errors",
+    "inputs",
     "kernels",
     "maps",
     "of_lowprecision",
