@@ -51,7 +51,6 @@ NO_NUMBER = {
     "running/precompile.py": "has torch compile before it is needed; what comes out is measured",
     "running/torch_compile.py": "has torch compile; what comes out is measured",
     "implementations/cuda.py": "launches kernels on a GPU, which no run of the mutants has",
-    "devices/cpu.py": "names the processor",
     "functions/parameters.py": "holds values by name, in two types",
     "implementations/adapters/c_kernel.py": "hands memory to a C function, whose results are measured",
     "implementations/adapters/jax_kernel.py": "hands arrays to JAX and back, as the adapter of MLX does",

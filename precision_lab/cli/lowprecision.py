@@ -50,7 +50,8 @@ def readiness(
         Path | None, typer.Option("--out", help="Folder for readiness.html, .md and .json: all the evidence.")
     ] = None,
     probe_folder: Annotated[
-        Path | None, typer.Option("--probe", help="With --out: also report this folder of `probe`.")
+        Path | None,
+        typer.Option("--probe", help="With --out: also report this folder of `probe`, or it alone."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -76,6 +77,9 @@ def readiness(
         check_directory(out)
     if probe_folder is not None and out is None:
         raise UsageError(f"--probe {str(probe_folder)!r} is reported with --out FOLDER; name one")
+    if probe_folder is not None and out is not None and function is None and captured is None:
+        _report_probe(probe_folder, out, console_for(stderr=outputs.to_stderr))
+        return
     warnings: list[str] = []
     seen, values = None, {}
     if captured is not None:
@@ -131,6 +135,16 @@ def readiness(
         raise typer.Exit(2)
 
 
+def _report_probe(folder: Path, out: Path, console: Any) -> None:
+    """Writes what a probe has found so far, complete or not."""
+    from precision_lab.report import write_lowprecision
+    from precision_lab.study.lowprecision import probe_json
+
+    everything = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(folder)}
+    for kind, file in write_lowprecision(everything, out, f"The training probe of {folder.name}").items():
+        console.print(f"{kind}: {file}", soft_wrap=True)
+
+
 def _print(found: Any, console: Any) -> None:
     from precision_lab.cli.printing import print_readiness
 
@@ -143,6 +157,10 @@ def probe(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file; docs/low-precision.md shows its keys.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="Instead of --config: table-4, the paper's ablation; hours."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes of one thread; as many as cores.", min=1)
@@ -154,14 +172,20 @@ def probe(
     from precision_lab.cli.printing import console_for
     from precision_lab.devices import usable_device
     from precision_lab.lowprecision.probe.prediction import summary
+    from precision_lab.lowprecision.probe.presets import get_preset
     from precision_lab.lowprecision.probe.probe import ProbeConfig, read_config
     from precision_lab.lowprecision.probe.probe import probe as train
 
     outputs = Outputs({"--json": json_path})
     usable_device(device)
-    chosen = ProbeConfig() if config is None else read_config(config)
+    if preset is not None and config is not None:
+        raise UsageError(f"--preset {preset!r} and --config {str(config)!r}: give one of them")
+    if preset is not None:
+        chosen = get_preset(preset)
+    else:
+        chosen = ProbeConfig() if config is None else read_config(config)
     kept = f"the runs that are done, and checkpoints of others, are kept in {out}; --resume goes on"
-    with ProgressBars() as bars, kept_on_interrupt(kept):
+    with ProgressBars(left=True) as bars, kept_on_interrupt(kept):
         found = train(
             out, chosen, workers=workers, device=device, resume=resume,
             on_run=lambda done, total, run: bars("runs", done, total),
@@ -178,6 +202,7 @@ def probe(
 def _print_probe(found: Any, out: Path, console: Any) -> None:
     from precision_lab.lowprecision.probe.prediction import cells, rank_correlation
     from precision_lab.lowprecision.probe.probe import digest
+    from precision_lab.report.sections.paper import orders, said
 
     diverged = sum(r["record"]["diverged_at"] is not None for r in found["runs"])
     console.print(f"{len(found['runs'])} runs, {diverged} diverged; results {digest(found)[:16]} in {out}")
@@ -189,6 +214,9 @@ def _print_probe(found: Any, out: Path, console: Any) -> None:
                 f"rank correlation of predicted risk and {words}: {r.value:.3f} "
                 f"(95 %: {r.low:.3f} to {r.high:.3f}) over {r.cells} cells"
             )
+    for table, order in orders([{**r["run"], **r["record"]} for r in found["runs"]])[1].items():
+        if order is not None:
+            console.print(said(table, order).replace("**", ""), soft_wrap=True)
     console.print(f"report it: precision-lab report --probe {out}", soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -9,10 +10,21 @@ from typing import Any
 from precision_lab.cli.terminal import console_options, moves_cursor
 
 TENTHS = 10  # of a stage, with a line of text for each on a terminal
+MINUTE = 60.0
 
 
 class ProgressBars:
-    """A progress bar per stage, on stderr."""
+    """A progress bar per stage, on stderr.
+
+    Args:
+        left: with the time left, by what was done so far; where no line may be redrawn, as a line a minute at
+            most: for work that takes hours and is left alone.
+    """
+
+    def __init__(self, *, left: bool = False) -> None:
+        self._left = left
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._said = -math.inf
 
     def __enter__(self) -> ProgressBars:
         from rich.console import Console
@@ -24,6 +36,7 @@ class ProgressBars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             console=Console(stderr=True, **console_options(sys.stderr)),
             disable=self._lines is not None,
         )
@@ -32,15 +45,35 @@ class ProgressBars:
         return self
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        left = self._words_left(stage, done, total) if self._left else ""
         if self._lines is not None:
-            self._lines(stage, done, total)
+            now = time.perf_counter()
+            if not self._left:
+                self._lines(stage, done, total)
+            elif now - self._said >= MINUTE:
+                self._said = now
+                print(f"{stage}: {done:,} of {total:,}{left and ', ' + left}", file=sys.stderr, flush=True)
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bars.add_task(stage, total=total, left="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, left=left)
+
+    def _words_left(self, stage: str, done: int, total: int) -> str:
+        """What was done before the first call, as in work that is resumed, is no rate."""
+        now = time.perf_counter()
+        since, before = self._begun.setdefault(stage, (now, done))
+        return f"{duration((now - since) / (done - before) * (total - done))} left" if done > before else ""
 
     def __exit__(self, *details: Any) -> None:
         self._bars.__exit__(*details)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, to the minute where it is longer than one."""
+    minutes = round(seconds / MINUTE)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 class Rate:

@@ -48,6 +48,16 @@ class MachineInstruction:
     operands: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The opcode; with its function where one unit has several, as in MUFU.EX2.
+
+        A fused one of which nothing but the addend is left, as the assembler loads numbers, is a constant.
+        """
+        if self.opcode in _FUSED and all(_NOTHING.fullmatch(f) for pair in self._factors()[0] for f in pair):
+            return f"constant ({self.opcode})"
+        return ".".join((self.opcode, *self.modifiers[:1])) if self.opcode == "MUFU" else self.opcode
+
+    @property
     def is_fused(self) -> bool:
         """Whether it rounds a product and a sum at once.
 

@@ -215,13 +215,15 @@ class _Totals:
     loaded: float = 0.0
     stored: float = 0.0
     unused: tuple[str, ...] = ()
+    opcodes: Mapping[str, float] | None = None
 
 
 def _launch(short: Counted | None, long: Counted, elements: tuple[int, ...], target: str) -> LaunchCost:
-    before = _Totals(units={}) if short is None else _totals(short)
+    before = _Totals(units={}, opcodes={}) if short is None else _totals(short)
     after = _totals(long)
     more = elements[1] - (0 if short is None else elements[0])
     assert before.units is not None and after.units is not None
+    assert before.opcodes is not None and after.opcodes is not None
 
     def per(a: float, b: float) -> float:
         return max(b - a, 0.0) / more if math.isfinite(b) else math.inf
@@ -242,16 +244,19 @@ def _launch(short: Counted | None, long: Counted, elements: tuple[int, ...], tar
         per(0.0 if short is None else short.read, long.read),
         per(0.0 if short is None else short.written, long.written),
         after.unused, long.assembled,
+        {name: per(before.opcodes.get(name, 0.0), count) for name, count in after.opcodes.items()},
     )  # fmt: skip
 
 
 def _totals(launch: Counted) -> _Totals:
     found = _executed(_graph(launch.code, launch.name), launch.evidence)
     units: dict[str, float] = defaultdict(float)
+    opcodes: dict[str, float] = defaultdict(float)
     spilled = loaded = stored = 0.0
     units[ISSUE] = WARP * found.most
     for i, warps in found.opcodes.items():
         threads = WARP * warps
+        opcodes[i.name] += threads
         taken = unit_of(i)
         if taken is not None:
             units[taken[0]] += taken[1] * threads
@@ -267,6 +272,7 @@ def _totals(launch: Counted) -> _Totals:
         loaded,
         stored,
         found.unused,
+        opcodes,
     )
 
 

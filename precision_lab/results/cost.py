@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,8 @@ class LaunchCost:
         read, written: bytes of global memory that are touched, each once, per element.
         unused: evidence that did not fit the machine code and was left out.
         assembled: by the lab, not by the kernel's own compiler.
+        opcodes: instructions by name, MUFU with its function ("MUFU.EX2"), per element, on the way with the
+            most of them; empty in reports of before they were kept.
     """
 
     kernel: str
@@ -97,6 +99,7 @@ class LaunchCost:
     written: float
     unused: tuple[str, ...] = ()
     assembled: bool = False
+    opcodes: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         make_plain(self, "kernel")
@@ -110,10 +113,20 @@ class LaunchCost:
         values = _floats(
             data, ("least", "most", "longest", "once", "spilled", "loaded", "stored", "read", "written")
         )
-        values["units"] = {unit: float(count) for unit, count in data["units"].items()}
+        for name, counts in (("units", data["units"]), ("opcodes", data.get("opcodes", {}))):
+            values[name] = {key: float(count) for key, count in counts.items()}
         for name in ("grid", "block", "unused"):
             values[name] = tuple(data[name])
         return checked(cls(**values))
+
+
+def _added(every: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Counts of the same name, summed."""
+    found: dict[str, float] = {}
+    for counts in every:
+        for name, count in counts.items():
+            found[name] = found.get(name, 0.0) + count
+    return found
 
 
 @dataclass(frozen=True)
@@ -156,11 +169,13 @@ class DirectionCost:
 
     @property
     def units(self) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for launch in self.launches:
-            for unit, count in launch.units.items():
-                found[unit] = found.get(unit, 0.0) + count
-        return found
+        return _added(launch.units for launch in self.launches)
+
+    @property
+    def opcodes(self) -> dict[str, float]:
+        """Instructions by name; empty where a launch was recorded without."""
+        every = all(launch.opcodes for launch in self.launches)
+        return _added(launch.opcodes for launch in self.launches) if every else {}
 
     @property
     def main(self) -> LaunchCost | None:

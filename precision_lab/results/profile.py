@@ -33,7 +33,8 @@ Devices = Annotated[Names, "emulated device"]
 @dataclass(frozen=True)
 class Measured:
     """Functions, in the order they are measured in, and formats; all functions where none is named. Emulated
-    devices on which a study of the processor measures what brings code for them.
+    devices on which a study of the processor measures what brings code for them, and what is counted there
+    besides the kernels of the functions shown first.
     """
 
     functions: Functions
@@ -41,6 +42,7 @@ class Measured:
     quick_functions: Functions
     quick_formats: Formats
     emulated: Devices
+    counted: Subjects
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _checked(place: str, check: Check | None, value: Any) -> None:
 def _default() -> Profile:
     text = Path(__file__).with_name("profile.toml").read_text(encoding="utf-8")
     nothing = Profile(
-        Measured((), (), (), (), ()),
+        Measured((), (), (), (), (), ()),
         Timed((), (), (), ()),
         Judged((), (), (), (), (), {}),
         Shown((), (), ""),

@@ -42,6 +42,9 @@ class Shape:
         return self.gated_hidden if function.is_gated else self.hidden
 
 
+CPU_SHAPE = Shape(tokens=256)  # seconds instead of minutes; the ratios are of the same products
+
+
 class _Block(nn.Module):
     def __init__(self, implementation: Implementation, shape: Shape, fmt: FloatFormat) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ def blocks(
     rounds: int = 15,
     lost: str = "",
 ) -> list[Block]:
-    """Time of forward and backward, and peak memory on a GPU, of each activation's block.
+    """Time of forward and backward, and peak memory, of each activation's block.
 
     Ratios refer to the first block of SiLU; without one they are NaN.
 

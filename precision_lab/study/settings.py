@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from precision_lab.devices import Device, get_device, usable_device
 from precision_lab.devices.emulated import is_installed
 from precision_lab.formats import FORMATS, FloatFormat, kernel_format
-from precision_lab.functions import FUNCTIONS, Activation, get_function
+from precision_lab.functions import FUNCTIONS, SILU, Activation, get_function
 from precision_lab.functions.loading import names_file
 from precision_lab.implementations import IMPLEMENTATIONS
 from precision_lab.implementations.as_written import as_written
@@ -101,8 +101,18 @@ class StudySettings:
         return tuple(FUNCTIONS[name] for name in self.profile.timing.compiled_functions)
 
     def blocks(self) -> tuple[Implementation, ...]:
-        """What is measured inside an MLP block."""
-        return tuple(implementation_of(subject) for subject in self.profile.timing.blocks)
+        """What is measured inside an MLP block: of the functions chosen, and SiLU, which ratios refer to."""
+        functions = self.chosen_functions()
+        every = [implementation_of(subject) for subject in self.profile.timing.blocks]
+        if self.quick and not self.on.is_accelerator:
+            return ()
+        if not any(i.function in functions and i.function != SILU for i in every):
+            return ()
+        return tuple(
+            i
+            for i in every
+            if (i.function in functions or i.function == SILU) and (self.compiled or not i.execution.compiled)
+        )
 
     def implementations(self) -> tuple[Implementation, ...]:
         """Those of `listed`, to be run on the device, which this process has."""

@@ -107,7 +107,7 @@ def run(
     from precision_lab.running.precompile import precompile
     from precision_lab.running.selfcheck import environment, require_ieee
     from precision_lab.study.conversions import conversions
-    from precision_lab.study.mlp_block import blocks
+    from precision_lab.study.mlp_block import CPU_SHAPE, Shape, blocks
 
     settings = settings or StudySettings()
     report = progress or (lambda stage, done, total: None)
@@ -153,10 +153,15 @@ def run(
     found_conversions = _timed(seconds, "conversions", lambda: conversions(settings.on, lost=survivor.lost))
     survivor.see(c.failure for c in found_conversions)
     found_blocks: list[Block] = []
-    if settings.timing and settings.on.is_accelerator:
+    in_blocks = settings.blocks()
+    if settings.timing and in_blocks and not settings.on.own_process:
+        shape, rounds = (Shape(), 15) if settings.on.is_accelerator else (CPU_SHAPE, 7)
         found_blocks = _timed(
-            seconds, "blocks", lambda: blocks(settings.blocks(), device=settings.on, lost=survivor.lost)
-        )
+            seconds, "blocks",
+            lambda: blocks(
+                in_blocks, device=settings.on, shape=shape, rounds=rounds, lost=survivor.lost
+            ),
+        )  # fmt: skip
     lowprecision = None
     if settings.probe is not None or not settings.quick:
         from precision_lab.study.lowprecision import examine
@@ -227,11 +232,17 @@ def measured_there(
 
 
 def counted_there(settings: StudySettings, stage: str, cases: Cases, *, progress: Progress) -> list[Cost]:
-    """What kernels of the functions shown first cost in one of the narrowest formats, on their device."""
+    """What kernels cost in one of the narrowest formats, on their device: those of the functions shown first
+    that their own compiler made, and what the profile names.
+    """
     from precision_lab.measuring.cost import cost
 
-    lead = settings.profile.report.lead
-    own = [i for i in settings.implementations() if i.function.name in lead and not i.execution.compiled]
+    lead, named = settings.profile.report.lead, settings.profile.study.counted
+    own = [
+        i
+        for i in settings.implementations()
+        if (i.function.name in lead and not i.execution.compiled) or f"{i.function.name}/{i.label}" in named
+    ]
     every = _cases(own, settings)
     fewest = min((case.fmt.bits for case in every), default=0)
     fmt = next((case.fmt for case in every if case.fmt.bits == fewest), None)

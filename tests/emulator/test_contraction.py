@@ -542,3 +542,20 @@ def test_a_kernel_keeps_its_jumps_where_instructions_are_put_in() -> None:
     for name in ("L", "M"):
         assert fused.instructions[fused.labels[name]] == k.instructions[k.labels[name]]
     assert contraction.origins(k, usual(k)) == tuple(sorted([*range(len(k.instructions)), usual(k)[0][1]]))
+
+
+@pytest.mark.parametrize(
+    ("opcode", "modifiers", "operands", "name"),
+    [
+        ("MUFU", ("EX2",), ("R4", "R5"), "MUFU.EX2"),
+        ("FFMA", (), ("R4", "R5", "R6", "RZ"), "FFMA"),
+        ("FFMA", (), ("R4", "RZ", "R6", "R7"), "FFMA"),
+        ("HFMA2", ("MMA",), ("R2", "-RZ", "RZ", "0", "0"), "constant (HFMA2)"),
+        ("HFMA2", ("BF16_V2",), ("R2", "R3", "R4", "R5"), "HFMA2"),
+        ("F2FP", ("BF16", "PACK_AB"), ("R2", "R3", "R4"), "F2FP"),
+    ],
+)
+def test_instructions_are_named_by_what_they_do(
+    opcode: str, modifiers: tuple[str, ...], operands: tuple[str, ...], name: str
+) -> None:
+    assert machine_code.MachineInstruction("", opcode, modifiers, operands).name == name

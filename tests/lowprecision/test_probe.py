@@ -21,9 +21,11 @@ from precision_lab.functions import FUNCTIONS
 from precision_lab.lowprecision.probe import prediction
 from precision_lab.lowprecision.probe.model import ModelConfig
 from precision_lab.lowprecision.probe.prediction import Cell
+from precision_lab.lowprecision.probe.presets import TABLE_4, get_preset
 from precision_lab.lowprecision.probe.probe import ProbeConfig, digest, load, predict, probe, read_config
 from precision_lab.lowprecision.probe.training import Run, TrainingConfig
 from precision_lab.report import write_lowprecision
+from precision_lab.report.sections import paper
 from precision_lab.study import lowprecision
 from precision_lab.study.lowprecision import probe_json
 
@@ -116,6 +118,86 @@ def test_a_probe_ends_with_the_first_run_that_fails(done: Path, tmp_path: Path) 
     with pytest.raises(OSError, match="run"):
         probe(tmp_path, read_config(done / "probe.toml"), workers=1)
     assert not (tmp_path / "predict").exists()
+
+
+def test_the_preset_trains_every_activation_of_table_4_seed_by_seed() -> None:
+    config = get_preset("table-4")
+    runs = config.every_run()
+    assert {(r.recipe, r.ageing, r.remedy) for r in runs} == {
+        ("fp32", "", "none")
+    } and not config.predictions()
+    assert len(TABLE_4) == 13 and config.runs.seeds >= 5
+    for k in range(config.runs.seeds):
+        seed = runs[13 * k : 13 * (k + 1)]
+        assert [r.subject for r in seed] == list(TABLE_4) and {r.seed for r in seed} == {k}
+    assert config.training.steps > ProbeConfig().training.steps and config.training.checkpoint_every
+    # What is trained follows the paper: both α but where they are fixed; β in one alone.
+    trained = {
+        s.split("/")[0]: {p.name for p in FUNCTIONS[s.split("/")[0]].parameters if p.raw and p.trainable}
+        for s in TABLE_4
+    }
+    both = {"alpha_p", "alpha_n"}
+    assert trained == {
+        "xielu": both, "xiprelu": both, "swiglu": set(), "xielu_cubic": both, "xielu_neg_xsilu": both,
+        "xielu_trainable_beta": {*both, "beta"}, "xiprelu_fixed_alpha": set(), "xsilu": {"alpha"},
+        "relu2": set(), "xielu_fixed_alpha": set(), "xielu_neg_silu": {"alpha_p"},
+        "xielu_neg_zero": {"alpha_p"}, "silu": set(),
+    }  # fmt: skip
+
+
+def test_whatever_is_done_of_the_preset_compares_all_and_it_goes_on_from_there(tmp_path: Path) -> None:
+    whole = get_preset("table-4")
+    tiny = TrainingConfig(steps=2, batch=1, evaluation=1, checkpoint_every=1,
+                          model=ModelConfig(width=8, layers=1, heads=1, hidden=8, context=8))  # fmt: skip
+    config = dataclasses.replace(whole, training=tiny, runs=dataclasses.replace(whole.runs, seeds=2))
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int, run: Run) -> None:
+        assert total == 26
+        if done == 14:
+            raise Killed
+
+    with pytest.raises(Killed):
+        probe(tmp_path, config, workers=1, on_run=kill)
+    kept = load(tmp_path)
+    # Begun in order; one that was under way when the first error came is finished.
+    assert {(r["run"]["subject"], r["run"]["seed"]) for r in kept["runs"]} >= {(s, 0) for s in TABLE_4}
+    assert 14 <= len(kept["runs"]) < 26
+    order = paper.orders([{**r["run"], **r["record"]} for r in kept["runs"]])[1]["Table 4"]
+    assert order is not None and len(order.names) == 13 and order.seeds == 1 and math.isnan(order.low)
+    done: list[int] = []
+    found = probe(
+        tmp_path, config, workers=1, resume=True, on_run=lambda n, total, run: done.append(run.seed)
+    )
+    assert len(found["runs"]) == 26 and done == [1] * (26 - len(kept["runs"]))
+    order = paper.orders([{**r["run"], **r["record"]} for r in found["runs"]])[1]["Table 4"]
+    assert order is not None and order.seeds == 2 and order.low <= order.tau <= order.high
+    text = lowprecision_markdown(found, tmp_path)
+    assert "13 activations: Kendall's τ-b" in text and "by 2 seeds" in text and "nan" not in text
+
+
+def lowprecision_markdown(found: dict, folder: Path) -> str:
+    data = {"readiness": [], "maps": [], "blocks": [], "probe": probe_json(folder)}
+    return write_lowprecision(data, folder / "report", "A title")["markdown"].read_text()
+
+
+def test_a_probe_is_reported_alone(done: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["readiness", "--probe", str(done / "out"), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "readiness.md").read_text()
+    assert text.startswith("# The training probe of out") and "## Trained: losses" in text
+    assert "## Verdicts" not in text and "May" not in text
+
+
+def test_a_preset_and_a_configuration_are_not_given_together(tmp_path: Path) -> None:
+    asked = ["probe", "--out", str(tmp_path / "out"), "--preset", "table-4"]
+    both = CliRunner().invoke(app, [*asked, "--config", str(tmp_path / "p.toml")])
+    assert both.exit_code == 2 and "--preset 'table-4' and --config" in " ".join(both.output.split())
+    other = CliRunner().invoke(app, [*asked[:-1], "tabel-4"])
+    assert other.exit_code == 2 and "unknown preset 'tabel-4'; did you mean table-4?" in other.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_is_neither_overwritten_nor_mixed(done: Path, tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def test_a_kernel_of_one_thread_an_element_costs_what_its_listing_has() -> None:
     assert (forward.due, launch.loaded, launch.stored) == (8, 4, 4) and forward.moved == pytest.approx(8)
     assert (backward.due, backward.moved) == (12, pytest.approx(12))
     assert launch.spilled == 0 and launch.stack_bytes == 0 and launch.occupancy == 1
+    assert (forward.opcodes["MUFU.EX2"], forward.opcodes["MUFU.RCP"]) == (1, 1)
+    assert (forward.opcodes["LDG"], forward.opcodes["STG"]) == (1, 1)
+    assert sum(forward.opcodes.values()) == pytest.approx(forward.most)
     assert not forward.failure and not backward.failure
 
 
@@ -55,6 +58,7 @@ def test_what_walks_over_the_tensor_costs_what_one_more_element_adds() -> None:
     # x is read once, squared once and written once; the rest is the loop's.
     assert (launch.loaded, launch.stored) == (pytest.approx(4), pytest.approx(4))
     assert forward.units["FP32"] == pytest.approx(1) and 4 <= forward.most <= 12
+    assert forward.opcodes["FMUL"] == pytest.approx(1) and forward.opcodes["LDG"] == pytest.approx(1)
     assert launch.once > 0
     assert backward.failure.startswith("not_differentiable")
 

@@ -20,12 +20,10 @@ from sample_results import measurement, reduction, sample_results, statistics, t
 
 from precision_lab.cli.printing import console_for
 from precision_lab.exceptions import DamagedFileError
-from precision_lab.functions import FUNCTIONS
 from precision_lab.report import (
     check_directory,
     derive,
     print_summary,
-    published,
     read_results,
     write_report,
 )
@@ -506,10 +504,8 @@ def test_blocks_and_a_gpus_bandwidth_are_shown_with_what_failed(sample: Results)
     blocks = (_block("silu"), _block("xielu"), _block("gelu", failure))
     found = replace(sample, timings=timings, blocks=blocks)
     text, page = whole(found), unfolded(html(found))
-    assert "| xielu | torch [eager] | 9216 | 3.000 | 3.000–3.000 | 1.500 | 450 | 1.500 | 1.037 |" in text
-    assert (
-        "| gelu | torch [eager] | 9216 | out of memory: CUDA out of memory: a\\|b | | | | | 1.007 |" in text
-    )
+    assert "| xielu | torch [eager] | 9216 | 3.000 | 3.000–3.000 | 1.500 | 450 | 1.500 |" in text
+    assert "| gelu | torch [eager] | 9216 | out of memory: CUDA out of memory: a\\|b | | | | |" in text
     assert "| 2345.00 | 87 % |" in text and "| GB/s | of copy's GB/s |" in text
     assert "CUDA out of memory: a|b" in page and "memory × SiLU" in page
     without = replace(found, blocks=(_block("silu", failure), _block("xielu")))
@@ -520,14 +516,6 @@ def test_blocks_and_a_gpus_bandwidth_are_shown_with_what_failed(sample: Results)
     assert "of copy's GB/s" not in whole(sample)  # a CPU's have no share of a copy's
 
 
-def test_the_papers_figures_agree_with_one_another() -> None:
-    """Ratios of Table 1 are its times by SiLU's, rounded to a thousandth."""
-    silu, _ = published.BLOCK_TIMES["silu"]
-    for ms, ratio in published.BLOCK_TIMES.values():
-        assert abs(ratio - ms / silu) <= 0.0005
-    assert set(published.LOSSES) <= set(published.ABLATIONS) and set(published.ABLATIONS) <= set(FUNCTIONS)
-
-
 def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
     folder = Path(__file__).parents[2] / "reports" / "readiness"
     page = (folder / "readiness.md").read_text(encoding="utf-8")
@@ -536,7 +524,7 @@ def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
     committed = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
     assert set(made) == {"readiness.md", *committed}
     assert all((folder / name).read_text(encoding="utf-8") == text for name, text in made.items())
-    # The paper's figures beside ours: Table 2's, and Table 4's with the logarithm of its ratio to xIELU's.
+    # The paper's figures beside ours, Table 2's and Table 4's.
     text = "".join(made.values())
-    assert "xielu 2.323 ± 0.004" in text
-    assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 | 18.40 | +0.0490 |" in text
+    assert "| xielu | 2.323 ± 0.004 | 17.52 | 2.57" in text
+    assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 |" in text

@@ -43,11 +43,6 @@ def test_what_was_not_counted_says_why() -> None:
     assert row[4] == "not counted" and len(row) == 5
 
 
-def test_the_papers_operations_stand_beside_them_and_nothing_is_called_a_time() -> None:
-    found = parts(cost())
-    assert (
-        found[-1]
-        == "The paper counts operations of an element, forward: xielu 1 exp, 4 mul, 4 add, 1 select."
-    )
-    words = " ".join(p.text for p in found if isinstance(p, Prose))
+def test_nothing_that_was_counted_is_called_a_time() -> None:
+    words = " ".join(p.text for p in parts(cost()) if isinstance(p, Prose))
     assert "Nothing here is a time" in words and "faster" not in words and "slower" not in words

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from sample_costs import BACKWARD, FORWARD, H100, H200, cost
+from sample_costs import BACKWARD, FORWARD, H100, H200, LAUNCH, cost
 
 from precision_lab.results import Results, strict_json
-from precision_lab.results.cost import BY_INSTRUCTIONS, BY_MEMORY, OPEN, Cost
+from precision_lab.results.cost import BY_INSTRUCTIONS, BY_MEMORY, OPEN, Cost, DirectionCost
 
 
 def test_a_cost_comes_back_from_json() -> None:
@@ -25,6 +25,19 @@ def test_a_report_keeps_costs_and_reads_those_of_before() -> None:
     earlier = json.loads(results.dumps())
     del earlier["costs"]
     assert Results.loads(json.dumps(earlier)).costs == ()
+
+
+def test_instructions_by_name_are_of_a_pass_that_has_them_for_every_launch() -> None:
+    """Reports of before they were kept have none."""
+    named = replace(LAUNCH, opcodes={"FMUL": 2.0, "MUFU.EX2": 1.0})
+    both = DirectionCost("forward", 4.0, (named, replace(named, opcodes={"FMUL": 1.0})))
+    assert both.opcodes == {"FMUL": 3.0, "MUFU.EX2": 1.0}
+    assert DirectionCost("forward", 4.0, (named, LAUNCH)).opcodes == {}
+    data = json.loads(strict_json(cost(directions=(both,)).to_json()))
+    assert Cost.from_json(data).directions == (both,)
+    for launch in data["directions"][0]["launches"]:
+        del launch["opcodes"]
+    assert Cost.from_json(data).directions[0].opcodes == {}
 
 
 @pytest.mark.parametrize("name", ["device", "elements", "directions"])

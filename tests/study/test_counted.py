@@ -8,7 +8,9 @@ import pytest
 from sample_costs import cost
 
 import precision_lab.measuring.cost as measuring
+from precision_lab.report.published import OPERATIONS
 from precision_lab.results.cost import Cost
+from precision_lab.results.profile import DEFAULT
 from precision_lab.running.case import Case
 from precision_lab.study import study
 from precision_lab.study.saved_cases import Cases
@@ -33,9 +35,20 @@ def counted(monkeypatch: pytest.MonkeyPatch, cases: Cases) -> tuple[list[Cost], 
 def test_the_functions_shown_first_are_counted_in_one_format(monkeypatch: pytest.MonkeyPatch) -> None:
     found, asked = counted(monkeypatch, Cases())
     assert len(found) == len(asked) == len({(c.function.name, c.implementation.label) for c in asked})
-    assert {c.function.name for c in asked} == {"xielu", "xiprelu"}
     assert {c.fmt.name for c in asked} == {"bf16"} and {c.params_name for c in asked} == {"init"}
-    assert {c.implementation.execution_name for c in asked} == {"triton", "cuda", "operator"}
+    own = [c.implementation for c in asked if not c.implementation.execution.compiled]
+    assert {i.function.name for i in own} == {"xielu", "xiprelu"}
+    assert {i.execution.name for i in own} == {"triton", "cuda", "operator"}
+
+
+def test_the_functions_whose_operations_the_paper_counts_are_counted_as_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, asked = counted(monkeypatch, Cases())
+    subjects = {f"{c.function.name}/{c.implementation.label}" for c in asked}
+    assert subjects >= set(DEFAULT.study.counted)
+    assert {name.split("/")[0] for name in DEFAULT.study.counted} == {*OPERATIONS, "relu2"}
+    assert all(name.endswith("[compiled]") for name in DEFAULT.study.counted)
 
 
 def test_what_was_counted_before_a_report_was_cut_off_is_not_counted_again(

@@ -10,6 +10,7 @@ from precision_lab.exceptions import DeviceLostError
 from precision_lab.formats import BF16, E4M3, FP16, FP32
 from precision_lab.functions import RELU2, SILU, XIELU, XIPRELU
 from precision_lab.results import Results
+from precision_lab.results.profile import DEFAULT
 from precision_lab.study.settings import StudySettings
 from precision_lab.study.study import _in_a_new_process, run, run_through
 
@@ -128,6 +129,41 @@ def test_a_quick_study_is_of_the_first_parameters_and_compiles_nothing() -> None
     } == {"stable [eager]"}
     assert settings(functions=()).chosen_functions()[:2] == (XIELU, XIPRELU)
     assert settings(functions=(), quick=True).chosen_functions() == (XIELU, XIPRELU, RELU2, SILU)
+
+
+def test_blocks_are_of_the_functions_chosen_and_of_silu() -> None:
+    def names(**changes: object) -> list[str]:
+        return [f"{i.function.name} {i.label}" for i in settings(**changes).blocks()]
+
+    assert len(names(functions=())) == len(DEFAULT.timing.blocks)
+    assert {name.split()[0] for name in names(functions=("xielu",))} == {"xielu", "silu"}
+    assert any("[compiled]" in name for name in names()) and names(compiled=False)
+    assert not any("[compiled]" in name for name in names(compiled=False))
+    assert names(functions=("mish",)) == names(functions=("silu",)) == names(quick=True) == []
+
+
+def test_a_study_of_the_cpu_has_blocks_of_fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from precision_lab.study import mlp_block
+
+    asked: list[tuple[set[str], int]] = []
+
+    def measured(subjects, *, device, shape, rounds, lost):  # type: ignore[no-untyped-def]
+        asked.append(({i.function.name for i in subjects}, shape.tokens))
+        return []
+
+    monkeypatch.setattr(mlp_block, "blocks", measured)
+    here = replace(DEFAULT, study=replace(DEFAULT.study, emulated=()))
+    chosen: dict[str, object] = {
+        "functions": ("relu2",),
+        "formats": ("bf16",),
+        "compiled": False,
+        "profile": here,
+    }
+    run(StudySettings(**chosen))  # type: ignore[arg-type]
+    assert asked == [({"relu2", "silu"}, 256)]
+    assert (mlp_block.CPU_SHAPE.model_width, mlp_block.CPU_SHAPE.hidden) == (1536, 9216)
 
 
 def test_only_what_the_lost_device_left_is_taken_from_another_run() -> None:

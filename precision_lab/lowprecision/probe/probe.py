@@ -95,7 +95,7 @@ def probe(
     with worker_pool(workers, _prepare, place) as pool:
         futures = {
             pool.submit(_job, kind, config.training, run, place, directory, config.aged.recipes): run
-            for kind, run in _by_warmth(missing)
+            for kind, run in _in_turn(missing)
         }
         for future in as_completed(futures):
             future.result()
@@ -105,11 +105,14 @@ def probe(
     return load(directory)
 
 
-def _by_warmth(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
-    """Neighbours share their warm beginning, which a process keeps; the longest kinds come first."""
-    return sorted(
-        jobs, key=lambda job: (bool(job[1].ageing), job[1].subject, job[1].seed, job[0], job[1].key)
-    )
+def _in_turn(jobs: Sequence[tuple[str, Run]]) -> list[tuple[str, Run]]:
+    """First the runs from the beginning, the longest kind, as they are asked for: seed by seed.
+
+    Then what is aged: neighbours share their warm beginning, which a process keeps.
+    """
+    whole = [job for job in jobs if not job[1].ageing]
+    aged = [job for job in jobs if job[1].ageing]
+    return whole + sorted(aged, key=lambda job: (job[1].subject, job[1].seed, job[0], job[1].key))
 
 
 def _prepare(device: Device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from precision_lab.report import costs as words
-from precision_lab.report.published import OPERATIONS
 from precision_lab.report.section import Cell, Column, Prose, Row, Section, Table, numeric
 from precision_lab.results import Results
 from precision_lab.results.cost import BY_MEMORY, Cost, DirectionCost, Share
@@ -27,15 +26,8 @@ def counts(results: Results) -> Section | None:
         *numeric("forward", "backward", unit="bytes"), *numeric("registers"), "warps",
         "forward at copy speed", "backward at copy speed",
     ]  # fmt: skip
-    parts: list[Prose | Table | str] = [
-        text,
-        Table(columns, [_row(c) for c in results.costs]),
-    ]
-    paper = {c.function: OPERATIONS[c.function] for c in results.costs if c.function in OPERATIONS}
-    if paper:
-        listed = "; ".join(f"{function} {operations}" for function, operations in paper.items())
-        parts.append(f"The paper counts operations of an element, forward: {listed}.")
-    return Section("cost", "What a kernel costs, counted", parts, nav="Cost")
+    table = Table(columns, [_row(c) for c in results.costs])
+    return Section("cost", "What a kernel costs, counted", [text, table], nav="Cost")
 
 
 def _row(found: Cost) -> Row:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from precision_lab.report import published
 from precision_lab.report.numbers import Data, number, percent, short
 from precision_lab.report.section import Column, Section, Table, numeric
 from precision_lab.report.sections.lowprecision import of_lowprecision
 from precision_lab.results import Results
-
-PAPER = (
-    "The paper's Table 2 (arXiv 2411.13010) has these losses after 125 billion tokens, nats per token: "
-    "with 1.1 billion parameters "
-    + ", ".join(f"{name} {loss:.3f} ± {half:.3f}" for name, (loss, half) in published.LOSSES.items())
-    + "; with 3.0 billion "
-    + ", ".join(f"{name} {loss:.3f} ± {half:.3f}" for name, (loss, half) in published.LOSSES_3B.items())
-    + "."
-)
 
 
 def of_probe(make: Callable[[Data], Section | None]) -> Callable[[Results], Section | None]:
@@ -53,7 +42,7 @@ def losses(probe: Data) -> Section | None:
         f"A Llama-style model of {model['layers']} blocks of width {model['width']} (hidden width "
         f"{model['hidden']} with a gate, {model['hidden'] * 3 // 2} without) trained for "
         f"{training['steps']} steps of {training['batch']} × {model['context']} bytes of Python's own help; "
-        f"held-out loss in nats per byte, mean and 95 % interval over {wanted['seeds']} "
+        f"held-out loss in nats per byte, mean and 95 % interval over {_seeds(losses)} "
         f"seeds (of weights and batches), in the order of {first}. Every product of the blocks goes through "
         "the recipe."
     )
@@ -68,20 +57,18 @@ def losses(probe: Data) -> Section | None:
             )
             + "."
         )
-    paper = PAPER + " " + _against_paper(losses.get, first)
-    bytes_seen = training["steps"] * training["batch"] * model["context"]
-    paper += (
-        f" With {bytes_seen:,} bytes for 125 billion tokens, an order at this scale is no evidence for or "
-        "against the paper's."
-    )
     diverged = [r for r in probe["runs"] if r["diverged_at"] is not None]
     end = f"{len(diverged)} of {len(probe['runs'])} runs diverged" + (
         ": " + ", ".join(map(_run_name, diverged[:24])) + (", …" if len(diverged) > 24 else "")
         if diverged else ""
     ) + "."  # fmt: skip
-    return Section(
-        "probe", "Trained: losses", (text, Table(["activation", *numeric(*recipes)], rows), paper, end)
-    )
+    return Section("probe", "Trained: losses", (text, Table(["activation", *numeric(*recipes)], rows), end))
+
+
+def _seeds(losses: Mapping[str, Mapping[str, Data]]) -> str:
+    """How many seeds have figures, which a probe that is under way has not of all that were asked for."""
+    found = sorted({by[recipe]["n"] for by in losses.values() for recipe in by})
+    return f"{found[0]} to {found[-1]}" if len(found) > 1 else str(*found)
 
 
 def _run_name(run: Data) -> str:
@@ -109,11 +96,7 @@ def ablations(probe: Data) -> Section | None:
     base = probe["config"]["ablations"]["subjects"][0]
     first = "bf16" if "bf16" in by else recipes[0]
     ranked = sorted(by[first].items(), key=lambda item: item[1]["mean"])
-    rows = [
-        [s, *(_mean_half(by[r].get(s), "+.4f") for r in recipes), *_published(s, base)]
-        for s, _ in ranked
-        if s != base
-    ]
+    rows = [[s, *(_mean_half(by[r].get(s), "+.4f") for r in recipes)] for s, _ in ranked if s != base]
     apart = [s for s, d in ranked if s != base and abs(d["mean"]) > number(d["half"])]
     text = (
         f"The variants of the paper's Table 4, held-out loss less {base}'s with the same seed, nats per "
@@ -124,46 +107,8 @@ def ablations(probe: Data) -> Section | None:
             if apart
             else f"No variant lies apart from {base} by more than the interval."
         )
-        + " Beside them the perplexities of that table (arXiv 2411.13010: 1.1 billion parameters, 4 billion "
-        f"tokens), and the logarithm of their ratio to {base.split('/')[0]}'s, nats per token. "
-        + _order_kept([s for s, _ in ranked])
     )
-    columns = numeric(*recipes, "paper: perplexity", "paper: nats per token")
-    return Section("ablations", "xIELU taken apart", (text, Table(["variant", *columns], rows)))
-
-
-def _perplexity(subject: str) -> float | None:
-    return published.ABLATIONS.get(subject.split("/")[0])
-
-
-def _published(subject: str, base: str) -> tuple[str, str]:
-    """The paper's perplexity of a variant, and what that is beside the base's in nats."""
-    theirs, reference = _perplexity(subject), _perplexity(base)
-    if theirs is None:
-        return "–", "–"
-    return f"{theirs:.2f}", "–" if reference is None else f"{math.log(theirs / reference):+.4f}"
-
-
-def _order_kept(ranked: Sequence[str]) -> str:
-    """How many pairs of variants stand in the paper's order here, best first."""
-    theirs = [v for s in ranked if (v := _perplexity(s)) is not None]
-    pairs = [(a, b) for a, b in itertools.combinations(theirs, 2) if a != b]
-    kept = sum(a < b for a, b in pairs)
-    return f"Of the {len(pairs)} pairs that differ there, {kept} stand here in the same order."
-
-
-def _against_paper(losses: Callable[[str], Mapping[str, Data] | None], recipe: str) -> str:
-    xielu = ((losses(s) or {}).get(recipe) for s in ("xielu/stable [operator]", "xielu/expm1"))
-    mine = next((f["mean"] for f in xielu if f), None)
-    said = []
-    for other in ("relu2/torch", "swiglu/torch"):
-        theirs = (losses(other) or {}).get(recipe)
-        if mine is not None and theirs:
-            said.append(f"{'below' if mine < theirs['mean'] else 'above'} {other.split('/')[0]} "
-                        f"({mine:.4f} against {theirs['mean']:.4f})")  # fmt: skip
-    if not said:
-        return "This probe did not train them side by side."
-    return f"Here xIELU ends {' and '.join(said)} in {recipe}."
+    return Section("ablations", "xIELU taken apart", (text, Table(["variant", *numeric(*recipes)], rows)))
 
 
 @of_probe

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from precision_lab.report import published
 from precision_lab.report.figures import UNITS, timed, times
 from precision_lab.report.numbers import ratio
 from precision_lab.report.rows import anchor
@@ -126,7 +125,7 @@ def blocks(results: Results) -> Section | None:
         return None
     columns: list[str | Column] = ["function", "implementation"]
     columns += numeric("hidden") + numeric("time", unit="ms") + numeric("quartiles", "time × SiLU")
-    columns += numeric("peak", unit="MiB") + numeric("memory × SiLU", "paper: time × SiLU")
+    columns += numeric("peak", unit="MiB") + numeric("memory × SiLU")
     table = Table(columns, [*map(_block_row, results.blocks)])
     return Section("blocks", "In an MLP block", [_block_words(results), table], nav="MLP block")
 
@@ -141,15 +140,12 @@ def _block_row(b: Block) -> Row:
     ]
     if b.failure:
         figures = [Cell(reason(b.failure), span=5)]
-    _, paper = published.BLOCK_TIMES.get(b.function, (0, None))
-    names = [b.function, f"{b.implementation} [{b.execution}]", str(b.hidden)]
-    return Row([*names, *figures, "–" if paper is None else str(paper)])
+    return Row([b.function, f"{b.implementation} [{b.execution}]", str(b.hidden), *figures])
 
 
 def _block_words(results: Results) -> str:
     """What the table of MLP blocks shows."""
     b = results.blocks[0]
-    paper = ", ".join(f"{name} {ms}" for name, (ms, _) in published.BLOCK_TIMES.items())
     silu = next((b for b in results.blocks if b.function == "silu"), None)
     ratios = (
         "Medians, and the ratios of time and of peak memory to SiLU's block in the same rounds."
@@ -159,9 +155,7 @@ def _block_words(results: Results) -> str:
     return (
         f"One forward and backward pass of a Llama-style MLP block in {b.fmt}: {b.tokens} tokens, model "
         f"width {b.model_width}, hidden width as shown (a gated block has a third matrix and two thirds of "
-        f"the width). {ratios} The paper's Table 1 (arXiv 2411.13010), of another machine, by torch.compile, "
-        f"xIELU and xIPReLU unoptimised, in ms per iteration: {paper}. Its ratios to SiLU stand in the last "
-        "column; each of its blocks took 87 % of the GPU's memory."
+        f'the width). {ratios} The paper\'s Table 1 has the same in "The paper beside the lab".'
     )
 
 
