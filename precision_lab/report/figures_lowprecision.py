@@ -24,6 +24,10 @@ LABELS = {
 }
 
 
+def _plain(value: float, _: object) -> str:
+    return f"{value:g}"
+
+
 def _value(found: Any) -> float:
     """A measure of a cell; infinite where a run diverged."""
     return math.inf if found in (None, "inf") else number(found)
@@ -86,7 +90,9 @@ def _prediction(probe: Mapping[str, Any]) -> Any:
             )  # fmt: skip
         if any(not math.isfinite(_value(c[measure])) for c in probe["cells"]):
             axis.axhline(top, color="#d96a62", linewidth=0.8, linestyle="--")
-            axis.text(0.01, top, "diverged", transform=axis.get_yaxis_transform(), va="bottom", fontsize=8)
+            axis.text(
+                0.01, 1.1 * top, "diverged", transform=axis.get_yaxis_transform(), va="bottom", fontsize=8
+            )
         axis.set_xscale("log")
         if measure == "gap":
             axis.set_yscale("symlog", linthresh=1e-3)
@@ -94,6 +100,10 @@ def _prediction(probe: Mapping[str, Any]) -> Any:
             axis.set_ylim(bottom=min(-1e-3, 2 * min(finite, default=0.0)))
         else:
             axis.set_yscale("log")
+        axis.set_ylim(top=3 * top)  # room for the word above the line
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter(_plain)  # the usual one writes powers as formulas
+            scale.set_minor_formatter(lambda value, at: "")
         axis.set_xlabel("risk, predicted before training")
         axis.set_ylabel(LABELS[measure])
         interval = f"{found['low']:.2f} to {found['high']:.2f}"

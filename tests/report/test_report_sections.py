@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from matplotlib import rc_context
 from sample_results import measurement, sample_results
 
 from precision_lab.report.document import document
+from precision_lab.report.figures import RC, save
 from precision_lab.report.figures_lowprecision import _prediction as draw_prediction
 from precision_lab.report.figures_lowprecision import _regime
 from precision_lab.report.numbers import gap_of, number, percent, ratio, short
@@ -270,7 +272,12 @@ def test_drawn_predictions_put_a_divergence_above_all_finite_gaps() -> None:
     ]
     correlation = [{"measure": m, "cells": 3, "value": v, "low": 0.1, "high": 0.9}
                    for m, v in (("gap", 0.75), ("distance", 0.5))]  # fmt: skip
-    gap, distance = draw_prediction({"cells": cells, "rank_correlation": correlation}).axes
+    with rc_context(RC):
+        figure = draw_prediction({"cells": cells, "rank_correlation": correlation})
+        words = save(figure).decode()
+    assert "$" not in words and ">0.1<" in words and ">diverged<" in words
+    gap, distance = figure.axes
+    assert gap.get_ylim()[1] > 2 * 0.15  # the word stands above its line and below the title
     drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in gap.lines if line.get_marker() == "o"]
     assert drawn == [(0.01, 0.1), (0.02, -0.4), (0.3, pytest.approx(0.15))]
     assert "rank correlation 0.75 (0.10 to 0.90)" in gap.get_title() and "0.50" in distance.get_title()
