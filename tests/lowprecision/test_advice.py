@@ -262,3 +262,24 @@ def test_the_exit_code_and_the_terminal_say_which_state(recipe: str, inputs: str
     if expected == 0:
         lines = result.output.splitlines()
         assert any(line.startswith("Use ") for line in lines)
+
+
+def test_eighty_columns_cut_no_number() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from precision_lab.cli.printing import print_readiness
+    from precision_lab.lowprecision.readiness.readiness import Readiness
+
+    long = replace(
+        verdict("current-pow2", "at the limit", "alpha-cap"), forward_noise=1.0, gradient_noise=0.98765,
+        clipped=0.12345, input_noise=0.87654,
+    )  # fmt: skip
+    out = StringIO()
+    found = Readiness("run.npz: Model, 10 steps", (long,), (), (), 1.0, linear_inputs=(), seen="Seen.")
+    print_readiness(found, Console(file=out, width=80))
+    text = out.getvalue()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    for said in ("current-pow2", "100.00%", "98.77%", "12.345%", "87.65%", "alpha-cap"):
+        assert said in text, said

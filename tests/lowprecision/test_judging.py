@@ -121,7 +121,7 @@ def test_the_bias_of_stochastic_rounding_is_that_of_saturation_alone() -> None:
     # Numbers that vanish are lost in one direction: that is bias, and no noise that averages out.
     lost = normal(0)
     lost.upstream[:, ::16] *= 2.0**12
-    assert numbers(lost, "nvfp4-plain").bias < -0.5
+    assert numbers(lost, "nvfp4-plain").bias < -0.3
 
 
 def normal(seed: int, scale: float = 1.0) -> Tensors:

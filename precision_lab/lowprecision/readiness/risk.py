@@ -40,7 +40,7 @@ from precision_lab.lowprecision.readiness.sampling import (
 )
 from precision_lab.lowprecision.readiness.weighed import weigh_forward
 from precision_lab.lowprecision.recipes.base import Recipe
-from precision_lab.lowprecision.recipes.recipes import get_recipe
+from precision_lab.lowprecision.recipes.recipes import Unscaled, get_recipe
 
 Float64 = NDArray[np.float64]
 # Rows drawn from a histogram: fewer where a layer is wide, so that a model of 32 layers takes about a minute.
@@ -154,32 +154,38 @@ def numbers(
     """
     recipe, remedy = get_recipe(recipe), get_remedy(remedy)
     found = _numbers(tensors, recipe, remedy, growth, path, kernel, seed)
-    apart = _scales_apart(tensors, recipe, growth)
+    apart = _scales_apart(tensors, recipe)
     if apart == 0:
         return found
-    # What delayed scaling clips hangs on one number, the largest that it saw, which another sample has
-    # otherwise.
-    more, less = (
-        _numbers(tensors, recipe, remedy, max(1.0, growth * math.exp(d)), path, kernel, seed)
-        for d in (apart, -apart)
-    )
+    # What one scale for the tensor clips, or lets vanish, hangs on the largest number that there is, or that
+    # delayed scaling saw; another sample has another.
+    if growth > 1 and recipe.state("input") is not None:
+        more, less = (
+            _numbers(tensors, recipe, remedy, max(1.0, growth * math.exp(d)), path, kernel, seed)
+            for d in (apart, -apart)
+        )
+        share = 0.5
+    else:
+        larger = {"stored": found.forward.amax, "returned": found.gradient.amax}
+        larger = {what: a * math.exp(apart) for what, a in larger.items() if math.isfinite(a)}
+        more = _numbers(replace(tensors, amax=larger), recipe, remedy, growth, path, kernel, seed)
+        less, share = found, 1.0
     return replace(
         found,
-        forward_error=math.hypot(found.forward_error, (more.forward_noise - less.forward_noise) / 2),
-        gradient_error=math.hypot(found.gradient_error, (more.gradient_noise - less.gradient_noise) / 2),
-        clipped_error=math.hypot(found.clipped_error, (more.clipped - less.clipped) / 2),
-        bias_error=math.hypot(found.bias_error, (more.bias - less.bias) / 2),
+        forward_error=math.hypot(found.forward_error, share * (more.forward_noise - less.forward_noise)),
+        gradient_error=math.hypot(found.gradient_error, share * (more.gradient_noise - less.gradient_noise)),
+        clipped_error=math.hypot(found.clipped_error, share * (more.clipped - less.clipped)),
+        bias_error=math.hypot(found.bias_error, share * (more.bias - less.bias)),
     )
 
 
-def _scales_apart(tensors: Tensors, recipe: Recipe, growth: float) -> float:
+def _scales_apart(tensors: Tensors, recipe: Recipe) -> float:
     """Standard deviation of the logarithm of the largest magnitude, between parts of the rows.
 
-    0 where nothing hangs on it: a recipe that remembers nothing, or that has seen this very size; or where
-        the
-    largest of everything that passed is known.
+    0 where nothing hangs on it: blocks have scales of their own; or where the largest of everything that
+    passed is known.
     """
-    if growth == 1 or recipe.state("input") is None or tensors.counted is not None:
+    if not recipe.tensorwise or isinstance(recipe, Unscaled) or tensors.counted is not None:
         return 0.0
     x = tensors.x.float().abs().nan_to_num(nan=0.0, posinf=0.0)
     largest = np.array([float(x[k::GROUPS].max()) for k in range(min(GROUPS, x.shape[0]))])

@@ -243,7 +243,8 @@ def _with_remedies(
             continue
         found = [judge(t, recipe, remedy=remedy) for t in rest]
         tried[remedy.name] = worst_numbers(found)
-        edges = {block_of(t.name) for t in layers if t not in rest}
+        edge = remedy.edge_bf16
+        edges = {block_of(t.name) for t in (*layers[:edge], *layers[len(layers) - edge :])}
         others = [f for f in of_inputs if block_of(f.layer) not in edges]
         with_it = figures(recipe, [(t.name, n) for t, n in zip(rest, found, strict=True)])
         best.setdefault(worst_state([*with_it, *others]), remedy.name)
