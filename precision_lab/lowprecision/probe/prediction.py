@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
 from precision_lab.exceptions import UsageError
 from precision_lab.lowprecision.probe.grids import BASELINE
+from precision_lab.numeric.students_t import quantile
 
 RESAMPLES = 2000
 REFERENCE = "swiglu/torch"
@@ -220,16 +220,7 @@ def mean(values: Sequence[float]) -> Mean:
     if n < 2:
         return Mean(m, math.nan, n)
     deviation = math.sqrt(math.fsum((v - m) ** 2 for v in values) / (n - 1))
-    return Mean(m, _t(n - 1) * deviation / math.sqrt(n), n)
-
-
-def _t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t, from the regularised incomplete beta function."""
-
-    def tail(t: Any) -> Any:
-        return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
-
-    return float(mpmath.findroot(tail, (1.0, 20.0), solver="anderson"))
+    return Mean(m, quantile(0.95, n - 1) * deviation / math.sqrt(n), n)
 
 
 def _ablations(found: Mapping[str, Any]) -> dict[str, Any]:

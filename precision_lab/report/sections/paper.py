@@ -337,10 +337,7 @@ def said(table: str, order: ranks.Order | None) -> str:
     else:
         words += "Whether the orders agree cannot be told from this."
     if not math.isnan(order.low):
-        words += (
-            f" Of the {order.every} pairs here, {order.apart} keep their order in 97.5 % of draws of "
-            "other seeds."
-        )
+        words += f" Of the {order.every} pairs here, the seeds tell {order.apart} apart."
     return words
 
 
