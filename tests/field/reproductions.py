@@ -71,7 +71,7 @@ def _dtype(report: Report) -> str:
 
 
 def literal(x: float) -> str:
-    return repr(x) if math.isfinite(x) else f'float("{x}")'
+    return repr(x).replace("e+", "e") if math.isfinite(x) else f'float("{x}")'
 
 
 def _composed(report: Report) -> str:
