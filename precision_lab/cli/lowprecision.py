@@ -57,15 +57,15 @@ def readiness(
 ) -> None:
     """Say for each low-precision recipe whether training so is safe, why not, and what to do.
 
-    Exit code 0 if a recipe below BF16 that was asked for is ready, 4 if the best of them is at the limit, 1
-    if none is, or what would be ready was not examined.
+    Exit code 0 if a recipe below BF16 that was asked for is ready; 1 if none is: at the limit at best, or
+    what would be ready was not examined.
     """
     from typing import cast
 
     from precision_lab.cli.printing import console_for
     from precision_lab.functions import Activation, get_function
     from precision_lab.lowprecision.capture.captured import Captured
-    from precision_lab.lowprecision.readiness.judging import AT_LIMIT, READY
+    from precision_lab.lowprecision.readiness.judging import READY
     from precision_lab.lowprecision.readiness.readiness import modelled_layers
     from precision_lab.lowprecision.readiness.readiness import readiness as judge
     from precision_lab.lowprecision.readiness.risk import from_capture
@@ -130,7 +130,7 @@ def readiness(
     below = [v for v in found.verdicts if v.recipe not in ("fp32", "bf16")]
     states = {v.state for v in below or found.verdicts}
     if READY not in states:
-        raise typer.Exit(4 if AT_LIMIT in states else 1)
+        raise typer.Exit(1)
     if not arrived:
         raise typer.Exit(2)
 

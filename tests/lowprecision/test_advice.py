@@ -249,7 +249,7 @@ def test_a_block_is_named_by_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "inputs", "code"), [("current", "normal", 0), ("nvfp4", "normal", 4), ("nvfp4", "outliers", 4)]
+    ("recipe", "inputs", "code"), [("current", "normal", 0), ("nvfp4", "normal", 1), ("nvfp4", "outliers", 1)]
 )
 def test_the_exit_code_and_the_terminal_say_which_state(recipe: str, inputs: str, code: int) -> None:
     args = ["readiness", "relu2", "--recipe", recipe, "--distribution", inputs]
