@@ -120,6 +120,8 @@ class Block:
         time_ms: median per iteration, with its quartiles.
         peak_mib: most memory held at once beyond what was held before the iteration.
         ratio_to_silu, memory_to_silu: against SiLU in the same run.
+        times_ms: of each iteration, in turns with the other blocks, so that those of one place are of one
+            time; empty in reports of before they were kept.
     """
 
     function: str
@@ -138,6 +140,7 @@ class Block:
     ratio_to_silu: float
     memory_to_silu: float
     failure: Failure | None = None
+    times_ms: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Block:
@@ -145,6 +148,7 @@ class Block:
         values = _floats(data, names)
         values["execution"] = spaced(data["execution"])
         values["failure"] = _failure(data["failure"])
+        values["times_ms"] = tuple(map(float, data.get("times_ms", ())))
         return checked(cls(**values))
 
 

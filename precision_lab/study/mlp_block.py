@@ -149,6 +149,7 @@ def blocks(
                 float(median) / base,
                 peaks.get(k, math.nan) / peaks.get(silu, math.nan),
                 failures.get(k),
+                tuple(times.get(k, ())),
             )
         )
     return found

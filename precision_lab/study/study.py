@@ -155,11 +155,11 @@ def run(
     found_blocks: list[Block] = []
     in_blocks = settings.blocks()
     if settings.timing and in_blocks and not settings.on.own_process:
-        shape, rounds = (Shape(), 15) if settings.on.is_accelerator else (CPU_SHAPE, 7)
+        shape = Shape() if settings.on.is_accelerator else CPU_SHAPE
         found_blocks = _timed(
             seconds, "blocks",
             lambda: blocks(
-                in_blocks, device=settings.on, shape=shape, rounds=rounds, lost=survivor.lost
+                in_blocks, device=settings.on, shape=shape, lost=survivor.lost
             ),
         )  # fmt: skip
     lowprecision = None

@@ -14,7 +14,16 @@ from precision_lab.functions import FUNCTIONS
 from precision_lab.lowprecision.probe.presets import TABLE_4
 from precision_lab.report import published, ranks
 from precision_lab.report.section import Section, Table
-from precision_lab.report.sections.paper import comparable, counted, kinds, orders, paper, said, trained
+from precision_lab.report.sections.paper import (
+    comparable,
+    counted,
+    kinds,
+    orders,
+    paper,
+    ratios,
+    said,
+    trained,
+)
 from precision_lab.results import Block, Failure, Results
 
 EMPTY = Results({}, {}, (), (), (), {})
@@ -95,7 +104,9 @@ def test_a_blocks_ratios_stand_beside_table_1_with_the_spread_of_both() -> None:
         ["xielu", "torch", "1.037", "1.500", "1.091–2.000", "1", "1.300"],
     ]
     assert "256 tokens" in section.parts[0] and "87 %" in section.parts[0]  # type: ignore[operator]
-    assert "in the paper's order with quartiles apart: 3; in the other order: none; with" in section.parts[0]  # type: ignore[operator]
+    assert (
+        "in the paper's order beyond the quartiles: 3; in the other order: none; within" in section.parts[0]
+    )  # type: ignore[operator]
 
 
 def test_pairs_in_the_other_order_are_named_and_overlapping_ones_tell_nothing() -> None:
@@ -104,9 +115,22 @@ def test_pairs_in_the_other_order_are_named_and_overlapping_ones_tell_nothing() 
     # relu2 ≤ silu ≤ xielu in the paper. Here silu 9–11, xielu 10.8–11.2, relu2 11.5–12.5.
     assert isinstance(text, str)
     assert (
-        "Of 3 pairs of activations, in the paper's order with quartiles apart: 0; in the other order: 2 "
-        "(silu before relu2, xielu before relu2); with quartiles that overlap, and tell nothing: 1." in text
+        "Of 3 pairs of activations, in the paper's order beyond the quartiles: 0; in the other order: 2 "
+        "(silu before relu2, xielu before relu2); within them, which tells nothing: 1." in text
     )
+
+
+def test_ratios_are_of_the_same_rounds_where_rounds_were_kept() -> None:
+    """All rounds of one are 1.1 times the other's, though both of them vary fivefold."""
+    times = (10.0, 50.0, 20.0, 30.0, 25.0)
+    silu = replace(block("silu", 25.0, 12.0), times_ms=times)
+    relu2 = replace(block("relu2", 27.5, 12.0), times_ms=tuple(1.1 * t for t in times))
+    assert ratios(relu2, silu) == pytest.approx((1.1, 1.1, 1.1))
+    assert ratios(replace(relu2, times_ms=(20.0, 50.0, 30.0)), silu) == pytest.approx((1.25, 1.5, 1.75))
+    text = part(replace(EMPTY, blocks=(silu, relu2)), "paper-block").parts[0]
+    assert isinstance(text, str) and "in the other order: 1 (silu before relu2)" in text
+    before = replace(relu2, times_ms=())
+    assert ratios(before, silu) == pytest.approx((15.5 / 37, 1.1, 39.5 / 13))
 
 
 def test_compiled_blocks_are_compared_with_a_compiled_silu() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import pytest
 from by_name import blocks
@@ -10,7 +12,9 @@ from by_name import blocks
 from precision_lab.devices.cpu import Cpu
 from precision_lab.functions import SILU, SWIGLU, XIELU
 from precision_lab.implementations.subject import implementation_of
+from precision_lab.results import Block
 from precision_lab.results.profile import DEFAULT
+from precision_lab.results.strict_json import strict_json
 from precision_lab.study.mlp_block import Shape
 
 SUBJECTS = [implementation_of(subject) for subject in DEFAULT.timing.blocks]
@@ -112,5 +116,10 @@ def test_medians_quartiles_and_ratios_are_of_each_blocks_own_rounds() -> None:
     assert (silu.time_ms_low, silu.time_ms, silu.time_ms_high) == pytest.approx((2.0, 3.0, 4.0))
     assert (gelu.time_ms_low, gelu.time_ms, gelu.time_ms_high) == pytest.approx((20.0, 30.0, 40.0))
     assert (silu.ratio_to_silu, silu.memory_to_silu) == (1.0, 1.0)
+    assert silu.times_ms == pytest.approx((4.0, 1.0, 2.0, 3.0, 5.0))
+    assert gelu.times_ms == pytest.approx((10.0, 30.0, 20.0, 50.0, 40.0))
+    assert Block.from_json(json.loads(strict_json(asdict(gelu)))) == gelu
+    earlier = {k: v for k, v in asdict(gelu).items() if k != "times_ms"}
+    assert Block.from_json(earlier).times_ms == ()
     assert (gelu.ratio_to_silu, gelu.memory_to_silu) == pytest.approx((10.0, 1.5))
     assert (gelu.peak_mib, gelu.repeats, gelu.gated) == (450.0, 5, False)

@@ -149,7 +149,7 @@ def test_a_study_of_the_cpu_has_blocks_of_fewer_tokens(monkeypatch: pytest.Monke
 
     asked: list[tuple[set[str], int]] = []
 
-    def measured(subjects, *, device, shape, rounds, lost):  # type: ignore[no-untyped-def]
+    def measured(subjects, *, device, shape, lost):  # type: ignore[no-untyped-def]
         asked.append(({i.function.name for i in subjects}, shape.tokens))
         return []
 
