@@ -247,7 +247,11 @@ Part = str | Prose | Table | Figure | Drawn | Choice | Key | Claim | Code | Form
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report: what it asks, its sections, the facts in short, and the file it was made from."""
+    """A whole report: what it asks, its sections, the facts in short, and the file it was made from.
+
+    Raises:
+        ValueError: two sections of one anchor, which names their files and links.
+    """
 
     title: str
     heading: str
@@ -255,6 +259,11 @@ class Document:
     source: str
     lede: Prose | None = None
     facts: Sequence[tuple[str, str]] = ()
+
+    def __post_init__(self) -> None:
+        anchors = [section.anchor for section in self.sections]
+        if twice := [anchor for anchor in anchors if anchors.count(anchor) > 1]:
+            raise ValueError(f"two sections have the anchor {twice[0]!r}")
 
     @property
     def opening(self) -> list[Section]:

@@ -259,3 +259,8 @@ def test_lines_of_a_cell_stand_under_it_in_both_media() -> None:
     source = render_html.page(made, {})
     assert '<span class="line"><code>f(1)</code> | 2</span>' in source
     assert '<span class="line"><b>name</b> words</span>' in source
+
+
+def test_two_sections_of_one_anchor_are_refused() -> None:
+    with pytest.raises(ValueError, match="two sections have the anchor 's'"):
+        Document("t", "h", [Section("s", "S", []), Section("s", "T", [])], "report.json")

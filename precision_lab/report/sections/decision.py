@@ -142,7 +142,7 @@ def formulations(results: Results) -> Section | None:
         title = definition["title"] if definition else name
         source = definition["source"] if definition else ""
         parts.append(Section(f"function-{name}", f"{title} ({source})" if source else title, within))
-    return Section("formulations", "Functions and their formulations", parts, nav="Formulations")
+    return Section("definitions", "Functions and their formulations", parts, nav="Definitions")
 
 
 def _formulation(record: Mapping[str, Any]) -> Part:
