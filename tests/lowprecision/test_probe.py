@@ -175,6 +175,8 @@ def test_whatever_is_done_of_the_preset_compares_all_and_it_goes_on_from_there(t
     order = paper.orders([{**r["run"], **r["record"]} for r in found["runs"]])[1]["Table 4"]
     assert order is not None and order.seeds == 2 and order.low <= order.tau <= order.high
     text = lowprecision_markdown(found, tmp_path)
+    assert "Predicted, then trained" not in text  # nothing was aged
+    assert "13 runs of seed 0" in text
     assert "13 activations: Kendall's τ-b" in text and "by 2 seeds" in text and "nan" not in text
 
 

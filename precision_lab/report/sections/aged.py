@@ -14,6 +14,8 @@ from precision_lab.report.sections.probe import of_probe
 @of_probe
 def prediction(probe: Data) -> Section | None:
     """The risk computed before training, and the gap measured after it."""
+    if not any(run["ageing"] for run in probe["runs"]):
+        return None
     if not probe["rank_correlation"]:
         return Section("prediction", "Predicted, then trained", ("Too few cells to compare.",))
     cells = probe["cells"]

@@ -115,8 +115,9 @@ def ablations(probe: Data) -> Section | None:
 def watched(probe: Data) -> Section | None:
     """What was looked at while training."""
     rows = []
+    shown = {"bf16", "delayed"} & {run["recipe"] for run in probe["runs"]} or {"fp32"}
     for run in probe["runs"]:
-        if run["seed"] != 0 or run["remedy"] != "none" or run["recipe"] not in ("bf16", "delayed"):
+        if run["seed"] != 0 or run["remedy"] != "none" or run["recipe"] not in shown:
             continue
         rows.append(
             [
