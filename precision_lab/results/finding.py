@@ -102,11 +102,14 @@ class Finding(Facts):
 _FIELDS = frozenset(f.name for f in dataclasses.fields(Finding))
 
 
-def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def ranked(findings: Iterable[Finding], *, outer_last: bool = True) -> tuple[Finding, ...]:
     """The worst first: by severity, with tails, subnormals and infinities last in each, then by the bits that
     are lost, then by how often it was seen.
+
+    Args:
+        outer_last: False has tails and the like among the others of their severity.
     """
-    return tuple(sorted(findings, key=lambda f: (f.severity, f.outer, -_lost(f), -f.count)))
+    return tuple(sorted(findings, key=lambda f: (f.severity, outer_last and f.outer, -_lost(f), -f.count)))
 
 
 def _lost(finding: Finding) -> float:

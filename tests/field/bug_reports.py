@@ -48,13 +48,13 @@ class Report:
 
     @property
     def worst(self) -> Finding:
-        return ranked(self.findings)[0]
+        return ranked(self.findings, outer_last=False)[0]
 
     @property
     def told(self) -> Finding:
         """The worst of those of a format whose every input was measured, where it is as bad as any."""
         order = {"fp32": 1, "fp64": 2}
-        return min(ranked(self.findings), key=lambda f: (f.severity, order.get(f.fmt, 0)))
+        return min(ranked(self.findings, outer_last=False), key=lambda f: (f.severity, order.get(f.fmt, 0)))
 
     @property
     def severity(self) -> Severity:
