@@ -20,6 +20,7 @@ from sample_results import measurement, reduction, sample_results, statistics, t
 
 from precision_lab.cli.printing import console_for
 from precision_lab.exceptions import DamagedFileError
+from precision_lab.lowprecision.probe.presets import TABLE_4, get_preset
 from precision_lab.report import (
     check_directory,
     derive,
@@ -31,6 +32,7 @@ from precision_lab.report.document import html, markdown, readiness_markdown
 from precision_lab.report.findings import TOPICS
 from precision_lab.report.render_markdown import slug
 from precision_lab.report.rows import anchor, reduction_case, timing_case
+from precision_lab.report.sections import paper
 from precision_lab.report.wording import SEVERITIES
 from precision_lab.results import Block, Failure, Measurement, Results, replay_command
 
@@ -528,3 +530,24 @@ def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
     text = "".join(made.values())
     assert "| xielu | 2.323 ± 0.004 | 17.52 | 2.57" in text
     assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 |" in text
+
+
+def test_the_committed_probe_of_table_4_is_of_the_preset_and_learned() -> None:
+    folder = Path(__file__).parents[2] / "reports" / "readiness" / "table-4"
+    page = (folder / "readiness.md").read_text(encoding="utf-8")
+    data = json.loads((folder / "readiness.json").read_text(encoding="utf-8"))
+    made = readiness_markdown(data, page.splitlines()[0].removeprefix("# "))
+    committed = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
+    assert set(made) == {"readiness.md", *committed}
+    assert all((folder / name).read_text(encoding="utf-8") == text for name, text in made.items())
+    probe = data["probe"]
+    assert probe["config"] == json.loads(json.dumps(get_preset("table-4").to_json()))
+    seeds = {run["seed"] for run in probe["runs"]}
+    assert len(seeds) >= 3 and len(probe["runs"]) == len(TABLE_4) * len(seeds)  # whole seeds alone
+    assert {run["subject"] for run in probe["runs"]} == set(TABLE_4)
+    assert all(run["diverged_at"] is None for run in probe["runs"])
+    # A uniform guess at a byte is ln 256 = 5.55; differences are larger than what seeds make of them.
+    assert all(run["validation_loss"] < 2 for run in probe["runs"])
+    order = paper.orders(probe["runs"])[1]["Table 4"]
+    assert order is not None and len(order.names) == 13 and order.apart > order.every / 2
+    assert paper.said("Table 4", order) in "".join(made.values())

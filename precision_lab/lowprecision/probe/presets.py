@@ -27,8 +27,8 @@ def table_4() -> ProbeConfig:
     """Every activation of the paper's ablation, trained from the beginning in FP32, seed by seed.
 
     Ten times the default's steps with twice its weights, an MLP that is four times as wide as the model as in
-    the paper, and the weight decay of its ablation. About two hours of a core. Runs go seed by seed over all
-    activations, so that whatever is done when it is stopped compares all of them.
+    the paper, and the weight decay of its ablation. Some two and a half hours of a core. Runs go seed by seed
+    over all activations, so that whatever is done when it is stopped compares all of them.
     """
     return ProbeConfig(
         TrainingConfig(

@@ -17,10 +17,9 @@ from precision_lab.results.cost import Cost
 from precision_lab.results.execution import labelled
 
 INTRODUCTION = (
-    "What the paper that introduced xIELU and xIPReLU (arXiv 2411.13010) reports, and what this report has "
-    "of the same kind, on other machines and at another scale: ratios and orders are to be compared, figures "
-    "are not. Table 3, ten downstream tasks with a model of 3 billion parameters, is out of reach: nothing "
-    "here is set beside it."
+    "Figures of the paper that introduced xIELU and xIPReLU (arXiv 2411.13010) beside this report's, which "
+    "are of other machines and another scale: compare ratios and orders, not figures. Table 3, downstream "
+    "tasks of a model of 3 billion parameters, is out of reach."
 )
 # Kinds of machine instructions. Comparisons of integers are of addresses with the tensor's end.
 SUMS = ("FFMA", "FMUL", "FADD", "HFMA2", "HMUL2", "HADD2")
@@ -85,10 +84,9 @@ def _block(blocks: Sequence[Block], measured: bool) -> Part | None:
             ]
         )
     text = (
-        f"Forward and backward of a Llama-style block, {silu.tokens} tokens, width {silu.model_width}, in "
-        f"{silu.fmt}; the paper's under torch.compile, where every block took {published.BLOCK_MEMORY} % of "
-        "the GPU's memory. Ratios are medians and quartiles over rounds in which blocks take turns. "
-        + _agreement(chosen)
+        f"Forward and backward of a Llama-style block ({silu.tokens} tokens, width {silu.model_width}, "
+        f"{silu.fmt}); the paper's under torch.compile, each with {published.BLOCK_MEMORY} % of the GPU's "
+        "memory. Ratios: median and quartiles over rounds in which blocks take turns. " + _agreement(chosen)
     )
     return Section("paper-block", title, [text, Table(columns, rows)])
 
@@ -178,10 +176,9 @@ def _operations(costs: Sequence[Cost], measured: bool) -> Part | None:
         )
     first = chosen[0]
     text = (
-        f"Forward, for each element, in {first.fmt} for {first.device}: instructions of a thread in the "
-        "machine code, counted and not timed. An exponential is one MUFU.EX2 and a product before it; a "
-        "product and a sum are often one FFMA; expm1 is a polynomial in products and sums. *All other* "
-        "loads, stores, converts to and from 16 bits and computes addresses, which the paper does not count."
+        f"Forward, per element, in {first.fmt} for {first.device}: instructions of the machine code, counted "
+        "and not timed. An exponential is one MUFU.EX2, a product and a sum are often one FFMA, expm1 is a "
+        "polynomial. *All other* is loads, stores, conversions and addresses, which the paper does not count."
         + _beside_silu(chosen)
     )
     return Section("paper-operations", title, [text, Table(columns, rows)])
@@ -291,7 +288,7 @@ def _orders(probe: Data) -> Part | None:
         f"The training probe: a model of {model['layers']} blocks of width {model['width']}, {seen:,} bytes "
         f"in {training['steps']} steps, {seeds} {'seed' if seeds == 1 else 'seeds'}, in {found.recipe}; loss "
         "on held-out text. The paper: 1.1 billion parameters, 4 (Table 4) and 125 billion tokens (Table 2). "
-        "At this scale an order is no evidence for or against the paper's, which saw xIELU start behind "
+        "An order at this scale is no evidence for or against the paper's, which saw xIELU start behind "
         "SwiGLU and draw level after 20 billion tokens."
     )
     columns: list[str | Column] = ["activation"]
