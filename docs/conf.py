@@ -12,6 +12,9 @@ import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from pygments.lexers.markup import TexLexer
+from sphinx.highlighting import lexers
+
 sys.path.insert(0, str(Path(__file__).parent / "_sphinx"))
 
 project = "precision_lab"
@@ -42,6 +45,9 @@ myst_enable_extensions = ["deflist", "fieldlist"]
 myst_heading_anchors = 4
 # Reports begin where their generators say; every other fault of a page's structure is an error.
 suppress_warnings = ["myst.header"]
+
+# Equations of reports are LaTeX, which is shown as it stands: what sets it would be fetched from elsewhere.
+lexers["math"] = TexLexer()
 
 # Types in signatures are shown as they are written; no inventory of another project is fetched to link them.
 smartquotes = False  # a quoted name is to be pasted back
