@@ -203,11 +203,12 @@ def _costs(timings: Sequence[Timing], name: str, baseline: str) -> dict[str, Cos
 
 
 def _counted(costs: Sequence[Counted], function: str, fmt: str, name: str, baseline: str) -> Iterator[Cost]:
-    """Instructions of one element, as factors, for each emulated GPU."""
+    """Instructions of one element, as factors, for each emulated GPU; kernels written for it come first."""
 
     def of(function: str, device: str, *names: str) -> tuple[float, float]:
         found = [c for c in costs if (c.function, c.fmt, c.device) == (function, fmt, device)]
         found = [c for c in found if not names or c.implementation in names]
+        found.sort(key=lambda c: PLAIN.index(c.execution) if c.execution in PLAIN else len(PLAIN))
         most = {d.direction: d.most for c in found[:1] for d in c.directions if not d.failure}
         return most.get("forward", math.nan), most.get("backward", math.nan)
 

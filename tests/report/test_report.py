@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_page import packed, unfolded
@@ -518,29 +519,29 @@ def test_blocks_and_a_gpus_bandwidth_are_shown_with_what_failed(sample: Results)
     assert "of copy's GB/s" not in whole(sample)  # a CPU's have no share of a copy's
 
 
-def test_the_committed_page_on_readiness_is_what_its_json_makes() -> None:
-    folder = Path(__file__).parents[2] / "reports" / "readiness"
+def committed_readiness(name: str) -> tuple[dict[str, object], str]:
+    """What a committed readiness.json holds, and the text of its pages, which are what it makes."""
+    folder = Path(__file__).parents[2] / "reports" / "readiness" / name
     page = (folder / "readiness.md").read_text(encoding="utf-8")
     data = json.loads((folder / "readiness.json").read_text(encoding="utf-8"))
     made = readiness_markdown(data, page.splitlines()[0].removeprefix("# "))
-    committed = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
-    assert set(made) == {"readiness.md", *committed}
-    assert all((folder / name).read_text(encoding="utf-8") == text for name, text in made.items())
+    details = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
+    assert set(made) == {"readiness.md", *details}
+    assert all((folder / file).read_text(encoding="utf-8") == text for file, text in made.items())
+    return data, "".join(made.values())
+
+
+def test_the_committed_pages_on_readiness_are_what_their_json_makes() -> None:
+    committed_readiness("captured")
+    _, text = committed_readiness("")
     # The paper's figures beside ours, Table 2's and Table 4's.
-    text = "".join(made.values())
     assert "| xielu | 2.323 ± 0.004 | 17.52 | 2.57" in text
     assert "| xielu_neg_zero/composed | -0.0953 ± 0.0566 | -0.0992 ± 0.0648 |" in text
 
 
 def test_the_committed_probe_of_table_4_is_of_the_preset_and_learned() -> None:
-    folder = Path(__file__).parents[2] / "reports" / "readiness" / "table-4"
-    page = (folder / "readiness.md").read_text(encoding="utf-8")
-    data = json.loads((folder / "readiness.json").read_text(encoding="utf-8"))
-    made = readiness_markdown(data, page.splitlines()[0].removeprefix("# "))
-    committed = {f"details/{path.name}" for path in (folder / "details").glob("*.md")}
-    assert set(made) == {"readiness.md", *committed}
-    assert all((folder / name).read_text(encoding="utf-8") == text for name, text in made.items())
-    probe = data["probe"]
+    data, text = committed_readiness("table-4")
+    probe: Any = data["probe"]
     assert probe["config"] == json.loads(json.dumps(get_preset("table-4").to_json()))
     seeds = {run["seed"] for run in probe["runs"]}
     assert len(seeds) >= 3 and len(probe["runs"]) == len(TABLE_4) * len(seeds)  # whole seeds alone
@@ -550,4 +551,4 @@ def test_the_committed_probe_of_table_4_is_of_the_preset_and_learned() -> None:
     assert all(run["validation_loss"] < 2 for run in probe["runs"])
     order = paper.orders(probe["runs"])[1]["Table 4"]
     assert order is not None and len(order.names) == 13 and order.apart > order.every / 2
-    assert paper.said("Table 4", order) in "".join(made.values())
+    assert paper.said("Table 4", order) in text
