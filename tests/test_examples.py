@@ -181,6 +181,19 @@ def relu(x):
 """
 
 
+@pytest.mark.slow
+@runs("readiness_spread.py")
+def test_the_spread_of_readiness_is_of_seeds_alone() -> None:
+    """That of xIELU and SwiGLU stands beside the code; here ReLU², in a minute."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "readiness_spread.py"), "relu2/torch"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines[:5]] == ["delayed", "block", "mxfp8", "nvfp4", "nvfp4-plain"]
+    assert [line.split(":")[0] for line in lines[5:]] == ["forward", "gradient"]
+
+
 @runs("verify_without_gpu.sh")
 @pytest.mark.parametrize("fails", ["", "sm_90"])
 def test_a_job_of_ci_verifies_for_three_gpus(fails: str, tmp_path: Path) -> None:

@@ -107,14 +107,14 @@ def test_what_is_installed_from_the_sdist_runs_where_no_checkout_is(
             capture_output=True, text=True, check=True,
         ).stdout.strip()
     )  # fmt: skip
-    # What the lab needs is there already, behind what is installed now.
-    others = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
-    (libraries / "of_the_tests.pth").write_text("\n".join(others), encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install",
          "--quiet", "--no-deps", "--no-index", "--no-compile", str(wheel_of_the_sdist)],
         check=True, timeout=300,
     )  # fmt: skip
+    # What the lab needs is there already, behind what is installed; before, pip would take the lab for it.
+    others = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
+    (libraries / "of_the_tests.pth").write_text("\n".join(others), encoding="utf-8")
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def said(*words: str | Path) -> str:

@@ -271,7 +271,8 @@ def test_no_two_formats_share_a_name_or_a_torch_dtype() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "near"), [("bf61", "bf16"), ("fp23", "fp32"), ("e4m3fn", "e4m3"), ("float", "known: bf16")]
+    ("wrong", "near"),
+    [("bf61", "bf16"), ("fp23", "fp32"), ("e4m3fn", "e4m3"), ("float", "fp32"), ("q", "known: bf16")],
 )
 def test_an_unknown_format_suggests_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"unknown format '{wrong}'.*{near}"):
