@@ -29,7 +29,7 @@ def report(
         bool,
         typer.Option(
             "--quick",
-            help="Four functions, 16-bit formats: some 50 s on two cores the first time, 30 s afterwards.",
+            help="Four functions, 16-bit formats: some 25 s on two cores the first time, 10 s afterwards.",
         ),
     ] = False,
     out: Annotated[
