@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from precision_lab.numeric.certainty import CERTIFIED_ULPS
 from precision_lab.report.findings_accuracy import NEAR_ZERO, safety
 from precision_lab.report.tables import figure
-from precision_lab.report.wording import ROOTS, SAFE_ULPS, by_key, worst_outside_roots, written
+from precision_lab.report.wording import ROOTS, SAFE_ULPS, by_key, counted, worst_outside_roots, written
 from precision_lab.results import Measurement, Results, Statistics, Timing
 from precision_lab.results.cost import Cost as Counted
 from precision_lab.results.execution import labelled
@@ -74,7 +74,6 @@ class Recommendation:
         baseline: the formulation that costs are compared with; "" for none.
         costs: of those of the executions that were timed, in their order, then as counted for emulated GPUs.
         others: what breaks with each of the other formulations, in at most six words.
-        evidence: keys of the rows it was read from.
     """
 
     function: str
@@ -89,7 +88,6 @@ class Recommendation:
     baseline: str
     costs: tuple[Cost, ...]
     others: Mapping[str, str]
-    evidence: tuple[str, ...]
 
     @property
     def label(self) -> str:
@@ -175,7 +173,6 @@ def _recommended(results: Results, function: str, fmt: str, rows: Sequence[Measu
             *_counted(results.costs, function, fmt, used.name, baseline),
         ),
         others,
-        tuple(dict.fromkeys(m.case for m in best)),
     )
 
 
@@ -241,15 +238,15 @@ def breakage(rows: Sequence[Measurement]) -> str:
     """
     signs = max(rows, key=_wrong_signs)
     if _wrong_signs(signs):
-        return f"{written(signs.output)}: wrong sign, {_inputs(_wrong_signs(signs))}"
+        return f"{written(signs.output)}: wrong sign, {counted(_wrong_signs(signs), 'input')}"
     strays = [m for m in rows if m.nonfinite_mismatch]
     finite = [m for m in strays if m.nonfinite_witness is None or math.isfinite(m.nonfinite_witness.x)]
     if finite:
         worst = max(finite, key=lambda m: m.nonfinite_mismatch)
-        return f"{written(worst.output)}: {_kind(worst)}, {_inputs(worst.nonfinite_mismatch)}"
+        return f"{written(worst.output)}: {_kind(worst)}, {counted(worst.nonfinite_mismatch, 'input')}"
     unknown = max(rows, key=lambda m: m.undecided)
     if unknown.undecided:
-        return f"{written(unknown.output)}: {_inputs(unknown.undecided)} undecided"
+        return f"{written(unknown.output)}: {counted(unknown.undecided, 'input')} undecided"
     far = max(rows, key=worst_outside_roots)
     if worst_outside_roots(far) > SAFE_ULPS + CERTIFIED_ULPS:
         return _off(far, {name: s for name, s in far.regions.items() if name not in ROOTS})
@@ -281,10 +278,6 @@ def _off(m: Measurement, regions: Mapping[str, Statistics]) -> str:
 def _kind(m: Measurement) -> str:
     computed = m.nonfinite_witness.computed if m.nonfinite_witness is not None else math.nan
     return "NaN" if math.isnan(computed) else "infinity" if math.isinf(computed) else "finite, not infinite"
-
-
-def _inputs(count: int) -> str:
-    return f"{count:,} {'input' if count == 1 else 'inputs'}"
 
 
 def _error(rows: Iterable[Measurement]) -> tuple[float, float]:

@@ -166,7 +166,7 @@ def _rank(group: Iterable[Measurement]) -> tuple[float, float]:
 
 def expm1(sound: list[Measurement]) -> Iterator[Finding]:
     """Does expm1 cure the cancellation near 0⁻: in forward, d/dx, and in the gradient by alpha_n."""
-    rows = [m for m in sound if m.execution == "eager" and m.params_name == "init" and _near_zero(m)]
+    rows = [m for m in sound if m.execution == "eager" and m.params_name == "init" and is_near_zero(m)]
     for (function, output), members in by_key(rows, "function", "output").items():
         if output not in ("forward", "grad_x", "grad_alpha_n"):
             continue
@@ -180,22 +180,22 @@ def expm1(sound: list[Measurement]) -> Iterator[Finding]:
                 continue
             compared = [m for m in (naive, cure, named.get("stable")) if m is not None]
             p = precision(naive)
-            ranks.append(_cure(p, _bits_near_zero(naive), _bits_near_zero(cure)))
-            kept = ", ".join(f"{m.implementation} {_bits_near_zero(m) + 0.0:.1f}" for m in compared)
+            ranks.append(_cure(p, bits_near_zero(naive), bits_near_zero(cure)))
+            kept = ", ".join(f"{m.implementation} {bits_near_zero(m) + 0.0:.1f}" for m in compared)
             details.append(f"{fmt}: of {p:.0f} bits the worst input keeps {kept}")
             cited += compared
         if not details:
             continue
         severity, verdict = CURES[max(ranks)]
         hurt = max(
-            (m for m in cited if m.implementation in EXPM1), key=lambda m: precision(m) - _bits_near_zero(m)
+            (m for m in cited if m.implementation in EXPM1), key=lambda m: precision(m) - bits_near_zero(m)
         )
         yield Finding(
             "expm1",
             severity,
             f"{function}, {written(output)} just below 0: {verdict}.",
             cases(cited),
-            shown(hurt, _near_zero_witness(hurt)),
+            shown(hurt, near_zero_witness(hurt)),
             tuple(details),
         )
 
@@ -207,14 +207,16 @@ def _cure(precision_bits: float, before: float, after: float) -> int:
     return 0 if before >= precision_bits - 1.5 else 1
 
 
-def _near_zero(m: Measurement) -> bool:
+def is_near_zero(m: Measurement) -> bool:
+    """Whether it has figures of the inputs just below 0, as the next two ask for."""
     return any(name in m.regions for name in NEAR_ZERO)
 
 
-def _bits_near_zero(m: Measurement) -> float:
+def bits_near_zero(m: Measurement) -> float:
+    """Correct bits of the worst input just below 0."""
     return min(m.regions[name].min_correct_bits for name in NEAR_ZERO if name in m.regions)
 
 
-def _near_zero_witness(m: Measurement) -> Witness | None:
+def near_zero_witness(m: Measurement) -> Witness | None:
     parts = [m.regions[name] for name in NEAR_ZERO if name in m.regions]
     return min(parts, key=lambda s: s.min_correct_bits).witness

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from precision_lab.report.findings_accuracy import EXP_MINUS_ONE, NEAR_ZERO
+from precision_lab.report.findings_accuracy import (
+    EXP_MINUS_ONE,
+    bits_near_zero,
+    is_near_zero,
+    near_zero_witness,
+)
 from precision_lab.report.wording import cases, listed, shown, written
-from precision_lab.results import Measurement, Results, Witness
+from precision_lab.results import Measurement, Results
 from precision_lab.results.execution import EAGER
 
 OUTPUTS = ("forward", "grad_x", "grad_alpha_n")
@@ -58,7 +63,7 @@ def _of(results: Results, function: str) -> Iterator[Question]:
         for m in results.measurements
         if (m.function, m.execution, m.params_name, m.failure) == (function, EAGER.name, "init", None)
         and m.output in OUTPUTS
-        and any(name in m.regions for name in NEAR_ZERO)
+        and is_near_zero(m)
     ]
     for name, asks in QUESTIONS.items():
         mine = [m for m in rows if m.implementation == name]
@@ -70,7 +75,7 @@ def _of(results: Results, function: str) -> Iterator[Question]:
         severity, answer = _clamp(here) if name == CLAMPED else _cancellation(here)
         worst = min(here, key=bits_kept)
         yield Question(
-            function, name, asks, severity, answer, fmt, shown(worst, _witness(worst)), cases(here),
+            function, name, asks, severity, answer, fmt, shown(worst, near_zero_witness(worst)), cases(here),
             {(m.fmt, m.output): (bits_kept(m), m.precision_bits) for m in mine},
         )  # fmt: skip
 
@@ -82,7 +87,7 @@ def picture(q: Question) -> str:
 
 def bits_kept(m: Measurement) -> float:
     """Correct bits of the worst input just below 0."""
-    return max(0.0, min(m.regions[name].min_correct_bits for name in NEAR_ZERO if name in m.regions))
+    return max(0.0, bits_near_zero(m))
 
 
 def _cancellation(rows: Sequence[Measurement]) -> tuple[str, str]:
@@ -94,12 +99,11 @@ def _cancellation(rows: Sequence[Measurement]) -> tuple[str, str]:
         least = min(rows, key=bits_kept)
         return "good", f"Yes: in {fmt} the worst input just below 0 keeps {_of_bits(least)}."
     figures = listed(f"{_of_bits(m)} in {written(m.output)}" for m in lost)
-    word = "Not" if not kept else "Only in part"
     keeps = "keep their bits" if len(kept) > 1 else "keeps its bits"
     good = f"; {listed(written(m.output) for m in kept)} {keeps}"
     return (
         "caution" if kept else "fault",
-        f"{'No' if not kept else word}: in {fmt} the worst input just below 0 keeps {figures}"
+        f"{'Only in part' if kept else 'No'}: in {fmt} the worst input just below 0 keeps {figures}"
         f"{good if kept else ''}.",
     )
 
@@ -126,11 +130,6 @@ def _clamp(rows: Sequence[Measurement]) -> tuple[str, str]:
 
 def _of_bits(m: Measurement) -> str:
     return f"{bits_kept(m):.2g} of {m.precision_bits} bits"
-
-
-def _witness(m: Measurement) -> Witness | None:
-    parts = [m.regions[name] for name in NEAR_ZERO if name in m.regions]
-    return min(parts, key=lambda s: s.min_correct_bits).witness
 
 
 __all__ = ["CURE", "OUTPUTS", "QUESTIONS", "Question", "bits_kept", "picture", "questions"]

@@ -214,16 +214,21 @@ def _header(arrays: Arrays) -> dict[str, Any]:
     return header  # type: ignore[no-any-return]
 
 
+def _check_fields(what: str, found: Any, kinds: Mapping[str, Any]) -> None:
+    """That an object of the header has these fields, each of its kind."""
+    _require(isinstance(found, dict), f"{what} is no JSON object")
+    for name, kind in kinds.items():
+        value = found.get(name)
+        _require(isinstance(value, kind), f"{what}: {name}={value!r}, no {kind.__name__}")
+
+
 def _check_layer(i: int, found: Any) -> None:
     """What the header says of a layer: kinds and ranges.
 
     Raises:
         DamagedFileError: names what is wrong.
     """
-    _require(isinstance(found, dict), f"layer {i} is no JSON object")
-    for name, kind in _FIELDS.items():
-        value = found.get(name)
-        _require(isinstance(value, kind), f"layer {i}: {name}={value!r}, no {kind.__name__}")
+    _check_fields(f"layer {i}", found, _FIELDS)
     kinds = found["kinds"]
     _require({"input"} <= set(kinds) <= set(_KINDS), f"layer {i}: kinds={sorted(kinds)}")
     for kind, odd in kinds.items():
@@ -244,10 +249,7 @@ def _check_product(i: int, found: Any) -> None:
     Raises:
         DamagedFileError: names what is wrong.
     """
-    _require(isinstance(found, dict), f"product {i} is no JSON object")
-    for name, kind in _OF_PRODUCTS.items():
-        value = found.get(name)
-        _require(isinstance(value, kind), f"product {i}: {name}={value!r}, no {kind.__name__}")
+    _check_fields(f"product {i}", found, _OF_PRODUCTS)
     odd = found["odd"]
     counts = len(odd) == 3 and all(map(_is_count, odd))
     _require(counts and odd[1] + odd[2] <= odd[0], f"product {i}: {odd!r}, no [seen, infinite, NaN]")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from precision_lab.report.figures import answered
-from precision_lab.report.findings_accuracy import NEAR_ZERO
+from precision_lab.report.findings_accuracy import is_near_zero
 from precision_lab.report.questions import CURE, OUTPUTS, QUESTIONS, Question, bits_kept, picture, questions
 from precision_lab.report.rows import anchor
 from precision_lab.report.section import Cell, Claim, Figure, Part, Section, Table, numeric
@@ -63,7 +63,7 @@ def _bits(results: Results, function: str, found: Sequence[Question]) -> Table:
         for m in results.measurements
         if (m.function, m.execution, m.params_name, m.failure) == (function, EAGER.name, "init", None)
         and m.implementation in (*names, CURE)
-        and any(name in m.regions for name in NEAR_ZERO)
+        and is_near_zero(m)
     }
     columns = [name for name in (*QUESTIONS, CURE) if any(key[2] == name for key in rows)]
     lines = []
