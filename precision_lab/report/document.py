@@ -77,14 +77,19 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def html(results: Results, details: str = "") -> str:
+def figures(results: Results) -> dict[str, bytes]:
+    """File name → contents, for all figures that the results allow."""
+    return draw(results) | draw_lowprecision(results.lowprecision)
+
+
+def html(results: Results, details: str = "", pictures: Mapping[str, bytes] | None = None) -> str:
     """The page, in one file.
 
     Args:
         details: the folder beside it in which Markdown files have the same.
+        pictures: what `figures` gives, where that has been drawn.
     """
-    pictures = draw(results) | draw_lowprecision(results.lowprecision)
-    return render_html.page(document(results), pictures, details)
+    return render_html.page(document(results), figures(results) if pictures is None else pictures, details)
 
 
 def markdown(results: Results, figures: Iterable[str]) -> dict[str, str]:
@@ -96,9 +101,11 @@ def markdown(results: Results, figures: Iterable[str]) -> dict[str, str]:
     return render_markdown.files(document(results), "report.md", set(figures))
 
 
-def readiness_html(data: Mapping[str, Any], title: str, details: str = "") -> str:
-    """The page on low precision alone."""
-    return render_html.page(readiness(data, title), draw_lowprecision(data), details)
+def readiness_html(
+    data: Mapping[str, Any], title: str, pictures: Mapping[str, bytes], details: str = ""
+) -> str:
+    """The page on low precision alone, with its figures."""
+    return render_html.page(readiness(data, title), pictures, details)
 
 
 def readiness_markdown(data: Mapping[str, Any], title: str) -> dict[str, str]:
@@ -106,4 +113,4 @@ def readiness_markdown(data: Mapping[str, Any], title: str) -> dict[str, str]:
     return render_markdown.files(readiness(data, title), "readiness.md")
 
 
-__all__ = ["document", "html", "markdown", "readiness", "readiness_html", "readiness_markdown"]
+__all__ = ["document", "figures", "html", "markdown", "readiness", "readiness_html", "readiness_markdown"]

@@ -63,20 +63,18 @@ def write_report(
 
     try:
         put("json", "report.json", results.dumps())
+        if html or markdown:
+            from precision_lab.report import document
+            from precision_lab.report.figures import HEADLINE
+
+            pictures = document.figures(results)
         if html:
-            from precision_lab.report.document import html as page
-
-            put("html", "report.html", page(results, DETAILS if markdown else ""))
+            put("html", "report.html", document.html(results, DETAILS if markdown else "", pictures))
         if markdown:
-            from precision_lab.report.document import markdown as texts
-            from precision_lab.report.figures import HEADLINE, draw
-            from precision_lab.report.figures_lowprecision import draw_lowprecision
-
-            figures = draw(results) | draw_lowprecision(results.lowprecision)
             check_directory(path / "figures")
-            for name, data in figures.items():
+            for name, data in pictures.items():
                 put(name, f"figures/{name}", data)
-            made = texts(results, (n for n in figures if n != HEADLINE))
+            made = document.markdown(results, (n for n in pictures if n != HEADLINE))
             written |= _write_texts(path, "report.md", made)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -102,10 +100,11 @@ def write_lowprecision(
     text = strict_json(data)
     data = plain_data(json.loads(text))  # what a reader of the file would have
     written = {"json": _replace(path / "readiness.json", text.encode() + b"\n")}
-    page = readiness_html(data, title, DETAILS)
+    pictures = draw_lowprecision(data)
+    page = readiness_html(data, title, pictures, DETAILS)
     written["html"] = _replace(path / "readiness.html", page.encode())
     check_directory(path / "figures")
-    for name, picture in draw_lowprecision(data).items():
+    for name, picture in pictures.items():
         written[name] = _replace(path / "figures" / name, picture)
     return written | _write_texts(path, "readiness.md", readiness_markdown(data, title))
 
